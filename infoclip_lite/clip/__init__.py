@@ -1,0 +1,1 @@
+"""CLIP models with a dense read-out."""
