@@ -43,6 +43,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield scratch
         with open(scratch, "rb") as handle:
             os.fsync(handle.fileno())
+        os.chmod(scratch, 0o644)  # some writers make their file private
         os.replace(scratch, path)
     except OSError as error:
         raise OSError(error.errno, f"cannot write {path}: {error.strerror}; free space or choose another folder") from error

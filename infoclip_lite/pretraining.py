@@ -69,6 +69,14 @@ def _multi_hot(words: Sequence[str]) -> Tensor:
     return hot
 
 
+def caption_tokens(tokenizer) -> Tensor:
+    """Ids of every token that a caption can hold, sorted (n,)."""
+    rng = random.Random(0)
+    sentences = [describe(rng, [noun, "grass", *other]) for noun in WORDS for other in ([], ["cow"], ["cow", "sky"]) for _ in range(8)]
+    ids = torch.unique(tokenizer(sentences))
+    return torch.unique(torch.cat([ids, torch.unique(tokenizer(["", *WORDS]))]))
+
+
 def contrastive_loss(image: Tensor, text: Tensor, matches: Tensor, scale: Tensor) -> Tensor:
     """CLIP's symmetric cross-entropy where a caption may be true of several images.
 

@@ -66,6 +66,12 @@ class DenseCLIP(nn.Module):
         return self.visual.transformer.resblocks
 
     @property
+    def text_blocks(self) -> nn.ModuleList:
+        """The residual blocks of the text tower."""
+        text = getattr(self.model, "text", self.model)
+        return text.transformer.resblocks
+
+    @property
     def patch_size(self) -> int:
         """Side of a patch in pixels."""
         return self.visual.conv1.kernel_size[0]

@@ -1,0 +1,199 @@
+"""Load any open_clip ViT as a DenseCLIP, and write checkpoints that carry their own config."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.model import CLIP
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..paths import data_dir, whole_file
+from ..vocabulary import COLLAGE_TEMPLATES, IMAGENET_TEMPLATES
+from .dense import DenseCLIP
+
+FORMAT = "infoclip-lite-clip-1"
+
+
+def load_clip(
+    name: str = "collage-mini", pretrained: str | Path | None = None, *, device: str | torch.device = "cpu", quick_gelu: bool | None = None
+) -> DenseCLIP:
+    """A CLIP with a dense read-out, in evaluation mode.
+
+    Args:
+        name: "collage-mini", which ships with the package; an open_clip model name such as "ViT-B-16-quickgelu";
+            or the path of a checkpoint written by `save_clip`.
+        pretrained: an open_clip tag ("openai", "laion2b_s34b_b88k", ...), the path of a checkpoint, or None for random weights.
+        device: where to put it.
+        quick_gelu: the activation a checkpoint file was trained with (True for OpenAI, MetaCLIP and DFN), needed when
+            `pretrained` is a file that does not say.
+
+    Raises:
+        ValueError: unknown name or tag, an image tower that is no ViT, an activation other than the weights were trained
+            with, or a checkpoint that is damaged or of another architecture.
+        FileNotFoundError: no such checkpoint.
+        ConnectionError: the weights are on open_clip's hub and it cannot be reached.
+    """
+    if name == "collage-mini" and pretrained is None:
+        clip = _load_own(data_dir() / "checkpoints" / "collage-mini.safetensors")
+    elif str(name).endswith(".safetensors") or "/" in str(name) and Path(name).exists():
+        clip = _load_own(Path(name))
+    else:
+        clip = _load_open_clip(name, pretrained, quick_gelu)
+    return clip.to(device).eval()
+
+
+def save_clip(clip: DenseCLIP, path: Path, config: dict[str, Any], *, card: dict[str, Any] | None = None) -> None:
+    """Write weights in half precision with config and card; token embeddings only of the words in `clip.known_tokens`.
+
+    Args:
+        clip: the model.
+        path: a .safetensors file, written whole or not at all.
+        config: what rebuilds it: {"model": open_clip config, "mean": ..., "std": ..., "name": ...}.
+        card: scores and provenance, JSON.
+    """
+    state = {k: v.detach().half().contiguous() for k, v in clip.model.state_dict().items()}
+    if clip.known_tokens is not None:
+        known = clip.known_tokens.cpu()
+        state["token_embedding.weight"] = state["token_embedding.weight"][known].clone()
+        state["token_ids"] = known.to(torch.int32)
+    metadata = {"format": FORMAT, "config": json.dumps(config), "card": json.dumps(card or {})}
+    with whole_file(Path(path)) as scratch:
+        save_file(state, scratch, metadata=metadata)
+
+
+def read_card(path: Path | None = None) -> dict[str, Any]:
+    """Scores and provenance of a checkpoint written by `save_clip` (collage-mini's by default)."""
+    return json.loads(_open(path or data_dir() / "checkpoints" / "collage-mini.safetensors")[1]["card"])
+
+
+def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.exists():
+        raise FileNotFoundError(f"no checkpoint {path}; expected a .safetensors file written by infoclip-lite")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read as safetensors ({error}); it is truncated or another kind of file: copy it again") from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(
+            f"{path} carries no infoclip-lite config; for plain weights name their architecture too: "
+            f'load_clip("ViT-B-16-quickgelu", pretrained="{path}", quick_gelu=True)'
+        )
+    return state, metadata
+
+
+def _load_own(path: Path) -> DenseCLIP:
+    state, metadata = _open(path)
+    config = json.loads(metadata["config"])
+    model = CLIP(**config["model"])
+    known = None
+    if "token_ids" in state:
+        known = state.pop("token_ids").long()
+        table = torch.zeros(model.token_embedding.weight.shape, dtype=torch.float16)
+        table[known] = state["token_embedding.weight"]
+        state["token_embedding.weight"] = table
+    _fill(model, state, str(path))
+    tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
+    return DenseCLIP(
+        model, tokenizer, mean=config["mean"], std=config["std"], name=config["name"], templates=COLLAGE_TEMPLATES, known_tokens=known
+    )
+
+
+def _load_open_clip(name: str, pretrained: str | Path | None, quick_gelu: bool | None) -> DenseCLIP:
+    config = open_clip.get_model_config(name)
+    if config is None:
+        near = _nearest(name, [*open_clip.list_models(), "collage-mini"])
+        raise ValueError(f"unknown model {name!r}; expected collage-mini or a model of open_clip.list_models(){near}")
+    is_file = pretrained is not None and (Path(pretrained).exists() or Path(pretrained).suffix in {".pt", ".pth", ".bin", ".safetensors"})
+    trained_quick = quick_gelu
+    if is_file:
+        if not Path(str(pretrained)).exists():
+            raise FileNotFoundError(f"no checkpoint {pretrained}; expected a file, or an open_clip tag")
+        state, says = _read_weights(Path(str(pretrained)))
+        trained_quick = says if quick_gelu is None else quick_gelu
+        if trained_quick is None:
+            raise ValueError(
+                f"{pretrained} does not say which activation it was trained with; pass quick_gelu=True (OpenAI, MetaCLIP, DFN) or False"
+            )
+    elif pretrained is not None:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        if pretrained not in tags:
+            raise ValueError(f"unknown tag {pretrained!r} for {name}; expected one of {', '.join(tags) or 'none: it has no weights'}")
+        trained_quick = bool(open_clip.get_pretrained_cfg(name, str(pretrained)).get("quick_gelu", False))
+    if trained_quick is not None and trained_quick != bool(config.get("quick_gelu", False)):
+        other = name.removesuffix("-quickgelu") if not trained_quick else f"{name}-quickgelu"
+        raise ValueError(
+            f"{pretrained} was trained with {'QuickGELU' if trained_quick else 'GELU'} and {name} computes "
+            f"{'GELU' if trained_quick else 'QuickGELU'}; expected the same: use {other!r}"
+        )
+    model = _build(name, None if is_file else pretrained)
+    if is_file:
+        _fill(model, state, str(pretrained))
+    preprocess = getattr(model.visual, "preprocess_cfg", {})
+    mean = preprocess.get("mean") or getattr(model.visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
+    std = preprocess.get("std") or getattr(model.visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
+    label = f"{name}/{pretrained}" if pretrained else name
+    return DenseCLIP(model, open_clip.get_tokenizer(name), mean=mean, std=std, name=label, templates=IMAGENET_TEMPLATES)
+
+
+def _build(name: str, tag: str | Path | None) -> nn.Module:
+    try:
+        return open_clip.create_model(name, pretrained=tag)
+    except Exception as error:  # the hub's client has a dozen kinds of network error, and open_clip wraps some
+        if tag is None:
+            raise
+        raise ConnectionError(
+            f"could not get {name}/{tag} from open_clip's hub ({type(error).__name__}: {str(error)[:200]}); connect once to fill the cache, "
+            "give the path of a checkpoint, or work offline with load_clip('collage-mini')"
+        ) from error
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Tensor], bool | None]:
+    """The state dict of a file, and whether the file shows that it was trained with QuickGELU (None: it does not say)."""
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{path} cannot be read as safetensors ({error}); it is truncated or another kind of file") from error
+        config = json.loads(metadata["config"])["model"] if metadata.get("format") == FORMAT else {}
+        return state, bool(config.get("quick_gelu", False)) if config else None
+    try:
+        if zipfile.is_zipfile(path) and any(n.endswith("/constants.pkl") for n in zipfile.ZipFile(path).namelist()):
+            state = torch.jit.load(path, map_location="cpu").state_dict()  # OpenAI's own files are TorchScript archives
+            return {k: v for k, v in state.items() if k not in ("input_resolution", "context_length", "vocab_size")}, True
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever the damaged part of the file happens to break
+        raise ValueError(f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is truncated or another kind of file") from error
+    state = state.get("state_dict", state)
+    return {k.removeprefix("module."): v for k, v in state.items()}, None
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Load `state`, or say in one line how it differs from the architecture."""
+    expected = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+    got = {k: tuple(v.shape) for k, v in state.items()}
+    wrong = [f"{k} is {got[k]}, expected {s}" for k, s in expected.items() if k in got and got[k] != s]
+    missing, extra = sorted(expected.keys() - got.keys()), sorted(got.keys() - expected.keys())
+    if wrong or missing or extra:
+        first = (wrong + [f"no {k}" for k in missing] + [f"unexpected {k}" for k in extra])[0]
+        raise ValueError(
+            f"{source} is of another architecture: {len(wrong)} tensors of another shape, {len(missing)} missing, {len(extra)} unexpected ({first})"
+        )
+    model.load_state_dict(state)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(name), known, n=2)
+    return f"; did you mean {' or '.join(near)}?" if near else ""

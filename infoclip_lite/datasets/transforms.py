@@ -1,0 +1,78 @@
+"""From whatever picture a user has to a float tensor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+Picture = str | Path | Image.Image | np.ndarray | Tensor
+
+
+def read_image(picture: Picture) -> Tensor:
+    """Any picture as (3, H, W) float32 in [0, 1].
+
+    Photos are turned upright by their EXIF tag, grey ones get three equal channels, transparent ones a white ground,
+    16-bit ones are scaled to their full range.
+
+    Args:
+        picture: a path, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4), uint8, uint16 or float in [0, 1],
+            or a tensor (3, H, W) of floats in [0, 1].
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a picture, truncated, or of a shape or range that is none of the above.
+    """
+    if isinstance(picture, Tensor):
+        if picture.ndim != 3 or picture.shape[0] != 3 or not picture.is_floating_point():
+            raise ValueError(f"got a tensor {tuple(picture.shape)} of {picture.dtype}; expected (3, H, W) floats in [0, 1]")
+        return _checked(picture.float())
+    if isinstance(picture, np.ndarray):
+        return _from_array(picture)
+    if isinstance(picture, Image.Image):
+        return _from_pil(picture)
+    path = Path(picture)
+    if not path.is_file():
+        raise FileNotFoundError(f"no picture {path}; expected an image file")
+    try:
+        with Image.open(path) as file:
+            return _from_pil(file)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not a picture that Pillow can read; expected JPEG, PNG, WebP or the like") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path} cannot be decoded ({error}); it is truncated, damaged or far too large") from error
+
+
+def _from_pil(picture: Image.Image) -> Tensor:
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I") or picture.mode == "F":
+        array = np.asarray(picture)
+        return _from_array(array.astype(np.float32) if picture.mode == "F" else np.clip(array, 0, 65535).astype(np.uint16))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        ground = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(ground, picture)
+    return _from_array(np.asarray(picture.convert("RGB")))
+
+
+def _from_array(array: np.ndarray) -> Tensor:
+    if array.ndim == 2:
+        array = np.repeat(array[..., None], 3, axis=2)
+    if array.ndim != 3 or array.shape[2] not in (3, 4):
+        raise ValueError(f"got an array of shape {array.shape}; expected (H, W), (H, W, 3) or (H, W, 4)")
+    if np.issubdtype(array.dtype, np.integer):
+        array = array.astype(np.float32) / np.iinfo(array.dtype).max
+    image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).permute(2, 0, 1)
+    if len(image) == 4:
+        image = image[:3] * image[3] + 1 - image[3]
+    return _checked(image)
+
+
+def _checked(image: Tensor) -> Tensor:
+    low, high = (image.min().item(), image.max().item()) if image.numel() else (0.0, 0.0)
+    if not image.numel() or not (low >= -1e-4 and high <= 1 + 1e-4):  # a NaN fails both
+        raise ValueError(f"got {image.numel()} values in {low:.3g} .. {high:.3g}; expected a picture with values in 0 .. 1")
+    return image.contiguous()
