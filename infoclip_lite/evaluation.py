@@ -88,7 +88,7 @@ def evaluate(
         ValueError: an empty data set, a limit below 1, or a stride larger than the window.
     """
     started = time.perf_counter()
-    segmentor: nn.Module = getattr(model_or_run, "model", model_or_run)
+    segmentor: Any = getattr(model_or_run, "model", model_or_run)
     names: Sequence[str] = dataset.names  # type: ignore[attr-defined]
     unseen: Sequence[int] = getattr(dataset, "unseen", ())
     total = len(dataset) if limit is None else min(limit, len(dataset))  # type: ignore[arg-type]

@@ -47,7 +47,8 @@ class SegmentationMetrics:
         for what, labels in (("prediction", predicted), ("target", wanted)):
             if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
                 raise ValueError(
-                    f"{what} has labels {int(labels.min())} .. {int(labels.max())}; expected 0 .. {self.num_classes - 1}, or {self.ignore_index} to ignore"
+                    f"{what} has labels {int(labels.min())} .. {int(labels.max())}; "
+                    f"expected 0 .. {self.num_classes - 1}, or {self.ignore_index} in the target to ignore"
                 )
         pairs = torch.bincount(wanted * self.num_classes + predicted, minlength=self.num_classes**2)
         self.confusion += pairs.view(self.num_classes, self.num_classes).cpu()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -45,12 +47,10 @@ class CaptionedScenes(Dataset):
     """
 
     def __init__(self, stage: Stage, seed: int) -> None:
-        everything = {"split": "train", "size": stage.size, "seed": seed, "length": 10**9}
-        scene = {"objects": stage.objects, "scale": stage.scale}
-        close = {"objects": (1, 1), "scale": (0.8, 1.6)}
+        collage = partial(Collage, "train", stage.size, seed=seed, length=10**9)
         self.seed, self.close_ups = seed, stage.close_ups
-        self.scenes = [Collage(**everything, **scene), Collage(**everything, **scene, classes=WORDS)]
-        self.near = [Collage(**everything, **close), Collage(**everything, **close, classes=WORDS)]
+        self.scenes = [collage(classes, objects=stage.objects, scale=stage.scale) for classes in (None, WORDS)]
+        self.near = [collage(classes, objects=(1, 1), scale=(0.8, 1.6)) for classes in (None, WORDS)]
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, str]:
         rng = random.Random(f"caption/{self.seed}/{index}")
@@ -69,7 +69,7 @@ def _multi_hot(words: Sequence[str]) -> Tensor:
     return hot
 
 
-def caption_tokens(tokenizer) -> Tensor:
+def caption_tokens(tokenizer: Any) -> Tensor:
     """Ids of every token that a caption can hold, sorted (n,)."""
     rng = random.Random(0)
     sentences = [describe(rng, [noun, "grass", *other]) for noun in WORDS for other in ([], ["cow"], ["cow", "sky"]) for _ in range(8)]
@@ -101,7 +101,9 @@ def contrastive_loss(image: Tensor, text: Tensor, matches: Tensor, scale: Tensor
 class Pretraining:
     """The task that `fit` runs: stages of growing scenes, computed in `dtype` with float32 weights."""
 
-    def __init__(self, clip: DenseCLIP, stages: Sequence[Stage], *, batch: int, lr: float, weight_decay: float, seed: int, dtype: torch.dtype):
+    def __init__(
+        self, clip: DenseCLIP, stages: Sequence[Stage], *, batch: int, lr: float, weight_decay: float, seed: int, dtype: torch.dtype
+    ):
         self.clip, self.stages, self.batch = clip, list(stages), batch
         self.lr, self.weight_decay, self.seed, self.dtype = lr, weight_decay, seed, dtype
         self.module: nn.Module = clip.model
@@ -113,7 +115,8 @@ class Pretraining:
 
     def groups(self) -> list[dict]:
         """Weight decay on matrices only; embeddings, gains and biases go without."""
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, parameter in self.module.named_parameters():
             plain = parameter.ndim < 2 or "embedding" in name
             (others if plain else matrices).append(parameter)
@@ -126,7 +129,7 @@ class Pretraining:
         for stage in self.stages:
             low, high = max(first, begin), min(last, begin + stage.steps)
             if low < high:
-                indices = [range(s * self.batch, (s + 1) * self.batch) for s in range(low, high)]
+                indices = [list(range(s * self.batch, (s + 1) * self.batch)) for s in range(low, high)]
                 loader = DataLoader(CaptionedScenes(stage, self.seed), batch_sampler=indices, num_workers=1, prefetch_factor=4)
                 for batch in loader:
                     yield stage, *batch
@@ -142,7 +145,7 @@ class Pretraining:
         image, text = self._embed(images, ids, stage.keep, generator)
         present, named = present.to(device), named.to(device)
         matches = named @ present.T == named.sum(1, keepdim=True)  # (caption, image): all it names is there
-        scale = self.module.logit_scale.exp().clamp(max=100)
+        scale = self.clip.logit_scale.clamp(max=100)
         return {"total": contrastive_loss(image, text, matches.T, scale), "scale": scale.detach()}
 
     def _embed(self, images: Tensor, ids: Tensor, keep: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -61,7 +61,7 @@ def cosine_margin(
     dense = clip.encode_dense(torch.stack([scene.image for scene in scenes]), attention)
     cosines = torch.einsum("bdhw,cd->bchw", dense, clip.encode_text(names))
     masks = torch.stack([scene.mask for scene in scenes])
-    share = F.adaptive_avg_pool2d(F.one_hot(masks, len(names)).movedim(-1, 1).float(), dense.shape[-2:]).to(cosines.device)
+    share = F.adaptive_avg_pool2d(F.one_hot(masks, len(names)).movedim(-1, 1).float(), (dense.shape[2], dense.shape[3])).to(cosines.device)
     cover, label = share.max(1)
     right = cosines.gather(1, label[:, None])[:, 0]
     wrong = cosines.scatter(1, label[:, None], -torch.inf).amax(1)
@@ -95,7 +95,9 @@ def layer_alignment(clip: DenseCLIP, reference: DenseCLIP, images: Tensor) -> li
 
 
 @torch.inference_mode()
-def probe(clip: DenseCLIP, reference: DenseCLIP, scenes: Sequence[Scene], names: Sequence[str], unseen: Sequence[int], attention: str) -> dict[str, float]:
+def probe(
+    clip: DenseCLIP, reference: DenseCLIP, scenes: Sequence[Scene], names: Sequence[str], unseen: Sequence[int], attention: str
+) -> dict[str, float]:
     """All probes on the same scenes, by name; `cka_0` is the embedding, `cka_k` the output of block k."""
     images = torch.stack([scene.image for scene in scenes])
     recall = retrieval(clip, scenes)

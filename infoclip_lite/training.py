@@ -19,13 +19,13 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .clip import DenseCLIP, load_clip, save_clip
-from .datasets.collage import Collage, Scene, all_nouns
-from .evaluation import environment, evaluate
+from .clip import DenseCLIP, load_clip
+from .datasets.collage import Collage
+from .evaluation import evaluate
 from .finetuning import FineTuning
 from .paths import whole_file
 from .pretraining import Pretraining, Stage, caption_tokens
-from .probes import noun_recognition, probe, retrieval
+from .probes import probe
 from .segmentors import ZeroShotSegmentor
 from .vocabulary import COLLAGE_TEMPLATES
 
@@ -90,7 +90,9 @@ def fit(
         terms = task.loss(step, batch)
         for name, value in terms.items():
             if not torch.isfinite(value):
-                raise FloatingPointError(f"loss term {name!r} is {value.item()} at step {step}; expected a finite number: lower the learning rate")
+                raise FloatingPointError(
+                    f"loss term {name!r} is {value.item()} at step {step}; expected a finite number: lower the learning rate"
+                )
         optimizer.zero_grad()
         terms["total"].backward()
         torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
@@ -250,7 +252,9 @@ def load_recipe(recipe: str | Path | dict[str, Any], **changes: Any) -> Recipe:
     for key, value in values.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            raise ValueError(f"unknown key {key!r} in the recipe; " + (f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}"))
+            raise ValueError(
+                f"unknown key {key!r} in the recipe; " + (f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}")
+            )
         wanted = str(known[key].type)
         simple: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
         if wanted in simple and (not isinstance(value, simple[wanted]) or isinstance(value, bool)):
@@ -264,7 +268,13 @@ def load_recipe(recipe: str | Path | dict[str, Any], **changes: Any) -> Recipe:
 def list_recipes() -> list[str]:
     """Names of the recipes that ship."""
     root = resources.files(__package__) / "recipes"
-    return sorted(f"{kind.name}/{file.name[:-5]}" for kind in root.iterdir() if kind.is_dir() for file in kind.iterdir() if file.name.endswith(".yaml"))
+    return sorted(
+        f"{kind.name}/{file.name[:-5]}"
+        for kind in root.iterdir()
+        if kind.is_dir()
+        for file in kind.iterdir()
+        if file.name.endswith(".yaml")
+    )
 
 
 def train(recipe: str | Path | dict[str, Any] | Recipe, *, folder: str | Path | None = None, progress: bool = True, **changes: Any) -> Run:

@@ -7,15 +7,16 @@ Each variant takes the tokens that enter the last block, (B, 1 + N, W) with CLS 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 NEIGHBOURHOOD_STD = 5.0  # patches; NACLIP's Gaussian
 
 
-def project_qkv(block: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def project_qkv(block: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of a residual block, each (B, heads, N, W / heads), from tokens (B, N, W)."""
     attn = block.attn
     batch, length, width = tokens.shape
@@ -24,14 +25,14 @@ def project_qkv(block: nn.Module, tokens: Tensor) -> tuple[Tensor, Tensor, Tenso
     return q, k, v
 
 
-def project_out(block: nn.Module, values: Tensor) -> Tensor:
+def project_out(block: Any, values: Tensor) -> Tensor:
     """Mixed values (B, heads, N, W / heads) through the block's output projection: (B, N, W)."""
     batch, heads, length, width = values.shape
     merged = values.transpose(1, 2).reshape(batch, length, heads * width)
     return block.ls_1(F.linear(merged, block.attn.out_proj.weight, block.attn.out_proj.bias))
 
 
-def feed_forward(block: nn.Module, tokens: Tensor) -> Tensor:
+def feed_forward(block: Any, tokens: Tensor) -> Tensor:
     """The block's second half, residual included: (B, N, W) -> (B, N, W)."""
     return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
 
@@ -48,36 +49,36 @@ def similarity(a: Tensor, b: Tensor) -> Tensor:
     return (a * a.shape[-1] ** -0.5) @ b.transpose(-1, -2)
 
 
-def standard_block(block: nn.Module, tokens: Tensor) -> Tensor:
+def standard_block(block: Any, tokens: Tensor) -> Tensor:
     """The block as CLIP trained it: (B, N, W) -> (B, N, W)."""
     return feed_forward(block, tokens + project_out(block, attend(*project_qkv(block, tokens))))
 
 
-def _vanilla(block: nn.Module, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+def _vanilla(block: Any, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     return standard_block(block, tokens)[:, 1:]
 
 
-def _value(block: nn.Module, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+def _value(block: Any, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     return project_out(block, project_qkv(block, tokens)[2])[:, 1:]
 
 
-def _cls_value(block: nn.Module, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+def _cls_value(block: Any, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     values = project_out(block, project_qkv(block, tokens)[2])[:, 1:]
     return feed_forward(block, tokens[:, :1] + values)
 
 
-def _sclip(block: nn.Module, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+def _sclip(block: Any, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     q, k, v = project_qkv(block, tokens)
     mixed = (similarity(q, q).softmax(-1) + similarity(k, k).softmax(-1)) @ v
     return feed_forward(block, tokens + project_out(block, mixed))[:, 1:]
 
 
-def _clearclip(block: nn.Module, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+def _clearclip(block: Any, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     q, _, v = project_qkv(block, tokens)
     return project_out(block, similarity(q, q).softmax(-1) @ v)[:, 1:]
 
 
-def _naclip(block: nn.Module, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+def _naclip(block: Any, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
     _, k, v = project_qkv(block, tokens)
     weights = (similarity(k, k) + _neighbourhood(grid, k)).softmax(-1)
     return project_out(block, weights @ v)[:, 1:]
@@ -92,7 +93,7 @@ def _neighbourhood(grid: tuple[int, int], like: Tensor) -> Tensor:
     return F.pad(near, (1, 0, 1, 0)).to(like.dtype)
 
 
-Variant = Callable[[nn.Module, Tensor, tuple[int, int]], Tensor]
+Variant = Callable[[Any, Tensor, tuple[int, int]], Tensor]
 
 VARIANTS: dict[str, Variant] = {
     "vanilla": _vanilla,  # softmax(q k^T) v, as trained

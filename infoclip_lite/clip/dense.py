@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +34,7 @@ class DenseCLIP(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        tokenizer,
+        tokenizer: Any,
         *,
         mean: Sequence[float],
         std: Sequence[float],
@@ -49,14 +49,17 @@ class DenseCLIP(nn.Module):
         plain = getattr(visual, "attn_pool", None) is None and getattr(visual, "pool_type", "tok") == "tok"
         if not (fused and plain and hasattr(visual, "class_embedding")):
             raise ValueError(f"{name}: the image tower is {type(visual).__name__}; expected open_clip's ViT pooled by its CLS token")
-        self.model, self.tokenizer, self.name = model, tokenizer, name
+        self.model: Any = model
+        self.tokenizer, self.name = tokenizer, name
         self.templates = tuple(templates)
         self.known_tokens = known_tokens
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     @property
-    def visual(self) -> nn.Module:
+    def visual(self) -> Any:
         """The open_clip image tower."""
         return self.model.visual
 
@@ -180,7 +183,7 @@ class DenseCLIP(nn.Module):
             longest = max(range(len(prompts)), key=lengths.__getitem__)
             if lengths[longest] > context:
                 raise ValueError(
-                    f"{prompts[longest][:60]!r} is {lengths[longest]} tokens long; {self.name} reads at most {context}: use a shorter phrase"
+                    f"{prompts[longest][:60]!r} is {lengths[longest]} tokens long; {self.name} reads at most {context}: shorten it"
                 )
         ids = self.tokenizer(list(prompts))
         if self.known_tokens is not None:

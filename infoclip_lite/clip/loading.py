@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,9 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
-        raise ValueError(f"{path} cannot be read as safetensors ({error}); it is truncated or another kind of file: copy it again") from error
+        raise ValueError(
+            f"{path} cannot be read as safetensors ({error}); it is truncated or another kind of file: copy it again"
+        ) from error
     if metadata.get("format") != FORMAT:
         raise ValueError(
             f"{path} carries no infoclip-lite config; for plain weights name their architecture too: "
@@ -151,7 +154,8 @@ def _build(name: str, tag: str | Path | None) -> nn.Module:
         if tag is None:
             raise
         raise ConnectionError(
-            f"could not get {name}/{tag} from open_clip's hub ({type(error).__name__}: {str(error)[:200]}); connect once to fill the cache, "
+            f"could not get {name}/{tag} from open_clip's hub ({type(error).__name__}: {str(error)[:200]}); connect once to fill "
+            "the cache, "
             "give the path of a checkpoint, or work offline with load_clip('collage-mini')"
         ) from error
 
@@ -173,7 +177,9 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], bool | None]:
             return {k: v for k, v in state.items() if k not in ("input_resolution", "context_length", "vocab_size")}, True
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the damaged part of the file happens to break
-        raise ValueError(f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is truncated or another kind of file") from error
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is truncated or another kind of file"
+        ) from error
     state = state.get("state_dict", state)
     return {k.removeprefix("module."): v for k, v in state.items()}, None
 
@@ -187,13 +193,12 @@ def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     if wrong or missing or extra:
         first = (wrong + [f"no {k}" for k in missing] + [f"unexpected {k}" for k in extra])[0]
         raise ValueError(
-            f"{source} is of another architecture: {len(wrong)} tensors of another shape, {len(missing)} missing, {len(extra)} unexpected ({first})"
+            f"{source} is of another architecture: {len(wrong)} tensors of another shape, {len(missing)} missing, {len(extra)} unexpected "
+            f"({first})"
         )
     model.load_state_dict(state)
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    from difflib import get_close_matches
-
     near = get_close_matches(str(name), known, n=2)
     return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -145,8 +145,8 @@ def _cutout(picture: Image.Image) -> Image.Image:
     box = picture.getchannel("A").point(lambda a: 255 * (a > 16)).getbbox()
     picture = picture.crop(box).convert("RGBa")  # premultiplied: no colour bleeds in from transparent pixels
     scale = CUTOUT_SIDE / max(picture.size)
-    size = tuple(max(1, round(s * scale)) for s in picture.size)
-    return picture.resize(size, Image.Resampling.LANCZOS).convert("RGBA")
+    width, height = (max(1, round(s * scale)) for s in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS).convert("RGBA")
 
 
 def _texture(picture: Image.Image) -> Image.Image:
@@ -156,7 +156,8 @@ def _texture(picture: Image.Image) -> Image.Image:
     left, top = (min(s, short * 3 // 2) for s in picture.size)
     picture = picture.crop((0, 0, left, top))
     scale = min(1.0, TEXTURE_SIDE / short)
-    return picture.resize(tuple(round(s * scale) for s in picture.size), Image.Resampling.LANCZOS)
+    width, height = (round(s * scale) for s in picture.size)
+    return picture.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def _noise(seed: int, radius: float) -> np.ndarray:

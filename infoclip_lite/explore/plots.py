@@ -114,3 +114,63 @@ def band(axis: Axes, steps: Sequence[float], mean: Sequence[float], half: Sequen
     shade = sns.color_palette("colorblind")[colour]
     axis.plot(steps, mean, color=shade, label=label, marker="o", markersize=3)
     axis.fill_between(steps, np.subtract(mean, half), np.add(mean, half), color=shade, alpha=0.2, linewidth=0)
+
+
+def label_maps(maps: Mapping[str, np.ndarray], names: Sequence[str], *, image: np.ndarray | None = None, height: float = 2.4) -> Figure:
+    """Label maps side by side under one legend; colours go to the labels that occur, those that cover most first.
+
+    Args:
+        maps: title -> (H, W) indices of `names`; others are drawn grey.
+        names: the words.
+        image: (H, W, 3) uint8 or floats in [0, 1], drawn first.
+        height: of a map, in inches.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
+
+    every = np.concatenate([labels.ravel() for labels in maps.values()])
+    counts = np.bincount(every[(every >= 0) & (every < len(names))].astype(np.int64), minlength=len(names))
+    shown = [int(i) for i in np.argsort(-counts, kind="stable")[:10] if counts[i] >= 0.01 * every.size]
+    colours = palette(len(shown))
+    table = np.full((max(256, len(names) + 1), 3), UNLABELLED, dtype=np.uint8)
+    table[shown] = colours
+    pictures = {} if image is None else {"picture": image}
+    figure, axes = plt.subplots(
+        1, len(maps) + len(pictures), figsize=(height * (len(maps) + len(pictures)), height + 0.75), squeeze=False, layout="constrained"
+    )
+    pictures |= {title: table[np.clip(labels, 0, len(table) - 1)] for title, labels in maps.items()}
+    for axis, (title, picture) in zip(axes[0], pictures.items(), strict=True):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(title, fontsize=10)
+        axis.axis("off")
+    handles = [Patch(color=tuple(c / 255), label=names[i]) for i, c in zip(shown, colours, strict=True)]
+    if np.any(~np.isin(every, shown)):
+        handles.append(Patch(color=tuple(c / 255 for c in UNLABELLED), label="other"))
+    columns = max(2, int(1.1 * height * len(pictures)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), columns), fontsize=9, frameon=False)
+    return figure
+
+
+def patch_grid(image: np.ndarray, patch: int, *, mark: Mapping[str, tuple[int, int]] | None = None, height: float = 3.2) -> Figure:
+    """A picture under the grid of its patches, some of them framed and named.
+
+    Args:
+        image: (H, W, 3) uint8 or floats in [0, 1].
+        patch: side of a patch in pixels.
+        mark: name -> (row, column) of a patch.
+        height: of the figure, in inches.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(height, height), layout="constrained")
+    axis.imshow(image, extent=(0, image.shape[1], image.shape[0], 0), interpolation="nearest")
+    axis.set_xticks(range(0, image.shape[1] + 1, patch))
+    axis.set_yticks(range(0, image.shape[0] + 1, patch))
+    axis.grid(color="white", linewidth=0.7)
+    axis.tick_params(labelsize=7, length=2)
+    axis.set(xlabel="column (pixels)", ylabel="row (pixels)")
+    for (name, (row, column)), colour in zip((mark or {}).items(), palette(max(1, len(mark or {}))) / 255, strict=False):
+        axis.add_patch(plt.Rectangle((column * patch, row * patch), patch, patch, fill=False, linewidth=2.5, edgecolor=colour))
+        corner = (column * patch, row * patch)
+        axis.annotate(name, corner, xytext=(0, 3), textcoords="offset points", fontsize=9, color=colour, weight="bold")
+    return figure

@@ -1,0 +1,137 @@
+"""The measurements behind every number in README and the notebooks; each writes one JSON into data/reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from scipy import stats
+
+from .clip import DenseCLIP, save_clip
+from .clip.attention import VARIANTS
+from .datasets.collage import Collage
+from .evaluation import environment, evaluate
+from .paths import data_dir, whole_file
+from .probes import cosine_margin, noun_recognition, retrieval
+from .segmentors import ZeroShotSegmentor
+from .training import PretrainRecipe, Run, load_recipe, train
+
+READ_OUTS: tuple[tuple[str, ...], ...] = (*((name,) for name in VARIANTS), ("value", "cls_value"))
+DEGRADATION = ("mini/plain", "mini/plain-few", "mini/plain-few-qv")
+
+
+def interval(values: Sequence[float]) -> dict[str, float]:
+    """Mean and half-width of the 95% interval (Student's t) of independent runs.
+
+    Raises:
+        ValueError: fewer than two values.
+
+    >>> {name: round(value, 3) for name, value in interval([1.0, 2.0, 3.0]).items()}
+    {'mean': 2.0, 'half': 2.484}
+    """
+    if len(values) < 2:
+        raise ValueError(f"got {len(values)} values; expected at least 2 seeds for an interval")
+    deviation = torch.tensor(values, dtype=torch.float64)
+    half = stats.t.ppf(0.975, len(values) - 1) * deviation.std().item() / len(values) ** 0.5
+    return {"mean": deviation.mean().item(), "half": float(half)}
+
+
+@torch.inference_mode()
+def score_clip(clip: DenseCLIP, scenes: int = 400) -> dict[str, Any]:
+    """The card of a CLIP: retrieval among 100 scenes, noun recognition, dense zero-shot metrics of every read-out.
+
+    Args:
+        clip: the model.
+        scenes: how many test scenes of each kind (known and new photographs).
+    """
+    card: dict[str, Any] = {"retrieval": {}, "noun_recognition": {}, "dense": {}, "scenes": scenes}
+    for split in ("test", "test-new"):
+        data = Collage(split, length=scenes)
+        rendered = [data[i] for i in range(scenes)]
+        recalls = [retrieval(clip, rendered[i : i + 100]) for i in range(0, scenes - 99, 100)]
+        card["retrieval"][split] = {key: sum(r[key] for r in recalls) / len(recalls) for key in recalls[0]}
+        card["noun_recognition"][split] = noun_recognition(clip, rendered, [n for n in data.names if any(n in s.nouns for s in rendered)])
+        for read_out in READ_OUTS:
+            report = evaluate(ZeroShotSegmentor(clip, read_out), data)
+            label = "+".join(read_out)
+            margin = cosine_margin(clip, rendered[:100], data.names, read_out[0]) if len(read_out) == 1 else None
+            card["dense"].setdefault(label, {})[split] = {**report.metrics, **({"margin": margin} if margin is not None else {})}
+    return {**card, "environment": environment()}
+
+
+def pretrain(recipe: str | Path = "mini/pretrain", *, out: Path, folder: Path | None = None, cost: dict[str, Any] | None = None) -> Run:
+    """Pretrain a CLIP, score it and write the checkpoint with its card.
+
+    Args:
+        recipe: name or file of a pretraining recipe.
+        out: the .safetensors file.
+        folder: where the state is kept, to go on from if the run is stopped.
+        cost: what to say in the card of time and hardware.
+    """
+    what = load_recipe(recipe)
+    if not isinstance(what, PretrainRecipe):
+        raise ValueError(f"{recipe} is a recipe for fine-tuning; expected one with task: pretrain")
+    run = train(what, folder=folder)
+    clip = run.model.clip
+    losses = [record["total"] for record in run.log[-50:]]
+    config = {"model": what.model, "mean": what.mean, "std": what.std, "name": what.name}
+    card = {
+        **score_clip(clip),
+        "recipe": {**vars(what)},
+        "scenes_seen": what.batch * sum(stage["steps"] for stage in what.stages),
+        "final_loss": sum(losses) / len(losses),
+        "cost": cost or {},
+    }
+    save_clip(clip, out, config, card=card)
+    return run
+
+
+def degradation(
+    recipes: Iterable[str] = DEGRADATION, *, seeds: int = 5, folder: Path = Path("runs/degradation"), out: Path | None = None
+) -> dict[str, Any]:
+    """Fine-tune plainly with several seeds and follow metrics and probes; every finished run is kept and not run again.
+
+    Returns:
+        {"recipes": {name: {...}}, "curves": {name: {seed: [evaluations]}}, "summary": {name: {metric: [{step, mean, half}]}}}
+    """
+    curves: dict[str, dict[str, list]] = {}
+    used: dict[str, Any] = {}
+    for recipe in recipes:
+        for seed in range(seeds):
+            what = load_recipe(recipe, seed=seed)
+            run = train(what, folder=folder / what.name / str(seed))
+            curves.setdefault(what.name, {})[str(seed)] = run.evaluations()
+            used[what.name] = {key: value for key, value in vars(what).items() if key != "seed"}
+    result = {"recipes": used, "curves": curves, "summary": {name: summarise(runs) for name, runs in curves.items()}}
+    return write_report("degradation", result, out)
+
+
+def summarise(runs: dict[str, list[dict[str, float]]]) -> dict[str, list[dict[str, float]]]:
+    """For each metric, mean and interval over seeds at each step that was evaluated."""
+    by_step = list(zip(*runs.values(), strict=True))
+    keys = [key for key in by_step[0][0] if key != "step"]
+    return {key: [{"step": at[0]["step"], **interval([record[key] for record in at])} for at in by_step] for key in keys}
+
+
+def write_report(name: str, content: dict[str, Any], out: Path | None = None) -> dict[str, Any]:
+    """Write data/reports/NAME.json (or `out`), with versions and hardware, and return what was written."""
+    content = {**content, "environment": environment()}
+    with whole_file(out or data_dir() / "reports" / f"{name}.json") as scratch:
+        scratch.write_text(json.dumps(content, indent=1) + "\n")
+    return content
+
+
+def read_report(name: str) -> dict[str, Any]:
+    """A report that ships, such as "degradation".
+
+    Raises:
+        FileNotFoundError: there is none of that name.
+    """
+    path = data_dir() / "reports" / f"{name}.json"
+    if not path.exists():
+        have = ", ".join(sorted(p.stem for p in path.parent.glob("*.json"))) or "none"
+        raise FileNotFoundError(f"no report {name!r}; expected one of {have}: write it with `infoclip-lite benchmark {name}`")
+    return json.loads(path.read_text())

@@ -1,0 +1,219 @@
+"""The command line: each command calls the function a notebook would call."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from . import benchmarks
+from .clip import load_clip, read_card
+from .datasets.collage import Collage
+from .datasets.collage_pack import rebuild, verify
+from .demo import demo
+from .doctor import doctor
+from .evaluation import evaluate
+from .notebooks import check, execute
+from .paths import data_dir
+from .segmentation import segment
+from .segmentors import ZeroShotSegmentor
+from .training import list_recipes, train
+
+NOTICE = (
+    "note: collage-mini was trained on collages of some 150 words and knows no real photographs. "
+    "For those, name an open_clip model: --model ViT-B-16-quickgelu --pretrained openai (weights are fetched once)."
+)
+
+
+def doctor_command() -> None:
+    """What is installed, which device is used, what works offline."""
+    for topic, finding in doctor().items():
+        print(f"{topic:<24}{finding}")
+
+
+def segment_command(
+    photo: Annotated[Path, tyro.conf.Positional],
+    names: str,
+    out: Path = Path("overlay.png"),
+    model: str = "collage-mini",
+    pretrained: str | None = None,
+    background: str = "",
+    threshold: float = 0.0,
+    attention: str = "value,cls_value",
+) -> None:
+    """Label a photo with your own words and save the picture.
+
+    Args:
+        photo: any picture file.
+        names: words separated by commas, synonyms by "|": "ox|cow, grass, sky".
+        out: where the overlay is written.
+        model: collage-mini, or an open_clip model.
+        pretrained: the open_clip tag or checkpoint of that model.
+        background: words that compete but are not drawn, separated by commas.
+        threshold: pixels whose best score is below it get no label, 0 to 1.
+        attention: dense read-outs to average, separated by commas.
+    """
+    clip = load_clip(model, pretrained)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        hidden = _split(background) if background.strip() else None
+        result = segment(photo, _split(names), clip, hidden, attention=_split(attention), threshold=threshold)
+    for message in sorted({str(w.message) for w in caught if issubclass(w.category, UserWarning)}):
+        print(f"note: {message}", file=sys.stderr)
+    for name, share in result.shares().items():
+        print(f"{name:<24}{share:>7.1%}")
+    print(f"picture: {result.save(out).resolve()}")
+    if model == "collage-mini":
+        print(NOTICE)
+
+
+def pretrain_command(
+    recipe: str = "mini/pretrain", out: Path = Path("runs/pretrain/clip.safetensors"), folder: Path = Path("runs/pretrain")
+) -> None:
+    """Pretrain a CLIP on Collage's captions, score it, write the checkpoint with its card.
+
+    Args:
+        recipe: name or file.
+        out: the checkpoint.
+        folder: state of the run; the same command goes on from it.
+    """
+    benchmarks.pretrain(recipe, out=out, folder=folder)
+    print(json.dumps(read_card(out)["retrieval"], indent=1))
+    print(f"checkpoint: {out.resolve()}")
+
+
+def train_command(recipe: Annotated[str, tyro.conf.Positional], folder: Path | None = None, seed: int | None = None) -> None:
+    """Train what a recipe says.
+
+    Args:
+        recipe: name or YAML file; `infoclip-lite data list` shows those that ship.
+        folder: state of the run, runs/NAME by default; the same command goes on from it.
+        seed: replaces the recipe's.
+    """
+    folder = folder or Path("runs") / Path(recipe).stem / str(seed or 0)
+    changes: dict[str, Any] = {} if seed is None else {"seed": seed}
+    run = train(recipe, folder=folder, **changes)
+    for record in run.evaluations():
+        print("  ".join(f"{key} {record[key]:.3f}" for key in ("step", "mIoU_seen", "mIoU_unseen", "hIoU", "image_to_text")))
+    print(f"run: {folder.resolve()}")
+
+
+def evaluate_command(
+    model: str = "collage-mini",
+    pretrained: str | None = None,
+    split: str = "test",
+    limit: int = 200,
+    attention: str = "value,cls_value",
+    gammas: str = "",
+    out: Path | None = None,
+) -> None:
+    """Measure zero-shot segmentation on Collage.
+
+    Args:
+        model: collage-mini, a checkpoint of `pretrain`, or an open_clip model.
+        pretrained: the open_clip tag or checkpoint of that model.
+        split: val, test or test-new.
+        limit: number of scenes.
+        attention: dense read-outs to average, separated by commas.
+        gammas: calibration constants to try beside 0, separated by commas.
+        out: where the report is written as JSON.
+    """
+    segmentor = ZeroShotSegmentor(load_clip(model, pretrained), _split(attention))
+    sweep = [float(g) for g in _split(gammas)] if gammas.strip() else []
+    report = evaluate(segmentor, Collage(split, length=limit), gammas=sweep, progress=True)
+    for key, value in report.metrics.items():
+        print(f"{key:<14}{value:>7.1%}")
+    for gamma, metrics in report.calibration.items():
+        print(f"gamma {gamma:<8}{metrics['hIoU']:>7.1%} hIoU")
+    if out is not None:
+        report.to_json(out)
+        print(f"report: {out.resolve()}")
+
+
+def benchmark_command(
+    name: Annotated[Literal["degradation", "card"], tyro.conf.Positional], seeds: int = 5, out: Path | None = None
+) -> None:
+    """Measure again what README and the notebooks show.
+
+    Args:
+        name: degradation (plain fine-tuning over seeds) or card (the scores of collage-mini).
+        seeds: number of runs of each recipe.
+        out: where the report is written; data/reports by default.
+    """
+    if name == "degradation":
+        benchmarks.degradation(seeds=seeds, out=out)
+    else:
+        benchmarks.write_report("collage-mini", benchmarks.score_clip(load_clip()), out)
+
+
+def data_command(action: Annotated[Literal["list", "verify", "rebuild"], tyro.conf.Positional], sources: Path | None = None) -> None:
+    """Data that ships: list it, check its hashes, rebuild Collage from its Debian packages.
+
+    Args:
+        action: list, verify or rebuild.
+        sources: for rebuild, a folder with the .deb files; without it they are fetched by apt-get.
+    """
+    folder = data_dir() / "collage"
+    if action == "list":
+        scenes = Collage("test")
+        print(f"collage       {len(scenes.names)} classes, {len(scenes.unseen)} of them unseen nouns")
+        print(f"recipes       {', '.join(list_recipes())}")
+        print(f"reports       {', '.join(sorted(p.stem for p in (data_dir() / 'reports').glob('*.json')))}")
+        return
+    if action == "rebuild":
+        rebuild(folder, sources)
+    print(f"{verify(folder)} pictures in {folder}, every hash right")
+
+
+def notebooks_command(action: Annotated[Literal["run", "check"], tyro.conf.Positional], files: tuple[Path, ...] = ()) -> None:
+    """Execute the notebooks and store them with outputs, or check that a new run gives the stored outputs.
+
+    Args:
+        action: run or check.
+        files: some of them; all of notebooks/ by default.
+    """
+    paths = list(files) or sorted(Path("notebooks").glob("*.ipynb"))
+    if not paths:
+        raise FileNotFoundError("no notebooks/*.ipynb here; run this in the project's folder or name files")
+    if action == "check":
+        sys.exit(check(paths))
+    for name, seconds in execute(paths).items():
+        print(f"{name:<48}{seconds:>7.1f} s")
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")]
+
+
+COMMANDS: dict[str, Any] = {
+    "doctor": doctor_command,
+    "demo": demo,
+    "pretrain": pretrain_command,
+    "train": train_command,
+    "evaluate": evaluate_command,
+    "segment": segment_command,
+    "benchmark": benchmark_command,
+    "data": data_command,
+    "notebooks": notebooks_command,
+}
+
+
+def main() -> None:
+    """Entry point of `infoclip-lite`. A user's mistake is one line on stderr and exit status 2."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="infoclip-lite")
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        sys.exit(_complain(error))
+
+
+def _complain(error: Exception) -> int:
+    print(f"infoclip-lite: {error}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What every function of this floor asks of its input: floats, finite, the right shape, or an error that says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+ASYMMETRY = 1e-2  # largest |a_ij - a_ji| / max |a_ij| that rounding (bfloat16 included) is believed to explain
+BELOW_ZERO = 0.1  # largest -lambda_min / lambda_max that rounding is believed to explain
+
+
+def as_float(x: Tensor, name: str) -> Tensor:
+    """`x` in float32 or float64: half precision is widened, anything that is not a real floating tensor refused."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{name}: got {type(x).__name__}, expected a torch.Tensor; hint: torch.as_tensor(...)")
+    if not x.is_floating_point():
+        raise ValueError(f"{name}: got dtype {x.dtype}, expected real floating point; hint: call .double() or .float() first")
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def require_finite(x: Tensor, name: str) -> None:
+    """Refuse NaN and infinity."""
+    if not bool(torch.isfinite(x.sum())):  # a sum carries NaN and infinity along, at a tenth of the cost of looking at each entry
+        raise ValueError(f"{name}: got NaN or infinite entries, expected finite numbers; hint: look for a division or an overflow upstream")
+
+
+def check_samples(x: Tensor, name: str = "x", *, minimum: int = 1) -> Tensor:
+    """(..., n, d) finite floats with at least `minimum` samples; (n,) is read as (n, 1)."""
+    x = as_float(x, name)
+    x = x.unsqueeze(-1) if x.ndim == 1 else x
+    if x.ndim < 2 or x.shape[-2] < minimum or x.shape[-1] < 1:
+        raise ValueError(f"{name}: got shape {tuple(x.shape)}, expected (..., n, d) with n >= {minimum} samples and d >= 1")
+    require_finite(x, name)
+    return x
+
+
+def check_grams(grams: Sequence[Tensor], *, validate: bool = True) -> list[Tensor]:
+    """Gram matrices of one size and dtype; with `validate` also finite, symmetric and of positive trace."""
+    if not grams:
+        raise ValueError("got no Gram matrix, expected at least one; hint: information.gram(x)")
+    checked = [as_float(g, f"Gram matrix {i}") for i, g in enumerate(grams)]
+    size = checked[0].shape[-1] if checked[0].ndim else 0
+    for i, g in enumerate(checked):
+        if g.ndim < 2 or g.shape[-1] != g.shape[-2] or g.shape[-1] < 1:
+            raise ValueError(f"Gram matrix {i}: got shape {tuple(g.shape)}, expected (..., n, n) with n >= 1; hint: information.gram(x)")
+        if g.shape[-1] != size:
+            raise ValueError(f"Gram matrix {i}: got {g.shape[-1]} samples, expected {size} as in the first; hint: rows must pair up")
+        if validate:
+            _check_values(g.detach(), i)
+    return checked
+
+
+def check_alpha(alpha: float, base: float) -> None:
+    """alpha > 0 and a base that a logarithm can have."""
+    if not 0 < alpha < float("inf"):
+        raise ValueError(f"got alpha = {alpha}, expected 0 < alpha < infinity; hint: 2 is the order without eigenvalues, 1 is von Neumann's")
+    if not 0 < base < float("inf") or base == 1:
+        raise ValueError(f"got base = {base}, expected base > 0 other than 1; hint: 2 for bits, math.e for nats")
+
+
+def _check_values(g: Tensor, index: int) -> None:
+    """Finite, positive trace, symmetric: up to 64 samples every entry is compared with its mirror image, above that some 32 rows."""
+    require_finite(g, f"Gram matrix {index}")
+    trace = g.diagonal(dim1=-2, dim2=-1).sum(-1)
+    if not bool((trace > 0).all()):
+        raise ValueError(f"Gram matrix {index}: got a trace of {trace.min().item():.3g}, expected > 0; hint: are all samples zero?")
+    step = max(1, g.shape[-1] // 32)
+    rows, columns = g[..., ::step, :], g.mT[..., ::step, :]
+    if bool((rows - columns).abs().amax() > ASYMMETRY * rows.abs().amax()):
+        raise ValueError(f"Gram matrix {index}: got a matrix that is not symmetric; hint: K(x, x), or (A + A.mT) / 2 if only rounding is to blame")

@@ -1,0 +1,46 @@
+"""Execute and check the notebooks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from .paths import whole_file
+
+
+def execute(paths: Sequence[Path]) -> dict[str, float]:
+    """Run notebooks from top to bottom and store them with their outputs; seconds for each.
+
+    Raises:
+        ImportError: the `notebooks` extra is not installed.
+        nbclient.exceptions.CellExecutionError: a cell failed; the file is left as it was.
+    """
+    try:
+        import nbformat
+        from nbclient import NotebookClient
+    except ImportError as error:
+        raise ImportError("executing notebooks needs nbclient; install with `pip install -e .[notebooks,test]`") from error
+    seconds = {}
+    for path in paths:
+        notebook = nbformat.read(path, as_version=4)
+        started = time.perf_counter()
+        NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+        seconds[path.name] = round(time.perf_counter() - started, 1)
+        notebook.metadata.pop("widgets", None)
+        for cell in notebook.cells:
+            cell.metadata.pop("execution", None)
+        with whole_file(path) as scratch:
+            nbformat.write(notebook, scratch)
+    return seconds
+
+
+def check(paths: Sequence[Path]) -> int:
+    """Strict nbval: run every cell again and compare its output with the stored one. The exit status of pytest."""
+    options = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=600", "-p", "no:doctest"]
+    sanitize = Path(__file__).parent.parent / "tests" / "nbval_sanitize.cfg"
+    if sanitize.exists():
+        options.append(f"--nbval-sanitize-with={sanitize}")
+    return subprocess.run([sys.executable, "-m", "pytest", *options, *map(str, paths)], check=False).returncode
