@@ -19,7 +19,8 @@ from .probes import cosine_margin, noun_recognition, retrieval
 from .segmentors import ZeroShotSegmentor
 from .training import PretrainRecipe, Run, load_recipe, train
 
-READ_OUTS: tuple[tuple[str, ...], ...] = (*((name,) for name in VARIANTS), ("value", "cls_value"))
+BLENDS = (("value", "cls_value"), ("cls_value", "sclip"))
+READ_OUTS: tuple[tuple[str, ...], ...] = (*((name,) for name in VARIANTS), *BLENDS)
 DEGRADATION = ("mini/plain", "mini/plain-few", "mini/plain-few-qv")
 
 
@@ -77,7 +78,7 @@ def pretrain(recipe: str | Path = "mini/pretrain", *, out: Path, folder: Path | 
     run = train(what, folder=folder)
     clip = run.model.clip
     losses = [record["total"] for record in run.log[-50:]]
-    config = {"model": what.model, "mean": what.mean, "std": what.std, "name": what.name}
+    config = {"model": what.model, "mean": what.mean, "std": what.std, "name": what.name, "read_out": what.read_out}
     card = {
         **score_clip(clip),
         "recipe": {**vars(what)},
@@ -114,6 +115,42 @@ def summarise(runs: dict[str, list[dict[str, float]]]) -> dict[str, list[dict[st
     by_step = list(zip(*runs.values(), strict=True))
     keys = [key for key in by_step[0][0] if key != "step"]
     return {key: [{"step": at[0]["step"], **interval([record[key] for record in at])} for at in by_step] for key in keys}
+
+
+def paired_difference(runs: dict[str, list[dict[str, float]]], metric: str, first: int, second: int) -> dict[str, float]:
+    """Mean and 95% interval over seeds of metric(second step) - metric(first step), each seed against itself.
+
+    Raises:
+        ValueError: a step that was not evaluated.
+    """
+    differences = []
+    for evaluations in runs.values():
+        by_step = {record["step"]: record[metric] for record in evaluations}
+        if first not in by_step or second not in by_step:
+            raise ValueError(f"got steps {first} and {second}; expected two of {sorted(by_step)}")
+        differences.append(by_step[second] - by_step[first])
+    return interval(differences)
+
+
+def peak_step(summary: dict[str, list[dict[str, float]]], metric: str) -> int:
+    """The evaluated step at which the mean over seeds is largest."""
+    return int(max(summary[metric], key=lambda record: record["mean"])["step"])
+
+
+def card_table(card: dict[str, Any]) -> str:
+    """The card of a CLIP as a Markdown table: known photographs beside new ones."""
+    test, new = "test", "test-new"
+    rows = [
+        ("right caption for a picture, among 100", *(card["retrieval"][s]["image_to_text"] for s in (test, new))),
+        ("right picture for a caption, among 100", *(card["retrieval"][s]["text_to_image"] for s in (test, new))),
+        ("noun recognition (mean average precision)", *(card["noun_recognition"][s] for s in (test, new))),
+    ]
+    for read_out, scores in card["dense"].items():
+        rows.append((f"dense mIoU, {read_out}", *(scores[s]["mIoU"] for s in (test, new))))
+    best = max(card["dense"], key=lambda name: card["dense"][name][test]["mIoU"])
+    rows.append((f"dense mIoU of unseen nouns, {best}", *(card["dense"][best][s]["mIoU_unseen"] for s in (test, new))))
+    lines = ["| collage-mini | known photographs | new photographs |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {label} | {known:.1%} | {fresh:.1%} |" for label, known, fresh in rows)])
 
 
 def write_report(name: str, content: dict[str, Any], out: Path | None = None) -> dict[str, Any]:

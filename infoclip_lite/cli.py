@@ -43,7 +43,7 @@ def segment_command(
     pretrained: str | None = None,
     background: str = "",
     threshold: float = 0.0,
-    attention: str = "value,cls_value",
+    attention: str = "",
 ) -> None:
     """Label a photo with your own words and save the picture.
 
@@ -55,13 +55,13 @@ def segment_command(
         pretrained: the open_clip tag or checkpoint of that model.
         background: words that compete but are not drawn, separated by commas.
         threshold: pixels whose best score is below it get no label, 0 to 1.
-        attention: dense read-outs to average, separated by commas.
+        attention: dense read-outs to average, separated by commas; the model's own by default.
     """
     clip = load_clip(model, pretrained)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         hidden = _split(background) if background.strip() else None
-        result = segment(photo, _split(names), clip, hidden, attention=_split(attention), threshold=threshold)
+        result = segment(photo, _split(names), clip, hidden, attention=_split(attention) if attention else None, threshold=threshold)
     for message in sorted({str(w.message) for w in caught if issubclass(w.category, UserWarning)}):
         print(f"note: {message}", file=sys.stderr)
     for name, share in result.shares().items():
@@ -107,7 +107,7 @@ def evaluate_command(
     pretrained: str | None = None,
     split: str = "test",
     limit: int = 200,
-    attention: str = "value,cls_value",
+    attention: str = "",
     gammas: str = "",
     out: Path | None = None,
 ) -> None:
@@ -118,11 +118,12 @@ def evaluate_command(
         pretrained: the open_clip tag or checkpoint of that model.
         split: val, test or test-new.
         limit: number of scenes.
-        attention: dense read-outs to average, separated by commas.
+        attention: dense read-outs to average, separated by commas; the model's own by default.
         gammas: calibration constants to try beside 0, separated by commas.
         out: where the report is written as JSON.
     """
-    segmentor = ZeroShotSegmentor(load_clip(model, pretrained), _split(attention))
+    clip = load_clip(model, pretrained)
+    segmentor = ZeroShotSegmentor(clip, _split(attention) if attention else clip.read_out)
     sweep = [float(g) for g in _split(gammas)] if gammas.strip() else []
     report = evaluate(segmentor, Collage(split, length=limit), gammas=sweep, progress=True)
     for key, value in report.metrics.items():

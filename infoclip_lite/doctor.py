@@ -11,7 +11,7 @@ from .datasets.collage_pack import verify
 from .paths import data_dir
 from .training import native_bfloat16
 
-_PACKAGES = ("torch", "torchvision", "open_clip_torch", "jupyterlab", "ipywidgets", "nbval", "accelerate")
+_PACKAGES = ("torch", "torchvision", "open_clip_torch", "jupyterlab", "ipywidgets", "nbval")
 
 
 def doctor() -> dict[str, str]:

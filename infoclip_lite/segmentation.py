@@ -81,7 +81,7 @@ def segment(
     model: str | DenseCLIP | Any = "collage-mini",
     background: Sequence[str] | None = None,
     *,
-    attention: str | Sequence[str] = ("value", "cls_value"),
+    attention: str | Sequence[str] | None = None,
     threshold: float = 0.0,
     synonyms: str = "mean",
     short_side: int | None = None,
@@ -93,7 +93,7 @@ def segment(
         names: at least one word; "ox|cow" are synonyms of one class.
         model: a name for `load_clip`, a DenseCLIP, or a segmentor with `.clip`.
         background: words that compete but are not drawn, such as ["wall", "floor"].
-        attention: the dense read-out, one or several (ignored when `model` is a segmentor).
+        attention: the dense read-out, one or several; None takes the model's own (not asked when `model` is a segmentor).
         threshold: a pixel whose best score is below it gets no label; 0 labels every pixel.
         synonyms: "mean" averages embeddings of synonyms, "max" takes the best of them.
         short_side: side to which the shorter side is brought for the model; its training size by default.
@@ -111,7 +111,7 @@ def segment(
     picture = read_image(image)
     if isinstance(model, str):
         model = load_clip(model)
-    segmentor = ZeroShotSegmentor(model, attention) if isinstance(model, DenseCLIP) else model
+    segmentor = ZeroShotSegmentor(model, attention or model.read_out) if isinstance(model, DenseCLIP) else model
     clip = segmentor.clip
     flat, owners = (words, list(range(len(words)))) if synonyms == "mean" else flatten_synonyms(words)
     text = clip.encode_text(flat)

@@ -50,6 +50,7 @@ def fit(
     *,
     steps: int,
     warmup: int = 0,
+    schedule: int | None = None,
     clip_norm: float = 1.0,
     folder: Path | None = None,
     save_every: int = 200,
@@ -63,6 +64,7 @@ def fit(
         task: model, batches and loss.
         steps: number of optimizer steps.
         warmup: steps of linear warm-up.
+        schedule: length of the cosine in steps; longer than `steps` ends above zero. None: `steps`.
         clip_norm: largest gradient norm.
         folder: where the state and log.json are kept; a run that finds a state there goes on from it. None: nothing kept.
         save_every: steps between states.
@@ -97,7 +99,7 @@ def fit(
         terms["total"].backward()
         torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * _schedule(step, steps, warmup)
+            group["lr"] = group["peak"] * _schedule(step, schedule or steps, warmup)
         optimizer.step()
         log.append({"step": step, **{name: value.item() for name, value in terms.items()}})
         bar.set_postfix(loss=f"{log[-1]['total']:.3f}")
@@ -181,8 +183,10 @@ class PretrainRecipe:
         model: open_clip's model config.
         stages: a list of `pretraining.Stage` in order.
         seed, batch, lr, weight_decay, warmup: of the training.
+        schedule: length of the cosine in steps; None is the steps of all stages.
         mean, std: of the normalisation of images.
         dtype: of the computation; weights are float32.
+        read_out: the dense read-outs to average when none is named.
     """
 
     name: str
@@ -193,9 +197,11 @@ class PretrainRecipe:
     lr: float = 1e-3
     weight_decay: float = 0.1
     warmup: int = 200
+    schedule: int | None = None
     mean: list[float] = field(default_factory=lambda: [0.5] * 3)
     std: list[float] = field(default_factory=lambda: [0.25] * 3)
     dtype: str = "bfloat16"
+    read_out: list[str] = field(default_factory=lambda: ["cls_value", "sclip"])
 
 
 Recipe = FineTuneRecipe | PretrainRecipe
@@ -344,9 +350,9 @@ def _pretrain(recipe: PretrainRecipe, folder: Path | None, progress: bool) -> Ru
         seed=recipe.seed,
         dtype=getattr(torch, recipe.dtype),
     )
-    log = fit(task, steps=task.steps, warmup=recipe.warmup, folder=folder, progress=recipe.name if progress else None)
-    clip.known_tokens = caption_tokens(tokenizer)
-    return Run(recipe, ZeroShotSegmentor(clip.eval().requires_grad_(False)), log, folder)
+    log = fit(task, steps=task.steps, warmup=recipe.warmup, schedule=recipe.schedule, folder=folder, progress=recipe.name if progress else None)
+    clip.known_tokens, clip.read_out = caption_tokens(tokenizer), tuple(recipe.read_out)
+    return Run(recipe, ZeroShotSegmentor(clip.eval().requires_grad_(False), clip.read_out), log, folder)
 
 
 def native_bfloat16() -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -98,9 +99,9 @@ def test_shapes_types_and_ranges(split: str, seed: int, index: int, size: int) -
     dataset = Collage(split, size, seed=seed, length=10**6)
     image, mask, caption, nouns = dataset[index]
     assert image.shape == (3, size, size) and image.dtype == torch.float32
-    assert 0 <= image.min() and image.max() <= 1 and image.std() > 0.005
+    assert image.min() >= 0 and image.max() <= 1 and image.std() > 0.005
     assert mask.shape == (size, size) and mask.dtype == torch.int64
-    assert 0 <= mask.min() and mask.max() < len(dataset.names)
+    assert mask.min() >= 0 and mask.max() < len(dataset.names)
     assert caption and nouns
 
 
@@ -121,25 +122,26 @@ def test_caption_names_every_noun_and_nothing_that_is_absent(split: str, seed: i
     assert set(named) in ({*present}, nouns), (caption, present)
 
 
-def test_captions_of_every_word_use_the_right_article() -> None:
-    rng = random.Random(0)
+def test_captions_use_the_right_article() -> None:
     for noun in all_nouns():
-        sentence = describe(rng, [noun])
-        article = "" if noun in ("grapes", "scissors", "pliers") else "an " if noun[0] in "aeiou" else "a "
-        assert sentence.endswith(article + noun) and not sentence.endswith("a " + noun) == bool(article != "a ")
+        sentence = describe(random.Random(0), [noun])
+        plural = noun in ("grapes", "scissors", "pliers")
+        article = "" if plural else "an " if noun[0] in "aeiou" else "a "
+        assert re.sub(r"^a (photo|picture|collage) of ", "", sentence) == article + noun
 
 
-def test_masks_are_exact_where_objects_were_pasted() -> None:
-    changed_where_pasted, kept_elsewhere = [], []
+def test_masks_lie_exactly_on_the_pasted_objects() -> None:
+    changed, kept = [], []
     for index in range(40):
-        ground, pasted = scene("train", 5, index, objects=(0, 0)), scene("train", 5, index, objects=(1, 4))
-        differs = (ground.image - pasted.image).abs().amax(0) > 2 / 255
-        labelled = ground.mask != pasted.mask
-        assert labelled.any() == any(n not in stuff() for n in pasted.nouns) or labelled.float().mean() < 0.01
-        changed_where_pasted.append(differs[labelled].float().mean())
-        kept_elsewhere.append((~differs[~labelled]).float().mean())
-    assert torch.stack(changed_where_pasted).nanmean() > 0.95
-    assert torch.stack(kept_elsewhere).mean() > 0.95
+        ground = Collage("train", 96, seed=5, objects=(0, 0))[index]
+        pasted = Collage("train", 96, seed=5, objects=(1, 4))[index]
+        differs = (ground.image - pasted.image).abs().amax(0) > 4 / 255
+        labelled = (ground.mask != pasted.mask).float()[None, None]
+        grown = F.max_pool2d(labelled, 5, 1, 2)[0, 0] > 0  # soft borders of cut-outs are two pixels wide
+        changed.append(differs[labelled[0, 0] > 0].float().mean())
+        kept.append((~differs[~grown]).float().mean())
+    assert torch.stack(changed).nanmean() > 0.95
+    assert torch.stack(kept).nanmean() > 0.98
 
 
 def test_scenes_without_objects_hold_stuff_only() -> None:
@@ -265,7 +267,10 @@ def test_cutouts_have_transparency_and_textures_have_none() -> None:
 
 def test_pack_carries_its_licence_and_its_sources() -> None:
     assert "GNU GENERAL PUBLIC LICENSE" in (PACK / "LICENSE").read_text()
-    assert all(re.match(r"(tuxpaint-stamps-default|tuxpaint-data|mate-backgrounds|sweethome3d|synthesised):", r["source"]) for r in MANIFEST["pictures"])
+    assert all(
+        re.match(r"(tuxpaint-stamps-default|tuxpaint-data|mate-backgrounds|sweethome3d|synthesised):", r["source"])
+        for r in MANIFEST["pictures"]
+    )
 
 
 @pytest.fixture

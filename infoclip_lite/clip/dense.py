@@ -25,6 +25,7 @@ class DenseCLIP(nn.Module):
         mean, std: the three channel means and deviations the model was trained with.
         name: what to call it in messages and reports.
         templates: prompts that `encode_text` averages over when it is given none.
+        read_out: the dense read-outs that suit this model best; several are averaged.
         known_tokens: ids of the tokens seen in pretraining; None means all of them.
 
     Raises:
@@ -40,6 +41,7 @@ class DenseCLIP(nn.Module):
         std: Sequence[float],
         name: str = "clip",
         templates: Sequence[str] = SIMPLE_TEMPLATES,
+        read_out: Sequence[str] = ("sclip",),
         known_tokens: Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -51,7 +53,7 @@ class DenseCLIP(nn.Module):
             raise ValueError(f"{name}: the image tower is {type(visual).__name__}; expected open_clip's ViT pooled by its CLS token")
         self.model: Any = model
         self.tokenizer, self.name = tokenizer, name
-        self.templates = tuple(templates)
+        self.templates, self.read_out = tuple(templates), tuple(read_out)
         self.known_tokens = known_tokens
         self.mean: Tensor
         self.std: Tensor

@@ -56,7 +56,7 @@ def save_clip(clip: DenseCLIP, path: Path, config: dict[str, Any], *, card: dict
     Args:
         clip: the model.
         path: a .safetensors file, written whole or not at all.
-        config: what rebuilds it: {"model": open_clip config, "mean": ..., "std": ..., "name": ...}.
+        config: what rebuilds it: {"model": open_clip config, "mean", "std", "name", "read_out"}.
         card: scores and provenance, JSON.
     """
     state = {k: v.detach().half().contiguous() for k, v in clip.model.state_dict().items()}
@@ -106,7 +106,14 @@ def _load_own(path: Path) -> DenseCLIP:
     _fill(model, state, str(path))
     tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
     return DenseCLIP(
-        model, tokenizer, mean=config["mean"], std=config["std"], name=config["name"], templates=COLLAGE_TEMPLATES, known_tokens=known
+        model,
+        tokenizer,
+        mean=config["mean"],
+        std=config["std"],
+        name=config["name"],
+        templates=COLLAGE_TEMPLATES,
+        read_out=config["read_out"],
+        known_tokens=known,
     )
 
 

@@ -126,6 +126,7 @@ def label_maps(maps: Mapping[str, np.ndarray], names: Sequence[str], *, image: n
         height: of a map, in inches.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.colors import to_hex
     from matplotlib.patches import Patch
 
     every = np.concatenate([labels.ravel() for labels in maps.values()])
@@ -136,16 +137,16 @@ def label_maps(maps: Mapping[str, np.ndarray], names: Sequence[str], *, image: n
     table[shown] = colours
     pictures = {} if image is None else {"picture": image}
     figure, axes = plt.subplots(
-        1, len(maps) + len(pictures), figsize=(height * (len(maps) + len(pictures)), height + 0.75), squeeze=False, layout="constrained"
+        1, len(maps) + len(pictures), figsize=(height * (len(maps) + len(pictures)), height + 0.6), squeeze=False, layout="constrained"
     )
     pictures |= {title: table[np.clip(labels, 0, len(table) - 1)] for title, labels in maps.items()}
     for axis, (title, picture) in zip(axes[0], pictures.items(), strict=True):
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(title, fontsize=10)
         axis.axis("off")
-    handles = [Patch(color=tuple(c / 255), label=names[i]) for i, c in zip(shown, colours, strict=True)]
+    handles = [Patch(color=to_hex(c / 255), label=names[i]) for i, c in zip(shown, colours, strict=True)]
     if np.any(~np.isin(every, shown)):
-        handles.append(Patch(color=tuple(c / 255 for c in UNLABELLED), label="other"))
+        handles.append(Patch(color=to_hex([c / 255 for c in UNLABELLED]), label="other"))
     columns = max(2, int(1.1 * height * len(pictures)))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), columns), fontsize=9, frameon=False)
     return figure
@@ -172,5 +173,41 @@ def patch_grid(image: np.ndarray, patch: int, *, mark: Mapping[str, tuple[int, i
     for (name, (row, column)), colour in zip((mark or {}).items(), palette(max(1, len(mark or {}))) / 255, strict=False):
         axis.add_patch(plt.Rectangle((column * patch, row * patch), patch, patch, fill=False, linewidth=2.5, edgecolor=colour))
         corner = (column * patch, row * patch)
-        axis.annotate(name, corner, xytext=(0, 3), textcoords="offset points", fontsize=9, color=colour, weight="bold")
+        axis.annotate(
+            name,
+            corner,
+            xytext=(0, 4),
+            textcoords="offset points",
+            fontsize=9,
+            color=colour,
+            weight="bold",
+            bbox={"facecolor": "white", "linewidth": 0, "pad": 1.5, "alpha": 0.85},
+        )
+    return figure
+
+
+def curves_with_bands(
+    summaries: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]], metrics: Mapping[str, str], *, ylabel: str, height: float = 2.9
+) -> Figure:
+    """One panel for each metric, one curve with a 95% band for each training.
+
+    Args:
+        summaries: {training: {metric: [{"step", "mean", "half"}, ...]}}, as in the report "degradation".
+        metrics: {metric: title of its panel}.
+        ylabel: what the metrics measure, with the unit.
+        height: of a panel in inches.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(metrics), figsize=(1.25 * height * len(metrics), height + 0.5), squeeze=False, layout="constrained")
+    for axis, (metric, title) in zip(axes[0], metrics.items(), strict=True):
+        for colour, (name, summary) in enumerate(summaries.items()):
+            records = summary[metric]
+            band(axis, [r["step"] for r in records], [r["mean"] for r in records], [r["half"] for r in records], name, colour)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("training step")
+    axes[0][0].set_ylabel(ylabel)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    sns.despine(figure)
     return figure

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
-def moments(k: Tensor) -> tuple[Tensor, Tensor]:
-    """(..., n, n) to its diagonal (..., n) and the sum of its squares (...)."""
-    return _Moments.apply(k)
+def entropy_2(k: Tensor) -> Tensor:
+    """(..., n, n) to 2 log tr K - log ||K||^2, the entropy of order 2 in nats (...)."""
+    return _Entropy2.apply(k)
 
 
 def pair_moments(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -34,18 +34,19 @@ def _scaled(gradient: Tensor, k: Tensor) -> Tensor:
     return k * (2 * gradient)[..., None, None]
 
 
-class _Moments(torch.autograd.Function):
+class _Entropy2(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, k: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(k)
-        return k.diagonal(dim1=-2, dim2=-1).clone(), _squares(k)
+    def forward(ctx: Any, k: Tensor) -> Tensor:
+        trace, squares = k.diagonal(dim1=-2, dim2=-1).sum(-1), _squares(k)
+        ctx.save_for_backward(k, trace, squares)
+        return 2 * trace.log() - squares.log()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, diagonal: Tensor, squares: Tensor) -> Tensor:
-        (k,) = ctx.saved_tensors
-        out = _scaled(squares, k)
-        out.diagonal(dim1=-2, dim2=-1).add_(diagonal)
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        k, trace, squares = ctx.saved_tensors
+        out = _scaled(-gradient / squares, k)
+        out.diagonal(dim1=-2, dim2=-1).add_((2 * gradient / trace)[..., None])
         return out
 
 
@@ -59,8 +60,9 @@ class _PairMoments(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, on_a: Tensor, on_b: Tensor, of_a: Tensor, of_b: Tensor, of_product: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
         a, b, product = ctx.saved_tensors
+        on_a, on_b, of_a, of_b, of_product = gradients
         shared = _scaled(of_product, product)
         out: list[Tensor | None] = [None, None]
         for i, (k, other, on, of) in enumerate(((a, b, on_a, of_a), (b, a, on_b, of_b))):

@@ -18,8 +18,8 @@ from typing import Literal, ParamSpec
 import torch
 from torch import Tensor
 
-from ._checks import BELOW_ZERO, check_alpha, check_grams, check_samples, require_finite
-from ._moments import moments, pair_moments
+from ._checks import BELOW_ZERO, check_alpha, check_grams, check_result, check_samples, check_trace, require_finite
+from ._moments import entropy_2, pair_moments
 
 Kernel = Literal["linear", "rbf", "poly"] | Callable[[Tensor, Tensor], Tensor]
 Correction = Literal["permutation", "ustatistic"]
@@ -78,13 +78,15 @@ def gram(
         k = _rbf(x, width)
     elif kernel == "poly":
         if degree < 1 or int(degree) != degree or offset < 0:
-            raise ValueError(f"got degree = {degree}, offset = {offset}; expected a whole degree >= 1 and offset >= 0 (else not positive definite)")
+            raise ValueError(f"got degree = {degree}, offset = {offset}; expected a whole degree >= 1 and offset >= 0")
         k = (x @ x.mT + offset) ** int(degree)
     elif callable(kernel):
         k = kernel(x, x)
     else:
         raise ValueError(f'got kernel = {kernel!r}, expected "linear", "rbf", "poly" or a function of (x, y)')
     (k,) = check_grams([k])
+    require_finite(k, "kernel")
+    check_trace(k)
     if k.shape[-1] != x.shape[-2]:
         raise ValueError(f"got a kernel that gave {tuple(k.shape)} for samples {tuple(x.shape)}, expected (..., n, n)")
     return k / _trace(k)[..., None, None]
@@ -113,7 +115,8 @@ def renyi_entropy(a: Tensor, alpha: float = 2.0, base: float = 2.0, *, validate:
     >>> float(renyi_entropy(torch.eye(8)))
     3.0
     """
-    return renyi_joint_entropy(a, alpha=alpha, base=base, validate=validate)
+    check_alpha(alpha, base)
+    return _entropy(check_grams([a], validate=validate), alpha, base, validate)
 
 
 @_full_precision
@@ -131,7 +134,7 @@ def renyi_joint_entropy(*grams: Tensor, alpha: float = 2.0, base: float = 2.0, v
         ValueError: a bad matrix, different n, bad alpha or base.
     """
     check_alpha(alpha, base)
-    return _nats(_product(check_grams(grams, validate=validate)), alpha) / math.log(base)
+    return _entropy(check_grams(grams, validate=validate), alpha, base, validate)
 
 
 @_full_precision
@@ -146,7 +149,7 @@ def renyi_mutual_information(
     generator: torch.Generator | None = None,
     validate: bool = True,
 ) -> Tensor:
-    """I(A; B) = S(A) + S(B) - S(A, B). Not Shannon's number: it depends on the kernel, its width and n, and for alpha other than 1 may be < 0.
+    """I(A; B) = S(A) + S(B) - S(A, B). Not Shannon's number: kernel, width and n decide it, and for alpha other than 1 it may be negative.
 
     Few samples of many dimensions look dependent whether they are or not (independent data, n = 4, d = 100: 1.8 of at most 2 bits) [O].
     `correction` removes that:
@@ -170,23 +173,25 @@ def renyi_mutual_information(
     """
     check_alpha(alpha, base)
     a, b = check_grams([a, b], validate=validate)
-    if correction == "ustatistic":
-        return _without_diagonal(a, b, alpha) / math.log(base)
-    if correction not in (None, "permutation"):
+    if correction not in (None, "permutation", "ustatistic"):
         raise ValueError(f'got correction = {correction!r}, expected None, "permutation" or "ustatistic"')
-    if alpha == 2:
-        return _information_2(a, b, permuted=correction == "permutation") / math.log(base)
-    joint = _nats(_product([a, b]), alpha)
-    apart = _nats(a, alpha) + _nats(b, alpha) if correction is None else _permuted(a, b, alpha, permutations, generator)
-    return (apart - joint) / math.log(base)
+    if correction == "ustatistic":
+        nats = _without_diagonal(a, b, alpha)
+    elif alpha == 2:
+        nats = _information_2(a, b, permuted=correction == "permutation")
+    else:
+        apart = _nats(a, alpha) + _nats(b, alpha) if correction is None else _permuted(a, b, alpha, permutations, generator)
+        nats = apart - _nats(_product([a, b]), alpha)
+    return (check_result(nats, [a, b]) if validate else nats) / math.log(base)
 
 
 @_full_precision
 def linear_renyi_entropy(*features: Tensor, alpha: float = 2.0, base: float = 2.0) -> Tensor:
     """(Joint) entropy of linear Gram matrices without forming them, for many samples of few dimensions.
 
-    Z Z^T (n x n) and Z^T Z (d x d) have the same non-zero eigenvalues, so the smaller one will do: n d^2 work in place of n^2 d. The product
-    of the Grams of Z and W is the Gram of all products z_k w_l, so several features work too while the product of their widths stays under n.
+    Z Z^T (n x n) and Z^T Z (d x d) have the same non-zero eigenvalues, so the smaller one will do: n d^2 work in place of n^2 d. The
+    product of the Grams of Z and W is the Gram of all products z_k w_l, so several features work too while the product of their widths
+    stays below n.
 
     Args:
         features: each (..., n, d_i) floats.
@@ -205,10 +210,10 @@ def linear_renyi_entropy(*features: Tensor, alpha: float = 2.0, base: float = 2.
     for i, other in enumerate(features[1:], start=1):
         other = check_samples(other, f"features {i}")
         if other.shape[-2] != z.shape[-2]:
-            raise ValueError(f"features {i}: got {other.shape[-2]} samples, expected {z.shape[-2]} as in the first; hint: rows must pair up")
+            raise ValueError(f"features {i}: got {other.shape[-2]} samples, expected {z.shape[-2]}; hint: rows must pair up")
         z = (z[..., :, None] * other[..., None, :]).flatten(-2)
     small = z.mT @ z if z.shape[-1] < z.shape[-2] else z @ z.mT
-    return _nats(check_grams([small])[0], alpha) / math.log(base)
+    return _entropy([small], alpha, base, True)
 
 
 @_full_precision
@@ -238,8 +243,8 @@ def cka(a: Tensor, b: Tensor, *, validate: bool = True) -> Tensor:
 def gaussian_rbf_information(covariance: Tensor, dim_x: int, width_x: float, width_y: float, base: float = 2.0) -> float:
     """What I_2 tends to as n grows, for Gaussian data and RBF kernels: a closed form to test and to teach with [O].
 
-    I_2 = 1/2 log[ det(1 + 4 Sx/wx^2) det(1 + 4 Sy/wy^2) / det(1 + 4 L S) ], L = diag(1/wx^2, 1/wy^2): it rises to Shannon's value as the widths
-    go to zero, and falls to zero as they grow.
+    I_2 = 1/2 log[ det(1 + 4 Sx/wx^2) det(1 + 4 Sy/wy^2) / det(1 + 4 L S) ], L = diag(1/wx^2, 1/wy^2): it rises to Shannon's value as the
+    widths go to zero, and falls to zero as they grow.
 
     Args:
         covariance: (d, d) of x and y together, x first.
@@ -294,11 +299,17 @@ def _product(grams: list[Tensor]) -> Tensor:
     return product
 
 
+def _entropy(grams: list[Tensor], alpha: float, base: float, validate: bool) -> Tensor:
+    nats = _nats(_product(grams), alpha)
+    return (check_result(nats, grams) if validate else nats) / math.log(base)
+
+
 def _nats(k: Tensor, alpha: float) -> Tensor:
     """Entropy of one Gram matrix in nats; divides by the trace as it goes, so that no scaled copy is made."""
     if alpha == 2:
-        diagonal, squares = moments(k)
-        return 2 * diagonal.sum(-1).log() - squares.log()
+        return entropy_2(k)
+    require_finite(k, "Gram matrix")
+    check_trace(k)
     values = torch.linalg.eigvalsh(k)
     largest = values[..., -1:].detach()
     if bool((values[..., 0] < -BELOW_ZERO * largest[..., 0]).any()):

@@ -1,0 +1,160 @@
+"""Rooms import from the floors below only; what is public is documented and annotated."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "infoclip_lite"
+
+FLOORS: list[tuple[str, ...]] = [
+    ("information",),
+    ("metrics",),
+    ("vocabulary", "paths"),
+    ("clip",),
+    ("datasets",),
+    ("objectives",),
+    ("segmentors",),
+    ("evaluation",),
+    ("probes",),
+    ("finetuning", "pretraining"),
+    ("training",),
+    ("explore.plots",),
+    ("segmentation",),
+    ("benchmarks",),
+    ("explore",),
+    ("demo", "doctor", "notebooks"),
+    ("cli",),
+]
+FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py" and "_data" not in p.parts)
+FORBIDDEN = {"detectron2", "mmcv", "mmseg", "mmengine"}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def floor_of(module: str) -> int | None:
+    """The floor of a module, by its longest name in FLOORS."""
+    while module:
+        for height, rooms in enumerate(FLOORS):
+            if module in rooms:
+                return height
+        module = module.rpartition(".")[0]
+    return None
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, module inside the package) of every import, those in functions and under TYPE_CHECKING too."""
+    package = ["infoclip_lite", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            targets = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            targets = [f"{stem}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for target in targets:
+            if target.split(".")[0] == "infoclip_lite":
+                yield node.lineno, target.removeprefix("infoclip_lite").removeprefix(".")
+
+
+def exists(module: str) -> bool:
+    path = PACKAGE.joinpath(*module.split("."))
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+def test_every_module_has_a_floor() -> None:
+    assert [module_of(p) for p in FILES if floor_of(module_of(p)) is None] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_go_down(path: Path) -> None:
+    here, wrong = module_of(path), []
+    room, height = here.split(".")[0], floor_of(here)
+    for line, target in imports_of(path):
+        while target and not exists(target):  # a name inside a module
+            target = target.rpartition(".")[0]
+        if not target:
+            wrong.append(f"line {line}: imports from the package's top, which imports everything")
+            continue
+        same_room = target.split(".")[0] == room and floor_of(target) == height
+        below = floor_of(target)
+        if not same_room and (below is None or height is None or below >= height):
+            wrong.append(f"line {line}: {here} imports {target}, which is not on a floor below")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_no_heavy_frameworks(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    named = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    named |= {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    assert not named & FORBIDDEN
+
+
+@pytest.mark.parametrize("room", ["information", "metrics"])
+def test_mathematics_knows_nothing_of_clip(room: str) -> None:
+    paths = [p for p in FILES if module_of(p).split(".")[0] == room]
+    text = [name for p in paths for _, name in imports_of(p) if name.split(".")[0] != room]
+    outside = [p.name for p in paths if "open_clip" in p.read_text()]
+    assert paths and text == [] and outside == []
+
+
+def public(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
+    """Public functions, classes and methods; __init__ and __call__ count with their class."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node.name, node
+            for inner in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(inner, ast.FunctionDef) and (not inner.name.startswith("_") or inner.name in ("__init__", "__call__")):
+                    yield f"{node.name}.{inner.name}", inner
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_public_names_are_documented(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    bare = [name for name, node in public(tree) if not name.endswith("__") and not ast.get_docstring(node)]
+    assert ast.get_docstring(tree) and bare == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_public_names_are_annotated(path: Path) -> None:
+    bare = []
+    for name, node in public(ast.parse(path.read_text())):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        given = node.args
+        every = [*given.posonlyargs, *given.args, *given.kwonlyargs, *(a for a in (given.vararg, given.kwarg) if a)]
+        bare += [f"{name}({a.arg})" for a in every if a.annotation is None and a.arg not in ("self", "cls")]
+        if node.returns is None and not name.endswith("__init__"):
+            bare.append(f"{name} -> ?")
+    assert bare == []
+
+
+def test_what_a_module_offers_exists() -> None:
+    for path in FILES:
+        tree = ast.parse(path.read_text())
+        offered = [
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
+        ]
+        have = {
+            alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
+        }
+        have |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        have |= {t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)}
+        assert not [name for names in offered for name in names if name not in have], module_of(path)
+
+
+def test_errors_are_no_asserts() -> None:
+    """An assert vanishes under `python -O`, and says nothing to a user."""
+    found = [f"{module_of(p)}:{node.lineno}" for p in FILES for node in ast.walk(ast.parse(p.read_text())) if isinstance(node, ast.Assert)]
+    assert found == []

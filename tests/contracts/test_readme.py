@@ -1,0 +1,19 @@
+from pathlib import Path
+
+from infoclip_lite.benchmarks import card_table
+from infoclip_lite.clip import read_card
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+
+def test_the_table_of_scores_is_the_checkpoints_card():
+    table = README.split("<!-- card -->")[1].split("<!-- /card -->")[0].strip()
+    assert table == card_table(read_card())
+
+
+def test_every_file_that_is_linked_exists():
+    import re
+
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
+    assert links
+    assert [link for link in links if not (Path(__file__).parents[2] / link).exists()] == []
