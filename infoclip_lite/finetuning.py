@@ -39,11 +39,11 @@ class FineTuning:
         batch: int,
         lr: float,
         weight_decay: float = 1e-4,
-        tune: Literal["full", "qv"] = "full",
+        tune: Literal["full", "image", "qv"] = "full",
         prompt: str = "a photo of a {}",
     ) -> None:
-        if tune not in ("full", "qv"):
-            raise ValueError(f"unknown tune {tune!r}; expected 'full' or 'qv'")
+        if tune not in ("full", "image", "qv"):
+            raise ValueError(f"unknown tune {tune!r}; expected 'full', 'image' or 'qv'")
         self.segmentor, self.dataset, self.batch = segmentor, dataset, batch
         self.lr, self.weight_decay, self.tune, self.prompt = lr, weight_decay, tune, prompt
         self.module: nn.Module = segmentor
@@ -82,8 +82,9 @@ def _trained(segmentor: ZeroShotSegmentor, tune: str) -> list[nn.Parameter]:
     """Switch gradients on for what is tuned, off for the rest, and return the former."""
     clip = segmentor.clip
     segmentor.requires_grad_(False)
-    if tune == "full":
-        trained = [p for name, p in clip.model.named_parameters() if name != "logit_scale"]
+    if tune != "qv":
+        towers = clip.model if tune == "full" else clip.visual
+        trained = [p for name, p in towers.named_parameters() if name != "logit_scale"]
         for parameter in trained:
             parameter.requires_grad_(True)
         return trained

@@ -35,7 +35,7 @@ def noun_recognition(clip: DenseCLIP, scenes: Sequence[Scene], names: Sequence[s
     from sklearn.metrics import average_precision_score
 
     images = clip.encode_image(torch.stack([scene.image for scene in scenes]))
-    scores = (images @ clip.encode_text(names).T).cpu().numpy()
+    scores = (images @ clip.encode_text(names).T).float().cpu().numpy()
     precisions = []
     for column, name in enumerate(names):
         present = [name in scene.nouns for scene in scenes]

@@ -1,5 +1,6 @@
 """Estimators against exact information, theory with the best critic, scikit-learn, and bad input."""
 
+import json
 import math
 import warnings
 
@@ -8,7 +9,9 @@ import torch
 from scipy.integrate import dblquad
 from sklearn.feature_selection import mutual_info_regression
 
+from infoclip_lite.explore.information_widgets import explore_estimates, explore_renyi
 from infoclip_lite.information import estimators as e
+from infoclip_lite.information.benchmark import interval, run_benchmark, run_matrix_checks
 from infoclip_lite.information.critics import Training, infonce_bound
 from infoclip_lite.information.tasks import get_task
 
@@ -81,15 +84,23 @@ def test_gaussian_is_blind_to_dependence_without_correlation():
 )
 def test_ksg_on_one_dimensional_tasks(name, parameters):
     task = get_task(name, **parameters)
-    mean, _ = mean_and_error([e.ksg(*draw(task, 4000, seed)).value for seed in range(4)])
+    mean, _ = mean_and_error([e.ksg(*draw(task, 10000, seed)).value for seed in range(4)])
     assert mean == pytest.approx(task.mutual_information, abs=0.02)
+
+
+def test_ksg_of_ranks_does_not_see_heavy_tails():
+    task = get_task("student_t")
+    mean, _ = mean_and_error([e.ksg(*draw(task, 10000, seed), ranks=True).value for seed in range(4)])
+    assert mean == pytest.approx(task.mutual_information, abs=0.02)
+    x, y = draw(task, 300)
+    assert e.ksg(x**3, y.asinh(), ranks=True).value == pytest.approx(e.ksg(x, y, ranks=True).value, abs=1e-12)
 
 
 @pytest.mark.parametrize("k", [1, 3, 10])
 def test_ksg_equals_scikit_learn(k):
     x, y = draw(get_task("normal"), 500)
     theirs = mutual_info_regression(x.numpy(), y[:, 0].numpy(), n_neighbors=k, random_state=0)[0]
-    assert e.ksg(x, y, k=k).value == pytest.approx(theirs, abs=1e-3)  # it adds noise of 1e-10, which may turn a tie or two
+    assert e.ksg(x, y, k=k).value == pytest.approx(theirs, abs=1e-6)  # it adds noise of 1e-10
 
 
 def test_ksg_by_hand():
@@ -176,6 +187,50 @@ def test_upper_bounds_with_a_fitted_conditional_lie_above():
 def test_trained_critics_find_nothing_where_there_is_nothing():
     x, y = draw(get_task("normal", rho=0.0), 2000)
     assert abs(e.infonce(x, y, training=QUICK).value) < 0.05
+
+
+# --- benchmark and sliders ---------------------------------------------------------------------------------------------------------------
+
+
+def test_benchmark_rows_are_errors_with_intervals():
+    chosen = ["gaussian", "ksg"]
+    report = run_benchmark(3, (200,), chosen, (("normal", {"rho": 0.5}), ("additive_uniform", {})), environment={"hardware": "test"})
+    assert json.loads(json.dumps(report))["environment"] == {"hardware": "test"}
+    assert [(row["task"], row["estimator"]) for row in report["errors"]] == [
+        (task, name) for task in ("normal rho=0.5 dim=1", "additive_uniform noise=0.75") for name in chosen
+    ]
+    task = get_task("normal", rho=0.5)
+    errors = [e.gaussian(*draw(task, 200, seed)).value - task.mutual_information for seed in range(3)]
+    row = report["errors"][0]
+    assert row["mean"] == pytest.approx(sum(errors) / 3, abs=1e-5)
+    assert row["low"] < row["mean"] < row["high"]
+    half = 4.302653 * torch.tensor(errors).std().item() / math.sqrt(3)  # Student's t, two degrees of freedom
+    assert row["high"] - row["mean"] == pytest.approx(half, abs=2e-5)
+
+
+def test_matrix_checks_meet_their_limits():
+    report = run_matrix_checks(batches=800)
+    assert report["bfloat16_error"]["I_2"] <= 5e-4
+    for row in report["independent"]:
+        if row["correction"] == "permutation":
+            assert abs(row["mean"]) <= 0.01
+
+
+def test_interval_needs_two_values():
+    with pytest.raises(ValueError, match="more seeds"):
+        interval([1.0])
+
+
+@pytest.mark.parametrize(("explore", "name", "value"), [(explore_estimates, "rho", 0.3), (explore_renyi, "width", 0.2)])
+def test_moving_a_slider_computes_anew(explore, name, value):
+    explorer = explore()
+    before = explorer.view
+    explorer.controls[name].value = value
+    assert explorer.view is not before
+    if name == "rho":
+        assert explorer.view.truth == pytest.approx(-0.5 * math.log(1 - 0.09))
+    else:
+        assert explorer.view.entropy_x > before.entropy_x
 
 
 # --- bad input ---------------------------------------------------------------------------------------------------------------------------

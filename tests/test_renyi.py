@@ -179,14 +179,15 @@ def test_a_constant_partner_adds_nothing():
         torch.testing.assert_close(renyi_joint_entropy(a, ones, ones, alpha=alpha), renyi_entropy(a, alpha), atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("width", [1.0, 0.5])
-def test_gaussian_closed_form_is_what_samples_tend_to(width):
-    rho, n = 0.75, 4000
-    x, noise = normal(2, n, 1, seed=5, dtype=torch.float32)
-    y = rho * x + math.sqrt(1 - rho**2) * noise
+def test_gaussian_closed_form_is_what_samples_tend_to():
+    rho, n, width = 0.75, 4000, 1.0
     truth = gaussian_rbf_information(torch.tensor([[1, rho], [rho, 1]], dtype=F64), 1, width, width)
-    a, b = gram(x, "rbf", width=width), gram(y, "rbf", width=width)
-    assert renyi_mutual_information(a, b).item() == pytest.approx(truth, rel=0.02)
+    values = []
+    for seed in range(4):
+        x, noise = normal(2, n, 1, seed=seed, dtype=torch.float32)
+        grams = [gram(z, "rbf", width=width) for z in (x, rho * x + math.sqrt(1 - rho**2) * noise)]
+        values.append(renyi_mutual_information(*grams).item())
+    assert sum(values) / len(values) == pytest.approx(truth, rel=0.02)
 
 
 def test_gaussian_closed_form_at_its_known_points():
@@ -207,9 +208,9 @@ def test_many_joint_grams_stay_in_range_in_single_precision():
 # --- corrections -------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("n", "d"), [(4, 5), (4, 100), (16, 100)])
+@pytest.mark.parametrize(("n", "d"), [(4, 5), (4, 100), (16, 5), (16, 100)])
 def test_correction_takes_the_bias_away(n, d):
-    a, b = (gram(normal(4000, n, d, seed=s), normalize=True) for s in range(2))
+    a, b = (gram(normal(1500, n, d, seed=s), "rbf", width=math.sqrt(d / 2)) for s in range(2))
     plain = renyi_mutual_information(a, b).mean().item()
     corrected = renyi_mutual_information(a, b, correction="permutation").mean().item()
     assert plain > 1
@@ -243,7 +244,7 @@ def test_sampled_null_is_reproducible_and_takes_most_of_the_bias_away():
 
 def test_ustatistic_estimates_the_population_value_from_few_samples():
     rho, width = 0.75, 1.0
-    x, noise = normal(2, 20000, 8, 1, seed=7)
+    x, noise = normal(2, 10000, 8, 1, seed=7)
     y = rho * x + math.sqrt(1 - rho**2) * noise
     a, b = gram(x, "rbf", width=width), gram(y, "rbf", width=width)
     k, m = (g.square().sum((-2, -1)) * 64 - 8 for g in (a, b))  # off-diagonal sums of squared kernels
@@ -284,9 +285,11 @@ def test_half_precision_grams_and_autocast():
     y = 0.7 * x + 0.7 * y
     x, y = (torch.nn.functional.normalize(z, dim=-1) for z in (x, y))
     exact = renyi_mutual_information(gram(x.double()), gram(y.double())).item()
-    low = [z.bfloat16() @ z.bfloat16().mT for z in (x, y)]
+    low = [gram(z).bfloat16() for z in (x, y)]
     assert low[0].dtype == torch.bfloat16
     assert renyi_mutual_information(*low).item() == pytest.approx(exact, abs=5e-4)
+    made = [z.bfloat16() @ z.bfloat16().mT for z in (x, y)]  # here the samples were rounded too
+    assert renyi_mutual_information(*made).item() == pytest.approx(exact, abs=2e-3)
     assert renyi_mutual_information(*low).dtype == torch.float32
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = renyi_mutual_information(gram(x), gram(y))

@@ -120,16 +120,15 @@ def gaussian_copula(x: Tensor, y: Tensor, *, unbiased: bool = True) -> Estimate:
     """
     scores, ties = [], False
     for z in _pair(x, y):
-        ranks = rankdata(z, axis=0)
-        ties |= bool((np.diff(np.sort(ranks, axis=0), axis=0) == 0).any())
-        scores.append(torch.from_numpy(ndtri(ranks / (len(z) + 1))))
-    notes: tuple[str, ...] = ("A lower bound up to sampling error: exact if ranks are all that was bent.",)
+        scores.append(torch.from_numpy(_normal_scores(z)))
+        ties |= bool((np.diff(np.sort(z, axis=0), axis=0) == 0).any())
+    notes: tuple[str, ...] = ("Sees what normal scores of ranks correlate by; for one column each a lower bound, up to sampling error.",)
     if ties:
         notes += ("There are ties: the data look discrete, and ranks then say too little.",)
     return Estimate(gaussian(*scores, unbiased=unbiased).value, notes=notes)
 
 
-def ksg(x: Tensor, y: Tensor, *, k: int = 3) -> Estimate:
+def ksg(x: Tensor, y: Tensor, *, k: int = 3, ranks: bool = False) -> Estimate:
     """Kraskov, Stoegbauer and Grassberger's first estimator: distances to neighbours, no density (Phys. Rev. E 69, 066138, eq. 8).
 
     Columns are scaled to standard deviation one first, as scikit-learn does; more than a handful of dimensions defeat it.
@@ -137,6 +136,8 @@ def ksg(x: Tensor, y: Tensor, *, k: int = 3) -> Estimate:
     Args:
         x, y: (n, dx), (n, dy) floats.
         k: which neighbour; more neighbours, less variance and more bias.
+        ranks: replace each column by normal scores of its ranks first. The information stays, heavy tails go: Student's t with nu = 1 is
+            read 0.04 nats too low without [O].
 
     Raises:
         ValueError: bad samples, constant columns, not 1 <= k < n.
@@ -145,7 +146,7 @@ def ksg(x: Tensor, y: Tensor, *, k: int = 3) -> Estimate:
     n = len(a)
     if not 1 <= k < n:
         raise ValueError(f"got k = {k}, expected 1 <= k < n = {n}")
-    a, b = a / a.std(0), b / b.std(0)
+    a, b = (_normal_scores(z) if ranks else z / z.std(0) for z in (a, b))
     joint = np.concatenate([a, b], 1)
     distance, _ = cKDTree(joint).query(joint, k=[k + 1], p=np.inf)
     radius = np.nextafter(distance[:, 0], 0)  # strictly nearer than the k-th neighbour
@@ -320,6 +321,11 @@ def _orthonormal(z: np.ndarray) -> np.ndarray:
     z = (z - z.mean(0)) / z.std(0)
     u, s, _ = np.linalg.svd(z, full_matrices=False)
     return u[:, s > 1e-10 * s[0]]
+
+
+def _normal_scores(z: np.ndarray) -> np.ndarray:
+    """Each column by its ranks, spread like a standard normal."""
+    return ndtri(rankdata(z, axis=0) / (len(z) + 1))
 
 
 def _neighbours(z: np.ndarray, radius: np.ndarray) -> np.ndarray:
