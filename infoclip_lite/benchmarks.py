@@ -16,8 +16,9 @@ from .datasets.collage import Collage
 from .evaluation import environment, evaluate
 from .paths import data_dir, whole_file
 from .probes import cosine_margin, noun_recognition, retrieval
+from .recipe import PretrainRecipe, load_recipe
 from .segmentors import ZeroShotSegmentor
-from .training import PretrainRecipe, Run, load_recipe, train
+from .training import Run, train
 
 BLENDS = (("value", "cls_value"), ("cls_value", "sclip"))
 READ_OUTS: tuple[tuple[str, ...], ...] = (*((name,) for name in VARIANTS), *BLENDS)

@@ -19,9 +19,10 @@ from .doctor import doctor
 from .evaluation import evaluate
 from .notebooks import check, execute
 from .paths import data_dir
+from .recipe import list_recipes
 from .segmentation import segment
 from .segmentors import ZeroShotSegmentor
-from .training import list_recipes, train
+from .training import train
 
 NOTICE = (
     "note: collage-mini was trained on collages of some 150 words and knows no real photographs. "

@@ -40,11 +40,18 @@ class Report:
 
     def to_json(self, path: Path | None = None) -> str:
         """The report as JSON; written whole to `path` if one is given."""
-        text = json.dumps(asdict(self), indent=1)
+        text = json.dumps(_without_nan(asdict(self)), indent=1)
         if path is not None:
             with whole_file(Path(path)) as scratch:
                 scratch.write_text(text + "\n")
         return text
+
+
+def _without_nan(value: Any) -> Any:
+    """NaN is not JSON: None in its place."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and value != value else value
 
 
 def environment() -> dict[str, Any]:
@@ -107,7 +114,7 @@ def evaluate(
         for gamma, metrics in sweep.items():
             shifted = logits - gamma * seen.to(logits)[:, None, None] if gamma else logits
             metrics.update(shifted.argmax(1).cpu(), target)
-    plain = sweep.pop(0.0)
+    plain = sweep[0.0]
     iou = [None if value != value else value for value in plain.per_class().tolist()]
     details = {
         "dataset": type(dataset).__name__,
@@ -122,7 +129,7 @@ def evaluate(
         "wall_time_s": round(time.perf_counter() - started, 2),
         **environment(),
     }
-    calibration = {str(gamma): metrics.compute() for gamma, metrics in sweep.items()}
+    calibration = {str(gamma): sweep[gamma].compute() for gamma in gammas}
     return Report(plain.compute(), dict(zip(names, iou, strict=True)), calibration, details)
 
 

@@ -41,6 +41,8 @@ def noun_recognition(clip: DenseCLIP, scenes: Sequence[Scene], names: Sequence[s
         present = [name in scene.nouns for scene in scenes]
         if any(present):
             precisions.append(average_precision_score(present, scores[:, column]))
+    if not precisions:
+        raise ValueError(f"none of {list(names)[:5]} is in the {len(scenes)} scenes; expected words that occur")
     return float(sum(precisions) / len(precisions))
 
 

@@ -105,7 +105,14 @@ def segment(
         ValueError: no words, blank or repeated ones, a word longer than the model reads, or no picture.
         FileNotFoundError: no such file.
     """
-    words = check_names([*names, *(background or [])]) if not isinstance(names, str) else check_names(names)
+    hidden = check_names(background) if background else []
+    words = check_names([*check_names(names), *hidden])
+    if len(names) > BACKGROUND:
+        raise ValueError(f"got {len(names)} words; expected at most {BACKGROUND}: labels are bytes")
+    if synonyms not in ("mean", "max"):
+        raise ValueError(f"unknown synonyms {synonyms!r}; expected 'mean' or 'max'")
+    if short_side is not None and short_side < 1:
+        raise ValueError(f"short_side is {short_side}; expected at least 1 pixel")
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold is {threshold}; expected 0 .. 1")
     picture = read_image(image)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import copy
-import difflib
+import io
 import json
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, dataclass, field, fields
-from importlib import resources
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import open_clip
 import torch
-import yaml
 from open_clip.model import CLIP
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -26,6 +24,7 @@ from .finetuning import FineTuning
 from .paths import whole_file
 from .pretraining import Pretraining, Stage, caption_tokens
 from .probes import probe
+from .recipe import FineTuneRecipe, PretrainRecipe, Recipe, checked, load_recipe
 from .segmentors import ZeroShotSegmentor
 from .vocabulary import COLLAGE_TEMPLATES
 
@@ -104,7 +103,7 @@ def fit(
         log.append({"step": step, **{name: value.item() for name, value in terms.items()}})
         bar.set_postfix(loss=f"{log[-1]['total']:.3f}")
         bar.update()
-        if folder and (step + 1) % save_every == 0:
+        if folder and (step + 1) % save_every == 0 and step + 1 < steps:
             _save(folder, step + 1, task.module, optimizer, log)
     if steps in wanted and evaluate and start < steps:
         log.append({"step": steps, **evaluate(steps)})
@@ -122,8 +121,10 @@ def _schedule(step: int, steps: int, warmup: int) -> float:
 
 def _save(folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, log: list) -> None:
     state = {"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict(), "log": log}
+    buffer = io.BytesIO()  # a full disk is then an OSError of write_bytes, not torch.save's RuntimeError
+    torch.save(state, buffer)
     with whole_file(folder / "state.pt") as scratch:
-        torch.save(state, scratch)
+        scratch.write_bytes(buffer.getbuffer())
     with whole_file(folder / "log.json") as scratch:
         scratch.write_text(json.dumps(log))
 
@@ -135,77 +136,6 @@ def _resume(folder: Path | None, module: nn.Module, optimizer: torch.optim.Optim
     module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])
     return state["step"], state["log"]
-
-
-@dataclass(frozen=True)
-class FineTuneRecipe:
-    """Plain fine-tuning on Collage; recipes/mini/*.yaml are written in these words.
-
-    Attributes:
-        name: what reports call it.
-        seed: of the scenes and their order.
-        clip: name or checkpoint for `load_clip`.
-        attention: the dense read-out that is trained and tested, one or several.
-        tune: "full" or "qv".
-        seen: nouns whose pixels are learnt from; None is the pack's 20.
-        size, batch, steps, warmup, lr, weight_decay, clip_norm: of the training.
-        dtype: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the hardware multiplies it natively.
-        evaluate_at: steps at which the validation scenes are segmented and probed.
-        scenes: how many of them.
-        split: which scenes those are.
-    """
-
-    name: str
-    steps: int
-    seed: int = 0
-    clip: str = "collage-mini"
-    attention: list[str] = field(default_factory=lambda: ["value"])
-    tune: str = "full"
-    seen: list[str] | None = None
-    size: int = 96
-    batch: int = 16
-    warmup: int = 10
-    lr: float = 1e-4
-    weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    dtype: str = "auto"
-    evaluate_at: list[int] = field(default_factory=list)
-    scenes: int = 100
-    split: str = "val"
-
-
-@dataclass(frozen=True)
-class PretrainRecipe:
-    """Contrastive pretraining on Collage's captions; recipes/mini/pretrain.yaml is the one of collage-mini.
-
-    Attributes:
-        name: what the checkpoint is called.
-        model: open_clip's model config.
-        stages: a list of `pretraining.Stage` in order.
-        seed, batch, lr, weight_decay, warmup: of the training.
-        schedule: length of the cosine in steps; None is the steps of all stages.
-        mean, std: of the normalisation of images.
-        dtype: of the computation; weights are float32.
-        read_out: the dense read-outs to average when none is named.
-    """
-
-    name: str
-    model: dict[str, Any]
-    stages: list[dict[str, Any]]
-    seed: int = 0
-    batch: int = 256
-    lr: float = 1e-3
-    weight_decay: float = 0.1
-    warmup: int = 200
-    schedule: int | None = None
-    mean: list[float] = field(default_factory=lambda: [0.5] * 3)
-    std: list[float] = field(default_factory=lambda: [0.25] * 3)
-    dtype: str = "bfloat16"
-    read_out: list[str] = field(default_factory=lambda: ["cls_value", "sclip"])
-
-
-Recipe = FineTuneRecipe | PretrainRecipe
-RECIPES: dict[str, type[Recipe]] = {"finetune": FineTuneRecipe, "pretrain": PretrainRecipe}
 
 
 @dataclass
@@ -229,60 +159,6 @@ class Run:
         return [record for record in self.log if "mIoU" in record]
 
 
-def load_recipe(recipe: str | Path | dict[str, Any], **changes: Any) -> Recipe:
-    """Read a recipe and check it.
-
-    Args:
-        recipe: the name of one that ships ("mini/plain"), a YAML file, or its content.
-        changes: keys to replace.
-
-    Raises:
-        FileNotFoundError: no such recipe or file.
-        ValueError: an unknown task or key (the nearest is named), a missing key, or a value of another type.
-    """
-    if not isinstance(recipe, dict):
-        shipped = resources.files(__package__) / "recipes" / f"{recipe}.yaml"
-        path = Path(recipe)
-        if shipped.is_file():
-            recipe = yaml.safe_load(shipped.read_text())
-        elif path.is_file():
-            recipe = yaml.safe_load(path.read_text())
-        else:
-            raise FileNotFoundError(f"no recipe {str(recipe)!r}; expected a YAML file or one of {', '.join(list_recipes())}")
-    if not isinstance(recipe, dict) or recipe.get("task") not in RECIPES:
-        got = recipe.get("task") if isinstance(recipe, dict) else recipe
-        raise ValueError(f"got a recipe with task {got!r}; expected task: {' or '.join(RECIPES)}")
-    values = {**recipe, **changes}
-    kind = RECIPES[values.pop("task")]
-    known = {f.name: f for f in fields(kind)}
-    for key, value in values.items():
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            raise ValueError(
-                f"unknown key {key!r} in the recipe; " + (f"did you mean {near[0]!r}?" if near else f"expected some of {', '.join(known)}")
-            )
-        wanted = str(known[key].type)
-        simple: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,)}
-        if wanted in simple and (not isinstance(value, simple[wanted]) or isinstance(value, bool)):
-            raise ValueError(f"{key} is {value!r}, a {type(value).__name__}; expected {wanted} (YAML reads 1e-4 as text: write 1.0e-4)")
-    missing = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING and f.name not in values]
-    if missing:
-        raise ValueError(f"the recipe lacks {', '.join(missing)}")
-    return kind(**values)
-
-
-def list_recipes() -> list[str]:
-    """Names of the recipes that ship."""
-    root = resources.files(__package__) / "recipes"
-    return sorted(
-        f"{kind.name}/{file.name[:-5]}"
-        for kind in root.iterdir()
-        if kind.is_dir()
-        for file in kind.iterdir()
-        if file.name.endswith(".yaml")
-    )
-
-
 def train(recipe: str | Path | dict[str, Any] | Recipe, *, folder: str | Path | None = None, progress: bool = True, **changes: Any) -> Run:
     """Train what a recipe says.
 
@@ -298,7 +174,7 @@ def train(recipe: str | Path | dict[str, Any] | Recipe, *, folder: str | Path | 
     Raises:
         ValueError: what `load_recipe` says, or a folder that holds a run of another recipe.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, **changes)
+    recipe = replace(recipe, **changes) if isinstance(recipe, Recipe) else load_recipe(recipe, **changes)
     where = None if folder is None else Path(folder)
     if where is not None:
         _claim(where, recipe)
@@ -314,7 +190,7 @@ def _finetune(recipe: FineTuneRecipe, folder: Path | None, progress: bool) -> Ru
     data = Collage("train", recipe.size, seed=1000 + recipe.seed, length=recipe.steps * recipe.batch, seen=recipe.seen)
     held_out = Collage(recipe.split, recipe.size, length=recipe.scenes, seen=recipe.seen)
     probed = [held_out[i] for i in range(recipe.scenes)]
-    task = FineTuning(segmentor, data, batch=recipe.batch, lr=recipe.lr, weight_decay=recipe.weight_decay, tune=recipe.tune)  # type: ignore[arg-type]
+    task = FineTuning(segmentor, data, batch=recipe.batch, lr=recipe.lr, weight_decay=recipe.weight_decay, tune=recipe.tune)
     bf16 = recipe.dtype == "bfloat16" or recipe.dtype == "auto" and native_bfloat16()
 
     def measure(step: int) -> dict[str, float]:
@@ -343,14 +219,16 @@ def _pretrain(recipe: PretrainRecipe, folder: Path | None, progress: bool) -> Ru
     clip = DenseCLIP(model, tokenizer, mean=recipe.mean, std=recipe.std, name=recipe.name, templates=COLLAGE_TEMPLATES)
     task = Pretraining(
         clip,
-        [Stage(**stage) for stage in recipe.stages],
+        [checked(Stage, stage, "a stage") for stage in recipe.stages],
         batch=recipe.batch,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
         seed=recipe.seed,
         dtype=getattr(torch, recipe.dtype),
     )
-    log = fit(task, steps=task.steps, warmup=recipe.warmup, schedule=recipe.schedule, folder=folder, progress=recipe.name if progress else None)
+    log = fit(
+        task, steps=task.steps, warmup=recipe.warmup, schedule=recipe.schedule, folder=folder, progress=recipe.name if progress else None
+    )
     clip.known_tokens, clip.read_out = caption_tokens(tokenizer), tuple(recipe.read_out)
     return Run(recipe, ZeroShotSegmentor(clip.eval().requires_grad_(False), clip.read_out), log, folder)
 

@@ -57,7 +57,7 @@ def tiny() -> DenseCLIP:
 
 @pytest.fixture(scope="session")
 def tiny_config() -> dict:
-    return {"model": TINY, "mean": [0.5, 0.4, 0.3], "std": [0.25, 0.3, 0.35], "name": "tiny"}
+    return {"model": TINY, "mean": [0.5, 0.4, 0.3], "std": [0.25, 0.3, 0.35], "name": "tiny", "read_out": ["value", "cls_value"]}
 
 
 @pytest.fixture(scope="session")

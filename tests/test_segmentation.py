@@ -50,6 +50,13 @@ def test_every_way_to_hand_over_a_model_gives_the_same(tiny_checkpoint: Path, ph
         assert np.array_equal(segment(photo, WORDS, model, attention="value").labels, wanted)
 
 
+def test_the_models_own_read_out_is_the_default(tiny_checkpoint: Path, photo: np.ndarray) -> None:
+    clip = load_clip(str(tiny_checkpoint))
+    own = segment(photo, WORDS, clip)
+    assert np.array_equal(own.scores, segment(photo, WORDS, clip, attention=("value", "cls_value")).scores)
+    assert not np.array_equal(own.scores, segment(photo, WORDS, clip, attention="sclip").scores)
+
+
 def test_labels_at_training_size_are_the_segmentors_own(tiny: DenseCLIP) -> None:
     image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
     logits = ZeroShotSegmentor(tiny, "sclip")(image[None], tiny.encode_text(WORDS))[0]

@@ -18,7 +18,8 @@ from infoclip_lite import Run, evaluate, train, training
 from infoclip_lite.datasets import Collage
 from infoclip_lite.finetuning import FineTuning
 from infoclip_lite.pretraining import Pretraining
-from infoclip_lite.training import FineTuneRecipe, PretrainRecipe, fit, list_recipes, load_recipe
+from infoclip_lite.recipe import FineTuneRecipe, PretrainRecipe, list_recipes, load_recipe
+from infoclip_lite.training import fit
 
 State = dict[str, Tensor]
 

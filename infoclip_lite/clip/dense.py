@@ -47,9 +47,8 @@ class DenseCLIP(nn.Module):
         super().__init__()
         visual = getattr(model, "visual", None)
         blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
-        fused = blocks and hasattr(blocks[0].attn, "in_proj_weight") and getattr(blocks[0].attn, "logit_scale", None) is None
-        plain = getattr(visual, "attn_pool", None) is None and getattr(visual, "pool_type", "tok") == "tok"
-        if not (fused and plain and hasattr(visual, "class_embedding")):
+        pooled = getattr(visual, "attn_pool", None) is None and getattr(visual, "pool_type", "tok") == "tok"
+        if not (blocks and pooled and hasattr(visual, "class_embedding") and all(_plain(block) for block in blocks)):
             raise ValueError(f"{name}: the image tower is {type(visual).__name__}; expected open_clip's ViT pooled by its CLS token")
         self.model: Any = model
         self.tokenizer, self.name = tokenizer, name
@@ -245,3 +244,15 @@ class DenseCLIP(nn.Module):
         square = position[1:].unflatten(0, tuple(trained)).permute(2, 0, 1)[None].float()
         square = F.interpolate(square, grid, mode="bicubic", align_corners=False, antialias=False)
         return torch.cat([position[:1].float(), square[0].flatten(1).T])
+
+
+def _plain(block: nn.Module) -> bool:
+    """Whether a block is the one of CLIP: fused q, k, v and none of open_clip's extra norms and scales."""
+    attn: Any = block.attn
+    extra_scales = (getattr(attn, name, None) for name in ("logit_scale", "head_scale"))
+    extra_norms = (getattr(attn, "ln_q", None), getattr(attn, "ln_inner", None), getattr(block, "ln_attn", None))
+    return (
+        getattr(attn, "in_proj_weight", None) is not None
+        and all(scale is None for scale in extra_scales)
+        and all(norm is None or isinstance(norm, nn.Identity) for norm in extra_norms)
+    )

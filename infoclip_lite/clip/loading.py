@@ -12,7 +12,7 @@ import open_clip
 import torch
 from open_clip.model import CLIP
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..paths import data_dir, whole_file
@@ -41,7 +41,9 @@ def load_clip(
         FileNotFoundError: no such checkpoint.
         ConnectionError: the weights are on open_clip's hub and it cannot be reached.
     """
-    if name == "collage-mini" and pretrained is None:
+    if name == "collage-mini" and pretrained is not None:
+        raise ValueError(f"collage-mini carries its weights; got pretrained={str(pretrained)!r}, expected None (or another model's name)")
+    if name == "collage-mini":
         clip = _load_own(data_dir() / "checkpoints" / "collage-mini.safetensors")
     elif str(name).endswith(".safetensors") or "/" in str(name) and Path(name).exists():
         clip = _load_own(Path(name))
@@ -66,7 +68,7 @@ def save_clip(clip: DenseCLIP, path: Path, config: dict[str, Any], *, card: dict
         state["token_ids"] = known.to(torch.int32)
     metadata = {"format": FORMAT, "config": json.dumps(config), "card": json.dumps(card or {})}
     with whole_file(Path(path)) as scratch:
-        save_file(state, scratch, metadata=metadata)
+        scratch.write_bytes(save(state, metadata))
 
 
 def read_card(path: Path | None = None) -> dict[str, Any]:
@@ -112,7 +114,7 @@ def _load_own(path: Path) -> DenseCLIP:
         std=config["std"],
         name=config["name"],
         templates=COLLAGE_TEMPLATES,
-        read_out=config["read_out"],
+        read_out=config.get("read_out", ("sclip",)),
         known_tokens=known,
     )
 
@@ -122,10 +124,10 @@ def _load_open_clip(name: str, pretrained: str | Path | None, quick_gelu: bool |
     if config is None:
         near = _nearest(name, [*open_clip.list_models(), "collage-mini"])
         raise ValueError(f"unknown model {name!r}; expected collage-mini or a model of open_clip.list_models(){near}")
-    is_file = pretrained is not None and (Path(pretrained).exists() or Path(pretrained).suffix in {".pt", ".pth", ".bin", ".safetensors"})
+    is_file = pretrained is not None and (Path(pretrained).is_file() or Path(pretrained).suffix in {".pt", ".pth", ".bin", ".safetensors"})
     trained_quick = quick_gelu
     if is_file:
-        if not Path(str(pretrained)).exists():
+        if not Path(str(pretrained)).is_file():
             raise FileNotFoundError(f"no checkpoint {pretrained}; expected a file, or an open_clip tag")
         state, says = _read_weights(Path(str(pretrained)))
         trained_quick = says if quick_gelu is None else quick_gelu
@@ -187,7 +189,9 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], bool | None]:
         raise ValueError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is truncated or another kind of file"
         ) from error
-    state = state.get("state_dict", state)
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ValueError(f"{path} holds no state dict; expected tensors by name, or a dict with them under 'state_dict'")
     return {k.removeprefix("module."): v for k, v in state.items()}, None
 
 

@@ -63,6 +63,8 @@ def _from_array(array: np.ndarray) -> Tensor:
         array = np.repeat(array[..., None], 3, axis=2)
     if array.ndim != 3 or array.shape[2] not in (3, 4):
         raise ValueError(f"got an array of shape {array.shape}; expected (H, W), (H, W, 3) or (H, W, 4)")
+    if array.dtype not in (np.uint8, np.uint16) and not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"got an array of {array.dtype}; expected uint8, uint16 or floats in [0, 1]")
     if np.issubdtype(array.dtype, np.integer):
         array = array.astype(np.float32) / np.iinfo(array.dtype).max
     image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).permute(2, 0, 1)

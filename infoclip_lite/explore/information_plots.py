@@ -187,7 +187,7 @@ def plot_renyi(view: RenyiView) -> Figure:
     for axis, matrix, name in ((axes[0], view.gram_x, "x"), (axes[1], view.gram_y, "y")):
         sns.heatmap(matrix * n, cmap="mako", vmin=0, vmax=1, cbar=name == "y", square=True, xticklabels=False, yticklabels=False, ax=axis)
         axis.set(title=f"similarity in {name}", xlabel="sample (sorted by x)", ylabel="sample" if name == "x" else "")
-    shown = view.eigenvalues[:20]
+    shown = view.eigenvalues[:20].numpy()
     axes[2].bar(range(1, len(shown) + 1), shown, color=COLOURS[0])
     axes[2].set(title="eigenvalues of A (sum 1)", xlabel="rank", ylabel="share", ylim=(0, 1))
     names = ["S(x)", "S(y)", "I", "Shannon's I"]

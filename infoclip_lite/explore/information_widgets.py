@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
-from IPython.display import display
 
 from .information_plots import compute_estimates, compute_renyi, plot_estimates, plot_renyi
 
@@ -23,22 +23,23 @@ class Explorer:
 
     def __init__(self, compute: Callable[..., Any], plot: Callable[[Any], Any], controls: dict[str, widgets.Widget]) -> None:
         self.controls, self.view = controls, None
-        self._compute, self._plot, self._output = compute, plot, widgets.Output()
+        self._compute, self._plot, self._picture = compute, plot, widgets.Image(format="png")
         for control in controls.values():
             control.observe(self._update, names="value")
-        self.box = widgets.VBox([*controls.values(), self._output])
+        self.box = widgets.VBox([*controls.values(), self._picture])
         self._update()
 
     def _update(self, _change: Any = None) -> None:
         self.view = self._compute(**{name: control.value for name, control in self.controls.items()})
-        self._output.clear_output(wait=True)
-        with self._output:
-            figure = self._plot(self.view)
-            display(figure)
-            plt.close(figure)
+        figure, buffer = self._plot(self.view), io.BytesIO()
+        figure.savefig(buffer, format="png", bbox_inches="tight")
+        plt.close(figure)
+        self._picture.value = buffer.getvalue()
 
-    def _ipython_display_(self) -> None:
-        display(self.box)
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        bundle = dict(self.box._repr_mimebundle_(**kwargs) or {})
+        bundle["text/plain"] = f"Sliders: {', '.join(self.controls)}. Run this cell to move them."
+        return bundle
 
 
 def explore_estimates() -> Explorer:

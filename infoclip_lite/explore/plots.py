@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 UNLABELLED = (160, 160, 160)
+_LARGEST = 4096  # pixels: small pictures are enlarged for the eye up to this
 
 
 def palette(count: int) -> np.ndarray:
@@ -41,11 +42,12 @@ def overlay(image: np.ndarray, labels: np.ndarray, names: Sequence[str], *, opac
         opacity: of the labels, 0 to 1.
         legend: draw one below the picture.
     """
+    labels = labels.astype(np.int64)
     blend = (1 - opacity) * image + opacity * colourise(labels, names)
     picture = Image.fromarray(blend.astype(np.uint8))
     smallest = 384
     if min(picture.size) < smallest:
-        factor = -(-smallest // min(picture.size))
+        factor = max(1, min(-(-smallest // min(picture.size)), _LARGEST // max(picture.size)))
         picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BICUBIC)
     if not legend:
         return picture
@@ -56,7 +58,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, names: Sequence[str], *, opac
 
 
 def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, int]], colours: np.ndarray) -> Image.Image:
-    size = max(14, picture.width // 26)
+    size = max(14, min(picture.width // 26, picture.height // 12))
     font = ImageFont.load_default(size)
     rows: list[list[tuple[str, int, int]]] = [[]]
     x = size // 2
@@ -126,12 +128,11 @@ def label_maps(maps: Mapping[str, np.ndarray], names: Sequence[str], *, image: n
         height: of a map, in inches.
     """
     import matplotlib.pyplot as plt
-    from matplotlib.colors import to_hex
     from matplotlib.patches import Patch
 
-    every = np.concatenate([labels.ravel() for labels in maps.values()])
-    counts = np.bincount(every[(every >= 0) & (every < len(names))].astype(np.int64), minlength=len(names))
-    shown = [int(i) for i in np.argsort(-counts, kind="stable")[:10] if counts[i] >= 0.01 * every.size]
+    every = np.unique(np.concatenate([labels.ravel() for labels in maps.values()]))
+    shares = np.array([np.mean([(labels == i).mean() for labels in maps.values()]) for i in range(len(names))])
+    shown = [int(i) for i in np.argsort(-shares, kind="stable")[:10] if shares[i] >= 0.01]
     colours = palette(len(shown))
     table = np.full((max(256, len(names) + 1), 3), UNLABELLED, dtype=np.uint8)
     table[shown] = colours
@@ -144,12 +145,16 @@ def label_maps(maps: Mapping[str, np.ndarray], names: Sequence[str], *, image: n
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(title, fontsize=10)
         axis.axis("off")
-    handles = [Patch(color=to_hex(c / 255), label=names[i]) for i, c in zip(shown, colours, strict=True)]
+    handles = [Patch(color=_hex(c), label=names[i]) for i, c in zip(shown, colours, strict=True)]
     if np.any(~np.isin(every, shown)):
-        handles.append(Patch(color=to_hex([c / 255 for c in UNLABELLED]), label="other"))
+        handles.append(Patch(color=_hex(UNLABELLED), label="other"))
     columns = max(2, int(1.1 * height * len(pictures)))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), columns), fontsize=9, frameon=False)
     return figure
+
+
+def _hex(colour: Sequence[int] | np.ndarray) -> str:
+    return "#" + bytes(int(c) for c in colour).hex()
 
 
 def patch_grid(image: np.ndarray, patch: int, *, mark: Mapping[str, tuple[int, int]] | None = None, height: float = 3.2) -> Figure:

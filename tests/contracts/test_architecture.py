@@ -21,6 +21,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("evaluation",),
     ("probes",),
     ("finetuning", "pretraining"),
+    ("recipe",),
     ("training",),
     ("explore.plots",),
     ("segmentation",),

@@ -32,6 +32,11 @@ def test_the_unpacked_wheel_segments_without_the_source_tree(wheel, tmp_path):
         "print(p.data_dir(), infoclip_lite.segment(scene.image, scene.nouns).labels.shape, 'mini/plain' in list_recipes())"
     )
     found = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin"}, capture_output=True, text=True, check=True
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert found.stdout.split() == [str(tmp_path / "infoclip_lite" / "_data"), "(96,", "96)", "True"]
