@@ -26,6 +26,7 @@ class FineTuning:
         weight_decay: of matrices, in "full" tuning.
         tune: "full" trains every weight of both towers, "qv" only the query and value projections of every block.
         prompt: the template of the class names in training.
+        bf16: multiply in bfloat16 (autocast).
 
     Raises:
         ValueError: unknown `tune`, or no seen class.
@@ -41,11 +42,12 @@ class FineTuning:
         weight_decay: float = 1e-4,
         tune: Literal["full", "image", "qv"] = "full",
         prompt: str = "a photo of a {}",
+        bf16: bool = False,
     ) -> None:
         if tune not in ("full", "image", "qv"):
             raise ValueError(f"unknown tune {tune!r}; expected 'full', 'image' or 'qv'")
         self.segmentor, self.dataset, self.batch = segmentor, dataset, batch
-        self.lr, self.weight_decay, self.tune, self.prompt = lr, weight_decay, tune, prompt
+        self.lr, self.weight_decay, self.tune, self.prompt, self.bf16 = lr, weight_decay, tune, prompt, bf16
         self.module: nn.Module = segmentor
         seen = [i for i in range(len(dataset.names)) if i not in dataset.unseen]
         if not seen:
@@ -72,7 +74,8 @@ class FineTuning:
         """Pixel cross-entropy in nats: {"total"}. A batch without a labelled pixel gives zero."""
         clip = self.segmentor.clip
         images, masks = (t.to(clip.device) for t in batch)
-        logits = self.segmentor(images, clip.encode_text(self.seen, (self.prompt,)))
+        with torch.autocast(clip.device.type, torch.bfloat16, enabled=self.bf16):  # left at every step: it keeps copies of the weights
+            logits = self.segmentor(images, clip.encode_text(self.seen, (self.prompt,))).float()
         target = self.relabel.to(masks.device)[masks]
         total = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum")
         return {"total": total / (target != IGNORE).sum().clamp(min=1)}

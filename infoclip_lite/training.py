@@ -190,25 +190,24 @@ def _finetune(recipe: FineTuneRecipe, folder: Path | None, progress: bool) -> Ru
     data = Collage("train", recipe.size, seed=1000 + recipe.seed, length=recipe.steps * recipe.batch, seen=recipe.seen)
     held_out = Collage(recipe.split, recipe.size, length=recipe.scenes, seen=recipe.seen)
     probed = [held_out[i] for i in range(recipe.scenes)]
-    task = FineTuning(segmentor, data, batch=recipe.batch, lr=recipe.lr, weight_decay=recipe.weight_decay, tune=recipe.tune)
     bf16 = recipe.dtype == "bfloat16" or recipe.dtype == "auto" and native_bfloat16()
+    task = FineTuning(segmentor, data, batch=recipe.batch, lr=recipe.lr, weight_decay=recipe.weight_decay, tune=recipe.tune, bf16=bf16)
 
     def measure(step: int) -> dict[str, float]:
         with torch.autocast(segmentor.clip.device.type, torch.bfloat16, enabled=bf16):
             metrics = evaluate(segmentor, held_out).metrics
             return {**metrics, **probe(segmentor.clip, reference, probed, held_out.names, held_out.unseen, recipe.attention[0])}
 
-    with torch.autocast(segmentor.clip.device.type, torch.bfloat16, enabled=bf16):
-        log = fit(
-            task,
-            steps=recipe.steps,
-            warmup=recipe.warmup,
-            clip_norm=recipe.clip_norm,
-            folder=folder,
-            evaluate=measure,
-            evaluate_at=recipe.evaluate_at,
-            progress=recipe.name if progress else None,
-        )
+    log = fit(
+        task,
+        steps=recipe.steps,
+        warmup=recipe.warmup,
+        clip_norm=recipe.clip_norm,
+        folder=folder,
+        evaluate=measure,
+        evaluate_at=recipe.evaluate_at,
+        progress=recipe.name if progress else None,
+    )
     return Run(recipe, segmentor.eval().requires_grad_(False), log, folder)
 
 

@@ -158,7 +158,7 @@ def plot_benchmark(report: Mapping[str, Any], n: int, estimators: Sequence[str])
     """Heat map of mean errors (estimate minus truth, nats) at one n, tasks by estimators, from the report of `infoclip-lite benchmark`."""
     tasks = [task["task"] for task in report["tasks"]]
     found = {(row["task"], row["estimator"]): row["mean"] for row in report["errors"] if row["n"] == n}
-    values = np.array([[found[task, name] for name in estimators] for task in tasks])
+    values = np.array([[found.get((task, name), np.nan) for name in estimators] for task in tasks])  # NaN stays blank: not run
     names = [f"{task['task']}  ({task['truth']:.2f})" for task in report["tasks"]]
     figure, (axis,) = _canvas(1, width=9.0, height=0.34 * len(tasks) + 1.4)
     sns.heatmap(
