@@ -128,7 +128,8 @@ def checked(kind: type[_T], values: dict[str, Any], what: str) -> _T:
             raise ValueError(f"unknown key {key!r} in {what}; {hint}")
         if not _fits(value, types[key]):
             wanted = str(known[key].type)
-            raise ValueError(f"{key} is {value!r}, a {type(value).__name__}; expected {wanted} (YAML reads 1e-4 as text: write 1.0e-4)")
+            hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if isinstance(value, str) and types[key] is float else ""
+            raise ValueError(f"{key} is {value!r}, a {type(value).__name__}; expected {wanted}{hint}")
     missing = [f.name for f in known.values() if f.default is MISSING and f.default_factory is MISSING and f.name not in values]
     if missing:
         raise ValueError(f"{what} lacks {', '.join(missing)}")

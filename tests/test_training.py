@@ -311,7 +311,7 @@ def test_an_unknown_recipe_lists_those_there_are() -> None:
         ({"attention": 3}, "attention"),
         ({"seen": "cow"}, "seen"),
         ({"dtype": "float8"}, "dtype|float8"),
-        ({"tune": "lora"}, "unknown tune 'lora'"),
+        ({"tune": "lora"}, "tune is 'lora'.*full"),
         ({"attention": ["nothing"]}, "unknown attention"),
         ({"seen": ["unicorn"]}, "unicorn"),
         ({"split": "validation"}, "unknown split"),

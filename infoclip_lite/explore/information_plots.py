@@ -176,7 +176,7 @@ def plot_benchmark(report: Mapping[str, Any], n: int, estimators: Sequence[str])
         cbar_kws={"label": "estimate minus truth (nats)", "extend": "both"},
     )
     axis.set(xlabel="estimator", ylabel="task (exact nats)", title=f"n = {n}, mean of {report['seeds']} seeds")
-    axis.tick_params(axis="x", rotation=30)
+    plt.setp(axis.get_xticklabels(), rotation=30, ha="right", rotation_mode="anchor")
     return figure
 
 

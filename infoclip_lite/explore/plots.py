@@ -58,7 +58,7 @@ def overlay(image: np.ndarray, labels: np.ndarray, names: Sequence[str], *, opac
 
 
 def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, int]], colours: np.ndarray) -> Image.Image:
-    size = max(14, min(picture.width // 26, picture.height // 12))
+    size = max(18, min(picture.width // 22, picture.height // 12))
     font = ImageFont.load_default(size)
     rows: list[list[tuple[str, int, int]]] = [[]]
     x = size // 2

@@ -28,7 +28,7 @@ def test_the_unpacked_wheel_segments_without_the_source_tree(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path)
     program = (
         "import infoclip_lite, infoclip_lite.paths as p; from infoclip_lite.datasets import Collage; "
-        "from infoclip_lite.training import list_recipes; scene = Collage('test')[0]; "
+        "from infoclip_lite.recipe import list_recipes; scene = Collage('test')[0]; "
         "print(p.data_dir(), infoclip_lite.segment(scene.image, scene.nouns).labels.shape, 'mini/plain' in list_recipes())"
     )
     found = subprocess.run(
