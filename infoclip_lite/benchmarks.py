@@ -22,7 +22,7 @@ from .training import Run, train
 
 BLENDS = (("value", "cls_value"), ("cls_value", "sclip"))
 READ_OUTS: tuple[tuple[str, ...], ...] = (*((name,) for name in VARIANTS), *BLENDS)
-DEGRADATION = ("mini/plain", "mini/plain-few", "mini/plain-few-qv")
+DEGRADATION = ("mini/plain-few", "mini/plain-few-qv", "mini/plain")
 
 
 def interval(values: Sequence[float]) -> dict[str, float]:
@@ -101,14 +101,16 @@ def degradation(
     """
     curves: dict[str, dict[str, list]] = {}
     used: dict[str, Any] = {}
+    written: dict[str, Any] = {}
     for recipe in recipes:
         for seed in range(seeds):
             what = load_recipe(recipe, seed=seed)
             run = train(what, folder=folder / what.name / str(seed))
             curves.setdefault(what.name, {})[str(seed)] = run.evaluations()
             used[what.name] = {key: value for key, value in vars(what).items() if key != "seed"}
-    result = {"recipes": used, "curves": curves, "summary": {name: summarise(runs) for name, runs in curves.items()}}
-    return write_report("degradation", result, out)
+        result = {"recipes": used, "curves": curves, "summary": {name: summarise(runs) for name, runs in curves.items()}}
+        written = write_report("degradation", result, out)  # after each recipe: what is finished is kept
+    return written
 
 
 def summarise(runs: dict[str, list[dict[str, float]]]) -> dict[str, list[dict[str, float]]]:

@@ -17,6 +17,7 @@ from .datasets.collage_pack import rebuild, verify
 from .demo import demo
 from .doctor import doctor
 from .evaluation import evaluate
+from .information.benchmark import run_benchmark, run_speed
 from .notebooks import check, execute
 from .paths import data_dir
 from .recipe import list_recipes
@@ -137,19 +138,26 @@ def evaluate_command(
 
 
 def benchmark_command(
-    name: Annotated[Literal["degradation", "card"], tyro.conf.Positional], seeds: int = 5, out: Path | None = None
+    name: Annotated[Literal["degradation", "card", "information", "information_speed"], tyro.conf.Positional],
+    seeds: int = 5,
+    out: Path | None = None,
 ) -> None:
     """Measure again what README and the notebooks show.
 
     Args:
-        name: degradation (plain fine-tuning over seeds) or card (the scores of collage-mini).
-        seeds: number of runs of each recipe.
+        name: degradation (plain fine-tuning over seeds), card (the scores of collage-mini), information (every
+            estimator on tasks of known truth) or information_speed (alpha = 2 against eigenvalues).
+        seeds: number of runs of each recipe, or of samples of each task.
         out: where the report is written; data/reports by default.
     """
     if name == "degradation":
         benchmarks.degradation(seeds=seeds, out=out)
-    else:
+    elif name == "card":
         benchmarks.write_report("collage-mini", benchmarks.score_clip(load_clip()), out)
+    elif name == "information":
+        benchmarks.write_report(name, run_benchmark(seeds=seeds, progress=True), out)
+    else:
+        benchmarks.write_report(name, run_speed(), out)
 
 
 def data_command(action: Annotated[Literal["list", "verify", "rebuild"], tyro.conf.Positional], sources: Path | None = None) -> None:

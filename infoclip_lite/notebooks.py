@@ -27,7 +27,9 @@ def execute(paths: Sequence[Path]) -> dict[str, float]:
     for path in paths:
         notebook = nbformat.read(path, as_version=4)
         started = time.perf_counter()
-        NotebookClient(notebook, timeout=600, kernel_name="python3", coalesce_streams=True, resources={"metadata": {"path": str(path.parent)}}).execute()
+        NotebookClient(
+            notebook, timeout=600, kernel_name="python3", coalesce_streams=True, resources={"metadata": {"path": str(path.parent)}}
+        ).execute()
         seconds[path.name] = round(time.perf_counter() - started, 1)
         notebook.metadata.pop("widgets", None)
         for cell in notebook.cells:
