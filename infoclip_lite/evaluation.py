@@ -176,9 +176,9 @@ def best_synonym(logits: Tensor, owners: Sequence[int], classes: int) -> Tensor:
     """The largest logit of each class's words: (B, words, H, W) -> (B, classes, H, W)."""
     if len(owners) == classes:
         return logits
-    index = torch.as_tensor(owners, device=logits.device)
+    index = torch.as_tensor(owners, device=logits.device).view(1, -1, 1, 1).expand_as(logits)
     best = logits.new_full((logits.shape[0], classes, *logits.shape[2:]), -torch.inf)
-    return best.index_reduce_(1, index, logits, "amax")
+    return best.scatter_reduce(1, index, logits, "amax")
 
 
 def _starts(length: int, window: int, stride: int) -> list[int]:
