@@ -41,7 +41,7 @@ def execute(paths: Sequence[Path]) -> dict[str, float]:
 
 def check(paths: Sequence[Path]) -> int:
     """Strict nbval: run every cell again and compare its output with the stored one. The exit status of pytest."""
-    options = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=600", "-p", "no:doctest"]
+    options = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=600", "-o", "addopts="]
     sanitize = Path(__file__).parent.parent / "tests" / "nbval_sanitize.cfg"
     if sanitize.exists():
         options.append(f"--nbval-sanitize-with={sanitize}")
