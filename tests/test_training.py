@@ -359,3 +359,16 @@ def test_files_that_hold_no_recipe_are_refused(tmp_path: Path, text: str) -> Non
 def test_wrong_stages_say_what_was_expected(stage: dict, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         train({**PRETRAIN, "stages": [stage]}, progress=False)
+
+
+def test_autocast_is_never_open_across_steps(recipe: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Autocast keeps copies of weights while it is open: opened once around the loop it would train on those of step 0."""
+    loss, seen = FineTuning.loss, []
+
+    def watched(self: FineTuning, step: int, batch: tuple) -> dict:
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return loss(self, step, batch)
+
+    monkeypatch.setattr(FineTuning, "loss", watched)
+    train({**recipe, "dtype": "bfloat16", "steps": 2, "evaluate_at": []}, progress=False)
+    assert seen == [False, False]
