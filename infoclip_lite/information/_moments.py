@@ -18,8 +18,11 @@ def entropy_2(k: Tensor) -> Tensor:
     return _Entropy2.apply(k)
 
 
-def pair_moments(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Diagonals of `a` and `b` (..., n) and the sums of squares of a, b and their elementwise product (...)."""
+def pair_moments(a: Tensor, b: Tensor) -> Tensor:
+    """The eight sums that everything at alpha = 2 is made of, for two Gram matrices (..., n, n), as one tensor (..., 8).
+
+    In this order: tr A, tr B, tr A o B, ||A||^2, ||B||^2, ||A o B||^2, then the sums of squares of the diagonals of A and of B.
+    """
     dtype = torch.promote_types(a.dtype, b.dtype)
     a, b = torch.broadcast_tensors(a.to(dtype), b.to(dtype))
     return _PairMoments.apply(a, b)
@@ -52,22 +55,26 @@ class _Entropy2(torch.autograd.Function):
 
 class _PairMoments(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        product = a * b
+    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
+        product, dot = a * b, torch.linalg.vecdot
+        da, db = (k.diagonal(dim1=-2, dim2=-1) for k in (a, b))
         ctx.save_for_backward(a, b, product)
-        diagonals = [k.diagonal(dim1=-2, dim2=-1).clone() for k in (a, b)]
-        return diagonals[0], diagonals[1], _squares(a), _squares(b), _squares(product)
+        squares = _squares(a), _squares(b), _squares(product)
+        return torch.stack([da.sum(-1), db.sum(-1), dot(da, db), *squares, dot(da, da), dot(db, db)], -1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         a, b, product = ctx.saved_tensors
-        on_a, on_b, of_a, of_b, of_product = gradients
+        of_trace_a, of_trace_b, of_joint_trace, of_a, of_b, of_product, of_diagonal_a, of_diagonal_b = gradient.unbind(-1)
         shared = _scaled(of_product, product)
         out: list[Tensor | None] = [None, None]
-        for i, (k, other, on, of) in enumerate(((a, b, on_a, of_a), (b, a, on_b, of_b))):
+        sides = ((a, b, of_trace_a, of_a, of_diagonal_a), (b, a, of_trace_b, of_b, of_diagonal_b))
+        for i, (k, other, of_trace, of_squares, of_diagonal) in enumerate(sides):
             if ctx.needs_input_grad[i]:
-                gradient = _scaled(of, k).addcmul_(shared, other)
-                gradient.diagonal(dim1=-2, dim2=-1).add_(on)
-                out[i] = gradient
+                result = _scaled(of_squares, k).addcmul_(shared, other)
+                dk, dother = (m.diagonal(dim1=-2, dim2=-1) for m in (k, other))
+                on_diagonal = of_trace[..., None] + of_joint_trace[..., None] * dother + 2 * of_diagonal[..., None] * dk
+                result.diagonal(dim1=-2, dim2=-1).add_(on_diagonal)
+                out[i] = result
         return out[0], out[1]

@@ -329,14 +329,14 @@ def _nats(k: Tensor, alpha: float) -> Tensor:
 
 def _information_2(a: Tensor, b: Tensor, *, permuted: bool) -> Tensor:
     """I_2 in nats, or I_2 less its exact mean under random pairing: log of ||A o B||^2 over E ||A o B_pi||^2, each by its squared trace."""
-    da, db, squares_a, squares_b, squares = pair_moments(a, b)
-    n, trace_a, trace_b = da.shape[-1], da.sum(-1), db.sum(-1)
-    joint = squares.log() - 2 * (da * db).sum(-1).log()
+    n, moments = a.shape[-1], pair_moments(a, b)
+    log_trace_a, log_trace_b, log_joint_trace, log_a, log_b, log_product = moments[..., :6].log().unbind(-1)
+    joint = log_product - 2 * log_joint_trace
     if not permuted:
-        return joint - (squares_a.log() + squares_b.log() - 2 * trace_a.log() - 2 * trace_b.log())
-    on_a, on_b = da.square().sum(-1), db.square().sum(-1)
+        return joint - (log_a + log_b) + 2 * (log_trace_a + log_trace_b)
+    trace_a, trace_b, _, squares_a, squares_b, _, on_a, on_b = moments.unbind(-1)
     expected = on_a * on_b / n + (squares_a - on_a) * (squares_b - on_b) / max(n * (n - 1), 1)
-    spread = (da - da.mean(-1, keepdim=True)).square().sum(-1) * (db - db.mean(-1, keepdim=True)).square().sum(-1) / max(n - 1, 1)
+    spread = (on_a - trace_a.square() / n) * (on_b - trace_b.square() / n) / max(n - 1, 1)
     return joint - expected.log() + ((trace_a * trace_b / n).square() + spread).log()
 
 
