@@ -11,9 +11,10 @@ from sklearn.feature_selection import mutual_info_regression
 
 from infoclip_lite.explore.information_widgets import explore_estimates, explore_renyi
 from infoclip_lite.information import estimators as e
-from infoclip_lite.information.benchmark import interval, run_benchmark, run_matrix_checks
+from infoclip_lite.information import gram, renyi_mutual_information
+from infoclip_lite.information.benchmark import interval, run_benchmark, run_convergence, run_matrix_checks
 from infoclip_lite.information.critics import Training, infonce_bound
-from infoclip_lite.information.tasks import get_task
+from infoclip_lite.information.tasks import get_task, list_tasks
 
 QUICK = Training(steps=300, hidden=32, embedding=8)
 
@@ -72,16 +73,24 @@ def test_gaussian_is_blind_to_dependence_without_correlation():
     assert e.ksg(x, y).value > 0.15
 
 
-@pytest.mark.parametrize(
-    ("name", "parameters"),
-    [
-        ("normal", {"rho": 0.5}),
-        ("normal", {"rho": 0.9}),
-        ("additive_uniform", {"noise": 0.75}),
-        ("asinh_student_t", {}),
-        ("normal_cdf", {}),
-    ],
-)
+ONE_BY_ONE = [
+    ("normal", {"rho": 0.5}),
+    ("normal", {"rho": 0.9}),
+    ("dense_normal", {"dim": 1}),
+    ("staircase", {"information": 2.0, "dim": 1}),
+    ("additive_uniform", {"noise": 0.75}),
+    ("student_t", {"nu": 1.0}),
+    ("asinh_student_t", {"nu": 1.0}),
+    ("normal_cdf", {}),
+    ("cube", {}),
+]
+
+
+def test_no_one_dimensional_task_is_forgotten():
+    assert {name for name, _ in ONE_BY_ONE} == set(list_tasks()) - {"swiss_roll", "spiral"}  # these two need room to roll up
+
+
+@pytest.mark.parametrize(("name", "parameters"), ONE_BY_ONE)
 def test_ksg_on_one_dimensional_tasks(name, parameters):
     task = get_task(name, **parameters)
     mean, _ = mean_and_error([e.ksg(*draw(task, 10000, seed)).value for seed in range(4)])
@@ -90,17 +99,18 @@ def test_ksg_on_one_dimensional_tasks(name, parameters):
 
 def test_ksg_of_ranks_does_not_see_heavy_tails():
     task = get_task("student_t")
-    mean, _ = mean_and_error([e.ksg(*draw(task, 10000, seed), ranks=True).value for seed in range(4)])
-    assert mean == pytest.approx(task.mutual_information, abs=0.02)
+    raw, _ = mean_and_error([e.ksg(*draw(task, 10000, seed), ranks=False).value for seed in range(4)])
+    assert raw < task.mutual_information - 0.02
     x, y = draw(task, 300)
-    assert e.ksg(x**3, y.asinh(), ranks=True).value == pytest.approx(e.ksg(x, y, ranks=True).value, abs=1e-12)
+    assert e.ksg(x**3, y.asinh()).value == pytest.approx(e.ksg(x, y).value, abs=1e-12)
+    assert e.ksg(x**3, y.asinh(), ranks=False).value != pytest.approx(e.ksg(x, y, ranks=False).value, abs=1e-3)
 
 
 @pytest.mark.parametrize("k", [1, 3, 10])
 def test_ksg_equals_scikit_learn(k):
     x, y = draw(get_task("normal"), 500)
     theirs = mutual_info_regression(x.numpy(), y[:, 0].numpy(), n_neighbors=k, random_state=0)[0]
-    assert e.ksg(x, y, k=k).value == pytest.approx(theirs, abs=1e-6)  # it adds noise of 1e-10
+    assert e.ksg(x, y, k=k, ranks=False).value == pytest.approx(theirs, abs=1e-6)  # it adds noise of 1e-10
 
 
 def test_ksg_by_hand():
@@ -110,7 +120,7 @@ def test_ksg_by_hand():
     from scipy.special import digamma
 
     with pytest.warns(e.LimitWarning):
-        estimate = e.ksg(x, y, k=1)
+        estimate = e.ksg(x, y, k=1, ranks=False)
     assert estimate.value == pytest.approx(digamma(1) + digamma(4) - 2 * digamma(1))
     assert estimate.upper_limit == pytest.approx(estimate.value)
 
@@ -194,7 +204,8 @@ def test_trained_critics_find_nothing_where_there_is_nothing():
 
 def test_benchmark_rows_are_errors_with_intervals():
     chosen = ["gaussian", "ksg"]
-    report = run_benchmark(3, (200,), chosen, (("normal", {"rho": 0.5}), ("additive_uniform", {})), environment={"hardware": "test"})
+    tasks = (("normal", {"rho": 0.5}), ("additive_uniform", {}))
+    report = run_benchmark(3, (200,), chosen, tasks, matrix_sizes=(50,), environment={"hardware": "test"})
     assert json.loads(json.dumps(report))["environment"] == {"hardware": "test"}
     assert [(row["task"], row["estimator"]) for row in report["errors"]] == [
         (task, name) for task in ("normal rho=0.5 dim=1", "additive_uniform noise=0.75") for name in chosen
@@ -211,9 +222,25 @@ def test_benchmark_rows_are_errors_with_intervals():
 def test_matrix_checks_meet_their_limits():
     report = run_matrix_checks(batches=800)
     assert report["bfloat16_error"]["I_2"] <= 5e-4
-    for row in report["independent"]:
-        if row["correction"] == "permutation":
-            assert abs(row["mean"]) <= 0.01
+    corrected = {(row["kernel"], row["n"], row["d"]): row["mean"] for row in report["independent"] if row["correction"] == "permutation"}
+    assert all(abs(mean) <= 0.01 for (kernel, *_), mean in corrected.items() if kernel != "linear")
+    assert corrected["linear", 4, 5] < -0.03  # diagonals vary: the documented exception
+    assert len(corrected) == 15
+
+
+def test_convergence_rows_are_relative_errors():
+    report = run_convergence((40, 160), seeds=6)
+    rows = {(row["n"], row["correction"], row["against"]): row for row in report["rows"]}
+    assert len(rows) == 12
+    assert report["exact"] == pytest.approx(0.3219, abs=5e-5)
+    values = []
+    for seed in range(6):
+        a, b = (gram(z, "rbf", width=1.0) for z in draw(get_task("normal"), 160, seed))
+        values.append(renyi_mutual_information(a, b, correction="ustatistic").item() / report["exact"] - 1)
+    row = rows[160, "ustatistic", "population"]
+    assert (row["mean"], row["one_sample"]) == pytest.approx((sum(values) / 6, torch.tensor(values).std().item()), abs=1e-4)
+    for n in (40, 160):
+        assert rows[n, "permutation", "sample"]["one_sample"] < rows[n, "permutation", "population"]["one_sample"]
 
 
 def test_interval_needs_two_values():

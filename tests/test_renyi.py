@@ -182,12 +182,15 @@ def test_a_constant_partner_adds_nothing():
 def test_gaussian_closed_form_is_what_samples_tend_to():
     rho, n, width = 0.75, 4000, 1.0
     truth = gaussian_rbf_information(torch.tensor([[1, rho], [rho, 1]], dtype=F64), 1, width, width)
-    values = []
-    for seed in range(4):
+    values, here = [], []
+    for seed in range(8):
         x, noise = normal(2, n, 1, seed=seed, dtype=torch.float32)
-        grams = [gram(z, "rbf", width=width) for z in (x, rho * x + math.sqrt(1 - rho**2) * noise)]
+        y = rho * x + math.sqrt(1 - rho**2) * noise
+        grams = [gram(z, "rbf", width=width) for z in (x, y)]
         values.append(renyi_mutual_information(*grams).item())
+        here.append(gaussian_rbf_information(torch.cat([x, y], 1).T.cov(), 1, width, width))
     assert sum(values) / len(values) == pytest.approx(truth, rel=0.02)
+    assert values == pytest.approx(here, rel=0.02)  # every single sample, where its own covariance is put into the closed form
 
 
 def test_gaussian_closed_form_at_its_known_points():

@@ -19,8 +19,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .critics import Training
-from .estimators import ESTIMATORS, Estimate, LimitWarning
-from .renyi import gram, linear_renyi_entropy, renyi_entropy, renyi_mutual_information
+from .estimators import ESTIMATORS, Estimate, LimitWarning, ksg
+from .renyi import Correction, gaussian_rbf_information, gram, linear_renyi_entropy, renyi_entropy, renyi_mutual_information
 from .tasks import Task, get_task
 
 TASKS: tuple[tuple[str, dict[str, float]], ...] = (
@@ -39,6 +39,8 @@ TASKS: tuple[tuple[str, dict[str, float]], ...] = (
     ("spiral", {"rho": 0.75, "dim": 3}),
 )
 NEURAL = ("infonce", "nwj", "donsker_varadhan", "smile", "leave_one_out", "club")
+CANDIDATES: dict[str, Callable[..., Estimate]] = {**ESTIMATORS, "ksg_raw": functools.partial(ksg, ranks=False)}
+CORRECTIONS: tuple[Correction | None, ...] = (None, "permutation", "ustatistic")
 
 
 def interval(values: Sequence[float]) -> dict[str, float]:
@@ -61,6 +63,7 @@ def run_benchmark(
     tasks: Sequence[tuple[str, dict[str, float]]] = TASKS,
     *,
     neural_sizes: Sequence[int] = (1000,),
+    matrix_sizes: Sequence[int] = (250, 1000, 4000),
     steps: int = 300,
     environment: dict[str, Any] | None = None,
     progress: bool = False,
@@ -69,9 +72,11 @@ def run_benchmark(
 
     Args:
         seeds: independent samples of each task, at least 2; seed s also seeds the critic.
-        sizes: numbers of samples n of the classical estimators; `ksg` is left out above n = 2000 and ten dimensions, being slow there.
+        sizes: numbers of samples n of the classical estimators; `ksg`, with ranks and raw, is left out above n = 2000 and ten dimensions,
+            being slow there.
         neural_sizes: numbers of samples n of those that train a critic.
-        estimators: names in `ESTIMATORS`; None takes all ten.
+        matrix_sizes: numbers of samples n at which the matrix-based I_2 is held against its closed form.
+        estimators: names in `ESTIMATORS`, or "ksg_raw" for `ksg` without ranks; None takes all eleven.
         tasks: (name, parameters) pairs.
         steps: most training steps of a critic.
         environment: what the numbers were made on, copied into the result.
@@ -79,9 +84,10 @@ def run_benchmark(
 
     Returns:
         {"unit", "seeds", "training_steps", "environment", "tasks", "errors", "matrix_renyi"}: `tasks` lists names, truths and dimensions,
-        `errors` one row {"task", "estimator", "n", "mean", "low", "high", "limit"} per cell, `matrix_renyi` is `run_matrix_checks()`.
+        `errors` one row {"task", "estimator", "n", "mean", "low", "high", "limit"} per cell, `matrix_renyi` is `run_matrix_checks()`
+        and, as "closed_form", `run_convergence()`.
     """
-    names = list(ESTIMATORS) if estimators is None else list(estimators)
+    names = list(CANDIDATES) if estimators is None else list(estimators)
     built = [get_task(name, **parameters) for name, parameters in tasks]
     cells = [
         (task, n, name) for task in built for name in names for n in (neural_sizes if name in NEURAL else sizes) if _bearable(name, task, n)
@@ -101,21 +107,64 @@ def run_benchmark(
         "environment": environment or {},
         "tasks": described,
         "errors": errors,
-        "matrix_renyi": run_matrix_checks(),
+        "matrix_renyi": {**run_matrix_checks(), "closed_form": run_convergence(matrix_sizes)},
     }
 
 
 def run_matrix_checks(batches: int = 4000) -> dict[str, Any]:
-    """I_2 in bits of independent normal data (RBF, width sqrt(d / 2)), plug-in and corrected, and what bfloat16 Grams cost."""
-    bias = []
-    for n, d in ((4, 5), (4, 100), (16, 5), (16, 100), (256, 20)):
-        generator = torch.Generator().manual_seed(0)
-        count = batches if n <= 16 else 20
-        a, b = (gram(torch.randn(count, n, d, generator=generator), "rbf", width=math.sqrt(d / 2)) for _ in range(2))
-        for correction in (None, "permutation", "ustatistic"):
-            values = renyi_mutual_information(a, b, correction=correction)  # type: ignore[arg-type]
-            bias.append({"n": n, "d": d, "correction": correction or "none", "cap": math.log2(n), **interval(values.tolist())})
-    return {"unit": "bits", "independent": bias, "bfloat16_error": _bfloat16_errors()}
+    """I_2 in bits of independent normal data, plug-in and corrected, and what bfloat16 Grams cost.
+
+    RBF kernels of width sqrt(d / 2), and linear ones with samples as they are and scaled to length one.
+    """
+    kernels: dict[str, Callable[[Tensor], Tensor]] = {
+        "rbf": lambda z: gram(z, "rbf", width=math.sqrt(z.shape[-1] / 2)),
+        "linear": gram,
+        "linear, normalize=True": functools.partial(gram, normalize=True),
+    }
+    independent = []
+    for kernel, make in kernels.items():
+        for n, d in ((4, 5), (4, 100), (16, 5), (16, 100), (256, 20)):
+            generator = torch.Generator().manual_seed(0)
+            a, b = (make(torch.randn(batches if n <= 16 else 20, n, d, generator=generator)) for _ in range(2))
+            for correction in CORRECTIONS:
+                row = interval(renyi_mutual_information(a, b, correction=correction).tolist())
+                independent.append({"kernel": kernel, "n": n, "d": d, "correction": correction or "none", "cap": math.log2(n), **row})
+    return {"unit": "bits", "independent": independent, "bfloat16_error": _bfloat16_errors()}
+
+
+def run_convergence(sizes: Sequence[int] = (250, 1000, 4000), seeds: int = 20, *, rho: float = 0.75, width: float = 1.0) -> dict[str, Any]:
+    """I_2 of normal samples under RBF kernels against its closed form: relative errors, (I_2 - exact) / exact.
+
+    `against` tells which closed form: at the covariance of the "population", or at that of the "sample" itself, which shows how much of
+    the error is the kernel estimate's own and how much is the luck of the draw.
+
+    Args:
+        sizes: numbers of samples n.
+        seeds: independent samples per size.
+        rho: correlation of the pair.
+        width: of both kernels, in standard deviations.
+
+    Returns:
+        {"unit", "rho", "width", "exact", "seeds", "rows": [{"n", "correction", "against", "mean", "low", "high", "one_sample"}]}: `exact`
+        in bits; the interval is of the mean, `one_sample` the standard deviation of a single sample's error.
+    """
+    population = torch.tensor([[1.0, rho], [rho, 1.0]], dtype=torch.float64)
+    exact = gaussian_rbf_information(population, 1, width, width)
+    rows = []
+    for n in sizes:
+        errors: dict[tuple[str, str], list[float]] = {}
+        for seed in range(seeds):
+            pair = get_task("normal", rho=rho).sample(n, torch.Generator().manual_seed(seed))
+            truths = {"population": exact, "sample": gaussian_rbf_information(torch.cat(pair, 1).T.cov(), 1, width, width)}
+            a, b = (gram(z.float(), "rbf", width=width) for z in pair)
+            for correction in CORRECTIONS:
+                value = float(renyi_mutual_information(a, b, correction=correction))
+                for against, truth in truths.items():
+                    errors.setdefault((correction or "none", against), []).append(value / truth - 1)
+        for (name, against), values in errors.items():
+            spread = round(statistics.stdev(values), 5)
+            rows.append({"n": n, "correction": name, "against": against, **interval(values), "one_sample": spread})
+    return {"unit": "fraction of the closed form", "rho": rho, "width": width, "exact": exact, "seeds": seeds, "rows": rows}
 
 
 def run_speed(repeats: int = 60, *, environment: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -143,7 +192,7 @@ def label(task: Task) -> str:
 
 
 def _bearable(name: str, task: Task, n: int) -> bool:
-    return name != "ksg" or n <= 2000 or task.dim_x + task.dim_y <= 10
+    return not name.startswith("ksg") or n <= 2000 or task.dim_x + task.dim_y <= 10
 
 
 def _estimate(name: str, task: Task, n: int, seed: int, steps: int) -> Estimate:
@@ -152,7 +201,7 @@ def _estimate(name: str, task: Task, n: int, seed: int, steps: int) -> Estimate:
         warnings.simplefilter("ignore", LimitWarning)
         if name in NEURAL:
             return ESTIMATORS[name](x, y, training=Training(steps=steps, seed=seed))
-        return ESTIMATORS[name](x, y)
+        return CANDIDATES[name](x, y)
 
 
 def _bfloat16_errors() -> dict[str, float]:
@@ -192,11 +241,14 @@ def _contests() -> list[tuple[str, Callable[[], None], Callable[[], None]]]:
 
     bind = functools.partial
     entropy, information = bind(renyi_entropy, a), bind(renyi_mutual_information, a, b)
+    by_eigenvalues = run(bind(entropy, alpha=1.01), a), run(bind(information, alpha=1.01), a, b)
     return [
-        ("entropy n=576, against eigenvalues (alpha=1.01)", run(entropy, a), run(bind(entropy, alpha=1.01), a)),
-        ("information n=576, against eigenvalues (alpha=1.01)", run(information, a, b), run(bind(information, alpha=1.01), a, b)),
+        ("entropy n=576, against eigenvalues (alpha=1.01)", run(entropy, a), by_eigenvalues[0]),
+        ("information n=576, against eigenvalues (alpha=1.01)", run(information, a, b), by_eigenvalues[1]),
         ("entropy n=576, against the bare Frobenius norm", run(entropy, a), run(bare_entropy, a)),
         ("information n=576, against the bare Frobenius norms", run(information, a, b), run(bare_information, a, b)),
+        ("bare Frobenius norm n=576, against eigenvalues (alpha=1.01)", run(bare_entropy, a), by_eigenvalues[0]),
+        ("bare Frobenius norms n=576, against eigenvalues (alpha=1.01)", run(bare_information, a, b), by_eigenvalues[1]),
         ("entropy n=4096 d=64, low rank against dense", run(bind(linear_renyi_entropy, z), z), run(lambda: renyi_entropy(gram(z)), z)),
         ("32 Grams of n=64, one call against a loop", run(bind(renyi_mutual_information, many[0], many[1]), *many), run(loop, *many)),
     ]
