@@ -301,6 +301,16 @@ def test_half_precision_grams_and_autocast():
     assert inside.item() == pytest.approx(exact, abs=1e-5)
 
 
+def test_single_precision_keeps_its_digits_in_values_and_gradients():
+    a, b = (gram(normal(576, 8, seed=s, dtype=torch.float32), "rbf") for s in range(2))
+    single, double = a.clone().requires_grad_(), a.double().requires_grad_()
+    values = [renyi_mutual_information(x, b.to(x.dtype), correction="permutation") for x in (single, double)]
+    for value in values:
+        value.backward()
+    assert values[0].item() == pytest.approx(values[1].item(), abs=1e-5)
+    assert (single.grad - double.grad).norm() < 5e-5 * double.grad.norm()
+
+
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 1.01, 2.0, 3.0])
 @pytest.mark.parametrize("options", [{"kernel": "rbf", "width": 1.0}, {"kernel": "poly"}, {"normalize": True}])
 def test_gradients_are_those_of_finite_differences(alpha, options):
@@ -392,10 +402,17 @@ GOOD = torch.eye(3, dtype=F64)
         (lambda: renyi_mutual_information(GOOD, GOOD, 1.5, correction="ustatistic"), "alpha"),
         (lambda: renyi_mutual_information(GOOD[:1, :1], GOOD[:1, :1], correction="ustatistic"), "n >= 2"),
         (lambda: renyi_mutual_information(GOOD, GOOD, correction="ustatistic"), "wider kernel"),
+        (lambda: renyi_mutual_information(-GOOD - 1, -GOOD - 1), "trace"),
+        (lambda: renyi_mutual_information(-GOOD - 1, -GOOD - 1, correction="permutation"), "trace"),
+        (lambda: renyi_mutual_information(-GOOD - 1, GOOD + 1, correction="ustatistic"), "trace"),
+        (lambda: renyi_mutual_information(torch.stack([GOOD, GOOD * math.nan]), GOOD, correction="ustatistic"), "NaN or infinite"),
         (lambda: linear_renyi_entropy(), "no features"),
         (lambda: linear_renyi_entropy(torch.ones(3, 2), torch.ones(4, 2)), "pair up"),
         (lambda: linear_renyi_entropy(torch.zeros(3, 2)), "zero"),
         (lambda: cka(torch.ones(3, 3), torch.eye(3)), "constant"),
+        (lambda: cka(GOOD * math.nan, GOOD), "NaN or infinite"),
+        (lambda: cka(-GOOD, GOOD), "trace"),
+        (lambda: gaussian_rbf_information(torch.tensor([[1.0, 2.0], [2.0, 1.0]]), 1, 1.0, 1.0), "correlation above one"),
         (lambda: gaussian_rbf_information(torch.eye(2), 1, 0.0, 1.0), "widths"),
         (lambda: gaussian_rbf_information(torch.eye(2), 2, 1.0, 1.0), "dim_x"),
     ],

@@ -57,10 +57,15 @@ def check_result(result: Tensor, grams: Sequence[Tensor]) -> Tensor:
     """`result`, if it is finite. If not, say which Gram matrix is to blame: NaN, infinity and bad traces cannot but show in the result."""
     if math.isfinite(result.detach().sum().item()):
         return result
+    check_contents(grams)
+    raise ValueError("the sums of squares left the range of the numbers; hint: scale every Gram matrix to trace one, or use float64")
+
+
+def check_contents(grams: Sequence[Tensor]) -> None:
+    """Refuse what division by the trace would hide: NaN, infinity, a trace that is zero or negative."""
     for i, g in enumerate(grams):
         require_finite(g, f"Gram matrix {i}")
         check_trace(g, i)
-    raise ValueError("the sums of squares left the range of the numbers; hint: scale every Gram matrix to trace one, or use float64")
 
 
 def check_trace(g: Tensor, index: int = 0) -> None:

@@ -56,11 +56,12 @@ class _Entropy2(torch.autograd.Function):
 class _PairMoments(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:
-        product, dot = a * b, torch.linalg.vecdot
+        product = a * b
         da, db = (k.diagonal(dim1=-2, dim2=-1) for k in (a, b))
         ctx.save_for_backward(a, b, product)
         squares = _squares(a), _squares(b), _squares(product)
-        return torch.stack([da.sum(-1), db.sum(-1), dot(da, db), *squares, dot(da, da), dot(db, db)], -1)
+        on_diagonal = [d.sum(-1) for d in (da, db, da * db, da * da, db * db)]  # sum adds pairwise: vecdot of a diagonal loses two digits
+        return torch.stack([*on_diagonal[:3], *squares, *on_diagonal[3:]], -1)
 
     @staticmethod
     @once_differentiable

@@ -18,7 +18,7 @@ from typing import Literal, ParamSpec
 import torch
 from torch import Tensor
 
-from ._checks import BELOW_ZERO, check_alpha, check_grams, check_result, check_samples, check_trace, require_finite
+from ._checks import BELOW_ZERO, check_alpha, check_contents, check_grams, check_result, check_samples, check_trace, require_finite
 from ._moments import entropy_2, pair_moments
 
 Kernel = Literal["linear", "rbf", "poly"] | Callable[[Tensor, Tensor], Tensor]
@@ -235,8 +235,10 @@ def cka(a: Tensor, b: Tensor, *, validate: bool = True) -> Tensor:
     Raises:
         ValueError: bad matrices, or a Gram that is constant (its centred version is zero).
     """
-    centred = []
-    for k in check_grams([a, b], validate=validate):
+    centred, grams = [], check_grams([a, b], validate=validate)
+    if validate:
+        check_contents(grams)
+    for k in grams:
         k = k / _trace(k)[..., None, None]
         centred.append(k - k.mean(-1, keepdim=True) - k.mean(-2, keepdim=True) + k.mean((-2, -1), keepdim=True))
     norms = [torch.linalg.vector_norm(c, dim=(-2, -1)) for c in centred]
@@ -264,6 +266,8 @@ def gaussian_rbf_information(covariance: Tensor, dim_x: int, width_x: float, wid
     s = check_samples(covariance, "covariance").double()
     if s.ndim != 2 or s.shape[0] != s.shape[1] or not 0 < dim_x < s.shape[0]:
         raise ValueError(f"got covariance {tuple(s.shape)} and dim_x = {dim_x}, expected (d, d) and 0 < dim_x < d")
+    if not torch.allclose(s, s.T) or bool(torch.linalg.eigvalsh(s)[0] < -1e-9 * s.diagonal().abs().max()):
+        raise ValueError("got a covariance that is not symmetric and positive semi-definite; hint: is a correlation above one?")
     if not (0 < width_x < math.inf and 0 < width_y < math.inf):
         raise ValueError(f"got widths {width_x}, {width_y}; expected positive numbers")
     inverse = torch.tensor([width_x**-2] * dim_x + [width_y**-2] * (s.shape[0] - dim_x), dtype=s.dtype)
@@ -338,10 +342,11 @@ def _information_2(a: Tensor, b: Tensor, *, permuted: bool) -> Tensor:
     joint = log_product - 2 * log_joint_trace
     if not permuted:
         return joint - (log_a + log_b) + 2 * (log_trace_a + log_trace_b)
+    log_traces = 2 * (log_trace_a + log_trace_b - math.log(n))
     trace_a, trace_b, _, squares_a, squares_b, _, on_a, on_b = moments.unbind(-1)
     expected = on_a * on_b / n + (squares_a - on_a) * (squares_b - on_b) / max(n * (n - 1), 1)
     spread = (on_a - trace_a.square() / n) * (on_b - trace_b.square() / n) / max(n - 1, 1)
-    return joint - expected.log() + ((trace_a * trace_b / n).square() + spread).log()
+    return joint - expected.log() + log_traces + torch.log1p(spread / (trace_a * trace_b / n).square())
 
 
 def _permuted(a: Tensor, b: Tensor, alpha: float, permutations: int, generator: torch.Generator | None) -> Tensor:
@@ -363,6 +368,7 @@ def _without_diagonal(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     n = a.shape[-1]
     if alpha != 2 or n < 2:
         raise ValueError(f'got alpha = {alpha}, n = {n}; "ustatistic" is defined at alpha = 2 and n >= 2; hint: correction="permutation"')
+    check_contents([a, b])
     off_a, off_b, off = (_off_diagonal(k) for k in (a, b, a * b))
     if not bool((off > 0).all()):
         raise ValueError("got kernels whose off-diagonal products are all zero: their logarithm does not exist; hint: a wider kernel")
