@@ -102,7 +102,7 @@ def evaluate(
     if total < 1:
         raise ValueError(f"got {total} scenes (limit={limit}); expected at least 1")
     flat, owners = (list(names), list(range(len(names)))) if synonyms == "mean" else flatten_synonyms(names)
-    text = segmentor.clip.encode_text(flat, templates)
+    text = getattr(segmentor, "encode_text", segmentor.clip.encode_text)(flat, templates)
     sweep = {gamma: SegmentationMetrics(len(names), unseen) for gamma in (0.0, *gammas)}
     seen = torch.ones(len(names), dtype=torch.bool)
     seen[list(unseen)] = False

@@ -1,68 +1,101 @@
-"""Plain fine-tuning of a segmentor on the pixels of seen classes: what degrades CLIP's alignment."""
+"""Fine-tuning of a segmentor on the pixels of seen classes, plainly or with an objective that keeps CLIP aligned."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .clip import DenseCLIP
 from .datasets.collage import IGNORE, Collage
-from .segmentors import ZeroShotSegmentor
+from .objectives import View
+
+Tune = Literal["full", "image", "qv", "none"]
 
 
 class FineTuning:
-    """The task that `fit` runs: cross-entropy over the seen classes at every labelled pixel.
+    """The task that `fit` runs: a loss over the seen classes at every labelled pixel, and perhaps an alignment objective.
 
     Unseen nouns are never named in training and their pixels are ignored, never called background (inductive).
 
     Args:
-        segmentor: the model; its CLIP is what is trained.
+        segmentor: the model; its CLIP is what is tuned, its head (if any) what is trained.
         dataset: scenes with masks; `dataset.unseen` says what to ignore.
         batch: scenes a step.
-        lr: peak learning rate.
-        weight_decay: of matrices, in "full" tuning.
-        tune: "full" trains every weight of both towers, "qv" only the query and value projections of every block.
-        prompt: the template of the class names in training.
+        lr: peak learning rate of CLIP.
+        head_lr: of the head and of the objective's own weights; None is `lr`.
+        weight_decay: of matrices; not of CLIP's under "qv", where it would shrink the frozen keys as well.
+        tune: "full" trains every weight of both towers, "image" those of the image tower, "qv" only the query and value projections of
+            every block of both (as CAT-Seg does), "none" leaves CLIP alone.
+        loss: "cross_entropy" among the seen classes, or "bce", one sigmoid a class (as CAT-Seg does).
+        ignored: "skip" leaves ignored pixels out; "zero" (bce only) makes every class a wrong answer there, as CAT-Seg does [S].
+        prompt: the template of the class names in training, for a segmentor that has none of its own.
+        objective: (teacher view, student view) -> named scalars with "total", added to the loss.
+        teacher: the frozen pretrained CLIP; needed with an objective, and no part of `module`.
         bf16: multiply in bfloat16 (autocast).
 
     Raises:
-        ValueError: unknown `tune`, or no seen class.
+        ValueError: unknown options, options that exclude each other, no seen class, or nothing to train.
     """
 
     def __init__(
         self,
-        segmentor: ZeroShotSegmentor,
+        segmentor: Any,
         dataset: Collage,
         *,
         batch: int,
         lr: float,
+        head_lr: float | None = None,
         weight_decay: float = 1e-4,
-        tune: Literal["full", "image", "qv"] = "full",
+        tune: Tune = "full",
+        loss: Literal["cross_entropy", "bce"] = "cross_entropy",
+        ignored: Literal["skip", "zero"] = "skip",
         prompt: str = "a photo of a {}",
+        objective: nn.Module | None = None,
+        teacher: DenseCLIP | None = None,
         bf16: bool = False,
     ) -> None:
-        if tune not in ("full", "image", "qv"):
-            raise ValueError(f"unknown tune {tune!r}; expected 'full', 'image' or 'qv'")
+        if tune not in ("full", "image", "qv", "none"):
+            raise ValueError(f"unknown tune {tune!r}; expected 'full', 'image', 'qv' or 'none'")
+        if ignored == "zero" and loss != "bce":
+            raise ValueError(f"got ignored='zero' with loss={loss!r}; expected loss='bce': cross-entropy has no 'none of these'")
+        if (objective is None) != (teacher is None):
+            raise ValueError("got an objective without a teacher, or a teacher without one; expected both or neither")
         self.segmentor, self.dataset, self.batch = segmentor, dataset, batch
-        self.lr, self.weight_decay, self.tune, self.prompt, self.bf16 = lr, weight_decay, tune, prompt, bf16
-        self.module: nn.Module = segmentor
+        self.lr, self.head_lr, self.weight_decay, self.tune = lr, lr if head_lr is None else head_lr, weight_decay, tune
+        self.kind, self.ignored, self.bf16 = loss, ignored, bf16
+        self.templates = getattr(segmentor, "templates", (prompt,))
+        self.objective, self.teacher = objective, teacher
+        self.module: nn.Module = segmentor if objective is None else nn.ModuleDict({"segmentor": segmentor, "objective": objective})
         seen = [i for i in range(len(dataset.names)) if i not in dataset.unseen]
         if not seen:
             raise ValueError(f"all {len(dataset.names)} classes are unseen; expected at least one to learn from")
         self.seen = [dataset.names[i] for i in seen]
         self.relabel = torch.full((256,), IGNORE)
         self.relabel[seen] = torch.arange(len(seen))
-        self.trained = _trained(segmentor, tune)
+        self.trained = _trained(segmentor.clip, tune)
+        clips = {id(p) for p in segmentor.clip.parameters()}
+        self.heads = [p for p in self.module.parameters() if id(p) not in clips]
+        if not self.trained and not self.heads:
+            raise ValueError("got tune='none' and a segmentor without a head; expected something to train")
+        if teacher is not None:
+            with torch.no_grad():
+                self.teacher_text = teacher.encode_text(self.seen, self.templates)
 
     def groups(self) -> list[dict]:
-        """One group for matrices, with weight decay unless only q and v are tuned, and one for the rest."""
-        decay = self.weight_decay if self.tune == "full" else 0.0  # decay would shrink the frozen keys as well
-        matrices = [p for p in self.trained if p.ndim > 1]
-        others = [p for p in self.trained if p.ndim < 2]
-        return [{"params": matrices, "lr": self.lr, "weight_decay": decay}, {"params": others, "lr": self.lr, "weight_decay": 0.0}]
+        """CLIP's matrices, CLIP's other weights, and the same of the heads, those that exist."""
+        decay = 0.0 if self.tune == "qv" else self.weight_decay
+        split = [(self.trained, self.lr, decay), (self.heads, self.head_lr, self.weight_decay)]
+        groups = []
+        for parameters, lr, weight_decay in split:
+            for matrices in (True, False):
+                chosen = [p for p in parameters if (p.ndim > 1) == matrices]
+                if chosen:
+                    groups.append({"params": chosen, "lr": lr, "weight_decay": weight_decay if matrices else 0.0})
+        return groups
 
     def batches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(images, masks) of step s: scenes s * batch .. (s + 1) * batch - 1."""
@@ -71,20 +104,41 @@ class FineTuning:
             yield torch.stack([s.image for s in scenes]), torch.stack([s.mask for s in scenes])
 
     def loss(self, step: int, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """Pixel cross-entropy in nats: {"total"}. A batch without a labelled pixel gives zero."""
+        """{"total"} in nats a pixel; with an objective also "task" and the objective's terms. No labelled pixel gives a task loss of zero."""
         clip = self.segmentor.clip
         images, masks = (t.to(clip.device) for t in batch)
-        with torch.autocast(clip.device.type, torch.bfloat16, enabled=self.bf16):  # left at every step: it keeps copies of the weights
-            logits = self.segmentor(images, clip.encode_text(self.seen, (self.prompt,))).float()
         target = self.relabel.to(masks.device)[masks]
-        total = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum")
-        return {"total": total / (target != IGNORE).sum().clamp(min=1)}
+        with torch.autocast(clip.device.type, torch.bfloat16, enabled=self.bf16):  # left at every step: it keeps copies of the weights
+            text = self.segmentor.encode_text(self.seen, self.templates)
+            encoded = self.segmentor.encode(images)
+            logits = self.segmentor.decode(encoded, text)
+            task = self._task_loss(F.interpolate(logits.float(), target.shape[-2:], mode="bilinear", align_corners=False), target)
+            if self.objective is None or self.teacher is None:
+                return {"total": task}
+            with torch.no_grad():
+                dense = self.teacher.encode_dense(images, self.segmentor.attention[0])
+            teacher = View(dense.flatten(2).mT, self.teacher_text, self.teacher.logit_scale.float())
+            plain = text if text.ndim == 2 else F.normalize(text.mean(1), dim=-1)
+            student = View(F.normalize(encoded[0], dim=1).flatten(2).mT, plain, clip.logit_scale.float())
+            terms = self.objective(teacher, student)
+        return {"task": task, **terms, "total": task + terms["total"]}
+
+    def _task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        labelled = target != IGNORE
+        if self.kind == "cross_entropy":
+            return F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum") / labelled.sum().clamp(min=1)
+        wanted = F.one_hot(torch.where(labelled, target, 0), logits.shape[1]).movedim(-1, 1) * labelled[:, None]
+        loss = F.binary_cross_entropy_with_logits(logits, wanted.to(logits.dtype), reduction="none")
+        if self.ignored == "zero":
+            return loss.mean()
+        return (loss * labelled[:, None]).sum() / (labelled.sum() * logits.shape[1]).clamp(min=1)
 
 
-def _trained(segmentor: ZeroShotSegmentor, tune: str) -> list[nn.Parameter]:
-    """Switch gradients on for what is tuned, off for the rest, and return the former."""
-    clip = segmentor.clip
-    segmentor.requires_grad_(False)
+def _trained(clip: DenseCLIP, tune: Tune) -> list[nn.Parameter]:
+    """Switch gradients on for what is tuned of CLIP, off for the rest, and return the former."""
+    clip.requires_grad_(False)
+    if tune == "none":
+        return []
     if tune != "qv":
         towers = clip.model if tune == "full" else clip.visual
         trained = [p for name, p in towers.named_parameters() if name != "logit_scale"]

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .clip import DenseCLIP
 from .datasets.collage import Scene
+from .information import gram, renyi_mutual_information
+from .objectives import relation
 
 
 def retrieval(clip: DenseCLIP, scenes: Sequence[Scene]) -> dict[str, float]:
@@ -96,6 +98,23 @@ def layer_alignment(clip: DenseCLIP, reference: DenseCLIP, images: Tensor) -> li
     return [centred_kernel_alignment(a.flatten(0, 1), b.flatten(0, 1)) for a, b in pairs]
 
 
+def relation_bits(clip: DenseCLIP, reference: DenseCLIP, images: Tensor, names: Sequence[str], attention: str = "value") -> float:
+    """Bits that the map of cosines between patches and words shares with the pretrained model's, beyond what chance would share.
+
+    I_2 of the linear Gram matrices over patches, less its exact mean under random pairing of the patches, averaged over pictures [O]:
+    InfoCLIP's measure of transfer without any learnt part, so that every way of fine-tuning can be asked the same.
+
+    Args:
+        clip, reference: the fine-tuned and the pretrained model.
+        images: (B, 3, H, W) floats in [0, 1].
+        names: the words.
+        attention: the dense read-out.
+    """
+    maps = [relation(m.encode_dense(images, attention).flatten(2).mT, m.encode_text(names)) for m in (clip, reference)]
+    grams = [gram(m - m.mean(-1, keepdim=True), normalize=True) for m in maps]
+    return renyi_mutual_information(grams[0], grams[1], correction="permutation").mean().item()
+
+
 @torch.inference_mode()
 def probe(
     clip: DenseCLIP, reference: DenseCLIP, scenes: Sequence[Scene], names: Sequence[str], unseen: Sequence[int], attention: str
@@ -109,5 +128,6 @@ def probe(
         "noun_recognition": noun_recognition(clip, scenes, names),
         "margin": cosine_margin(clip, scenes, names, attention),
         "margin_unseen": cosine_margin(clip, scenes, names, attention, only=unseen),
+        "relation_bits": relation_bits(clip, reference, images[:32], names, attention),
         **{f"cka_{layer}": value for layer, value in enumerate(layers)},
     }

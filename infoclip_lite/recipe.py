@@ -16,16 +16,26 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class FineTuneRecipe:
-    """Plain fine-tuning on Collage; recipes/mini/*.yaml are written in these words.
+    """Fine-tuning of a segmentor, plain or with an alignment objective; recipes/*/*.yaml are written in these words.
 
     Attributes:
         name: what reports call it.
         seed: of the scenes and their order.
-        clip: name or checkpoint for `load_clip`.
+        data: "collage", or "coco_stuff" for recipes of the papers' size.
+        clip, pretrained: what `load_clip` takes.
+        segmentor: "zero_shot" (scaled cosines) or "cost_aggregation" (CAT-Seg).
+        head: size of the cost aggregation: "mini", "vit_b" or "vit_l".
         attention: the dense read-out that is trained and tested, one or several.
-        tune: "full" (both towers), "image" (the image tower) or "qv" (query and value projections).
+        tune: "full" (both towers), "image" (the image tower), "qv" (query and value projections) or "none".
+        loss: "cross_entropy" or "bce".
+        ignored: "skip" or "zero": what becomes of ignored pixels; see `FineTuning`.
+        prompt: the template of class names, in training and (cost aggregation) in tests.
+        objective: {name: ..., options} of `build_objective`; None is plain fine-tuning.
+        start: recipe to train first, with the same seed; its segmentor is where this one begins. None begins with CLIP and a random head.
+        interpolate: share of the fine-tuned weights in the final CLIP, the rest is pretrained (WiSE-FT); 1 keeps the fine-tuned ones.
         seen: nouns whose pixels are learnt from; None is the pack's 20.
-        size, batch, steps, warmup, lr, weight_decay, clip_norm: of the training.
+        size, batch, steps, warmup, weight_decay, clip_norm: of the training.
+        lr, head_lr: of CLIP, and of the head and the objective's own weights (None: lr).
         dtype: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the hardware multiplies it natively.
         evaluate_at: steps at which the validation scenes are segmented and probed.
         scenes: how many of them.
@@ -35,14 +45,25 @@ class FineTuneRecipe:
     name: str
     steps: int
     seed: int = 0
+    data: Literal["collage", "coco_stuff"] = "collage"
     clip: str = "collage-mini"
+    pretrained: str | None = None
+    segmentor: Literal["zero_shot", "cost_aggregation"] = "zero_shot"
+    head: Literal["mini", "vit_b", "vit_l"] = "mini"
     attention: list[str] = field(default_factory=lambda: ["value"])
-    tune: Literal["full", "image", "qv"] = "full"
+    tune: Literal["full", "image", "qv", "none"] = "full"
+    loss: Literal["cross_entropy", "bce"] = "cross_entropy"
+    ignored: Literal["skip", "zero"] = "skip"
+    prompt: str = "a photo of a {}"
+    objective: dict[str, Any] | None = None
+    start: str | None = None
+    interpolate: float = 1.0
     seen: list[str] | None = None
     size: int = 96
     batch: int = 16
     warmup: int = 10
     lr: float = 1e-4
+    head_lr: float | None = None
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -121,7 +121,7 @@ def segment(
     segmentor = ZeroShotSegmentor(model, attention or model.read_out) if isinstance(model, DenseCLIP) else model
     clip = segmentor.clip
     flat, owners = (words, list(range(len(words)))) if synonyms == "mean" else flatten_synonyms(words)
-    text = clip.encode_text(flat)
+    text = getattr(segmentor, "encode_text", clip.encode_text)(flat)
     short = short_side or clip.visual.image_size[0]
     small = _resized(picture, short, clip.patch_size).to(clip.device)
     logits = best_synonym(infer(segmentor, small[None], text, window=_window(small, short)), owners, len(words))

@@ -21,11 +21,12 @@ from .clip import DenseCLIP, load_clip
 from .datasets.collage import Collage
 from .evaluation import evaluate
 from .finetuning import FineTuning
+from .objectives import build_objective, interpolate
 from .paths import whole_file
 from .pretraining import Pretraining, Stage, caption_tokens
 from .probes import probe
 from .recipe import FineTuneRecipe, PretrainRecipe, Recipe, checked, load_recipe
-from .segmentors import ZeroShotSegmentor
+from .segmentors import CostAggregationSegmentor, ZeroShotSegmentor
 from .vocabulary import COLLAGE_TEMPLATES
 
 
@@ -150,7 +151,7 @@ class Run:
     """
 
     recipe: Recipe
-    model: ZeroShotSegmentor
+    model: ZeroShotSegmentor | CostAggregationSegmentor
     log: list[dict[str, float]]
     folder: Path | None = None
 
@@ -159,12 +160,20 @@ class Run:
         return [record for record in self.log if "mIoU" in record]
 
 
-def train(recipe: str | Path | dict[str, Any] | Recipe, *, folder: str | Path | None = None, progress: bool = True, **changes: Any) -> Run:
+def train(
+    recipe: str | Path | dict[str, Any] | Recipe,
+    *,
+    folder: str | Path | None = None,
+    start: Run | None = None,
+    progress: bool = True,
+    **changes: Any,
+) -> Run:
     """Train what a recipe says.
 
     Args:
         recipe: name, file or content; see `load_recipe`.
         folder: where to keep the state; a run that finds one there goes on from it. None keeps nothing.
+        start: the finished run of the recipe's `start`, if it is at hand; without it that recipe is trained first, in `folder`/start.
         progress: show a progress bar.
         changes: keys of the recipe to replace, such as seed=3.
 
@@ -172,7 +181,7 @@ def train(recipe: str | Path | dict[str, Any] | Recipe, *, folder: str | Path | 
         The Run: its model, and a log with metrics and probes at the steps of `evaluate_at`.
 
     Raises:
-        ValueError: what `load_recipe` says, or a folder that holds a run of another recipe.
+        ValueError: what `load_recipe` says, a folder that holds a run of another recipe, or a start of another architecture.
     """
     recipe = replace(recipe, **changes) if isinstance(recipe, Recipe) else load_recipe(recipe, **changes)
     where = None if folder is None else Path(folder)
@@ -180,18 +189,45 @@ def train(recipe: str | Path | dict[str, Any] | Recipe, *, folder: str | Path | 
         _claim(where, recipe)
     if isinstance(recipe, PretrainRecipe):
         return _pretrain(recipe, where, progress)
-    return _finetune(recipe, where, progress)
+    return _finetune(recipe, where, start, progress)
 
 
-def _finetune(recipe: FineTuneRecipe, folder: Path | None, progress: bool) -> Run:
+def _finetune(recipe: FineTuneRecipe, folder: Path | None, start: Run | None, progress: bool) -> Run:
+    if recipe.data != "collage":
+        raise ValueError(
+            f"{recipe.name} trains on {recipe.data!r}, which this version cannot read yet; expected data='collage': "
+            f"train(recipe, data='collage', pretrained=None) runs the same settings on rendered scenes"
+        )
+    if recipe.start is not None and start is None:
+        start = train(recipe.start, folder=folder and folder / "start", progress=progress, seed=recipe.seed)
     torch.manual_seed(recipe.seed)
-    segmentor = ZeroShotSegmentor(load_clip(recipe.clip), recipe.attention)
-    reference = copy.deepcopy(segmentor.clip)
+    segmentor = build_segmentor(recipe)
+    reference = copy.deepcopy(segmentor.clip).requires_grad_(False)
+    if start is not None:
+        try:
+            segmentor.load_state_dict(start.model.state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"the run of {recipe.start!r} has another architecture than {recipe.name!r}; expected the same keys") from error
+    objective = None if recipe.objective is None else build_objective(recipe.objective, segmentor.clip, reference)
     data = Collage("train", recipe.size, seed=1000 + recipe.seed, length=recipe.steps * recipe.batch, seen=recipe.seen)
     held_out = Collage(recipe.split, recipe.size, length=recipe.scenes, seen=recipe.seen)
     probed = [held_out[i] for i in range(recipe.scenes)]
     bf16 = recipe.dtype == "bfloat16" or recipe.dtype == "auto" and native_bfloat16()
-    task = FineTuning(segmentor, data, batch=recipe.batch, lr=recipe.lr, weight_decay=recipe.weight_decay, tune=recipe.tune, bf16=bf16)
+    task = FineTuning(
+        segmentor,
+        data,
+        batch=recipe.batch,
+        lr=recipe.lr,
+        head_lr=recipe.head_lr,
+        weight_decay=recipe.weight_decay,
+        tune=recipe.tune,
+        loss=recipe.loss,
+        ignored=recipe.ignored,
+        prompt=recipe.prompt,
+        objective=objective,
+        teacher=None if objective is None else reference,
+        bf16=bf16,
+    )
 
     def measure(step: int) -> dict[str, float]:
         with torch.autocast(segmentor.clip.device.type, torch.bfloat16, enabled=bf16):
@@ -208,7 +244,23 @@ def _finetune(recipe: FineTuneRecipe, folder: Path | None, progress: bool) -> Ru
         evaluate_at=recipe.evaluate_at,
         progress=recipe.name if progress else None,
     )
+    if recipe.interpolate < 1:
+        interpolate(segmentor.clip.model, reference.model, recipe.interpolate)
     return Run(recipe, segmentor.eval().requires_grad_(False), log, folder)
+
+
+def build_segmentor(recipe: FineTuneRecipe) -> ZeroShotSegmentor | CostAggregationSegmentor:
+    """The segmentor of a recipe before training; a head gets its first weights from torch's global generator.
+
+    Raises:
+        ValueError: several read-outs for a cost volume, which is made of one, or a head for a tower of another depth.
+    """
+    clip = load_clip(recipe.clip, recipe.pretrained)
+    if recipe.segmentor == "zero_shot":
+        return ZeroShotSegmentor(clip, recipe.attention)
+    if len(recipe.attention) != 1:
+        raise ValueError(f"attention is {recipe.attention}; expected one read-out for segmentor='cost_aggregation'")
+    return CostAggregationSegmentor(clip, recipe.attention[0], recipe.head, templates=(recipe.prompt,))
 
 
 def _pretrain(recipe: PretrainRecipe, folder: Path | None, progress: bool) -> Run:

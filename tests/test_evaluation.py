@@ -266,7 +266,7 @@ def test_an_unknown_read_out_is_refused(tiny: DenseCLIP, attention: object) -> N
 
 def test_zero_shot_logits_are_scaled_cosines(tiny: DenseCLIP) -> None:
     images, text = torch.rand(1, 3, 32, 40, generator=torch.Generator().manual_seed(0)), tiny.encode_text(NAMES)
-    logits = ZeroShotSegmentor(tiny, ["value", "sclip"]).patch_logits(images, text)
+    logits = (both := ZeroShotSegmentor(tiny, ["value", "sclip"])).decode(both.encode(images), text)
     mean = (tiny.encode_dense(images, "value") + tiny.encode_dense(images, "sclip")) / 2
     for row in range(4):
         for column in range(5):

@@ -37,11 +37,12 @@ def feed_forward(block: Any, tokens: Tensor) -> Tensor:
     return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v. On a CPU the fused kernel's backward pass is slow, so gradients take the plain one."""
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(d) + mask) v. On a CPU the fused kernel's backward pass is slow, so gradients take the plain one."""
     if v.device.type == "cpu" and torch.is_grad_enabled():
-        return similarity(q, k).softmax(-1) @ v
-    return F.scaled_dot_product_attention(q, k, v)
+        logits = similarity(q, k)
+        return (logits if mask is None else logits + mask).softmax(-1) @ v
+    return F.scaled_dot_product_attention(q, k, v, mask)
 
 
 def similarity(a: Tensor, b: Tensor) -> Tensor:

@@ -125,19 +125,39 @@ class DenseCLIP(nn.Module):
         Raises:
             ValueError: unknown read-out, or images of another shape.
         """
+        features, _, grid = self.dense_states(images, attention)
+        return F.normalize(features, dim=-1).transpose(1, 2).unflatten(2, grid)
+
+    def dense_states(self, images: Tensor, attention: str = "value") -> tuple[Tensor, list[Tensor], tuple[int, int]]:
+        """What `encode_dense` is made of, for heads that look deeper into the tower.
+
+        Args:
+            images, attention: as for `encode_dense`.
+
+        Returns:
+            Patch embeddings (B, N, D) float32 before they are scaled to unit length; the tokens (B, 1 + N, W) after the embedding and
+            after each block but the last; the grid (h, w), N = h w.
+
+        Raises:
+            ValueError: as for `encode_dense`.
+        """
         if attention not in VARIANTS:
             raise ValueError(f"unknown attention {attention!r}; expected one of {', '.join(VARIANTS)}")
         tokens, grid = self.embed(images)
-        entering = self.run_blocks(tokens, len(self.blocks) - 1)[-1]
-        patches = self.project(VARIANTS[attention](self.blocks[-1], entering, grid))
-        return patches.transpose(1, 2).unflatten(2, grid)
+        states = self.run_blocks(tokens, len(self.blocks) - 1)
+        return self._joint(VARIANTS[attention](self.blocks[-1], states[-1], grid)), states, grid
 
     def hidden_states(self, images: Tensor) -> list[Tensor]:
         """Tokens after the embedding and after each block: len(blocks) + 1 tensors (B, 1 + N, W), CLS first."""
         return self.run_blocks(self.embed(images)[0])
 
     def encode_text(
-        self, names: Sequence[str], templates: Sequence[str] | None = None, *, synonyms: Literal["mean", "none"] = "mean"
+        self,
+        names: Sequence[str],
+        templates: Sequence[str] | None = None,
+        *,
+        synonyms: Literal["mean", "none"] = "mean",
+        ensemble: Literal["mean", "none"] = "mean",
     ) -> Tensor:
         """Embeddings of words, each averaged over prompt templates.
 
@@ -145,9 +165,10 @@ class DenseCLIP(nn.Module):
             names: C words or phrases; "ox|cow" or "ox, cow" are synonyms of one class.
             templates: prompts with one {} for the word; None takes the model's own.
             synonyms: "mean" averages synonyms into one vector; "none" takes each name as it is written.
+            ensemble: "mean" averages templates into one vector; "none" keeps them apart, as cost volumes want them.
 
         Returns:
-            (C, D) float32 unit vectors.
+            (C, D) float32 unit vectors, or (C, T, D) for T templates kept apart.
 
         Raises:
             ValueError: no names, blank or repeated ones, a template without {}, or a prompt longer than the context.
@@ -159,8 +180,8 @@ class DenseCLIP(nn.Module):
         words = [synonyms_of(n) if synonyms == "mean" else [n] for n in names]
         prompts = [template.format(word) for group in words for word in group for template in templates]
         features = self.encode_prompts(prompts)
-        groups = features.split([len(group) * len(templates) for group in words])
-        return F.normalize(torch.stack([group.mean(0) for group in groups]), dim=-1)
+        groups = [g.view(-1, len(templates), g.shape[-1]) for g in features.split([len(group) * len(templates) for group in words])]
+        return F.normalize(torch.stack([group.mean((0, 1) if ensemble == "mean" else 0) for group in groups]), dim=-1)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Whole sentences, as they are: (n, D) float32 unit vectors.
@@ -233,7 +254,10 @@ class DenseCLIP(nn.Module):
 
     def project(self, tokens: Tensor) -> Tensor:
         """ln_post, projection to the joint space and unit length: (..., W) -> (..., D) float32."""
-        return F.normalize((self.visual.ln_post(tokens) @ self.visual.proj).float(), dim=-1)
+        return F.normalize(self._joint(tokens), dim=-1)
+
+    def _joint(self, tokens: Tensor) -> Tensor:
+        return (self.visual.ln_post(tokens) @ self.visual.proj).float()
 
     def _position(self, grid: tuple[int, int]) -> Tensor:
         """Position embedding (1 + h w, W), interpolated when the grid is not the one of training."""

@@ -1,5 +1,6 @@
 """Segmentors: forward(images, text_embeddings) -> logits (B, C, H, W) at the images' size."""
 
+from .cost_aggregation import AggregationConfig, CostAggregationSegmentor
 from .zero_shot import ZeroShotSegmentor
 
-__all__ = ["ZeroShotSegmentor"]
+__all__ = ["AggregationConfig", "CostAggregationSegmentor", "ZeroShotSegmentor"]

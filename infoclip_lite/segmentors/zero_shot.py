@@ -41,9 +41,17 @@ class ZeroShotSegmentor(nn.Module):
         Returns:
             (B, C, H, W) cosines times the model's logit scale.
         """
-        return F.interpolate(self.patch_logits(images, text_embeddings), images.shape[-2:], mode="bilinear", align_corners=False)
+        return F.interpolate(self.decode(self.encode(images), text_embeddings), images.shape[-2:], mode="bilinear", align_corners=False)
 
-    def patch_logits(self, images: Tensor, text_embeddings: Tensor) -> Tensor:
-        """The same before upsampling: (B, C, h, w)."""
-        cosines = [torch.einsum("bdhw,cd->bchw", self.clip.encode_dense(images, a), text_embeddings) for a in self.attention]
+    def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
+        """(C, D) unit vectors of words, in the model's own templates if none are given."""
+        return self.clip.encode_text(names, templates)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Dense embeddings (B, D, h, w) of each read-out."""
+        return tuple(self.clip.encode_dense(images, a) for a in self.attention)
+
+    def decode(self, encoded: Sequence[Tensor], text_embeddings: Tensor) -> Tensor:
+        """Logits (B, C, h, w) from what `encode` gave, before they are enlarged."""
+        cosines = [torch.einsum("bdhw,cd->bchw", dense, text_embeddings) for dense in encoded]
         return self.clip.logit_scale.float() * torch.stack(cosines).mean(0)

@@ -1,0 +1,255 @@
+"""InfoCLIP (2511.15967): squeeze the noise out of the teacher's pixel-text relation, then hold the student to what is left, in bits.
+
+    min  I(D_V, D_L; R_T)    compression: trains LPAM alone
+    max  I(R_T; R_S)         transfer: trains LPAM and the student
+
+R is the relation map that LPAM makes of pixel embeddings D_V and text embeddings D_L; T is the frozen teacher, S the student. I is the
+matrix-based Renyi information of order alpha on linear Gram matrices [P figure; kernel and order S]. What the samples of those Gram
+matrices are the paper does not say; `axis` leaves it open:
+
+- "batch": a picture is a sample (B x B Grams), as in sibling papers [S]. I is at most log B, and G_L is all ones: text drops out [O].
+- "pixel": a patch is a sample (one N x N Gram a picture, averaged over pictures); text enters through R [O].
+- "class": a word is a sample (one C x C Gram a picture); pixels enter through R [O].
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ..information import gram, renyi_entropy, renyi_mutual_information
+from ..information.renyi import Correction
+
+Axis = Literal["batch", "pixel", "class"]
+Residual = Literal["layernorm", "cosine"]
+
+
+class View(NamedTuple):
+    """What one CLIP makes of a batch.
+
+    Attributes:
+        dense: (B, N, D) patch embeddings, unit vectors.
+        text: (C, D) embeddings of the training classes, unit vectors.
+        scale: the model's logit scale, a scalar.
+    """
+
+    dense: Tensor
+    text: Tensor
+    scale: Tensor
+
+
+class LPAM(nn.Module):
+    """Learnable pixel-text alignment module, shared by teacher and student [P figure].
+
+    R = LN(D_V) LN(D_L)^T + Proj_q(LN(D_V)) Proj_k(LN(D_L))^T / sqrt(D). Two linear layers and two layer norms: 527,360 parameters at
+    D = 512. The figure normalises the residual branch by LN, a note on the paper says cosine [N]: `residual` chooses.
+
+    Args:
+        dim: D, the width of the joint image-text space.
+        residual: "layernorm" or "cosine".
+
+    Raises:
+        ValueError: another residual, or a width below 1.
+    """
+
+    def __init__(self, dim: int, residual: Residual = "layernorm") -> None:
+        super().__init__()
+        if residual not in get_args(Residual):
+            raise ValueError(f"unknown residual {residual!r}; expected one of {', '.join(get_args(Residual))}")
+        if dim < 1:
+            raise ValueError(f"dim is {dim}; expected the width of CLIP's joint space, such as clip.embed_dim")
+        self.residual = residual
+        self.norm_dense, self.norm_text = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.query, self.key = nn.Linear(dim, dim), nn.Linear(dim, dim)
+
+    def forward(self, dense: Tensor, text: Tensor) -> Tensor:
+        """The relation map.
+
+        Args:
+            dense: (B, N, D) patch embeddings.
+            text: (C, D) text embeddings.
+
+        Returns:
+            (B, N, C), no softmax and no temperature.
+
+        Raises:
+            ValueError: shapes that do not fit: another number of axes, or pixels and words of another width than `dim`.
+        """
+        width = self.norm_dense.normalized_shape[0]
+        if dense.ndim != 3 or text.ndim != 2 or dense.shape[-1] != width or text.shape[-1] != width:
+            raise ValueError(
+                f"got dense {tuple(dense.shape)} and text {tuple(text.shape)}; expected (B, N, {width}) and (C, {width}): "
+                "both from the joint space of one CLIP, and LPAM built with its embed_dim"
+            )
+        pixels, words = self.norm_dense(dense), self.norm_text(text)
+        learned = self.query(pixels) @ self.key(words).T / math.sqrt(width)
+        return learned + (relation(dense, text) if self.residual == "cosine" else pixels @ words.T)
+
+
+def relation(dense: Tensor, text: Tensor) -> Tensor:
+    """The relation without LPAM: cosines of patches (B, N, D) and words (C, D), as (B, N, C)."""
+    return nn.functional.normalize(dense, dim=-1) @ nn.functional.normalize(text, dim=-1).T
+
+
+def compression_loss(
+    dense: Tensor,
+    text: Tensor,
+    relation: Tensor,
+    *,
+    axis: Axis = "batch",
+    alpha: float = 2.0,
+    base: float = 2.0,
+    correction: Correction | None = None,
+) -> Tensor:
+    """L_c: how much the relation still tells about the embeddings it was made of; less is more compressed.
+
+    S(R) - S(V, L, R), at alpha = 2: -log ||G_R||^2 + log ||G_VLR||^2 [P figure]. It is I(V, L; R) less S(V, L), which does not depend on
+    the relation, so the two have the same gradient [O].
+
+    Args:
+        dense: (B, N, D) teacher's patch embeddings.
+        text: (C, D) teacher's text embeddings.
+        relation: (B, N, C) made of them.
+        axis: what a sample is; see the module. Axis "pixel" leaves the text to R, axis "class" the pixels.
+        alpha: order of the entropy.
+        base: of the logarithm; 2 gives bits.
+        correction: of the small-sample bias of I, as in `renyi_mutual_information`; alpha = 2 only.
+
+    Returns:
+        A scalar, mean over pictures where the axis is not the batch.
+
+    Raises:
+        ValueError: too few samples on the axis, or shapes that do not belong together.
+    """
+    _check_relation(relation, axis)
+    if dense.shape[:2] != relation.shape[:2] or len(text) != relation.shape[2]:
+        raise ValueError(
+            f"got a relation {tuple(relation.shape)} for {tuple(dense.shape)} pixels and {tuple(text.shape)} words; expected (B, N, C)"
+        )
+    known = gram(text, normalize=True) if axis == "class" else _gram(dense, axis)
+    information = renyi_mutual_information(known, _gram(relation, axis), alpha, base, correction)
+    return (information - renyi_entropy(known, alpha, base)).mean()
+
+
+def transfer_loss(
+    relation_teacher: Tensor,
+    relation_student: Tensor,
+    *,
+    axis: Axis = "batch",
+    alpha: float = 2.0,
+    base: float = 2.0,
+    correction: Correction | None = None,
+) -> Tensor:
+    """L_d = -I(R_T; R_S): the student keeps what the teacher's relation says [P figure].
+
+    Args:
+        relation_teacher, relation_student: (B, N, C), neither detached.
+        axis, alpha, base, correction: as for `compression_loss`.
+
+    Returns:
+        A scalar, mean over pictures where the axis is not the batch.
+
+    Raises:
+        ValueError: different shapes, or too few samples on the axis.
+    """
+    if relation_teacher.shape != relation_student.shape:
+        raise ValueError(
+            f"got relations {tuple(relation_teacher.shape)} and {tuple(relation_student.shape)}; expected one shape: "
+            "teacher and student see the same pictures and words"
+        )
+    _check_relation(relation_teacher, axis)
+    return -renyi_mutual_information(_gram(relation_teacher, axis), _gram(relation_student, axis), alpha, base, correction).mean()
+
+
+class InfoCLIPObjective(nn.Module):
+    """LPAM and both losses: lambda_1 L_c + lambda_2 L_d.
+
+    Under this reading compression never touches the student: it trains LPAM, and through it what transfer asks for [S].
+
+    Args:
+        dim: D, the width of the joint space.
+        axis, alpha, base, correction: of both losses.
+        residual: of LPAM.
+        compression: lambda_1 (paper: 1 [N]); 0 leaves L_c out.
+        transfer: lambda_2 (paper: 1 [N]); 0 leaves L_d out.
+
+    Raises:
+        ValueError: unknown axis or residual, negative weights, or a correction at alpha other than 2.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        axis: Axis = "batch",
+        alpha: float = 2.0,
+        base: float = 2.0,
+        residual: Residual = "layernorm",
+        correction: Correction | None = None,
+        compression: float = 1.0,
+        transfer: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if axis not in get_args(Axis):
+            raise ValueError(f"unknown axis {axis!r}; expected one of {', '.join(get_args(Axis))}")
+        if compression < 0 or transfer < 0:
+            raise ValueError(f"got weights compression={compression}, transfer={transfer}; expected 0 or more")
+        if correction is not None and alpha != 2:
+            raise ValueError(f"got correction={correction!r} at alpha={alpha}; expected alpha=2, where it has a closed form")
+        self.lpam = LPAM(dim, residual)
+        self.compression, self.transfer = compression, transfer
+        self.axis, self.alpha, self.base, self.correction = axis, alpha, base, correction
+
+    def forward(self, teacher: View, student: View) -> dict[str, Tensor]:
+        """Named scalars in units of log `base`: "compression" L_c and "transfer" L_d where their weight is not zero, and "total".
+
+        No gradient reaches the teacher.
+
+        Args:
+            teacher, student: two views of the same pictures and words.
+
+        Raises:
+            ValueError: teacher and student of different width, or what the losses refuse.
+        """
+        if teacher.dense.shape != student.dense.shape:
+            raise ValueError(
+                f"the teacher's patches are {tuple(teacher.dense.shape)}, the student's {tuple(student.dense.shape)}; "
+                "expected one shape: the teacher is the pretrained copy of the student"
+            )
+        dense, text = teacher.dense.detach(), teacher.text.detach()
+        relation_teacher = self.lpam(dense, text)
+        terms: dict[str, Tensor] = {}
+        options = {"axis": self.axis, "alpha": self.alpha, "base": self.base, "correction": self.correction}
+        if self.compression:
+            terms["compression"] = compression_loss(dense, text, relation_teacher, **options)  # type: ignore[arg-type]
+        if self.transfer:
+            relation_student = self.lpam(student.dense, student.text)
+            terms["transfer"] = transfer_loss(relation_teacher, relation_student, **options)  # type: ignore[arg-type]
+        weights = {"compression": self.compression, "transfer": self.transfer}
+        total = sum((weights[name] * term for name, term in terms.items()), dense.new_zeros(()))
+        return {**terms, "total": total}
+
+
+def _check_relation(relation: Tensor, axis: Axis) -> None:
+    if axis not in get_args(Axis):
+        raise ValueError(f"unknown axis {axis!r}; expected one of {', '.join(get_args(Axis))}")
+    if relation.ndim != 3:
+        raise ValueError(f"got a relation {tuple(relation.shape)}; expected (B, N, C)")
+    batch, pixels, classes = relation.shape
+    samples = {"batch": batch, "pixel": pixels, "class": classes}[axis]
+    if samples < 2:
+        hint = 'more pictures a step, or axis="pixel"' if axis == "batch" else "more of them, or another axis"
+        raise ValueError(f'axis="{axis}" has {samples} sample in a relation {tuple(relation.shape)}: no information; hint: {hint}')
+    if axis == "pixel" and classes < 2:
+        raise ValueError(
+            f"got a relation with {classes} class: scaled to unit length, every patch says the same; hint: train with two words or more"
+        )
+
+
+def _gram(x: Tensor, axis: Axis) -> Tensor:
+    """Linear Gram matrices of (B, N, C), each sample flattened and scaled to unit length [S]: (n, n), or (B, n, n) for one a picture."""
+    samples = {"batch": x.flatten(1), "pixel": x, "class": x.mT}[axis]
+    return gram(samples, normalize=True)

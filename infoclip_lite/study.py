@@ -1,0 +1,183 @@
+"""Paired comparisons: variants of one recipe, the same seeds for each, tuned on validation scenes and reported on test scenes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from scipy import stats
+
+from .clip import load_clip
+from .datasets.collage import Collage
+from .evaluation import evaluate
+from .paths import whole_file
+from .probes import probe
+from .recipe import FineTuneRecipe, load_recipe
+from .training import Run, native_bfloat16, train
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of a comparison.
+
+    Attributes:
+        recipe: name of a recipe.
+        changes: keys of it to replace.
+        paper: whether this is what the paper describes, or our variant.
+    """
+
+    recipe: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    paper: bool = False
+
+    def load(self, seed: int) -> FineTuneRecipe:
+        """The recipe with its changes and a seed."""
+        recipe = load_recipe(self.recipe, seed=seed, **self.changes)
+        if not isinstance(recipe, FineTuneRecipe):
+            raise ValueError(f"{self.recipe} is a recipe for pretraining; expected one with task: finetune")
+        return recipe
+
+
+def interval(values: Sequence[float]) -> dict[str, float]:
+    """Mean and half-width of the 95% interval (Student's t) of independent runs.
+
+    Raises:
+        ValueError: fewer than two values.
+
+    >>> {name: round(value, 3) for name, value in interval([1.0, 2.0, 3.0]).items()}
+    {'mean': 2.0, 'half': 2.484}
+    """
+    if len(values) < 2:
+        raise ValueError(f"got {len(values)} values; expected at least 2 seeds for an interval")
+    deviation = torch.tensor(values, dtype=torch.float64)
+    half = stats.t.ppf(0.975, len(values) - 1) * deviation.std().item() / len(values) ** 0.5
+    return {"mean": deviation.mean().item(), "half": float(half)}
+
+
+def run_variants(
+    variants: dict[str, Variant],
+    seeds: Sequence[int],
+    folder: Path,
+    score: Callable[[Run], dict[str, Any]],
+    *,
+    part: tuple[int, int] = (1, 1),
+    progress: bool = False,
+) -> None:
+    """Train and score every variant with every seed; each finished run is a file in `folder` and is not run again.
+
+    Args:
+        variants: by label.
+        seeds: of the runs; all variants of a seed see the same scenes in the same order and start from the same weights.
+        folder: one JSON for each run, and the state of what is under way.
+        score: what to measure of a finished run.
+        part: (k, n) does the k-th of n shares, so that n processes can divide the work.
+        progress: show progress bars.
+    """
+    starts: dict[tuple[str, int], Run] = {}
+    mine = [seed for i, seed in enumerate(seeds) if i % part[1] == part[0] - 1]
+    for seed in mine:
+        for label, variant in variants.items():
+            path = run_path(folder, label, seed)
+            if path.exists():
+                continue
+            recipe = variant.load(seed)
+            started = time.perf_counter()
+            begun = None
+            if recipe.start is not None:
+                key = (recipe.start, seed)
+                if key not in starts:
+                    name = recipe.start.replace("/", "-")
+                    starts[key] = train(recipe.start, folder=folder / "starts" / f"{name}-{seed}", progress=progress, seed=seed)
+                begun = starts[key]
+            run = train(recipe, folder=folder / "states" / f"{label}-{seed}", start=begun, progress=progress)
+            trained = time.perf_counter()
+            record = {
+                "label": label,
+                "seed": seed,
+                **score(run),
+                "log": run.log[:: max(1, recipe.steps // 20)],
+                "evaluations": run.evaluations(),
+                "seconds": {"train": round(trained - started, 1), "score": round(time.perf_counter() - trained, 1)},
+            }
+            with whole_file(path) as scratch:
+                scratch.write_text(json.dumps(record))
+
+
+def run_path(folder: Path, label: str, seed: int) -> Path:
+    """Where the record of one run is."""
+    return folder / "runs" / f"{label.replace('/', '-')}-{seed}.json"
+
+
+def score_run(run: Run, *, splits: Sequence[str] = ("test", "test-new"), scenes: int = 200) -> dict[str, Any]:
+    """Metrics on each split, and the probes on 100 scenes of the first, in the precision of the training.
+
+    Args:
+        run: a finished run.
+        splits: of Collage.
+        scenes: of each.
+    """
+    recipe = run.recipe
+    if not isinstance(recipe, FineTuneRecipe):
+        raise ValueError("got a run of pretraining; expected one of fine-tuning")
+    bf16 = recipe.dtype == "bfloat16" or recipe.dtype == "auto" and native_bfloat16()
+    result: dict[str, Any] = {}
+    with torch.autocast(run.model.clip.device.type, torch.bfloat16, enabled=bf16):
+        for split in splits:
+            data = Collage(split, recipe.size, length=scenes, seen=recipe.seen)
+            result[split] = evaluate(run, data).metrics
+        data = Collage(splits[0], recipe.size, length=100, seen=recipe.seen)
+        reference = load_clip(recipe.clip, recipe.pretrained)
+        probed = [data[i] for i in range(len(data))]
+        result["probes"] = probe(run.model.clip, reference, probed, data.names, data.unseen, recipe.attention[0])
+    return result
+
+
+def gather(variants: dict[str, Variant], seeds: Sequence[int], folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """The records of finished runs, by label, in the order of the seeds.
+
+    Raises:
+        FileNotFoundError: a run is missing.
+    """
+    missing = [f"{label} seed {seed}" for label in variants for seed in seeds if not run_path(folder, label, seed).exists()]
+    if missing:
+        raise FileNotFoundError(f"{len(missing)} runs are missing in {folder}, such as {missing[0]}; run every part of the study first")
+    return {label: [json.loads(run_path(folder, label, seed).read_text()) for seed in seeds] for label in variants}
+
+
+def table(records: dict[str, list[dict[str, Any]]], baseline: str) -> dict[str, dict[str, Any]]:
+    """For each label and each measure: mean, 95% interval, and the same of the difference to the baseline, seed by seed.
+
+    Measures are "test/mIoU_unseen", "probes/margin" and so on.
+    """
+    flat = {label: [_flatten(r) for r in runs] for label, runs in records.items()}
+    rows: dict[str, dict[str, Any]] = {}
+    for label, runs in flat.items():
+        rows[label] = {}
+        for key in runs[0]:
+            values = [run[key] for run in runs]
+            entry: dict[str, Any] = {**interval(values), "values": values}
+            if label != baseline:
+                entry["difference"] = interval([v - b[key] for v, b in zip(values, flat[baseline], strict=True)])
+            rows[label][key] = entry
+    return rows
+
+
+def _flatten(record: dict[str, Any]) -> dict[str, float]:
+    groups = [name for name in record if name == "probes" or name in ("val", "test", "test-new")]
+    return {f"{group}/{key}": value for group in groups for key, value in record[group].items()}
+
+
+def described(variants: dict[str, Variant], seed: int = 0) -> dict[str, dict[str, Any]]:
+    """What each variant runs: recipe, whether it is the paper's, and every key that differs from the recipe's defaults."""
+    out = {}
+    for label, variant in variants.items():
+        recipe = variant.load(seed)
+        plain = FineTuneRecipe(name="", steps=0)
+        keys = {k: v for k, v in vars(replace(recipe, seed=0)).items() if v != getattr(plain, k)}
+        out[label] = {"recipe": variant.recipe, "paper": variant.paper, **keys}
+    return out
