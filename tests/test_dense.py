@@ -221,6 +221,22 @@ def test_hidden_states_start_at_the_embedding_and_end_at_the_last_block(tiny: De
     assert torch.allclose(tiny.project(states[-1][:, 0]), tiny.encode_image(images))
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_dense_states_are_what_the_dense_embeddings_are_made_of(tiny: DenseCLIP, variant: str) -> None:
+    images = noise(2, 3, 40, 24)
+    features, states, grid = tiny.dense_states(images, variant)
+    assert features.shape == (2, 15, 32) and features.dtype == torch.float32 and grid == (5, 3)
+    assert torch.equal(F.normalize(features, dim=-1).mT.reshape(2, 32, 5, 3), tiny.encode_dense(images, variant))
+    assert (features.norm(dim=-1) - 1).abs().min() > 1e-3, "before they are scaled to unit length"
+    deeper = tiny.hidden_states(images)
+    assert len(states) == 2 == len(deeper) - 1 and all(torch.equal(a, b) for a, b in zip(states, deeper, strict=False))
+
+
+def test_dense_states_refuse_an_unknown_read_out(tiny: DenseCLIP) -> None:
+    with pytest.raises(ValueError, match="unknown attention 'maskclip'"):
+        tiny.dense_states(noise(1, 3, 32, 32), "maskclip")
+
+
 def test_keeping_a_share_of_the_patches_keeps_their_places(tiny: DenseCLIP) -> None:
     images = noise(2, 3, 32, 32)
     full, grid = tiny.embed(images)
@@ -262,6 +278,17 @@ def test_words_are_averaged_over_templates_and_synonyms(tiny: DenseCLIP) -> None
     second = F.normalize(tiny.encode_prompts(["a grass", "the grass"]).mean(0), dim=0)
     assert torch.allclose(got, torch.stack([first, second]), atol=1e-6)
     assert torch.allclose(got.norm(dim=1), torch.ones(2), atol=1e-6)
+
+
+def test_templates_can_be_kept_apart(tiny: DenseCLIP) -> None:
+    names, templates = ["ox|cow", "grass"], ("a {}", "the {}", "some {}")
+    apart = tiny.encode_text(names, templates, ensemble="none")
+    assert apart.shape == (2, 3, 32) and torch.allclose(apart.norm(dim=-1), torch.ones(2, 3), atol=1e-6)
+    for i, template in enumerate(templates):
+        assert torch.allclose(apart[:, i], tiny.encode_text(names, (template,)), atol=1e-6), "each synonyms' mean in its own template"
+    plain = tiny.encode_text(["grass"], templates, ensemble="none")
+    assert torch.allclose(F.normalize(plain.mean(1), dim=-1), tiny.encode_text(["grass"], templates), atol=1e-6)
+    assert tiny.encode_text(["grass"], ("a {}",), ensemble="none").shape == (1, 1, 32)
 
 
 def test_order_of_synonyms_does_not_matter(tiny: DenseCLIP) -> None:

@@ -356,8 +356,9 @@ def test_a_relation_without_a_batch_is_refused() -> None:
 def test_an_objective_is_built_by_its_name_in_the_width_of_the_model(make_tiny: object) -> None:
     clip = make_tiny()
     objective = build_objective({"name": "infoclip", "axis": "pixel", "transfer": 0.5}, clip, clip)
-    assert isinstance(objective, InfoCLIPObjective) and (objective.axis, objective.transfer, objective.compression) == ("pixel", 0.5, 1.0)
-    assert objective.lpam.query.in_features == clip.embed_dim == 32
+    terms = objective(*(view(seed, pictures=1, dim=clip.embed_dim) for seed in (0, 1)))  # one picture: not the batch axis
+    assert isinstance(objective, InfoCLIPObjective)
+    assert terms["total"].item() == pytest.approx(terms["compression"].item() + 0.5 * terms["transfer"].item(), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -389,3 +390,53 @@ def test_samples_are_scaled_to_unit_length() -> None:
     assert transfer_loss(scale * r, s, axis="pixel").item() == pytest.approx(transfer_loss(r, s, axis="pixel").item())
     assert transfer_loss(7 * r, s).item() == pytest.approx(transfer_loss(r, s).item())
     assert gram(r[0], normalize=True).diagonal().tolist() == pytest.approx([1 / N] * N)
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_centring_subtracts_the_mean_over_the_samples(axis: str) -> None:
+    dense, text, r, s = normal(B, N, D), normal(C, D, seed=1), normal(B, N, C, seed=2), normal(B, N, C, seed=3)
+    over = AXES.index(axis)
+    centred_r, centred_s = (x - x.mean(over, keepdim=True) for x in (r, s))
+    wanted = transfer_by_hand(centred_r, centred_s, axis, 2.0).item() / math.log(2)
+    assert transfer_loss(r, s, axis=axis, centre=True).item() == pytest.approx(wanted)
+    shared = 5 * normal(*(1 if i == over else n for i, n in enumerate(r.shape)), seed=4)
+    assert transfer_loss(r + shared, s, axis=axis, centre=True).item() == pytest.approx(wanted), "what all samples share says nothing"
+    centred_dense = dense if axis == "class" else dense - dense.mean(over, keepdim=True)
+    wanted = compression_by_hand(centred_dense, text - text.mean(0), centred_r, axis, 2.0).item() / math.log(2)
+    assert compression_loss(dense, text, r, axis=axis, centre=True).item() == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("correction", [None, "permutation"])
+@pytest.mark.parametrize("axis", AXES)
+def test_the_gap_is_what_the_shared_information_lacks_of_each_ones_own(axis: str, correction: str | None) -> None:
+    r, s = normal(B, N, C), normal(B, N, C, seed=1)
+    options = {"axis": axis, "correction": correction}
+    own = (transfer_loss(r, r, **options) + transfer_loss(s, s, **options)) / 2
+    assert transfer_loss(r, s, kind="gap", **options).item() == pytest.approx((transfer_loss(r, s, **options) - own).item())
+
+
+@pytest.mark.parametrize("axis", AXES)
+@given(seed=st.integers(0, 10_000))
+def test_the_gap_is_never_negative_and_zero_for_relations_that_are_alike(axis: str, seed: int) -> None:
+    r, s = normal(B, N, C, seed=seed), normal(B, N, C, seed=seed + 1)
+    assert transfer_loss(r, s, axis=axis, kind="gap") > 1e-6
+    assert transfer_loss(r, r, axis=axis, kind="gap").item() == pytest.approx(0, abs=1e-12)
+    assert transfer_loss(r, 3 * r, axis=axis, kind="gap").item() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_objective_hands_centring_and_kind_on() -> None:
+    torch.manual_seed(0)
+    objective, teacher, student = InfoCLIPObjective(D, axis="pixel", centre=True, kind="gap"), view(0), view(1)
+    terms = objective(teacher, student)
+    r_t, r_s = objective.lpam(teacher.dense, teacher.text), objective.lpam(student.dense, student.text)
+    wanted = transfer_loss(r_t, r_s, axis="pixel", centre=True, kind="gap").item()
+    assert terms["transfer"].item() == pytest.approx(wanted, abs=1e-6)
+    wanted = compression_loss(teacher.dense, teacher.text, r_t, axis="pixel", centre=True).item()
+    assert terms["compression"].item() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="unknown kind 'bits'; expected one of information, gap"):
+        InfoCLIPObjective(D, kind="bits")
+    with pytest.raises(ValueError, match="unknown kind 'bits'"):
+        transfer_loss(normal(B, N, C), normal(B, N, C), kind="bits")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -15,7 +16,15 @@ from torch import Tensor
 
 from infoclip_lite import DenseCLIP
 from infoclip_lite.datasets import Collage, Scene
-from infoclip_lite.probes import centred_kernel_alignment, cosine_margin, layer_alignment, noun_recognition, probe, retrieval
+from infoclip_lite.probes import (
+    centred_kernel_alignment,
+    cosine_margin,
+    layer_alignment,
+    noun_recognition,
+    probe,
+    relation_bits,
+    retrieval,
+)
 
 NAMES = ["cow", "lion", "grass"]
 seeds = st.integers(0, 10_000)
@@ -166,12 +175,40 @@ def test_margin_counts_patches_of_one_class_and_chosen_classes_only() -> None:
     assert math.isnan(cosine_margin(clip, [clear], NAMES, only=[1])), "no patch counts"
 
 
+def pictures(seed: int, count: int = 3) -> Tensor:
+    """For `Constructed`: four patches each."""
+    return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def test_relation_bits_are_the_information_beyond_every_pairing_of_patches() -> None:
+    """Against all 24 pairings of four patches, from cosines without their mean over the patches."""
+    images, words = pictures(0), (torch.eye(3), torch.tensor([[1.0, 0.5, 0], [0, 1.0, 0.5], [0.3, 0, 1.0]]))
+    bits = []
+    for image in images:
+        maps = [F.normalize(image[:, ::4, ::4].reshape(3, 4).T, dim=1) @ F.normalize(w, dim=1).T for w in words]
+        units = [F.normalize(m - m.mean(0, keepdim=True), dim=1).double() for m in maps]
+        a, b = (u @ u.T / 4 for u in units)
+        paired = [(a * b[list(order)][:, list(order)]).square().sum() for order in permutations(range(4))]
+        bits.append(((a * b).square().sum() / torch.stack(paired).mean()).log2())
+    got = relation_bits(Constructed(words[0]), Constructed(words[1]), images, NAMES)
+    assert got == pytest.approx(torch.stack(bits).mean().item(), abs=1e-5)
+
+
+def test_relation_bits_are_most_for_the_model_itself_and_none_for_noise(tiny: DenseCLIP, make_tiny: Callable[..., DenseCLIP]) -> None:
+    images, other = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)), make_tiny(seed=5).requires_grad_(False)
+    names = ["cow", "lion", "grass", "sky", "drum"]
+    own, strange = relation_bits(tiny, tiny, images, names), relation_bits(other, tiny, images, names)
+    assert own > 0.2 and abs(strange) < 0.3 * own
+    assert relation_bits(tiny, other, images, names) == pytest.approx(strange, abs=1e-5), "both ways the same"
+
+
 def test_probe_names_every_measure_and_says_the_same_twice(tiny: DenseCLIP) -> None:
     data = Collage("val", 32, length=6)
     scenes = [data[i] for i in range(6)]
     first, second = (probe(tiny, tiny, scenes, data.names, data.unseen, "value") for _ in range(2))
     assert first == second
-    assert set(first) == {"image_to_text", "text_to_image", "noun_recognition", "margin", "margin_unseen", "cka_0", "cka_1", "cka_2"}
+    named = {"image_to_text", "text_to_image", "noun_recognition", "margin", "margin_unseen", "relation_bits"}
+    assert set(first) == named | {"cka_0", "cka_1", "cka_2"}
     assert [first[f"cka_{i}"] for i in range(3)] == pytest.approx([1, 1, 1])
     assert np.isfinite(list(first.values())).all()
 

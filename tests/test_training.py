@@ -12,14 +12,17 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
-from infoclip_lite import Run, evaluate, train, training
+from infoclip_lite import DenseCLIP, Run, evaluate, load_clip, train, training
+from infoclip_lite.clip import save_clip
 from infoclip_lite.datasets import Collage
 from infoclip_lite.finetuning import FineTuning
 from infoclip_lite.pretraining import Pretraining
 from infoclip_lite.recipe import FineTuneRecipe, PretrainRecipe, list_recipes, load_recipe
-from infoclip_lite.training import fit
+from infoclip_lite.segmentors import CostAggregationSegmentor
+from infoclip_lite.training import build_segmentor, fit
 
 State = dict[str, Tensor]
 
@@ -372,3 +375,219 @@ def test_autocast_is_never_open_across_steps(recipe: dict, monkeypatch: pytest.M
     monkeypatch.setattr(FineTuning, "loss", watched)
     train({**recipe, "dtype": "bfloat16", "steps": 2, "evaluate_at": []}, progress=False)
     assert seen == [False, False]
+
+
+# Heads, starts, objectives and interpolation.
+
+
+@pytest.fixture(scope="session")
+def deep_checkpoint(tmp_path_factory: pytest.TempPathFactory, make_tiny: Callable[..., DenseCLIP], tiny_config: dict) -> Path:
+    """Of four blocks: enough for a cost-aggregation head of size "mini"."""
+    path = tmp_path_factory.mktemp("checkpoint") / "deep.safetensors"
+    model = {**tiny_config["model"], "vision_cfg": {**tiny_config["model"]["vision_cfg"], "layers": 4}}
+    save_clip(make_tiny(layers=4), path, {**tiny_config, "model": model})
+    return path
+
+
+@pytest.fixture
+def head(recipe: dict, deep_checkpoint: Path, tmp_path: Path) -> dict[str, Any]:
+    """A recipe whose head alone is trained, and which is also in a file."""
+    head = {**recipe, "name": "head", "clip": str(deep_checkpoint), "segmentor": "cost_aggregation", "tune": "none"}
+    head |= {"attention": ["cls_value"], "steps": 3, "evaluate_at": [], "scenes": 1, "seen": ["lion", "apple"]}
+    (tmp_path / "head.yaml").write_text(yaml.safe_dump(head))
+    return head
+
+
+@pytest.fixture
+def second(head: dict, tmp_path: Path) -> dict[str, Any]:
+    """The fine-tuning that begins where `head` ends."""
+    return {**head, "name": "second", "tune": "qv", "start": str(tmp_path / "head.yaml")}
+
+
+def begin_only(task: FineTuning, **options: Any) -> list:
+    """In place of `fit`: trains heads, and leaves other tasks at their first weights."""
+    return fit(task, **options) if task.tune == "none" else []
+
+
+def test_a_run_begins_with_the_weights_of_its_start(head: dict, second: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, after = weights(train(head, progress=False, seed=3).model), weights(train(second, progress=False, seed=3).model)
+    moved = {key for key in after if not torch.equal(after[key], trained[key])}
+    assert any("in_proj" in key for key in moved) and any(key.startswith("aggregator.") for key in moved)
+    monkeypatch.setattr(training, "fit", begin_only)
+    assert same(weights(train(second, progress=False, seed=3).model), trained), "the start of the same seed"
+    assert not same(weights(train({**second, "start": None}, progress=False, seed=3).model), trained)
+
+
+def test_a_start_at_hand_gives_the_same_as_one_that_is_trained(head: dict, second: dict, tmp_path: Path) -> None:
+    own = train(second, folder=tmp_path / "run", progress=False)
+    given = train(second, progress=False, start=train(head, progress=False))
+    assert own.log == given.log and same(weights(own.model), weights(given.model))
+    assert (tmp_path / "run" / "start" / "state.pt").exists(), "kept, so that a stopped run need not train it again"
+
+
+def test_a_stopped_run_with_a_start_goes_on_bit_for_bit(second: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(second, progress=False)
+    monkeypatch.setattr(training, "fit", functools.partial(fit, save_every=1))
+    loss = FineTuning.loss
+
+    def stopping(self: FineTuning, step: int, batch: Any) -> dict[str, Tensor]:
+        if step == 2 and self.tune == "qv":
+            raise KeyboardInterrupt
+        return loss(self, step, batch)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(FineTuning, "loss", stopping)
+        train(second, folder=tmp_path / "run", progress=False)
+    resumed = train(second, folder=tmp_path / "run", progress=False)
+    assert resumed.log == whole.log and same(weights(resumed.model), weights(whole.model))
+
+
+def test_a_start_of_another_architecture_is_refused(recipe: dict, second: dict) -> None:
+    plain = train(recipe, progress=False, steps=1, evaluate_at=[])
+    with pytest.raises(ValueError, match="another architecture than 'second'"):
+        train(second, progress=False, start=plain)
+
+
+def test_a_start_that_does_not_exist_is_told(second: dict) -> None:
+    with pytest.raises(FileNotFoundError, match="no recipe 'mini/nothing'"):
+        train({**second, "start": "mini/nothing"}, progress=False)
+
+
+def test_the_teacher_is_the_pretrained_model_and_not_the_start(recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    teachers: list[State] = []
+    loss = FineTuning.loss
+
+    def watched(self: FineTuning, step: int, batch: Any) -> dict[str, Tensor]:
+        if self.teacher is not None:
+            teachers.append(weights(self.teacher))
+        return loss(self, step, batch)
+
+    monkeypatch.setattr(FineTuning, "loss", watched)
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump({**recipe, "evaluate_at": []}))
+    options = {"start": str(tmp_path / "plain.yaml"), "objective": {"name": "kl"}, "evaluate_at": []}
+    run = train({**recipe, **options}, progress=False)
+    pretrained = weights(load_clip(recipe["clip"]))
+    assert len(teachers) == 6 and all(same(teacher, pretrained) for teacher in teachers)
+    assert run.log[0]["kl"] > 1e-6, "the start has moved away from it"
+
+
+def test_the_result_has_no_trace_of_teacher_or_lpam(second: dict) -> None:
+    plain = train({**second, "start": None}, progress=False, steps=1)
+    held = train({**second, "start": None}, progress=False, steps=1, objective={"name": "infoclip", "axis": "pixel"})
+    assert {"task", "compression", "transfer"} <= held.log[0].keys()
+    assert weights(held.model).keys() == weights(plain.model).keys() and isinstance(held.model, CostAggregationSegmentor)
+    assert not any(word in name for name, _ in held.model.named_modules() for word in ("lpam", "teacher", "objective"))
+    assert not held.model._forward_hooks and not any(m._forward_hooks for m in held.model.modules())
+
+
+def test_an_objective_does_not_change_what_the_training_begins_with(second: dict) -> None:
+    """Runs of one seed are paired: the same first weights, the same scenes."""
+    plain = train({**second, "start": None}, progress=False, steps=1)
+    held = train({**second, "start": None}, progress=False, steps=1, objective={"name": "infoclip", "axis": "pixel"})
+    assert held.log[0]["task"] == pytest.approx(plain.log[0]["total"], abs=1e-6)
+
+
+@pytest.mark.parametrize("objective", [{"name": "infoclip", "axis": "pixel"}, {"name": "l2sp"}])
+def test_a_stopped_training_with_an_objective_goes_on_bit_for_bit(
+    recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: dict
+) -> None:
+    what = {**recipe, "objective": objective, "evaluate_at": [], "scenes": 1, "steps": 4}
+    whole = train(what, progress=False)
+    monkeypatch.setattr(training, "fit", functools.partial(fit, save_every=2))
+    loss = FineTuning.loss
+
+    def stopping(self: Any, step: int, batch: Any) -> dict[str, Tensor]:
+        if step == 3:
+            raise KeyboardInterrupt
+        return loss(self, step, batch)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(FineTuning, "loss", stopping)
+        train(what, folder=tmp_path, progress=False)
+    resumed = train(what, folder=tmp_path, progress=False)
+    assert resumed.log == whole.log and same(weights(resumed.model), weights(whole.model))
+
+
+def test_interpolation_goes_part_of_the_way_back_and_leaves_the_head(second: dict) -> None:
+    tuned, half, none = (weights(train({**second, "start": None}, progress=False, interpolate=share).model) for share in (1.0, 0.5, 0.0))
+    start = {f"clip.{key}": value for key, value in weights(load_clip(second["clip"])).items()}
+    for key, value in tuned.items():
+        if key in start:
+            assert torch.equal(none[key], start[key]) and torch.allclose(half[key], (value + start[key]) / 2, atol=1e-7)
+        else:
+            assert torch.equal(half[key], value) and torch.equal(none[key], value)
+    assert any(not torch.equal(tuned[key], start[key]) for key in start)
+
+
+def test_a_finished_interpolation_is_read_and_not_repeated(recipe: dict, tmp_path: Path) -> None:
+    what = {**recipe, "interpolate": 0.5, "evaluate_at": []}
+    first, again = (train(what, folder=tmp_path, progress=False) for _ in range(2))
+    assert same(weights(first.model), weights(again.model))
+
+
+def test_a_head_takes_one_read_out(head: dict) -> None:
+    with pytest.raises(ValueError, match="expected one read-out for segmentor='cost_aggregation'"):
+        train({**head, "attention": ["cls_value", "sclip"]}, progress=False)
+
+
+def test_the_first_weights_of_a_head_are_those_of_the_seed(head: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = load_recipe(head)
+    built = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        built.append(weights(build_segmentor(loaded)))
+    assert same(built[0], built[1]) and not same(built[0], built[2])
+    monkeypatch.setattr(training, "fit", lambda task, **options: [])
+    assert same(weights(train(head, progress=False, seed=1).model), built[2])
+
+
+@pytest.mark.parametrize("changes", [{"head": "huge"}, {"segmentor": "catseg"}, {"loss": "dice"}, {"ignored": "drop"}, {"objective": "kl"}])
+def test_unknown_words_of_a_recipe_are_refused(recipe: dict, changes: dict) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(changes))} is '{next(iter(changes.values()))}'"):
+        load_recipe({**recipe, **changes})
+
+
+def test_an_objective_of_the_paper_refuses_a_batch_of_one(recipe: dict) -> None:
+    with pytest.raises(ValueError, match='axis="batch" has 1 sample.*axis="pixel"'):
+        train({**recipe, "batch": 1, "evaluate_at": [], "objective": {"name": "infoclip"}}, progress=False)
+
+
+def test_data_that_cannot_be_read_yet_is_refused_with_a_way_out() -> None:
+    with pytest.raises(ValueError, match="catseg-vitb16 trains on 'coco_stuff'.*train.recipe, data='collage', pretrained=None."):
+        train("paper/catseg-vitb16", progress=False)
+
+
+PAPER = sorted(name for name in list_recipes() if name.startswith("paper/"))
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_paper_recipes_have_the_papers_setting(name: str) -> None:
+    """Line by line: AdamW 2e-4 (decoder, LPAM) and 2e-6 (CLIP), decay 1e-4, batch 4, 80k iterations, norm clipped at 0.01, crop 384."""
+    r = load_recipe(name)
+    assert isinstance(r, FineTuneRecipe)
+    assert (r.head_lr, r.lr, r.weight_decay, r.batch, r.steps, r.clip_norm, r.warmup) == (2e-4, 2e-6, 1e-4, 4, 80_000, 0.01, 0)
+    assert (r.segmentor, r.attention, r.loss, r.ignored, r.data) == ("cost_aggregation", ["cls_value"], "bce", "zero", "coco_stuff")
+    assert (r.prompt, r.seen, r.start, r.pretrained) == ("A photo of a {} in the scene", None, None, "openai")
+    sizes = {"vitb16": ("vit_b", "ViT-B-16-quickgelu", 384), "vitl14": ("vit_l", "ViT-L-14-336-quickgelu", 336)}
+    assert (r.head, r.clip, r.size) == sizes[name.rpartition("-")[2]], "24 x 24 patches in both"
+    assert r.tune == ("none" if "frozen" in name else "qv") and r.interpolate == (0.5 if "wise" in name else 1)
+    assert name == f"paper/{r.name}"
+
+
+def test_paper_recipes_name_their_objectives() -> None:
+    objectives = {name.removeprefix("paper/"): load_recipe(name).objective for name in PAPER}
+    paper = {"name": "infoclip", "axis": "batch", "alpha": 2.0, "residual": "layernorm", "compression": 1.0, "transfer": 1.0}
+    assert objectives["infoclip-vitb16"] == objectives["infoclip-vitl14"] == paper
+    assert {objectives[f"{name}-vitb16"]["name"] for name in ("kl", "feature", "pooled", "l2sp")} == {"kl", "feature", "pooled", "l2sp"}
+    assert [objectives[name] for name in ("catseg-vitb16", "catseg-vitl14", "frozen-vitb16", "wise-vitb16")] == [None] * 4
+
+
+@pytest.mark.parametrize("name", sorted(set(list_recipes()) - {"mini/pretrain"}))
+def test_objectives_and_starts_of_shipped_recipes_can_be_built(name: str, make_tiny: Callable[..., DenseCLIP]) -> None:
+    loaded, clip = load_recipe(name), make_tiny()
+    if loaded.objective is not None:
+        training.build_objective(loaded.objective, clip, clip)
+    if loaded.start is not None:
+        start = load_recipe(loaded.start)
+        common = ("clip", "segmentor", "head", "attention", "size", "seen", "prompt")
+        assert [getattr(loaded, key) for key in common] == [getattr(start, key) for key in common]
