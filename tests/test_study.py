@@ -58,7 +58,7 @@ def test_every_run_is_a_record_of_what_training_gives(variants: dict, tmp_path: 
     record = records["hot/full"][1]
     assert record["test"] == first_weight(alone)["test"] and record["log"] == alone.log and record["label"] == "hot/full"
     assert record["test"] != records["plain"][1]["test"] != records["plain"][0]["test"]
-    assert record["seconds"].keys() == {"train", "score"} and record["evaluations"] == []
+    assert record["seconds"].keys() >= {"train", "score"} and record["evaluations"] == []
 
 
 def test_finished_runs_are_not_run_again(variants: dict, tmp_path: Path) -> None:
@@ -80,14 +80,16 @@ def test_a_run_that_dies_in_scoring_leaves_no_record(variants: dict, tmp_path: P
     assert gather(variants, [0], tmp_path)["plain"][0]["test"] == first_weight(train(variants["plain"].load(0), progress=False))["test"]
 
 
-def test_parts_divide_the_seeds(variants: dict, tmp_path: Path) -> None:
-    done: list[set[int]] = []
-    for k in (1, 2):
-        ran: set[int] = set()
-        run_variants(variants, [4, 5, 6], tmp_path, lambda run, ran=ran: (ran.add(run.recipe.seed), {"test": {}})[1], part=(k, 2))
+def test_parts_divide_the_runs(variants: dict, tmp_path: Path) -> None:
+    done: list[set[tuple[float, int]]] = []
+    for k in (1, 2, 3):
+        ran: set[tuple[float, int]] = set()
+        run_variants(
+            variants, [4, 5], tmp_path, lambda run, ran=ran: (ran.add((run.recipe.lr, run.recipe.seed)), {"test": {}})[1], part=(k, 3)
+        )
         done.append(ran)
-    assert done == [{4, 6}, {5}]
-    assert all(len(runs) == 3 for runs in gather(variants, [4, 5, 6], tmp_path).values()), "together they are the whole"
+    assert sum(map(len, done)) == 4 == len(set().union(*done)), "no run twice, and together they are the whole"
+    assert max(map(len, done)) < 4 and all(len(runs) == 2 for runs in gather(variants, [4, 5], tmp_path).values())
 
 
 def test_a_common_start_is_trained_once_a_seed(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +143,7 @@ def test_the_table_pairs_runs_of_one_seed() -> None:
 
 
 def test_runs_that_are_not_paired_are_refused() -> None:
-    with pytest.raises(ValueError, match="shorter|seeds|runs"):
+    with pytest.raises(ValueError, match="shorter|longer|seeds"):
         table({"plain": runs(1, 2, 3), "ours": runs(1, 2)}, "plain")
 
 
