@@ -395,3 +395,16 @@ def test_anchors_must_not_name_unseen_classes(make_tiny: MakeTiny) -> None:
     unseen = task(make_tiny).dataset.names[task(make_tiny).dataset.unseen[0]]
     with pytest.raises(ValueError, match=rf"anchors name the unseen classes \['{unseen}'\]; expected other words"):
         task(make_tiny, objective=InfoCLIPObjective(32), teacher=make_tiny(), anchors=[unseen])
+
+
+@pytest.mark.xfail(
+    raises=ValueError, strict=True, reason="the information of a relation that is not finite is refused before its name is known"
+)
+@pytest.mark.parametrize("where", ["student", "lpam"])
+def test_a_relation_that_is_not_a_number_stops_the_training_with_the_name_of_a_term(make_tiny: MakeTiny, where: str) -> None:
+    tuning = with_objective(make_tiny)
+    with torch.no_grad():
+        broken = tuning.segmentor.clip.visual.proj if where == "student" else tuning.objective.lpam.query.weight
+        broken[0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="loss term '(task|compression|transfer)' is nan at step 0"):
+        fit(tuning, steps=1)
