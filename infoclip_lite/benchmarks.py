@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
-from scipy import stats
 
 from .clip import DenseCLIP, save_clip
 from .clip.attention import VARIANTS
@@ -18,27 +17,12 @@ from .paths import data_dir, whole_file
 from .probes import cosine_margin, noun_recognition, retrieval
 from .recipe import PretrainRecipe, load_recipe
 from .segmentors import ZeroShotSegmentor
+from .study import interval
 from .training import Run, train
 
 BLENDS = (("value", "cls_value"), ("cls_value", "sclip"))
 READ_OUTS: tuple[tuple[str, ...], ...] = (*((name,) for name in VARIANTS), *BLENDS)
 DEGRADATION = ("mini/plain-few", "mini/plain-few-qv", "mini/plain")
-
-
-def interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean and half-width of the 95% interval (Student's t) of independent runs.
-
-    Raises:
-        ValueError: fewer than two values.
-
-    >>> {name: round(value, 3) for name, value in interval([1.0, 2.0, 3.0]).items()}
-    {'mean': 2.0, 'half': 2.484}
-    """
-    if len(values) < 2:
-        raise ValueError(f"got {len(values)} values; expected at least 2 seeds for an interval")
-    deviation = torch.tensor(values, dtype=torch.float64)
-    half = stats.t.ppf(0.975, len(values) - 1) * deviation.std().item() / len(values) ** 0.5
-    return {"mean": deviation.mean().item(), "half": float(half)}
 
 
 @torch.inference_mode()

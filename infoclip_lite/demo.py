@@ -17,7 +17,7 @@ from .paths import whole_file
 from .probes import retrieval
 from .recipe import FineTuneRecipe, load_recipe
 from .segmentation import BACKGROUND, segment
-from .segmentors import ZeroShotSegmentor
+from .segmentors import Segmentor, ZeroShotSegmentor
 from .training import train
 
 ROWS = ("mIoU_seen", "mIoU_unseen", "hIoU")
@@ -50,7 +50,7 @@ def demo(out: Path = Path("runs/demo.png"), recipe: str = "mini/demo", scenes: i
     return table
 
 
-def _table(before: ZeroShotSegmentor, after: ZeroShotSegmentor, test: Collage, steps: int) -> str:
+def _table(before: ZeroShotSegmentor, after: Segmentor, test: Collage, steps: int) -> str:
     lines = [f"\n{'test scenes':<34}{'zero-shot':>12}{f'after {steps} steps':>18}"]
     metrics = [evaluate(model, test).metrics for model in (before, after)]
     for row in ROWS:
@@ -63,7 +63,7 @@ def _table(before: ZeroShotSegmentor, after: ZeroShotSegmentor, test: Collage, s
     return "\n".join(lines)
 
 
-def _picture(before: ZeroShotSegmentor, after: ZeroShotSegmentor, what: FineTuneRecipe) -> Image.Image:
+def _picture(before: ZeroShotSegmentor, after: Segmentor, what: FineTuneRecipe) -> Image.Image:
     """Scene, truth, zero-shot, fine-tuned, for the simple test scenes that zero-shot labels best; the scene's own words compete."""
     test = Collage("test", what.size, seed=1, length=60, objects=(1, 2), scale=(0.4, 0.65), seen=what.seen)
     unseen = [i for i in range(len(test)) if np.isin(test[i].mask.numpy(), test.unseen).mean() > 0.15]
@@ -85,7 +85,7 @@ def _own_words(test: Collage, scene: Scene) -> np.ndarray:
     return table[scene.mask.numpy()]
 
 
-def _agreement(test: Collage, index: int, model: ZeroShotSegmentor) -> float:
+def _agreement(test: Collage, index: int, model: Segmentor) -> float:
     """mIoU of one scene over the words that it names."""
     scene = test[index]
     metrics = SegmentationMetrics(len(scene.nouns))

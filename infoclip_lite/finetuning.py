@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -32,6 +32,8 @@ class FineTuning:
             every block of both (as CAT-Seg does), "none" leaves CLIP alone.
         loss: "cross_entropy" among the seen classes, or "bce", one sigmoid a class (as CAT-Seg does).
         ignored: "skip" leaves ignored pixels out; "zero" (bce only) makes every class a wrong answer there, as CAT-Seg does [S].
+        anchors: further words that the objective's relation looks at, in the teacher's embedding for both models; they have no pixels and
+            no logits, and must not be unseen classes.
         prompt: the template of the class names in training, for a segmentor that has none of its own.
         objective: (teacher view, student view) -> named scalars with "total", added to the loss.
         teacher: the frozen pretrained CLIP; needed with an objective, and no part of `module`.
@@ -53,6 +55,7 @@ class FineTuning:
         tune: Tune = "full",
         loss: Literal["cross_entropy", "bce"] = "cross_entropy",
         ignored: Literal["skip", "zero"] = "skip",
+        anchors: Sequence[str] = (),
         prompt: str = "a photo of a {}",
         objective: nn.Module | None = None,
         teacher: DenseCLIP | None = None,
@@ -81,9 +84,12 @@ class FineTuning:
         self.heads = [p for p in self.module.parameters() if id(p) not in clips]
         if not self.trained and not self.heads:
             raise ValueError("got tune='none' and a segmentor without a head; expected something to train")
+        unseen = {dataset.names[i] for i in dataset.unseen} & set(anchors)
+        if unseen:
+            raise ValueError(f"anchors name the unseen classes {sorted(unseen)[:3]}; expected other words: training must not know them")
         if teacher is not None:
             with torch.no_grad():
-                self.teacher_text = teacher.encode_text(self.seen, self.templates)
+                self.teacher_text = teacher.encode_text([*self.seen, *anchors], self.templates)
 
     def groups(self) -> list[dict]:
         """CLIP's matrices, CLIP's other weights, and the same of the heads, those that exist."""
@@ -104,7 +110,7 @@ class FineTuning:
             yield torch.stack([s.image for s in scenes]), torch.stack([s.mask for s in scenes])
 
     def loss(self, step: int, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """{"total"} in nats a pixel; with an objective also "task" and the objective's terms. No labelled pixel gives a task loss of zero."""
+        """{"total"} in nats a pixel; with an objective also "task" and the objective's terms. No labelled pixel: a task loss of zero."""
         clip = self.segmentor.clip
         images, masks = (t.to(clip.device) for t in batch)
         target = self.relabel.to(masks.device)[masks]
@@ -119,7 +125,8 @@ class FineTuning:
                 dense = self.teacher.encode_dense(images, self.segmentor.attention[0])
             teacher = View(dense.flatten(2).mT, self.teacher_text, self.teacher.logit_scale.float())
             plain = text if text.ndim == 2 else F.normalize(text.mean(1), dim=-1)
-            student = View(F.normalize(encoded[0], dim=1).flatten(2).mT, plain, clip.logit_scale.float())
+            words = torch.cat([plain, self.teacher_text[len(plain) :]])
+            student = View(F.normalize(encoded[0], dim=1).flatten(2).mT, words, clip.logit_scale.float())
             terms = self.objective(teacher, student)
         return {"task": task, **terms, "total": task + terms["total"]}
 

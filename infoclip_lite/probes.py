@@ -111,7 +111,7 @@ def relation_bits(clip: DenseCLIP, reference: DenseCLIP, images: Tensor, names: 
         attention: the dense read-out.
     """
     maps = [relation(m.encode_dense(images, attention).flatten(2).mT, m.encode_text(names)) for m in (clip, reference)]
-    grams = [gram(m - m.mean(-1, keepdim=True), normalize=True) for m in maps]
+    grams = [gram(m - m.mean(1, keepdim=True), normalize=True) for m in maps]  # centred: what all patches share says nothing
     return renyi_mutual_information(grams[0], grams[1], correction="permutation").mean().item()
 
 

@@ -31,6 +31,7 @@ class FineTuneRecipe:
         ignored: "skip" or "zero": what becomes of ignored pixels; see `FineTuning`.
         prompt: the template of class names, in training and (cost aggregation) in tests.
         objective: {name: ..., options} of `build_objective`; None is plain fine-tuning.
+        anchors: "captions" lets the objective look at the nouns of captions outside the segmentation vocabulary too; None: seen words only.
         start: recipe to train first, with the same seed; its segmentor is where this one begins. None begins with CLIP and a random head.
         interpolate: share of the fine-tuned weights in the final CLIP, the rest is pretrained (WiSE-FT); 1 keeps the fine-tuned ones.
         seen: nouns whose pixels are learnt from; None is the pack's 20.
@@ -56,6 +57,7 @@ class FineTuneRecipe:
     ignored: Literal["skip", "zero"] = "skip"
     prompt: str = "a photo of a {}"
     objective: dict[str, Any] | None = None
+    anchors: Literal["captions"] | None = None
     start: str | None = None
     interpolate: float = 1.0
     seen: list[str] | None = None

@@ -73,39 +73,42 @@ def run_variants(
     Args:
         variants: by label.
         seeds: of the runs; all variants of a seed see the same scenes in the same order and start from the same weights.
-        folder: one JSON for each run, and the state of what is under way.
+        folder: one JSON for each finished run; the runs that others start from are kept too.
         score: what to measure of a finished run.
         part: (k, n) does the k-th of n shares, so that n processes can divide the work.
         progress: show progress bars.
     """
     starts: dict[tuple[str, int], Run] = {}
-    mine = [seed for i, seed in enumerate(seeds) if i % part[1] == part[0] - 1]
-    for seed in mine:
-        for label, variant in variants.items():
-            path = run_path(folder, label, seed)
-            if path.exists():
-                continue
-            recipe = variant.load(seed)
-            started = time.perf_counter()
-            begun = None
-            if recipe.start is not None:
-                key = (recipe.start, seed)
-                if key not in starts:
-                    name = recipe.start.replace("/", "-")
-                    starts[key] = train(recipe.start, folder=folder / "starts" / f"{name}-{seed}", progress=progress, seed=seed)
-                begun = starts[key]
-            run = train(recipe, folder=folder / "states" / f"{label}-{seed}", start=begun, progress=progress)
-            trained = time.perf_counter()
-            record = {
-                "label": label,
-                "seed": seed,
-                **score(run),
-                "log": run.log[:: max(1, recipe.steps // 20)],
-                "evaluations": run.evaluations(),
-                "seconds": {"train": round(trained - started, 1), "score": round(time.perf_counter() - trained, 1)},
-            }
-            with whole_file(path) as scratch:
-                scratch.write_text(json.dumps(record))
+    todo = [(label, seed) for label in variants for seed in seeds]
+    for label, seed in todo[part[0] - 1 :: part[1]]:
+        path = run_path(folder, label, seed)
+        if path.exists():
+            continue
+        started = time.perf_counter()
+        recipe = variants[label].load(seed)
+        begun = None
+        if recipe.start is not None:
+            if (recipe.start, seed) not in starts:
+                where = folder / "starts" / f"{recipe.start.replace('/', '-')}-{seed}"
+                starts[recipe.start, seed] = train(recipe.start, folder=where, progress=progress, seed=seed)
+            begun = starts[recipe.start, seed]
+        begins = time.perf_counter()
+        run = train(recipe, start=begun, progress=progress)
+        trained = time.perf_counter()
+        record = {
+            "label": label,
+            "seed": seed,
+            **score(run),
+            "log": run.log[:: max(1, recipe.steps // 20)],
+            "evaluations": run.evaluations(),
+            "seconds": {
+                "start": round(begins - started, 1),
+                "train": round(trained - begins, 1),
+                "score": round(time.perf_counter() - trained, 1),
+            },
+        }
+        with whole_file(path) as scratch:
+            scratch.write_text(json.dumps(record))
 
 
 def run_path(folder: Path, label: str, seed: int) -> Path:
@@ -113,13 +116,14 @@ def run_path(folder: Path, label: str, seed: int) -> Path:
     return folder / "runs" / f"{label.replace('/', '-')}-{seed}.json"
 
 
-def score_run(run: Run, *, splits: Sequence[str] = ("test", "test-new"), scenes: int = 200) -> dict[str, Any]:
-    """Metrics on each split, and the probes on 100 scenes of the first, in the precision of the training.
+def score_run(run: Run, *, splits: Sequence[str] = ("test", "test-new"), scenes: int = 200, probes: bool = True) -> dict[str, Any]:
+    """Metrics on each split, and the probes on 60 scenes of the first, in the precision of the training.
 
     Args:
         run: a finished run.
         splits: of Collage.
         scenes: of each.
+        probes: whether to probe CLIP as well.
     """
     recipe = run.recipe
     if not isinstance(recipe, FineTuneRecipe):
@@ -130,7 +134,9 @@ def score_run(run: Run, *, splits: Sequence[str] = ("test", "test-new"), scenes:
         for split in splits:
             data = Collage(split, recipe.size, length=scenes, seen=recipe.seen)
             result[split] = evaluate(run, data).metrics
-        data = Collage(splits[0], recipe.size, length=100, seen=recipe.seen)
+        if not probes:
+            return result
+        data = Collage(splits[0], recipe.size, length=60, seen=recipe.seen)
         reference = load_clip(recipe.clip, recipe.pretrained)
         probed = [data[i] for i in range(len(data))]
         result["probes"] = probe(run.model.clip, reference, probed, data.names, data.unseen, recipe.attention[0])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .clip import DenseCLIP, load_clip
-from .datasets.collage import Collage
+from .datasets.collage import Collage, all_nouns
 from .evaluation import evaluate
 from .finetuning import FineTuning
 from .objectives import build_objective, interpolate
@@ -26,7 +26,7 @@ from .paths import whole_file
 from .pretraining import Pretraining, Stage, caption_tokens
 from .probes import probe
 from .recipe import FineTuneRecipe, PretrainRecipe, Recipe, checked, load_recipe
-from .segmentors import CostAggregationSegmentor, ZeroShotSegmentor
+from .segmentors import CostAggregationSegmentor, Segmentor, ZeroShotSegmentor
 from .vocabulary import COLLAGE_TEMPLATES
 
 
@@ -148,12 +148,14 @@ class Run:
         model: the trained segmentor (of a pretraining: the zero-shot segmentor of the new CLIP).
         log: one record a step and one an evaluation, in order.
         folder: where the state is kept, if anywhere.
+        objective: the trained objective (LPAM is in it), if the recipe has one; inference does not need it.
     """
 
     recipe: Recipe
-    model: ZeroShotSegmentor | CostAggregationSegmentor
+    model: Segmentor
     log: list[dict[str, float]]
     folder: Path | None = None
+    objective: nn.Module | None = None
 
     def evaluations(self) -> list[dict[str, float]]:
         """The records of the log that hold metrics and probes."""
@@ -193,44 +195,15 @@ def train(
 
 
 def _finetune(recipe: FineTuneRecipe, folder: Path | None, start: Run | None, progress: bool) -> Run:
-    if recipe.data != "collage":
-        raise ValueError(
-            f"{recipe.name} trains on {recipe.data!r}, which this version cannot read yet; expected data='collage': "
-            f"train(recipe, data='collage', pretrained=None) runs the same settings on rendered scenes"
-        )
     if recipe.start is not None and start is None:
         start = train(recipe.start, folder=folder and folder / "start", progress=progress, seed=recipe.seed)
-    torch.manual_seed(recipe.seed)
-    segmentor = build_segmentor(recipe)
-    reference = copy.deepcopy(segmentor.clip).requires_grad_(False)
-    if start is not None:
-        try:
-            segmentor.load_state_dict(start.model.state_dict())
-        except RuntimeError as error:
-            raise ValueError(f"the run of {recipe.start!r} has another architecture than {recipe.name!r}; expected the same keys") from error
-    objective = None if recipe.objective is None else build_objective(recipe.objective, segmentor.clip, reference)
-    data = Collage("train", recipe.size, seed=1000 + recipe.seed, length=recipe.steps * recipe.batch, seen=recipe.seen)
+    task = build_task(recipe, start)
+    segmentor, reference = task.segmentor, load_clip(recipe.clip, recipe.pretrained).requires_grad_(False)
     held_out = Collage(recipe.split, recipe.size, length=recipe.scenes, seen=recipe.seen)
-    probed = [held_out[i] for i in range(recipe.scenes)]
-    bf16 = recipe.dtype == "bfloat16" or recipe.dtype == "auto" and native_bfloat16()
-    task = FineTuning(
-        segmentor,
-        data,
-        batch=recipe.batch,
-        lr=recipe.lr,
-        head_lr=recipe.head_lr,
-        weight_decay=recipe.weight_decay,
-        tune=recipe.tune,
-        loss=recipe.loss,
-        ignored=recipe.ignored,
-        prompt=recipe.prompt,
-        objective=objective,
-        teacher=None if objective is None else reference,
-        bf16=bf16,
-    )
+    probed = [held_out[i] for i in range(recipe.scenes)] if recipe.evaluate_at else []
 
     def measure(step: int) -> dict[str, float]:
-        with torch.autocast(segmentor.clip.device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(segmentor.clip.device.type, torch.bfloat16, enabled=task.bf16):
             metrics = evaluate(segmentor, held_out).metrics
             return {**metrics, **probe(segmentor.clip, reference, probed, held_out.names, held_out.unseen, recipe.attention[0])}
 
@@ -246,10 +219,56 @@ def _finetune(recipe: FineTuneRecipe, folder: Path | None, start: Run | None, pr
     )
     if recipe.interpolate < 1:
         interpolate(segmentor.clip.model, reference.model, recipe.interpolate)
-    return Run(recipe, segmentor.eval().requires_grad_(False), log, folder)
+    objective = None if task.objective is None else task.objective.eval().requires_grad_(False)
+    return Run(recipe, segmentor.eval().requires_grad_(False), log, folder, objective)
 
 
-def build_segmentor(recipe: FineTuneRecipe) -> ZeroShotSegmentor | CostAggregationSegmentor:
+def build_task(recipe: FineTuneRecipe, start: Run | None = None) -> FineTuning:
+    """What a recipe trains, before its first step.
+
+    Args:
+        recipe: of fine-tuning.
+        start: a finished run whose segmentor's weights it begins with.
+
+    Raises:
+        ValueError: a data set that cannot be read, a start of another architecture, or what segmentor and objective refuse.
+    """
+    if recipe.data != "collage":
+        raise ValueError(
+            f"{recipe.name} trains on {recipe.data!r}, which this version cannot read yet; expected data='collage': "
+            f"train(recipe, data='collage', pretrained=None) runs the same settings on rendered scenes"
+        )
+    torch.manual_seed(recipe.seed)
+    segmentor = build_segmentor(recipe)
+    reference = copy.deepcopy(segmentor.clip).requires_grad_(False)
+    if start is not None:
+        try:
+            segmentor.load_state_dict(start.model.state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                f"the run of {recipe.start!r} has another architecture than {recipe.name!r}; expected the same keys"
+            ) from error
+    objective = None if recipe.objective is None else build_objective(recipe.objective, segmentor.clip, reference)
+    data = Collage("train", recipe.size, seed=1000 + recipe.seed, length=recipe.steps * recipe.batch, seen=recipe.seen)
+    return FineTuning(
+        segmentor,
+        data,
+        batch=recipe.batch,
+        lr=recipe.lr,
+        head_lr=recipe.head_lr,
+        weight_decay=recipe.weight_decay,
+        tune=recipe.tune,
+        loss=recipe.loss,
+        ignored=recipe.ignored,
+        anchors=[word for word in all_nouns() if word not in data.names] if recipe.anchors else (),
+        prompt=recipe.prompt,
+        objective=objective,
+        teacher=None if objective is None else reference,
+        bf16=recipe.dtype == "bfloat16" or recipe.dtype == "auto" and native_bfloat16(),
+    )
+
+
+def build_segmentor(recipe: FineTuneRecipe) -> Segmentor:
     """The segmentor of a recipe before training; a head gets its first weights from torch's global generator.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import seaborn as sns
@@ -215,4 +215,38 @@ def curves_with_bands(
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     sns.despine(figure)
+    return figure
+
+
+def relation_figure(rows: Sequence[Mapping[str, Any]], titles: Sequence[str], *, height: float = 2.1) -> Figure:
+    """The map of one word on one scene in several views, a scene a row; the word's outline is drawn in white.
+
+    Each map is standardised (mean 0, deviation 1), so that views on different scales can be compared; under it stands how well it ranks the
+    word's pixels above the others (average precision; 1 is perfect, the pixels' share is chance).
+
+    Args:
+        rows: {"image": (3, H, W) in [0, 1], "word", "truth": (H, W) bool, "maps": {title: (h, w)}}.
+        titles: of the maps, in order.
+        height: of a row in inches.
+    """
+    import matplotlib.pyplot as plt
+    from sklearn.metrics import average_precision_score
+
+    columns = len(titles) + 1
+    figure, axes = plt.subplots(
+        len(rows), columns, figsize=(height * columns, (height + 0.25) * len(rows)), squeeze=False, layout="constrained"
+    )
+    for line, row in zip(axes, rows, strict=True):
+        truth = np.asarray(row["truth"])
+        line[0].imshow(np.asarray(row["image"]).transpose(1, 2, 0))
+        line[0].set_title(f'"{row["word"]}"', fontsize=11)
+        for axis, title in zip(line[1:], titles, strict=True):
+            values = np.asarray(row["maps"][title], dtype=np.float32)
+            values = (values - values.mean()) / max(float(values.std()), 1e-6)
+            full = np.asarray(Image.fromarray(values).resize(truth.shape[::-1], Image.Resampling.BICUBIC))
+            axis.imshow(full, cmap="inferno", vmin=-2, vmax=3)
+            axis.contour(truth, [0.5], colors="white", linewidths=0.8)
+            axis.set_title(f"{title}: {average_precision_score(truth.ravel(), full.ravel()):.2f}", fontsize=9)
+        for axis in line:
+            axis.axis("off")
     return figure

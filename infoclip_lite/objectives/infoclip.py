@@ -10,6 +10,13 @@ matrices are the paper does not say; `axis` leaves it open:
 - "batch": a picture is a sample (B x B Grams), as in sibling papers [S]. I is at most log B, and G_L is all ones: text drops out [O].
 - "pixel": a patch is a sample (one N x N Gram a picture, averaged over pictures); text enters through R [O].
 - "class": a word is a sample (one C x C Gram a picture); pixels enter through R [O].
+
+Two traps that the paper's formula leaves open, and what we offer against them [O]:
+
+- All samples share a large common part, so their Gram matrix is almost one number and its entropy almost zero. `centre` subtracts the mean
+  over the samples first, as CKA does.
+- I(R_T; R_S) also grows when the student's relation becomes sharper than the teacher's. `kind="gap"` asks for no more than the teacher has:
+  (I(R_T; R_T) + I(R_S; R_S)) / 2 - I(R_T; R_S), which at alpha = 2 is zero only where the two relations are alike.
 """
 
 from __future__ import annotations
@@ -17,7 +24,6 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple, get_args
 
-import torch
 from torch import Tensor, nn
 
 from ..information import gram, renyi_entropy, renyi_mutual_information
@@ -25,6 +31,7 @@ from ..information.renyi import Correction
 
 Axis = Literal["batch", "pixel", "class"]
 Residual = Literal["layernorm", "cosine"]
+Kind = Literal["information", "gap"]
 
 
 class View(NamedTuple):
@@ -103,6 +110,7 @@ def compression_loss(
     alpha: float = 2.0,
     base: float = 2.0,
     correction: Correction | None = None,
+    centre: bool = False,
 ) -> Tensor:
     """L_c: how much the relation still tells about the embeddings it was made of; less is more compressed.
 
@@ -117,6 +125,7 @@ def compression_loss(
         alpha: order of the entropy.
         base: of the logarithm; 2 gives bits.
         correction: of the small-sample bias of I, as in `renyi_mutual_information`; alpha = 2 only.
+        centre: subtract the mean over the samples first [O].
 
     Returns:
         A scalar, mean over pictures where the axis is not the batch.
@@ -129,8 +138,8 @@ def compression_loss(
         raise ValueError(
             f"got a relation {tuple(relation.shape)} for {tuple(dense.shape)} pixels and {tuple(text.shape)} words; expected (B, N, C)"
         )
-    known = gram(text, normalize=True) if axis == "class" else _gram(dense, axis)
-    information = renyi_mutual_information(known, _gram(relation, axis), alpha, base, correction)
+    known = _gram(text.T[None], axis, centre)[0] if axis == "class" else _gram(dense, axis, centre)
+    information = renyi_mutual_information(known, _gram(relation, axis, centre), alpha, base, correction)
     return (information - renyi_entropy(known, alpha, base)).mean()
 
 
@@ -142,26 +151,36 @@ def transfer_loss(
     alpha: float = 2.0,
     base: float = 2.0,
     correction: Correction | None = None,
+    centre: bool = False,
+    kind: Kind = "information",
 ) -> Tensor:
     """L_d = -I(R_T; R_S): the student keeps what the teacher's relation says [P figure].
 
     Args:
         relation_teacher, relation_student: (B, N, C), neither detached.
-        axis, alpha, base, correction: as for `compression_loss`.
+        axis, alpha, base, correction, centre: as for `compression_loss`.
+        kind: "information" is the paper's; "gap" what I(R_T; R_S) falls short of the mean of I(R_T; R_T) and I(R_S; R_S) [O].
 
     Returns:
         A scalar, mean over pictures where the axis is not the batch.
 
     Raises:
-        ValueError: different shapes, or too few samples on the axis.
+        ValueError: different shapes, an unknown kind, or too few samples on the axis.
     """
     if relation_teacher.shape != relation_student.shape:
         raise ValueError(
             f"got relations {tuple(relation_teacher.shape)} and {tuple(relation_student.shape)}; expected one shape: "
             "teacher and student see the same pictures and words"
         )
+    if kind not in get_args(Kind):
+        raise ValueError(f"unknown kind {kind!r}; expected one of {', '.join(get_args(Kind))}")
     _check_relation(relation_teacher, axis)
-    return -renyi_mutual_information(_gram(relation_teacher, axis), _gram(relation_student, axis), alpha, base, correction).mean()
+    a, b = (_gram(r, axis, centre) for r in (relation_teacher, relation_student))
+    shared = renyi_mutual_information(a, b, alpha, base, correction)
+    if kind == "information":
+        return -shared.mean()
+    own = [renyi_mutual_information(g, g, alpha, base, correction) for g in (a, b)]
+    return ((own[0] + own[1]) / 2 - shared).mean()
 
 
 class InfoCLIPObjective(nn.Module):
@@ -171,13 +190,14 @@ class InfoCLIPObjective(nn.Module):
 
     Args:
         dim: D, the width of the joint space.
-        axis, alpha, base, correction: of both losses.
+        axis, alpha, base, correction, centre: of both losses.
+        kind: of transfer.
         residual: of LPAM.
         compression: lambda_1 (paper: 1 [N]); 0 leaves L_c out.
         transfer: lambda_2 (paper: 1 [N]); 0 leaves L_d out.
 
     Raises:
-        ValueError: unknown axis or residual, negative weights, or a correction at alpha other than 2.
+        ValueError: unknown axis, kind or residual, negative weights, or a correction at alpha other than 2.
     """
 
     def __init__(
@@ -189,19 +209,24 @@ class InfoCLIPObjective(nn.Module):
         base: float = 2.0,
         residual: Residual = "layernorm",
         correction: Correction | None = None,
+        centre: bool = False,
+        kind: Kind = "information",
         compression: float = 1.0,
         transfer: float = 1.0,
     ) -> None:
         super().__init__()
         if axis not in get_args(Axis):
             raise ValueError(f"unknown axis {axis!r}; expected one of {', '.join(get_args(Axis))}")
+        if kind not in get_args(Kind):
+            raise ValueError(f"unknown kind {kind!r}; expected one of {', '.join(get_args(Kind))}")
         if compression < 0 or transfer < 0:
             raise ValueError(f"got weights compression={compression}, transfer={transfer}; expected 0 or more")
         if correction is not None and alpha != 2:
             raise ValueError(f"got correction={correction!r} at alpha={alpha}; expected alpha=2, where it has a closed form")
         self.lpam = LPAM(dim, residual)
         self.compression, self.transfer = compression, transfer
-        self.axis, self.alpha, self.base, self.correction = axis, alpha, base, correction
+        self.options = {"axis": axis, "alpha": alpha, "base": base, "correction": correction, "centre": centre}
+        self.kind = kind
 
     def forward(self, teacher: View, student: View) -> dict[str, Tensor]:
         """Named scalars in units of log `base`: "compression" L_c and "transfer" L_d where their weight is not zero, and "total".
@@ -222,12 +247,11 @@ class InfoCLIPObjective(nn.Module):
         dense, text = teacher.dense.detach(), teacher.text.detach()
         relation_teacher = self.lpam(dense, text)
         terms: dict[str, Tensor] = {}
-        options = {"axis": self.axis, "alpha": self.alpha, "base": self.base, "correction": self.correction}
         if self.compression:
-            terms["compression"] = compression_loss(dense, text, relation_teacher, **options)  # type: ignore[arg-type]
+            terms["compression"] = compression_loss(dense, text, relation_teacher, **self.options)  # type: ignore[arg-type]
         if self.transfer:
             relation_student = self.lpam(student.dense, student.text)
-            terms["transfer"] = transfer_loss(relation_teacher, relation_student, **options)  # type: ignore[arg-type]
+            terms["transfer"] = transfer_loss(relation_teacher, relation_student, kind=self.kind, **self.options)  # type: ignore[arg-type]
         weights = {"compression": self.compression, "transfer": self.transfer}
         total = sum((weights[name] * term for name, term in terms.items()), dense.new_zeros(()))
         return {**terms, "total": total}
@@ -249,7 +273,7 @@ def _check_relation(relation: Tensor, axis: Axis) -> None:
         )
 
 
-def _gram(x: Tensor, axis: Axis) -> Tensor:
+def _gram(x: Tensor, axis: Axis, centre: bool = False) -> Tensor:
     """Linear Gram matrices of (B, N, C), each sample flattened and scaled to unit length [S]: (n, n), or (B, n, n) for one a picture."""
     samples = {"batch": x.flatten(1), "pixel": x, "class": x.mT}[axis]
-    return gram(samples, normalize=True)
+    return gram(samples - samples.mean(-2, keepdim=True) if centre else samples, normalize=True)

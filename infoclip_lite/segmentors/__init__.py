@@ -3,4 +3,6 @@
 from .cost_aggregation import AggregationConfig, CostAggregationSegmentor
 from .zero_shot import ZeroShotSegmentor
 
-__all__ = ["AggregationConfig", "CostAggregationSegmentor", "ZeroShotSegmentor"]
+Segmentor = ZeroShotSegmentor | CostAggregationSegmentor
+
+__all__ = ["AggregationConfig", "CostAggregationSegmentor", "Segmentor", "ZeroShotSegmentor"]

@@ -2,7 +2,7 @@
 
 | official | here |
 |---|---|
-| `sem_seg_head.predictor.clip_model.` | `clip.model.`; `q_proj_weight`, `k_proj_weight`, `v_proj_weight` of a block are one `in_proj_weight` |
+| `sem_seg_head.predictor.clip_model.` | `clip.model.`; a block's `q_`, `k_` and `v_proj_weight` are one `in_proj_weight` |
 | `sem_seg_head.predictor.transformer.` | `aggregator.` |
 | `...conv1`, `...guidance_projection`, `...text_guidance_projection` | `...embed`, `...appearance`, `...words` |
 | `...layers.N.swin_block.block_1`, `block_2` | `...spatial.N.blocks.0`, `1` |
@@ -132,7 +132,9 @@ def load_official(segmentor: CostAggregationSegmentor, path: str | Path) -> Cost
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever the damaged part of the file happens to break
-        raise ValueError(f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is truncated or another kind of file") from error
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is truncated or another kind of file"
+        ) from error
     state = state.get("model", state) if isinstance(state, dict) else {}
     segmentor.load_state_dict(from_official({k: torch.as_tensor(v) for k, v in state.items()}, segmentor))
     return segmentor

@@ -199,7 +199,7 @@ class Aggregator(nn.Module):
 
 
 class GuidedLinear(nn.Linear):
-    """A linear layer on [x, guidance] that never builds the pair: the guidance is shared by all classes (or positions), so it is done once."""
+    """A linear layer on [x, guidance] that never builds the pair: all classes (or positions) share the guidance, so it is done once."""
 
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:  # type: ignore[override]
         """x (..., d) and guidance (..., e), which broadcasts against it: (..., out)."""
