@@ -35,6 +35,10 @@ def _ours(anchors: str | None = "captions", **changes: Any) -> Variant:
     return Variant("mini/infoclip", {"objective": {**_OURS, **changes}, "anchors": anchors})
 
 
+def _with(variant: Variant, **changes: Any) -> Variant:
+    return replace(variant, changes={**variant.changes, **changes})
+
+
 # What is compared on test scenes. Label -> variant; the order is the order of running, the most important first.
 VARIANTS: dict[str, Variant] = {
     BASELINE: Variant("mini/catseg"),
@@ -48,12 +52,16 @@ VARIANTS: dict[str, Variant] = {
     "kl": Variant("mini/kl"),
     "pooled": Variant("mini/pooled"),
     "frozen": Variant("mini/frozen"),
+    "paper, weights 0.1": _paper(compression=0.1, transfer=0.1),
     "paper, L_d only": _paper(compression=0.0),
     "paper, L_c only": _paper(transfer=0.0),
     "full: plain": Variant("mini/catseg", {"tune": "full", "lr": 3e-4}),
     "full: infoclip": Variant("mini/infoclip", {"tune": "full", "lr": 3e-4}),
     "full: infoclip-paper": Variant("mini/infoclip-paper", {"tune": "full", "lr": 3e-4}, paper=True),
     "full: feature": Variant("mini/feature", {"tune": "full", "lr": 3e-4}),
+    "full: wise": Variant("mini/wise", {"tune": "full", "lr": 3e-4}),
+    "full: l2sp": Variant("mini/l2sp", {"tune": "full", "lr": 3e-4}),
+    "infoclip, wise": _with(_ours(), interpolate=0.5),
     "infoclip, information": _ours(kind="information", transfer=1.0),
     "infoclip, not centred": _ours(centre=False),
     "infoclip, no anchors": _ours(anchors=None),
@@ -80,12 +88,16 @@ GRID: dict[str, Variant] = {
     "pooled, 3": Variant("mini/pooled", {"objective": {"name": "pooled", "weight": 3.0}}),
     "l2sp, 0.001": Variant("mini/l2sp", {"objective": {"name": "l2sp", "weight": 0.001}}),
     "l2sp, 0.01": Variant("mini/l2sp", {"objective": {"name": "l2sp", "weight": 0.01}}),
+    "l2sp, 0.1": Variant("mini/l2sp", {"objective": {"name": "l2sp", "weight": 0.1}}),
+    "wise, 0.3": Variant("mini/wise", {"interpolate": 0.3}),
     "wise, 0.5": Variant("mini/wise"),
     "wise, 0.8": Variant("mini/wise", {"interpolate": 0.8}),
     "infoclip-paper, 1": _paper(),
     "infoclip-paper, 0.1": _paper(compression=0.1, transfer=0.1),
     "infoclip, 3": _ours(),
-    "infoclip, 6": _ours(transfer=6.0),
+    "infoclip, 10": _ours(transfer=10.0),
+    "infoclip, 3, wise 0.5": _with(_ours(), interpolate=0.5),
+    "infoclip, 10, wise 0.5": _with(_ours(transfer=10.0), interpolate=0.5),
 }
 GRID_SEEDS = (100, 101)
 

@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -162,7 +162,7 @@ def checked(kind: type[_T], values: dict[str, Any], what: str) -> _T:
 def _fits(value: Any, wanted: Any) -> bool:
     """Whether a value that YAML gave is of an annotated type."""
     origin, arguments = get_origin(wanted), get_args(wanted)
-    if origin is UnionType:
+    if origin in (UnionType, Union):  # Literal[...] | None is the older kind
         return any(_fits(value, option) for option in arguments)
     if origin is Literal:
         return value in arguments

@@ -14,12 +14,14 @@ from infoclip_lite.explore.plots import (
     band,
     colourise,
     curves_with_bands,
+    difference_plot,
     heat_maps,
     label_maps,
     overlay,
     palette,
     patch_grid,
     picture_row,
+    relation_figure,
 )
 
 NAMES = ["cow", "grass", "sky"]
@@ -143,3 +145,28 @@ def test_curves_have_a_panel_each_metric_and_a_band_each_training() -> None:
     assert all(axis.get_xlabel() == "training step" and len(axis.lines) == 2 for axis in figure.axes)
     assert figure.axes[0].get_ylabel() == "share"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["full", "qv"]
+
+
+def test_differences_are_points_in_order_with_a_colour_for_certainty() -> None:
+    rows = {"up": {"mean": 0.02, "half": 0.01}, "down": {"mean": -0.03, "half": 0.01}, "unsure": {"mean": 0.01, "half": 0.02}}
+    axis = plt.figure().subplots()
+    difference_plot(axis, rows)
+    assert [t.get_text() for t in axis.get_yticklabels()] == list(rows)
+    points = np.array([(c[0].get_xdata()[0], c[0].get_ydata()[0]) for c in axis.containers])
+    assert np.allclose(points, [(2, 0), (-3, 1), (1, 2)])
+    assert len({c[0].get_color() for c in axis.containers}) == 3
+    assert axis.yaxis_inverted(), "the first row is on top"
+    bars = [segment for c in axis.containers for segment in c[2][0].get_segments()]
+    assert np.allclose([(s[0][0], s[1][0]) for s in bars], [(1, 3), (-4, -2), (-1, 3)])
+
+
+def test_a_words_maps_are_standardised_and_scored() -> None:
+    truth = np.zeros((24, 24), dtype=bool)
+    truth[:, 12:] = True
+    right = np.array([[0.0, 1.0], [0.0, 1.0]])
+    rows = [{"image": np.zeros((3, 24, 24)), "word": "cow", "truth": truth, "maps": {"good": 5 + 100 * right, "bad": -right}}]
+    axes = relation_figure(rows, ["good", "bad"]).axes
+    assert [a.get_title() for a in axes[:2]] == ['"cow"', "good: 1.00"]
+    assert float(axes[2].get_title().removeprefix("bad: ")) < truth.mean(), "worse than chance"
+    shown = [np.asarray(a.images[0].get_array()) for a in axes[1:]]
+    assert np.allclose(shown[0], -shown[1], atol=1e-4), "scale and offset are gone"

@@ -250,3 +250,21 @@ def relation_figure(rows: Sequence[Mapping[str, Any]], titles: Sequence[str], *,
         for axis in line:
             axis.axis("off")
     return figure
+
+
+def difference_plot(axis: Axes, rows: Mapping[str, Mapping[str, float]], *, labels: bool = True) -> None:
+    """Paired differences to a baseline with their 95% intervals in points, a line each from the top; grey where the interval holds zero.
+
+    Args:
+        axis: to draw on.
+        rows: label -> {"mean", "half"} as fractions.
+        labels: write them to the left.
+    """
+    good, bad, unsure = (sns.color_palette("colorblind")[i] for i in (0, 3, 7))
+    for line, row in enumerate(rows.values()):
+        mean, half = 100 * row["mean"], 100 * row["half"]
+        colour = unsure if abs(mean) <= half else good if mean > 0 else bad
+        axis.errorbar(mean, line, xerr=half, fmt="o", color=colour, capsize=3)
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set(xlabel="difference (points)", ylim=(len(rows) - 0.4, -0.6))
+    axis.set_yticks(range(len(rows)), list(rows) if labels else [])
