@@ -18,7 +18,6 @@ from .demo import demo
 from .doctor import doctor
 from .evaluation import evaluate
 from .infoclip_study import infoclip, infoclip_cost, infoclip_picture
-from .infoclip_study import tune as tune_infoclip
 from .information.benchmark import run_benchmark, run_speed
 from .notebooks import check, execute
 from .paths import data_dir
@@ -155,7 +154,7 @@ def benchmark_command(
             estimator on tasks of known truth), information_speed (alpha = 2 against eigenvalues), infoclip (every way to keep
             CLIP aligned), infoclip_cost (the objective's share of a training step) or infoclip_picture (what it does to one word).
         seeds: number of runs of each recipe, or of samples of each task.
-        part: of infoclip, "1/2" runs the first half of what is missing and writes no report, so that two processes can share the work.
+        part: of infoclip, "1/2" runs every second one of the missing runs, "2/2" the others: two processes can share the work.
         out: where the report is written; data/reports by default.
     """
     if name == "degradation":
@@ -168,7 +167,6 @@ def benchmark_command(
         first, _, last = part.partition("/")
         if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
             raise ValueError(f"part is {part!r}; expected K/N with 1 <= K <= N, such as 1/2")
-        tune_infoclip(part=(int(first), int(last)))
         infoclip(seeds=seeds, part=(int(first), int(last)), out=out)
     elif name == "infoclip_cost":
         infoclip_cost(out=out)

@@ -50,29 +50,29 @@ VARIANTS: dict[str, Variant] = {
     "wise": Variant("mini/wise"),
     "l2sp": Variant("mini/l2sp"),
     "kl": Variant("mini/kl"),
-    "pooled": Variant("mini/pooled"),
     "frozen": Variant("mini/frozen"),
-    "paper, weights 0.1": _paper(compression=0.1, transfer=0.1),
-    "paper, L_d only": _paper(compression=0.0),
-    "paper, L_c only": _paper(transfer=0.0),
+    "pooled": Variant("mini/pooled"),
     "full: plain": Variant("mini/catseg", {"tune": "full", "lr": 3e-4}),
     "full: infoclip": Variant("mini/infoclip", {"tune": "full", "lr": 3e-4}),
-    "full: infoclip-paper": Variant("mini/infoclip-paper", {"tune": "full", "lr": 3e-4}, paper=True),
-    "full: feature": Variant("mini/feature", {"tune": "full", "lr": 3e-4}),
-    "full: wise": Variant("mini/wise", {"tune": "full", "lr": 3e-4}),
-    "full: l2sp": Variant("mini/l2sp", {"tune": "full", "lr": 3e-4}),
-    "infoclip, wise": _with(_ours(), interpolate=0.5),
+    "paper, L_d only": _paper(compression=0.0),
     "infoclip, information": _ours(kind="information", transfer=1.0),
     "infoclip, not centred": _ours(centre=False),
-    "infoclip, no anchors": _ours(anchors=None),
-    "infoclip, with L_c": _ours(compression=0.1),
+    "full: feature": Variant("mini/feature", {"tune": "full", "lr": 3e-4}),
     "paper, pixels": _paper(axis="pixel"),
-    "paper, words": _paper(axis="class"),
     "paper, corrected": _paper(correction="permutation"),
+    "infoclip, alpha 3": _ours(alpha=3.0),
+    "paper, L_c only": _paper(transfer=0.0),
+    "infoclip, no anchors": _ours(anchors=None),
+    "paper, words": _paper(axis="class"),
     "paper, pixels, corrected": _paper(axis="pixel", correction="permutation"),
     "paper, words, corrected": _paper(axis="class", correction="permutation"),
     "infoclip, alpha 1.01": _ours(alpha=1.01),
-    "infoclip, alpha 3": _ours(alpha=3.0),
+    "infoclip, with L_c": _ours(compression=0.1),
+    "paper, weights 0.1": _paper(compression=0.1, transfer=0.1),
+    "infoclip, wise": _with(_ours(), interpolate=0.5),
+    "full: infoclip-paper": Variant("mini/infoclip-paper", {"tune": "full", "lr": 3e-4}, paper=True),
+    "full: wise": Variant("mini/wise", {"tune": "full", "lr": 3e-4}),
+    "full: l2sp": Variant("mini/l2sp", {"tune": "full", "lr": 3e-4}),
     "kl with anchors": Variant("mini/kl", {"anchors": "captions"}),
 }
 
@@ -114,34 +114,43 @@ def tune(*, part: tuple[int, int] = (1, 1), folder: Path = FOLDER) -> dict[str, 
         return score_run(run, splits=("val",), scenes=150, probes=False)
 
     run_variants(GRID, GRID_SEEDS, folder / "grid", score, part=part)
-    if part[1] > 1:
-        return {}
-    records = gather(GRID, GRID_SEEDS, folder / "grid")
     keys = ("mIoU_seen", "mIoU_unseen", "hIoU")
+    records = gather(GRID, GRID_SEEDS, folder / "grid")
     return {label: {k: sum(r["val"][k] for r in runs) / len(runs) for k in keys} for label, runs in records.items()}
 
 
 def infoclip(*, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None) -> dict[str, Any]:
-    """Run every variant with every seed on test scenes and write data/reports/infoclip.json.
+    """Run every variant with every seed on test scenes; write data/reports/infoclip.json with the variants that all seeds have finished.
 
     Args:
         seeds: number of runs of each variant.
-        part: (k, n) does the k-th of n shares and writes nothing; a last call without it gathers them.
+        part: (k, n) does the k-th of n shares of the runs.
         folder: where finished runs are kept.
         out: where the report is written; data/reports by default.
 
     Returns:
-        {"variants", "seeds", "baseline", "grid", "table", "curves"}.
+        {"variants", "missing", "seeds", "baseline", "grid", "table", "logs", "seconds"}; "missing" labels are under way in another share.
     """
+    grid = tune(part=part, folder=folder)
     run_variants(VARIANTS, range(seeds), folder, score_run, part=part)
-    if part[1] > 1:
-        return {}
+    return report(grid, seeds=seeds, folder=folder, out=out)
+
+
+def report(grid: dict[str, Any], *, seeds: int, folder: Path = FOLDER, out: Path | None = None) -> dict[str, Any]:
+    """Write the report of what is finished; see `infoclip`.
+
+    Raises:
+        FileNotFoundError: the baseline, or all else, is not finished.
+    """
     records = gather(VARIANTS, range(seeds), folder)
+    if BASELINE not in records or len(records) < 2:
+        raise FileNotFoundError(f"{folder} has {list(records)} with all {seeds} seeds; expected {BASELINE!r} and another variant")
     content = {
-        "variants": described(VARIANTS),
+        "variants": described({label: VARIANTS[label] for label in records}),
+        "missing": [label for label in VARIANTS if label not in records],
         "seeds": seeds,
         "baseline": BASELINE,
-        "grid": tune(folder=folder),
+        "grid": grid,
         "table": table(records, BASELINE),
         "logs": {label: [run["log"] for run in runs] for label, runs in records.items()},
         "seconds": {label: [run["seconds"]["train"] for run in runs] for label, runs in records.items()},

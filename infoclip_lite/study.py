@@ -144,15 +144,9 @@ def score_run(run: Run, *, splits: Sequence[str] = ("test", "test-new"), scenes:
 
 
 def gather(variants: dict[str, Variant], seeds: Sequence[int], folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The records of finished runs, by label, in the order of the seeds.
-
-    Raises:
-        FileNotFoundError: a run is missing.
-    """
-    missing = [f"{label} seed {seed}" for label in variants for seed in seeds if not run_path(folder, label, seed).exists()]
-    if missing:
-        raise FileNotFoundError(f"{len(missing)} runs are missing in {folder}, such as {missing[0]}; run every part of the study first")
-    return {label: [json.loads(run_path(folder, label, seed).read_text()) for seed in seeds] for label in variants}
+    """The records of the variants that all seeds have finished, by label, in the order of the seeds."""
+    finished = [label for label in variants if all(run_path(folder, label, seed).exists() for seed in seeds)]
+    return {label: [json.loads(run_path(folder, label, seed).read_text()) for seed in seeds] for label in finished}
 
 
 def table(records: dict[str, list[dict[str, Any]]], baseline: str) -> dict[str, dict[str, Any]]:

@@ -94,8 +94,8 @@ def picture_row(pictures: Mapping[str, np.ndarray | Image.Image], *, height: flo
     return figure
 
 
-def heat_maps(image: np.ndarray, maps: Mapping[str, np.ndarray], *, height: float = 2.4) -> Figure:
-    """A picture, and beside it one map for each title, all on one colour scale."""
+def heat_maps(image: np.ndarray, maps: Mapping[str, np.ndarray], *, height: float = 2.4, unit: str = "cosine") -> Figure:
+    """A picture, and beside it one map for each title, all on one colour scale in the given unit."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, len(maps) + 1, figsize=(height * (len(maps) + 1), height + 0.4), layout="constrained")
@@ -107,7 +107,7 @@ def heat_maps(image: np.ndarray, maps: Mapping[str, np.ndarray], *, height: floa
         axis.set_title(title, fontsize=10)
     for axis in axes:
         axis.axis("off")
-    figure.colorbar(drawn, ax=axes[1:], label="cosine", shrink=0.85)
+    figure.colorbar(drawn, ax=axes[1:], label=unit, shrink=0.85)
     return figure
 
 

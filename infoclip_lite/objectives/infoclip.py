@@ -22,8 +22,10 @@ Two traps that the paper's formula leaves open, and what we offer against them [
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args
 
+import torch
 from torch import Tensor, nn
 
 from ..information import gram, renyi_entropy, renyi_mutual_information
@@ -248,13 +250,19 @@ class InfoCLIPObjective(nn.Module):
         relation_teacher = self.lpam(dense, text)
         terms: dict[str, Tensor] = {}
         if self.compression:
-            terms["compression"] = compression_loss(dense, text, relation_teacher, **self.options)  # type: ignore[arg-type]
+            terms["compression"] = _or_nan(compression_loss, dense, text, relation_teacher, **self.options)
         if self.transfer:
             relation_student = self.lpam(student.dense, student.text)
-            terms["transfer"] = transfer_loss(relation_teacher, relation_student, kind=self.kind, **self.options)  # type: ignore[arg-type]
+            terms["transfer"] = _or_nan(transfer_loss, relation_teacher, relation_student, kind=self.kind, **self.options)
         weights = {"compression": self.compression, "transfer": self.transfer}
         total = sum((weights[name] * term for name, term in terms.items()), dense.new_zeros(()))
         return {**terms, "total": total}
+
+
+def _or_nan(loss: Callable[..., Tensor], *inputs: Tensor, **options: Any) -> Tensor:
+    """The loss, or NaN where an input is not finite: whoever trains can then say which term it was."""
+    total = torch.stack([x.sum() for x in inputs]).sum()
+    return loss(*inputs, **options) if torch.isfinite(total) else total * torch.nan
 
 
 def _check_relation(relation: Tensor, axis: Axis) -> None:
