@@ -397,9 +397,6 @@ def test_anchors_must_not_name_unseen_classes(make_tiny: MakeTiny) -> None:
         task(make_tiny, objective=InfoCLIPObjective(32), teacher=make_tiny(), anchors=[unseen])
 
 
-@pytest.mark.xfail(
-    raises=ValueError, strict=True, reason="the information of a relation that is not finite is refused before its name is known"
-)
 @pytest.mark.parametrize("where", ["student", "lpam"])
 def test_a_relation_that_is_not_a_number_stops_the_training_with_the_name_of_a_term(make_tiny: MakeTiny, where: str) -> None:
     tuning = with_objective(make_tiny)
