@@ -29,7 +29,7 @@ class FineTuning:
         head_lr: of the head and of the objective's own weights; None is `lr`.
         weight_decay: of matrices; not of CLIP's under "qv", where it would shrink the frozen keys as well.
         tune: "full" trains every weight of both towers, "image" those of the image tower, "qv" only the query and value projections of
-            every block of both (as CAT-Seg does), "none" leaves CLIP alone.
+            every block of both, biases included (CAT-Seg's code tunes their weights alone [S]), "none" leaves CLIP alone.
         loss: "cross_entropy" among the seen classes, or "bce", one sigmoid a class (as CAT-Seg does).
         ignored: "skip" leaves ignored pixels out; "zero" (bce only) makes every class a wrong answer there, as CAT-Seg does [S].
         anchors: further words that the objective's relation looks at, in the teacher's embedding for both models; they have no pixels and

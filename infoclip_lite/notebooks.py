@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+from PIL import Image
 
 from .paths import whole_file
 
@@ -34,9 +38,21 @@ def execute(paths: Sequence[Path]) -> dict[str, float]:
         notebook.metadata.pop("widgets", None)
         for cell in notebook.cells:
             cell.metadata.pop("execution", None)
+            for output in cell.get("outputs", []):
+                if "image/png" in output.get("data", {}):
+                    output["data"]["image/png"] = _smaller(output["data"]["image/png"])
         with whole_file(path) as scratch:
             nbformat.write(notebook, scratch)
     return seconds
+
+
+def _smaller(png: str) -> str:
+    """A PNG in base64 with a palette of 256 colours, a third of the size for a figure of lines; as it was where that gains nothing."""
+    with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
+        buffer = io.BytesIO()
+        picture.convert("RGB").quantize(256).save(buffer, format="PNG", optimize=True)
+    small = base64.b64encode(buffer.getvalue()).decode()
+    return small if len(small) < len(png) else png
 
 
 def check(paths: Sequence[Path]) -> int:

@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from scipy import stats
 
-from .clip import load_clip
 from .datasets.collage import Collage
 from .evaluation import evaluate
 from .paths import whole_file
 from .probes import probe
 from .recipe import FineTuneRecipe, load_recipe
-from .training import Run, native_bfloat16, train
+from .training import Run, in_bfloat16, train
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def run_variants(
     part: tuple[int, int] = (1, 1),
     progress: bool = False,
 ) -> None:
-    """Train and score every variant with every seed; each finished run is a file in `folder` and is not run again.
+    """Train and score every variant with every seed; a finished run is a file in `folder`, run again only if its recipe has changed.
 
     Args:
         variants: by label.
@@ -77,15 +76,19 @@ def run_variants(
         score: what to measure of a finished run.
         part: (k, n) does the k-th of n shares, so that n processes can divide the work.
         progress: show progress bars.
+
+    Raises:
+        ValueError: a part that cannot be.
     """
+    if not 1 <= part[0] <= part[1]:
+        raise ValueError(f"part is {part}; expected (k, n) with 1 <= k <= n")
     starts: dict[tuple[str, int], Run] = {}
     todo = [(label, seed) for label in variants for seed in seeds]
     for label, seed in todo[part[0] - 1 :: part[1]]:
-        path = run_path(folder, label, seed)
-        if path.exists():
+        path, recipe = run_path(folder, label, seed), variants[label].load(seed)
+        if path.exists() and json.loads(path.read_text())["recipe"] == vars(recipe):
             continue
         started = time.perf_counter()
-        recipe = variants[label].load(seed)
         begun = None
         if recipe.start is not None:
             if (recipe.start, seed) not in starts:
@@ -98,6 +101,7 @@ def run_variants(
         record = {
             "label": label,
             "seed": seed,
+            "recipe": vars(recipe),
             **score(run),
             "log": run.log[:: max(1, recipe.steps // 20)],
             "evaluations": run.evaluations(),
@@ -126,20 +130,18 @@ def score_run(run: Run, *, splits: Sequence[str] = ("test", "test-new"), scenes:
         probes: whether to probe CLIP as well.
     """
     recipe = run.recipe
-    if not isinstance(recipe, FineTuneRecipe):
+    if not isinstance(recipe, FineTuneRecipe) or run.reference is None:
         raise ValueError("got a run of pretraining; expected one of fine-tuning")
-    bf16 = recipe.dtype == "bfloat16" or recipe.dtype == "auto" and native_bfloat16()
     result: dict[str, Any] = {}
-    with torch.autocast(run.model.clip.device.type, torch.bfloat16, enabled=bf16):
+    with torch.autocast(run.model.clip.device.type, torch.bfloat16, enabled=in_bfloat16(recipe)):
         for split in splits:
             data = Collage(split, recipe.size, length=scenes, seen=recipe.seen)
             result[split] = evaluate(run, data).metrics
         if not probes:
             return result
         data = Collage(splits[0], recipe.size, length=60, seen=recipe.seen)
-        reference = load_clip(recipe.clip, recipe.pretrained)
         probed = [data[i] for i in range(len(data))]
-        result["probes"] = probe(run.model.clip, reference, probed, data.names, data.unseen, recipe.attention[0])
+        result["probes"] = probe(run.model.clip, run.reference, probed, data.names, data.unseen, recipe.attention[0])
     return result
 
 
@@ -153,7 +155,17 @@ def table(records: dict[str, list[dict[str, Any]]], baseline: str) -> dict[str, 
     """For each label and each measure: mean, 95% interval, and the same of the difference to the baseline, seed by seed.
 
     Measures are "test/mIoU_unseen", "probes/margin" and so on.
+
+    Raises:
+        ValueError: no such baseline, or variants with other numbers of runs than it has.
     """
+    if baseline not in records:
+        raise ValueError(f"no baseline {baseline!r}; expected one of {', '.join(records)}")
+    unpaired = [label for label, runs in records.items() if len(runs) != len(records[baseline])]
+    if unpaired:
+        raise ValueError(
+            f"{unpaired[0]} has {len(records[unpaired[0]])} runs, {baseline} {len(records[baseline])}; expected the same seeds"
+        )
     flat = {label: [_flatten(r) for r in runs] for label, runs in records.items()}
     rows: dict[str, dict[str, Any]] = {}
     for label, runs in flat.items():

@@ -149,6 +149,7 @@ class Run:
         log: one record a step and one an evaluation, in order.
         folder: where the state is kept, if anywhere.
         objective: the trained objective (LPAM is in it), if the recipe has one; inference does not need it.
+        reference: the pretrained CLIP that fine-tuning began with, untouched.
     """
 
     recipe: Recipe
@@ -156,6 +157,7 @@ class Run:
     log: list[dict[str, float]]
     folder: Path | None = None
     objective: nn.Module | None = None
+    reference: DenseCLIP | None = None
 
     def evaluations(self) -> list[dict[str, float]]:
         """The records of the log that hold metrics and probes."""
@@ -197,8 +199,8 @@ def train(
 def _finetune(recipe: FineTuneRecipe, folder: Path | None, start: Run | None, progress: bool) -> Run:
     if recipe.start is not None and start is None:
         start = train(recipe.start, folder=folder and folder / "start", progress=progress, seed=recipe.seed)
-    task = build_task(recipe, start)
-    segmentor, reference = task.segmentor, load_clip(recipe.clip, recipe.pretrained).requires_grad_(False)
+    task, reference = build_task(recipe, start)
+    segmentor = task.segmentor
     held_out = Collage(recipe.split, recipe.size, length=recipe.scenes, seen=recipe.seen)
     probed = [held_out[i] for i in range(recipe.scenes)] if recipe.evaluate_at else []
 
@@ -220,19 +222,22 @@ def _finetune(recipe: FineTuneRecipe, folder: Path | None, start: Run | None, pr
     if recipe.interpolate < 1:
         interpolate(segmentor.clip.model, reference.model, recipe.interpolate)
     objective = None if task.objective is None else task.objective.eval().requires_grad_(False)
-    return Run(recipe, segmentor.eval().requires_grad_(False), log, folder, objective)
+    return Run(recipe, segmentor.eval().requires_grad_(False), log, folder, objective, reference)
 
 
-def build_task(recipe: FineTuneRecipe, start: Run | None = None) -> FineTuning:
-    """What a recipe trains, before its first step.
+def build_task(recipe: FineTuneRecipe, start: Run | None = None) -> tuple[FineTuning, DenseCLIP]:
+    """What a recipe trains, before its first step, and the pretrained CLIP it is compared with.
 
     Args:
         recipe: of fine-tuning.
         start: a finished run whose segmentor's weights it begins with.
 
     Raises:
-        ValueError: a data set that cannot be read, a start of another architecture, or what segmentor and objective refuse.
+        ValueError: a data set that cannot be read, a start of another architecture, a share outside 0 .. 1, or what segmentor and
+            objective refuse.
     """
+    if not 0 <= recipe.interpolate <= 1:
+        raise ValueError(f"interpolate is {recipe.interpolate}; expected 0 (pretrained weights) .. 1 (fine-tuned ones)")
     if recipe.data != "collage":
         raise ValueError(
             f"{recipe.name} trains on {recipe.data!r}, which this version cannot read yet; expected data='collage': "
@@ -250,7 +255,7 @@ def build_task(recipe: FineTuneRecipe, start: Run | None = None) -> FineTuning:
             ) from error
     objective = None if recipe.objective is None else build_objective(recipe.objective, segmentor.clip, reference)
     data = Collage("train", recipe.size, seed=1000 + recipe.seed, length=recipe.steps * recipe.batch, seen=recipe.seen)
-    return FineTuning(
+    task = FineTuning(
         segmentor,
         data,
         batch=recipe.batch,
@@ -264,8 +269,9 @@ def build_task(recipe: FineTuneRecipe, start: Run | None = None) -> FineTuning:
         prompt=recipe.prompt,
         objective=objective,
         teacher=None if objective is None else reference,
-        bf16=recipe.dtype == "bfloat16" or recipe.dtype == "auto" and native_bfloat16(),
+        bf16=in_bfloat16(recipe),
     )
+    return task, reference
 
 
 def build_segmentor(recipe: FineTuneRecipe) -> Segmentor:
@@ -301,6 +307,11 @@ def _pretrain(recipe: PretrainRecipe, folder: Path | None, progress: bool) -> Ru
     )
     clip.known_tokens, clip.read_out = caption_tokens(tokenizer), tuple(recipe.read_out)
     return Run(recipe, ZeroShotSegmentor(clip.eval().requires_grad_(False), clip.read_out), log, folder)
+
+
+def in_bfloat16(recipe: FineTuneRecipe) -> bool:
+    """Whether a recipe's multiplications are done in bfloat16 on this machine."""
+    return recipe.dtype == "bfloat16" or recipe.dtype == "auto" and native_bfloat16()
 
 
 def native_bfloat16() -> bool:

@@ -354,3 +354,18 @@ def test_autocast_is_near(segmentor: CostAggregationSegmentor, text: Tensor) -> 
     with torch.autocast("cpu", torch.bfloat16):
         got = segmentor(images, text)
     assert torch.allclose(got.float(), wanted, atol=0.1 * wanted.std().item() + 0.05)
+
+
+def test_read_outs_and_templates_are_checked_when_it_is_built(make_tiny: MakeTiny) -> None:
+    with pytest.raises(ValueError, match="unknown attention 'sclop'"):
+        CostAggregationSegmentor(make_tiny(), "sclop", SMALL)
+    with pytest.raises(ValueError, match="got 2 templates; expected 1"):
+        CostAggregationSegmentor(make_tiny(), config=SMALL, templates=("a {}", "the {}"))
+
+
+def test_class_aggregation_sees_the_last_row_of_an_odd_grid(make_tiny: MakeTiny) -> None:
+    layer = lively(ClassAggregation(SMALL))
+    x, words = normal(1, 3, 3, 3, 16), normal(1, 3, 8)
+    changed = x.clone()
+    changed[0, 1, 2, 2] += 1
+    assert not torch.allclose(layer(x, words)[0, 0, 2, 2], layer(changed, words)[0, 0, 2, 2], atol=1e-6), "another class hears of it"

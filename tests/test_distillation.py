@@ -15,6 +15,7 @@ from infoclip_lite.datasets import Collage
 from infoclip_lite.finetuning import FineTuning
 from infoclip_lite.objectives import (
     FeatureDistillation,
+    InfoCLIPObjective,
     KLDistillation,
     PooledCompensation,
     View,
@@ -212,3 +213,40 @@ def test_a_share_outside_zero_and_one_is_refused(share: float) -> None:
 def test_models_of_another_architecture_are_not_mixed(reference: nn.Module) -> None:
     with pytest.raises(ValueError, match=r"(weight|bias) .* has no partner in the reference; expected two models of one architecture"):
         interpolate(line(3.0), reference, 0.5)
+
+
+def test_a_mix_that_cannot_be_finished_changes_nothing() -> None:
+    student, reference = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3)), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 4))
+    before = student[0].weight.clone()
+    with pytest.raises(ValueError, match="has no partner"):
+        interpolate(student, reference, 0.5)
+    assert torch.equal(student[0].weight, before)
+
+
+def test_an_anchor_on_a_frozen_model_is_refused() -> None:
+    frozen = nn.Linear(2, 2).requires_grad_(False)
+    with pytest.raises(ValueError, match="no weight of the student is tuned"):
+        WeightAnchor(frozen, nn.Linear(2, 2))(None, None)
+
+
+@pytest.mark.parametrize("squares", [(), (0,), (2, -1)])
+def test_pooling_needs_squares(squares: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="one or more sides of at least 1"):
+        PooledCompensation(squares=squares)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"name": "infoclip", "compression": "1"}, {"name": "kl", "temperature": "hot"}, {"name": "pooled", "squares": 2}, {"name": ["kl"]}],
+    ids=str,
+)
+def test_a_recipes_options_of_another_type_are_told(options: dict, make_tiny: MakeTiny) -> None:
+    clip = make_tiny()
+    with pytest.raises(ValueError, match="expected"):
+        build_objective(options, clip, clip)
+
+
+@pytest.mark.parametrize("bad", [{"compression": float("nan")}, {"alpha": -1.0}, {"base": 1.0}], ids=str)
+def test_weights_and_orders_that_cannot_be_are_refused_before_training(bad: dict) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        InfoCLIPObjective(4, **bad)

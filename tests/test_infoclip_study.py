@@ -66,7 +66,7 @@ def test_nothing_of_teacher_or_lpam_is_left_at_inference(runs: dict[str, Run]) -
 
 def test_memory_that_is_kept_counts_a_storage_once_and_no_weights() -> None:
     recipe = load_recipe("mini/infoclip", batch=2)
-    tasks = [build_task(r) for r in (recipe, replace(recipe, objective=None, anchors=None))]
+    tasks = [build_task(r)[0] for r in (recipe, replace(recipe, objective=None, anchors=None))]
     on, off = (_step(task, next(iter(tasks[0].batches(0, 1)))) for task in tasks)
     assert 0 < off < on < 1.5 * off
 

@@ -115,8 +115,8 @@ def test_a_label_with_a_slash_is_one_file(tmp_path: Path) -> None:
 
 def test_gather_takes_the_variants_that_every_seed_has_finished(variants: dict, tmp_path: Path) -> None:
     run_variants(variants, [0], tmp_path, first_weight)
-    run_variants({"b": variants["b"]}, [1], tmp_path, first_weight)
-    assert list(gather(variants, [0, 1], tmp_path)) == ["b"] and list(gather(variants, [0], tmp_path)) == list(variants)
+    run_variants({"hot/full": variants["hot/full"]}, [1], tmp_path, first_weight)
+    assert list(gather(variants, [0, 1], tmp_path)) == ["hot/full"] and list(gather(variants, [0], tmp_path)) == list(variants)
 
 
 def test_gather_keeps_the_order_of_the_seeds(tmp_path: Path) -> None:
@@ -183,3 +183,26 @@ def test_a_score_has_metrics_of_every_split_and_the_probes(recipe: str) -> None:
 def test_a_run_of_pretraining_has_no_such_score() -> None:
     with pytest.raises(ValueError, match="got a run of pretraining"):
         score_run(Run(load_recipe("mini/pretrain"), torch.nn.Identity(), []))
+
+
+@pytest.mark.parametrize("part", [(0, 2), (3, 2)])
+def test_a_part_that_cannot_be_is_refused(part: tuple[int, int], variants: dict, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="1 <= k <= n"):
+        run_variants(variants, [0], tmp_path, first_weight, part=part)
+
+
+def test_a_run_of_another_recipe_is_run_again(variants: dict, tmp_path: Path) -> None:
+    run_variants(variants, [0], tmp_path, first_weight)
+    before = gather(variants, [0], tmp_path)["plain"][0]
+    changed = {"plain": Variant(variants["plain"].recipe, {"steps": 1})}
+    run_variants(changed, [0], tmp_path, first_weight)
+    after = gather(changed, [0], tmp_path)["plain"][0]
+    assert (before["recipe"]["steps"], after["recipe"]["steps"]) == (2, 1) and before["test"] != after["test"]
+
+
+def test_a_table_needs_its_baseline_and_pairs() -> None:
+    record = {"label": "a", "seed": 0, "test": {"mIoU": 0.5}}
+    with pytest.raises(ValueError, match="no baseline 'plain'; expected one of a"):
+        table({"a": [record] * 2}, "plain")
+    with pytest.raises(ValueError, match="b has 3 runs, a 2; expected the same seeds"):
+        table({"a": [record] * 2, "b": [record] * 3}, "a")

@@ -591,3 +591,17 @@ def test_objectives_and_starts_of_shipped_recipes_can_be_built(name: str, make_t
         start = load_recipe(loaded.start)
         common = ("clip", "segmentor", "head", "attention", "size", "seen", "prompt")
         assert [getattr(loaded, key) for key in common] == [getattr(start, key) for key in common]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_that_cannot_be_is_refused_before_training(recipe: dict, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "fit", lambda *a, **k: pytest.fail("it was trained"))
+    with pytest.raises(ValueError, match=r"interpolate is .*; expected 0"):
+        train({**recipe, "interpolate": share}, progress=False)
+
+
+def test_the_reference_is_the_very_model_that_fine_tuning_began_with(recipe: dict) -> None:
+    """A model of random weights, loaded twice, is two models."""
+    changes = {"clip": "ViT-B-32", "pretrained": None, "steps": 0, "interpolate": 0.0}
+    run = train({**recipe, **changes}, progress=False)
+    assert same(weights(run.model.clip), weights(run.reference))

@@ -51,7 +51,7 @@ def build_objective(options: dict[str, Any], student: DenseCLIP, teacher: DenseC
     """
     given = dict(options)
     name = given.pop("name", None)
-    if name not in OBJECTIVES:
+    if not isinstance(name, str) or name not in OBJECTIVES:
         raise ValueError(f"unknown objective {name!r}; expected name: one of {', '.join(OBJECTIVES)}")
     if student.embed_dim != teacher.embed_dim:
         raise ValueError(f"the student's embeddings are {student.embed_dim} wide, the teacher's {teacher.embed_dim}; expected the same")
@@ -61,4 +61,7 @@ def build_objective(options: dict[str, Any], student: DenseCLIP, teacher: DenseC
         if key not in known:
             near = get_close_matches(key, known, n=1)
             raise ValueError(f"unknown key {key!r} in objective {name!r}; expected {f'{near[0]!r}?' if near else ', '.join(known)}")
-    return kind(*needs(student, teacher), **given)
+    try:
+        return kind(*needs(student, teacher), **given)
+    except TypeError as error:
+        raise ValueError(f"objective {name!r} cannot be built from {given} ({error}); expected numbers where numbers belong") from error

@@ -76,6 +76,8 @@ class PooledCompensation(nn.Module):
     def __init__(self, *, weight: float = 1.0, squares: Sequence[int] = (1, 2, 4)) -> None:
         super().__init__()
         _positive(weight=weight)
+        if not squares or min(squares) < 1:
+            raise ValueError(f"squares are {squares}; expected one or more sides of at least 1")
         self.weight, self.squares = weight, tuple(squares)
 
     def forward(self, teacher: View, student: View) -> dict[str, Tensor]:
@@ -111,7 +113,10 @@ class WeightAnchor(nn.Module):
 
     def forward(self, teacher: View, student: View) -> dict[str, Tensor]:
         """{"anchor", "total"}; the views are not looked at."""
-        distance = torch.stack([(p - p0).square().sum() for p, p0 in self.pairs if p.requires_grad]).sum()
+        distances = [(p - p0).square().sum() for p, p0 in self.pairs if p.requires_grad]
+        if not distances:
+            raise ValueError("no weight of the student is tuned; expected some: an anchor holds nothing of a frozen model")
+        distance = torch.stack(distances).sum()
         return {"anchor": distance, "total": self.weight / 2 * distance}
 
 
@@ -133,6 +138,7 @@ def interpolate(student: nn.Module, reference: nn.Module, share: float) -> None:
     for name, parameter in student.named_parameters():
         if name not in start or start[name].shape != parameter.shape:
             raise ValueError(f"{name} {tuple(parameter.shape)} has no partner in the reference; expected two models of one architecture")
+    for name, parameter in student.named_parameters():
         parameter.lerp_(start[name], 1 - share)
 
 

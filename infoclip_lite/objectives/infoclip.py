@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from ..information import gram, renyi_entropy, renyi_mutual_information
+from ..information._checks import check_alpha
 from ..information.renyi import Correction
 
 Axis = Literal["batch", "pixel", "class"]
@@ -199,7 +200,8 @@ class InfoCLIPObjective(nn.Module):
         transfer: lambda_2 (paper: 1 [N]); 0 leaves L_d out.
 
     Raises:
-        ValueError: unknown axis, kind or residual, negative weights, or a correction at alpha other than 2.
+        ValueError: unknown axis, kind or residual, negative weights, an alpha or base that cannot be, or a correction at alpha
+            other than 2.
     """
 
     def __init__(
@@ -221,8 +223,9 @@ class InfoCLIPObjective(nn.Module):
             raise ValueError(f"unknown axis {axis!r}; expected one of {', '.join(get_args(Axis))}")
         if kind not in get_args(Kind):
             raise ValueError(f"unknown kind {kind!r}; expected one of {', '.join(get_args(Kind))}")
-        if compression < 0 or transfer < 0:
+        if not (compression >= 0 and transfer >= 0):
             raise ValueError(f"got weights compression={compression}, transfer={transfer}; expected 0 or more")
+        check_alpha(alpha, base)
         if correction is not None and alpha != 2:
             raise ValueError(f"got correction={correction!r} at alpha={alpha}; expected alpha=2, where it has a closed form")
         self.lpam = LPAM(dim, residual)

@@ -135,6 +135,8 @@ def load_official(segmentor: CostAggregationSegmentor, path: str | Path) -> Cost
         raise ValueError(
             f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is truncated or another kind of file"
         ) from error
-    state = state.get("model", state) if isinstance(state, dict) else {}
-    segmentor.load_state_dict(from_official({k: torch.as_tensor(v) for k, v in state.items()}, segmentor))
+    state = state.get("model", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise ValueError(f"{path} holds no state dict; expected tensors by name, or a dict with them under 'model'")
+    segmentor.load_state_dict(from_official(state, segmentor))
     return segmentor

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..clip import DenseCLIP
-from ..clip.attention import attend
+from ..clip.attention import VARIANTS, attend
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class CostAggregationSegmentor(nn.Module):
         templates: the prompt that class names are put in, for training and test alike.
 
     Raises:
-        ValueError: an unknown size, blocks the image tower does not have, or sizes that do not fit together.
+        ValueError: an unknown size or read-out, another number of templates than the head's, blocks the image tower does not have, or
+            sizes that do not fit together.
     """
 
     def __init__(
@@ -100,6 +101,10 @@ class CostAggregationSegmentor(nn.Module):
                 raise ValueError(f"unknown size {config!r}; expected {', '.join(SIZES)} or an AggregationConfig")
             config = SIZES[config]
         _check(config, len(clip.blocks))
+        if attention not in VARIANTS:
+            raise ValueError(f"unknown attention {attention!r}; expected one of {', '.join(VARIANTS)}")
+        if len(templates) != config.templates:
+            raise ValueError(f"got {len(templates)} templates; expected {config.templates}, as the head is built for")
         self.clip, self.attention, self.config, self.templates = clip, (attention,), config, tuple(templates)
         self.upsample = nn.ModuleList(
             nn.ConvTranspose2d(clip.width, channels, 2 << i, 2 << i) for i, channels in enumerate(config.guidance_channels)
@@ -298,7 +303,7 @@ class ClassAggregation(nn.Module):
         """x (B, C, h, w, hidden), words (B or 1, C, e): like x."""
         batch, classes, height, width, _ = x.shape
         maps = x.permute(0, 1, 4, 2, 3).flatten(0, 1)
-        pooled = F.avg_pool2d(maps, min(self.pooling, height, width)).unflatten(0, (batch, classes))
+        pooled = F.avg_pool2d(maps, min(self.pooling, height, width), ceil_mode=True).unflatten(0, (batch, classes))
         y = pooled.permute(0, 3, 4, 1, 2)  # (B, h', w', C, hidden)
         short = max(0, self.tokens - classes)
         if short:
