@@ -266,8 +266,15 @@ def test_a_truncated_file_is_told(segmentor: CostAggregationSegmentor, tmp_path:
             load_official(segmentor, path)
 
 
-@pytest.mark.parametrize("content", [[1, 2], {}, {"model": {}}, {"weights": torch.zeros(2)}], ids=["list", "empty", "empty model", "other"])
-def test_a_file_of_something_else_is_refused(segmentor: CostAggregationSegmentor, tmp_path: Path, content: object) -> None:
+@pytest.mark.parametrize("content", [{}, {"model": {}}, {"weights": torch.zeros(2)}], ids=["empty", "empty model", "other"])
+def test_a_file_of_another_model_is_refused(segmentor: CostAggregationSegmentor, tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "catseg.pth")
     with pytest.raises(ValueError, match="another architecture"):
+        load_official(segmentor, tmp_path / "catseg.pth")
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"model": 3}, {"model": {"a": "text"}}, {1: torch.zeros(2)}], ids=str)
+def test_a_file_that_holds_no_state_dict_is_refused(segmentor: CostAggregationSegmentor, tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "catseg.pth")
+    with pytest.raises(ValueError, match="holds no state dict; expected tensors by name"):
         load_official(segmentor, tmp_path / "catseg.pth")
