@@ -238,7 +238,7 @@ def _teacher_seconds(task: FineTuning, batch: Any, repeats: int) -> float:
 
 
 def infoclip_picture(out: Path | None = None, *, folder: Path = FOLDER) -> Path:
-    """One word, four views of it: teacher before and after LPAM, student after plain fine-tuning and after InfoCLIP.
+    """One word, four views of it: teacher before and after LPAM, student after plain fine-tuning of every weight and after InfoCLIP.
 
     The first test scenes are taken whose largest unseen noun covers a fifth of the picture, one scene for each of three nouns.
 
@@ -247,11 +247,11 @@ def infoclip_picture(out: Path | None = None, *, folder: Path = FOLDER) -> Path:
         folder: where runs are kept.
     """
     start = train("mini/head", folder=folder / "starts" / "mini-head-0")
-    runs = {name: train(f"mini/{name}", folder=folder / "picture" / name, start=start) for name in ("catseg", "infoclip")}
+    runs = {name: train(f"mini/{name}", folder=folder / "picture" / name, start=start, **_FULL) for name in ("catseg", "infoclip")}
     figure = relation_figure(*relation_views(runs["catseg"], runs["infoclip"]))
     target = out or data_dir() / "reports" / "infoclip.jpg"
     with whole_file(target) as scratch:
-        figure.savefig(scratch, format="jpeg", dpi=100, bbox_inches="tight", pil_kwargs={"quality": 88})
+        figure.savefig(scratch, format="jpeg", dpi=80, bbox_inches="tight", pil_kwargs={"quality": 85})
     return target
 
 
