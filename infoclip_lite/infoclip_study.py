@@ -26,7 +26,7 @@ BASELINE, FULL_BASELINE = "plain", "full: plain"
 _OURS = {"name": "infoclip", "axis": "pixel", "centre": True, "kind": "gap", "compression": 0.0, "transfer": 3.0}
 
 
-_FULL = {"tune": "full", "lr": 3e-4}
+_FULL: dict[str, Any] = {"tune": "full", "lr": 3e-4}
 
 
 def _paper(full: bool = False, **changes: Any) -> Variant:
