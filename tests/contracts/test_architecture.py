@@ -154,6 +154,7 @@ def test_what_a_module_offers_exists() -> None:
         }
         have |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         have |= {t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)}
+        have |= {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
         assert not [name for names in offered for name in names if name not in have], module_of(path)
 
 
