@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
@@ -35,7 +35,7 @@ class FineTuning:
         anchors: further words that the objective's relation looks at, in the teacher's embedding for both models; they have no pixels and
             no logits, and must not be unseen classes.
         prompt: the template of the class names in training, for a segmentor that has none of its own.
-        objective: (teacher view, student view) -> named scalars with "total", added to the loss.
+        objective: from what its `needs` name (see `objectives`) to named scalars with "total", added to the loss.
         teacher: the frozen pretrained CLIP; needed with an objective, and no part of `module`.
         bf16: multiply in bfloat16 (autocast).
 
@@ -81,12 +81,13 @@ class FineTuning:
         self.relabel[seen] = torch.arange(len(seen))
         self.trained = _trained(segmentor.clip, tune)
         clips = {id(p) for p in segmentor.clip.parameters()}
-        self.heads = [p for p in self.module.parameters() if id(p) not in clips]
+        self.heads = [p for p in self.module.parameters() if id(p) not in clips and p.requires_grad]
         if not self.trained and not self.heads:
             raise ValueError("got tune='none' and a segmentor without a head; expected something to train")
         unseen = {dataset.names[i] for i in dataset.unseen} & set(anchors)
         if unseen:
             raise ValueError(f"anchors name the unseen classes {sorted(unseen)[:3]}; expected other words: training must not know them")
+        self.fixed_text: Tensor | None = None
         if teacher is not None:
             with torch.no_grad():
                 self.teacher_text = teacher.encode_text([*self.seen, *anchors], self.templates)
@@ -115,20 +116,52 @@ class FineTuning:
         images, masks = (t.to(clip.device) for t in batch)
         target = self.relabel.to(masks.device)[masks]
         with torch.autocast(clip.device.type, torch.bfloat16, enabled=self.bf16):  # left at every step: it keeps copies of the weights
-            text = self.segmentor.encode_text(self.seen, self.templates)
+            text = self._text()
             encoded = self.segmentor.encode(images)
             logits = self.segmentor.decode(encoded, text)
             task = self._task_loss(F.interpolate(logits.float(), target.shape[-2:], mode="bilinear", align_corners=False), target)
-            if self.objective is None or self.teacher is None:
+            if self.objective is None:
                 return {"total": task}
+            terms = self.objective(**self._needed(step, images, encoded[0], text, target))
+        return {"task": task, **terms, "total": task + terms["total"]}
+
+    def _text(self) -> Tensor:
+        """Embeddings of the seen names; a text tower that is not tuned is asked once."""
+        if self.fixed_text is not None:
+            return self.fixed_text
+        text = self.segmentor.encode_text(self.seen, self.templates)
+        if not text.requires_grad:
+            self.fixed_text = text
+        return text
+
+    def _needed(self, step: int, images: Tensor, dense: Tensor, text: Tensor, target: Tensor) -> dict[str, Any]:
+        """What the objective asks for, and nothing that it does not: the teacher's forward passes are the dearest part of a step."""
+        teacher: Any = self.teacher
+        clip, read_out = self.segmentor.clip, self.segmentor.attention[0]
+
+        def taught() -> View:
             with torch.no_grad():
-                dense = self.teacher.encode_dense(images, self.segmentor.attention[0])
-            teacher = View(dense.flatten(2).mT, self.teacher_text, self.teacher.logit_scale.float())
+                patches = teacher.encode_dense(images, read_out)
+            return View(patches.flatten(2).mT, self.teacher_text, teacher.logit_scale.float())
+
+        def learnt() -> View:
             plain = text if text.ndim == 2 else F.normalize(text.mean(1), dim=-1)
             words = torch.cat([plain, self.teacher_text[len(plain) :]])
-            student = View(F.normalize(encoded[0], dim=1).flatten(2).mT, words, clip.logit_scale.float())
-            terms = self.objective(teacher, student)
-        return {"task": task, **terms, "total": task + terms["total"]}
+            return View(F.normalize(dense, dim=1).flatten(2).mT, words, clip.logit_scale.float())
+
+        def summary() -> Tensor:
+            with torch.no_grad():
+                return teacher.encode_image(images)
+
+        last = len(self.dataset) // self.batch - 1
+        parts: dict[str, Callable[[], Any]] = {
+            "teacher": taught,
+            "student": learnt,
+            "image": summary,
+            "target": lambda: target,
+            "progress": lambda: min(1.0, step / max(1, last)),
+        }
+        return {name: parts[name]() for name in getattr(self.objective, "needs", ("teacher", "student"))}
 
     def _task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         labelled = target != IGNORE

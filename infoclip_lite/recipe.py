@@ -23,8 +23,9 @@ class FineTuneRecipe:
         seed: of the scenes and their order.
         data: "collage", or "coco_stuff" for recipes of the papers' size.
         clip, pretrained: what `load_clip` takes.
-        segmentor: "zero_shot" (scaled cosines) or "cost_aggregation" (CAT-Seg).
+        segmentor: "zero_shot" (scaled cosines), "cost_aggregation" (CAT-Seg) or "chimera" (Chimera-Seg).
         head: size of the cost aggregation: "mini", "vit_b" or "vit_l".
+        chimera: options of `ChimeraSeg`: architecture, encoder, weights, head, blocks.
         attention: the dense read-out that is trained and tested, one or several.
         tune: "full" (both towers), "image" (the image tower), "qv" (query and value projections) or "none".
         loss: "cross_entropy" or "bce".
@@ -49,8 +50,9 @@ class FineTuneRecipe:
     data: Literal["collage", "coco_stuff"] = "collage"
     clip: str = "collage-mini"
     pretrained: str | None = None
-    segmentor: Literal["zero_shot", "cost_aggregation"] = "zero_shot"
+    segmentor: Literal["zero_shot", "cost_aggregation", "chimera"] = "zero_shot"
     head: Literal["mini", "vit_b", "vit_l"] = "mini"
+    chimera: dict[str, Any] = field(default_factory=dict)
     attention: list[str] = field(default_factory=lambda: ["value"])
     tune: Literal["full", "image", "qv", "none"] = "full"
     loss: Literal["cross_entropy", "bce"] = "cross_entropy"

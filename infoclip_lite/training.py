@@ -22,11 +22,12 @@ from .datasets.collage import Collage, all_nouns
 from .evaluation import evaluate
 from .finetuning import FineTuning
 from .objectives import build_objective, interpolate
+from .options import build
 from .paths import whole_file
 from .pretraining import Pretraining, Stage, caption_tokens
 from .probes import probe
 from .recipe import FineTuneRecipe, PretrainRecipe, Recipe, checked, load_recipe
-from .segmentors import CostAggregationSegmentor, Segmentor, ZeroShotSegmentor
+from .segmentors import ChimeraSeg, CostAggregationSegmentor, Segmentor, ZeroShotSegmentor
 from .vocabulary import COLLAGE_TEMPLATES
 
 
@@ -201,12 +202,14 @@ def _finetune(recipe: FineTuneRecipe, folder: Path | None, start: Run | None, pr
         start = train(recipe.start, folder=folder and folder / "start", progress=progress, seed=recipe.seed)
     task, reference = build_task(recipe, start)
     segmentor = task.segmentor
+    mode = segmentor.training
     held_out = Collage(recipe.split, recipe.size, length=recipe.scenes, seen=recipe.seen)
     probed = [held_out[i] for i in range(recipe.scenes)] if recipe.evaluate_at else []
 
     def measure(step: int) -> dict[str, float]:
         with torch.autocast(segmentor.clip.device.type, torch.bfloat16, enabled=task.bf16):
-            metrics = evaluate(segmentor, held_out).metrics
+            metrics = evaluate(segmentor.eval(), held_out).metrics
+            segmentor.train(mode)
             return {**metrics, **probe(segmentor.clip, reference, probed, held_out.names, held_out.unseen, recipe.attention[0])}
 
     log = fit(
@@ -278,14 +281,18 @@ def build_segmentor(recipe: FineTuneRecipe) -> Segmentor:
     """The segmentor of a recipe before training; a head gets its first weights from torch's global generator.
 
     Raises:
-        ValueError: several read-outs for a cost volume, which is made of one, or a head for a tower of another depth.
+        ValueError: several read-outs where one is used, a head for a tower of another depth, or what `ChimeraSeg` refuses.
     """
     clip = load_clip(recipe.clip, recipe.pretrained)
     if recipe.segmentor == "zero_shot":
         return ZeroShotSegmentor(clip, recipe.attention)
     if len(recipe.attention) != 1:
-        raise ValueError(f"attention is {recipe.attention}; expected one read-out for segmentor='cost_aggregation'")
-    return CostAggregationSegmentor(clip, recipe.attention[0], recipe.head, templates=(recipe.prompt,))
+        raise ValueError(f"attention is {recipe.attention}; expected one read-out for segmentor={recipe.segmentor!r}")
+    if recipe.segmentor == "cost_aggregation":
+        return CostAggregationSegmentor(clip, recipe.attention[0], recipe.head, templates=(recipe.prompt,))
+    if recipe.tune != "none":
+        raise ValueError(f"tune is {recipe.tune!r}; expected 'none' for segmentor='chimera': its CLIP stays frozen, only body and adapter learn")
+    return build(ChimeraSeg, clip, recipe.attention[0], (recipe.prompt,), what="chimera", **recipe.chimera)
 
 
 def _pretrain(recipe: PretrainRecipe, folder: Path | None, progress: bool) -> Run:

@@ -1,30 +1,37 @@
-"""Objectives that keep a fine-tuned CLIP aligned: (teacher view, student view) -> named scalars with "total"."""
+"""Objectives that keep a fine-tuned CLIP aligned, or align what never was: from what they need of a batch to named scalars with "total".
+
+`needs` names it: "teacher" and "student" (views, the default), "image" (the teacher's CLS embeddings), "target" (class ids of pixels),
+"progress" (share of the training that is over)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from difflib import get_close_matches
-from inspect import signature
 from typing import Any
 
 from torch import nn
 
 from ..clip import DenseCLIP
+from ..options import build
+from .chimera import ChimeraObjective, SelectiveGlobalDistillation, SemanticAlignment, positions_kept
 from .distillation import FeatureDistillation, KLDistillation, PooledCompensation, WeightAnchor, interpolate
 from .infoclip import LPAM, InfoCLIPObjective, View, compression_loss, relation, transfer_loss
 
 __all__ = [
     "LPAM",
     "OBJECTIVES",
+    "ChimeraObjective",
     "FeatureDistillation",
     "InfoCLIPObjective",
     "KLDistillation",
     "PooledCompensation",
+    "SelectiveGlobalDistillation",
+    "SemanticAlignment",
     "View",
     "WeightAnchor",
     "build_objective",
     "compression_loss",
     "interpolate",
+    "positions_kept",
     "relation",
     "transfer_loss",
 ]
@@ -35,6 +42,7 @@ OBJECTIVES: dict[str, tuple[Callable[..., nn.Module], Callable[[DenseCLIP, Dense
     "kl": (KLDistillation, lambda student, teacher: ()),
     "feature": (FeatureDistillation, lambda student, teacher: ()),
     "pooled": (PooledCompensation, lambda student, teacher: ()),
+    "chimera": (ChimeraObjective, lambda student, teacher: (student.embed_dim,)),
     "l2sp": (WeightAnchor, lambda student, teacher: (student.model, teacher.model)),
 }
 
@@ -56,12 +64,4 @@ def build_objective(options: dict[str, Any], student: DenseCLIP, teacher: DenseC
     if student.embed_dim != teacher.embed_dim:
         raise ValueError(f"the student's embeddings are {student.embed_dim} wide, the teacher's {teacher.embed_dim}; expected the same")
     kind, needs = OBJECTIVES[name]
-    known = [p.name for p in signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    for key in given:
-        if key not in known:
-            near = get_close_matches(key, known, n=1)
-            raise ValueError(f"unknown key {key!r} in objective {name!r}; expected {f'{near[0]!r}?' if near else ', '.join(known)}")
-    try:
-        return kind(*needs(student, teacher), **given)
-    except TypeError as error:
-        raise ValueError(f"objective {name!r} cannot be built from {given} ({error}); expected numbers where numbers belong") from error
+    return build(kind, *needs(student, teacher), what=f"objective {name!r}", **given)

@@ -104,6 +104,8 @@ class WeightAnchor(nn.Module):
         weight: of the loss.
     """
 
+    needs = ()
+
     def __init__(self, student: nn.Module, reference: nn.Module, *, weight: float = 1.0) -> None:
         super().__init__()
         _positive(weight=weight)
@@ -111,8 +113,8 @@ class WeightAnchor(nn.Module):
         self.weight = weight
         self.pairs = [(p, start[name].detach()) for name, p in student.named_parameters()]  # a list: no parameters of its own
 
-    def forward(self, teacher: View, student: View) -> dict[str, Tensor]:
-        """{"anchor", "total"}; the views are not looked at."""
+    def forward(self) -> dict[str, Tensor]:
+        """{"anchor", "total"}; it looks at no picture."""
         distances = [(p - p0).square().sum() for p, p0 in self.pairs if p.requires_grad]
         if not distances:
             raise ValueError("no weight of the student is tuned; expected some: an anchor holds nothing of a frozen model")

@@ -1,8 +1,9 @@
 """Segmentors: forward(images, text_embeddings) -> logits (B, C, H, W) at the images' size."""
 
+from .chimera import ChimeraSeg
 from .cost_aggregation import AggregationConfig, CostAggregationSegmentor
 from .zero_shot import ZeroShotSegmentor
 
-Segmentor = ZeroShotSegmentor | CostAggregationSegmentor
+Segmentor = ZeroShotSegmentor | CostAggregationSegmentor | ChimeraSeg
 
-__all__ = ["AggregationConfig", "CostAggregationSegmentor", "Segmentor", "ZeroShotSegmentor"]
+__all__ = ["AggregationConfig", "ChimeraSeg", "CostAggregationSegmentor", "Segmentor", "ZeroShotSegmentor"]

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "infoclip_lite"
 FLOORS: list[tuple[str, ...]] = [
     ("information",),
     ("metrics",),
-    ("vocabulary", "paths"),
+    ("vocabulary", "paths", "options"),
     ("clip",),
     ("datasets",),
     ("objectives",),

