@@ -376,9 +376,9 @@ def test_anchors_are_words_of_the_objective_alone_in_the_teachers_embedding(make
     teacher, views = make_tiny(seed=3).requires_grad_(False), []
 
     class Watching(nn.Module):
-        def forward(self, *given: View) -> dict[str, Tensor]:
-            views.extend(given)
-            return {"total": given[1].dense.sum() * 0}
+        def forward(self, teacher: View, student: View) -> dict[str, Tensor]:
+            views.extend((teacher, student))
+            return {"total": student.dense.sum() * 0}
 
     tuning = task(make_tiny, objective=Watching(), teacher=teacher, anchors=["kite", "toy boat"])
     batch = next(iter(tuning.batches(0, 1)))
