@@ -34,9 +34,9 @@ $(VENV)/.package: $(VENV)/.created pyproject.toml
 	touch $@
 
 $(VENV)/.notebooks: $(VENV)/.package
-	$(BIN)/python -m pip install --quiet -e '.[notebooks]'
+	$(BIN)/python -m pip install --quiet -e '.[notebooks,chimera]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.notebooks
-	$(BIN)/python -m pip install --quiet -e '.[notebooks,test]'
+	$(BIN)/python -m pip install --quiet -e '.[notebooks,chimera,test]'
 	touch $@

@@ -11,12 +11,14 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from . import benchmarks
+from .chimera_study import chimera, chimera_cost
 from .clip import load_clip, read_card
 from .datasets.collage import Collage
 from .datasets.collage_pack import rebuild, verify
 from .demo import demo
 from .doctor import doctor
 from .evaluation import evaluate
+from .export import export_onnx
 from .infoclip_study import infoclip, infoclip_cost, infoclip_picture
 from .information.benchmark import run_benchmark, run_speed
 from .notebooks import check, execute
@@ -138,9 +140,35 @@ def evaluate_command(
         print(f"report: {out.resolve()}")
 
 
+def export_command(
+    recipe: Annotated[str, tyro.conf.Positional], names: str, folder: Path | None = None, out: Path = Path("model.onnx"), size: int = 64
+) -> None:
+    """Write a trained student with fixed words as one ONNX file.
+
+    Args:
+        recipe: name or YAML file of the training; it is run, or gone on with, if the folder holds no finished run of it.
+        names: the words, separated by commas, synonyms by "|".
+        folder: state of the run, runs/NAME/0 by default, as `train` leaves it.
+        out: the file.
+        size: side of the pictures in pixels.
+    """
+    run = train(recipe, folder=folder or Path("runs") / Path(recipe).stem / "0")
+    print(f"model: {export_onnx(run.model, _split(names), out, size=size).resolve()}")
+
+
 def benchmark_command(
     name: Annotated[
-        Literal["degradation", "card", "information", "information_speed", "infoclip", "infoclip_cost", "infoclip_picture"],
+        Literal[
+            "degradation",
+            "card",
+            "information",
+            "information_speed",
+            "infoclip",
+            "infoclip_cost",
+            "infoclip_picture",
+            "chimera",
+            "chimera_cost",
+        ],
         tyro.conf.Positional,
     ],
     seeds: int = 5,
@@ -152,9 +180,10 @@ def benchmark_command(
     Args:
         name: degradation (plain fine-tuning over seeds), card (the scores of collage-mini), information (every
             estimator on tasks of known truth), information_speed (alpha = 2 against eigenvalues), infoclip (every way to keep
-            CLIP aligned), infoclip_cost (the objective's share of a training step) or infoclip_picture (what it does to one word).
+            CLIP aligned), infoclip_cost (the objective's share of a training step), infoclip_picture (what it does to one word), chimera
+            (what each part of Chimera-Seg adds) or chimera_cost (time and parameters at inference).
         seeds: number of runs of each recipe, or of samples of each task.
-        part: of infoclip, "1/2" runs every second one of the missing runs, "2/2" the others: two processes can share the work.
+        part: of infoclip and chimera, "1/2" runs every second one of the missing runs, "2/2" the others: two processes can share the work.
         out: where the report is written; data/reports by default.
     """
     if name == "degradation":
@@ -163,13 +192,16 @@ def benchmark_command(
         benchmarks.write_report("collage-mini", benchmarks.score_clip(load_clip()), out)
     elif name == "information":
         benchmarks.write_report(name, run_benchmark(seeds=seeds, progress=True), out)
-    elif name == "infoclip":
+    elif name in ("infoclip", "chimera"):
         first, _, last = part.partition("/")
         if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
             raise ValueError(f"part is {part!r}; expected K/N with 1 <= K <= N, such as 1/2")
-        infoclip(seeds=seeds, part=(int(first), int(last)), out=out)
+        study = infoclip if name == "infoclip" else chimera
+        study(seeds=seeds, part=(int(first), int(last)), out=out)
     elif name == "infoclip_cost":
         infoclip_cost(out=out)
+    elif name == "chimera_cost":
+        chimera_cost(out=out)
     elif name == "infoclip_picture":
         print(f"picture: {infoclip_picture(out).resolve()}")
     else:
@@ -222,6 +254,7 @@ COMMANDS: dict[str, Any] = {
     "train": train_command,
     "evaluate": evaluate_command,
     "segment": segment_command,
+    "export": export_command,
     "benchmark": benchmark_command,
     "data": data_command,
     "notebooks": notebooks_command,

@@ -25,8 +25,8 @@ class FineTuning:
         segmentor: the model; its CLIP is what is tuned, its head (if any) what is trained.
         dataset: scenes with masks; `dataset.unseen` says what to ignore.
         batch: scenes a step.
-        lr: peak learning rate of CLIP.
-        head_lr: of the head and of the objective's own weights; None is `lr`.
+        lr: peak learning rate of CLIP, and of a segmentor's `pretrained()` parameters.
+        head_lr: of everything that begins at random: the head and the objective's own weights; None is `lr`.
         weight_decay: of matrices; not of CLIP's under "qv", where it would shrink the frozen keys as well.
         tune: "full" trains every weight of both towers, "image" those of the image tower, "qv" only the query and value projections of
             every block of both, biases included (CAT-Seg's code tunes their weights alone [S]), "none" leaves CLIP alone.
@@ -79,9 +79,9 @@ class FineTuning:
         self.seen = [dataset.names[i] for i in seen]
         self.relabel = torch.full((256,), IGNORE)
         self.relabel[seen] = torch.arange(len(seen))
-        self.trained = _trained(segmentor.clip, tune)
-        clips = {id(p) for p in segmentor.clip.parameters()}
-        self.heads = [p for p in self.module.parameters() if id(p) not in clips and p.requires_grad]
+        self.trained = [*_trained(segmentor.clip, tune), *getattr(segmentor, "pretrained", list)()]
+        begun = {id(p) for p in (*segmentor.clip.parameters(), *self.trained)}
+        self.heads = [p for p in self.module.parameters() if id(p) not in begun and p.requires_grad]
         if not self.trained and not self.heads:
             raise ValueError("got tune='none' and a segmentor without a head; expected something to train")
         unseen = {dataset.names[i] for i in dataset.unseen} & set(anchors)
@@ -153,11 +153,17 @@ class FineTuning:
             with torch.no_grad():
                 return teacher.encode_image(images)
 
+        def best() -> Tensor:
+            with torch.no_grad():
+                maps = torch.stack([teacher.encode_dense(images, name) for name in teacher.read_out])
+            return F.normalize(maps.mean(0), dim=1).flatten(2).mT
+
         last = len(self.dataset) // self.batch - 1
         parts: dict[str, Callable[[], Any]] = {
             "teacher": taught,
             "student": learnt,
             "image": summary,
+            "dense": best,
             "target": lambda: target,
             "progress": lambda: min(1.0, step / max(1, last)),
         }

@@ -25,7 +25,7 @@ class FineTuneRecipe:
         clip, pretrained: what `load_clip` takes.
         segmentor: "zero_shot" (scaled cosines), "cost_aggregation" (CAT-Seg) or "chimera" (Chimera-Seg).
         head: size of the cost aggregation: "mini", "vit_b" or "vit_l".
-        chimera: options of `ChimeraSeg`: architecture, encoder, weights, head, blocks.
+        chimera: options of `ChimeraSeg`: architecture, encoder, weights, width, tuned, head, blocks, pool.
         attention: the dense read-out that is trained and tested, one or several.
         tune: "full" (both towers), "image" (the image tower), "qv" (query and value projections) or "none".
         loss: "cross_entropy" or "bce".
@@ -37,7 +37,7 @@ class FineTuneRecipe:
         interpolate: share of the fine-tuned weights in the final CLIP, the rest is pretrained (WiSE-FT); 1 keeps the fine-tuned ones.
         seen: nouns whose pixels are learnt from; None is the pack's 20.
         size, batch, steps, warmup, weight_decay, clip_norm: of the training.
-        lr, head_lr: of CLIP, and of the head and the objective's own weights (None: lr).
+        lr, head_lr: of what is pretrained (CLIP, a body's encoder), and of what begins at random (None: lr).
         dtype: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the hardware multiplies it natively.
         evaluate_at: steps at which the validation scenes are segmented and probed.
         scenes: how many of them.

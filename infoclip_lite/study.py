@@ -120,7 +120,14 @@ def run_path(folder: Path, label: str, seed: int) -> Path:
     return folder / "runs" / f"{label.replace('/', '-')}-{seed}.json"
 
 
-def score_run(run: Run, *, splits: Sequence[str] = ("test", "test-new"), scenes: int = 200, probes: bool = True) -> dict[str, Any]:
+def score_run(
+    run: Run,
+    *,
+    splits: Sequence[str] = ("test", "test-new"),
+    scenes: int = 200,
+    probes: bool = True,
+    gammas: Sequence[float] = (),
+) -> dict[str, Any]:
     """Metrics on each split, and the probes on 60 scenes of the first, in the precision of the training.
 
     Args:
@@ -128,6 +135,7 @@ def score_run(run: Run, *, splits: Sequence[str] = ("test", "test-new"), scenes:
         splits: of Collage.
         scenes: of each.
         probes: whether to probe CLIP as well.
+        gammas: calibration sweep of the first split, under "calibration".
     """
     recipe = run.recipe
     if not isinstance(recipe, FineTuneRecipe) or run.reference is None:
@@ -136,7 +144,10 @@ def score_run(run: Run, *, splits: Sequence[str] = ("test", "test-new"), scenes:
     with torch.autocast(run.model.clip.device.type, torch.bfloat16, enabled=in_bfloat16(recipe)):
         for split in splits:
             data = Collage(split, recipe.size, length=scenes, seen=recipe.seen)
-            result[split] = evaluate(run, data).metrics
+            report = evaluate(run, data, gammas=gammas if split == splits[0] else ())
+            result[split] = report.metrics
+            if report.calibration:
+                result["calibration"] = report.calibration
         if not probes:
             return result
         data = Collage(splits[0], recipe.size, length=60, seen=recipe.seen)

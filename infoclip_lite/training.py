@@ -30,6 +30,8 @@ from .recipe import FineTuneRecipe, PretrainRecipe, Recipe, checked, load_recipe
 from .segmentors import ChimeraSeg, CostAggregationSegmentor, Segmentor, ZeroShotSegmentor
 from .vocabulary import COLLAGE_TEMPLATES
 
+_MATCHED = 64  # pictures that a semantic head takes the scale of CLIP's tokens from
+
 
 class Task(Protocol):
     """What a recipe trains. `loss` must depend on nothing but the step, the batch and the weights."""
@@ -258,6 +260,8 @@ def build_task(recipe: FineTuneRecipe, start: Run | None = None) -> tuple[FineTu
             ) from error
     objective = None if recipe.objective is None else build_objective(recipe.objective, segmentor.clip, reference)
     data = Collage("train", recipe.size, seed=1000 + recipe.seed, length=recipe.steps * recipe.batch, seen=recipe.seen)
+    if isinstance(segmentor, ChimeraSeg) and start is None:
+        segmentor.match(torch.stack([data[i].image for i in range(min(_MATCHED, len(data)))]).to(segmentor.clip.device))
     task = FineTuning(
         segmentor,
         data,
@@ -291,7 +295,9 @@ def build_segmentor(recipe: FineTuneRecipe) -> Segmentor:
     if recipe.segmentor == "cost_aggregation":
         return CostAggregationSegmentor(clip, recipe.attention[0], recipe.head, templates=(recipe.prompt,))
     if recipe.tune != "none":
-        raise ValueError(f"tune is {recipe.tune!r}; expected 'none' for segmentor='chimera': its CLIP stays frozen, only body and adapter learn")
+        raise ValueError(
+            f"tune is {recipe.tune!r}; expected 'none' for segmentor='chimera': its CLIP stays frozen, only body and adapter learn"
+        )
     return build(ChimeraSeg, clip, recipe.attention[0], (recipe.prompt,), what="chimera", **recipe.chimera)
 
 

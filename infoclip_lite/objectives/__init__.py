@@ -1,7 +1,7 @@
 """Objectives that keep a fine-tuned CLIP aligned, or align what never was: from what they need of a batch to named scalars with "total".
 
-`needs` names it: "teacher" and "student" (views, the default), "image" (the teacher's CLS embeddings), "target" (class ids of pixels),
-"progress" (share of the training that is over)."""
+`needs` names it: "teacher" and "student" (views, the default), "image" (the teacher's CLS embeddings), "dense" (its patches, the
+mean of its best read-outs), "target" (class ids of pixels), "progress" (share of the training that is over)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from ..clip import DenseCLIP
 from ..options import build
-from .chimera import ChimeraObjective, SelectiveGlobalDistillation, SemanticAlignment, positions_kept
+from .chimera import ChimeraObjective, SelectiveDenseDistillation, SelectiveGlobalDistillation, SemanticAlignment, positions_kept
 from .distillation import FeatureDistillation, KLDistillation, PooledCompensation, WeightAnchor, interpolate
 from .infoclip import LPAM, InfoCLIPObjective, View, compression_loss, relation, transfer_loss
 
@@ -24,6 +24,7 @@ __all__ = [
     "InfoCLIPObjective",
     "KLDistillation",
     "PooledCompensation",
+    "SelectiveDenseDistillation",
     "SelectiveGlobalDistillation",
     "SemanticAlignment",
     "View",

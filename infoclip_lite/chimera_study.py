@@ -1,0 +1,207 @@
+"""The Chimera-Seg experiment: what each part adds, on the same seeds and scenes, and what a picture costs at inference."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .benchmarks import write_report
+from .clip import load_clip
+from .datasets.collage import Collage
+from .evaluation import evaluate
+from .segmentors import ChimeraSeg, CostAggregationSegmentor, Segmentor, ZeroShotSegmentor
+from .study import Variant, described, gather, interval, run_variants, score_run, table
+from .training import Run
+
+FOLDER = Path("runs/chimera")
+BASELINE = "linear"
+GAMMAS = (0.5, 1.0, 2.0, 4.0)
+_SMALL = {"architecture": "Segformer", "encoder": "tu-tf_efficientnet_lite0", "weights": "package", "width": 256, "pool": 2}
+_GLM = {"name": "chimera", "alignment": 0.0, "schedule": "constant"}
+_SGD = {"name": "chimera", "alignment": 0.0, "source": "teacher"}
+
+
+def _chimera(objective: dict[str, Any] | None, attention: str = "vanilla", **body: Any) -> Variant:
+    return Variant("mini/chimera", {"chimera": {**_SMALL, **body}, "objective": objective, "attention": [attention]})
+
+
+# Each rung has one part more than the one before it. No variant is "the paper's": of the paper we have an abstract.
+LADDER: dict[str, Variant] = {
+    BASELINE: _chimera(None, head="linear"),
+    "head": _chimera(None),
+    "head, GLM": _chimera(_GLM),
+    "head, SGD": _chimera(_SGD),
+    "head, SGD, SAM": _chimera({**_SGD, "alignment": 0.1}),
+}
+# The order is the order of running.
+VARIANTS: dict[str, Variant] = {
+    **LADDER,
+    "head, SGD of the student": _chimera({**_GLM, "schedule": "cosine", "smallest": 32}),
+    "linear, GLM": _chimera(_GLM, head="linear"),
+    "linear, SGD": _chimera(_SGD, head="linear"),
+    "head, SGD, all positions": _chimera({**_SGD, "schedule": "constant"}),
+    "body from scratch, SGD": _chimera(_SGD, weights=None),
+    "head of 2 blocks, SGD": _chimera(_SGD, blocks=2),
+    "head, value path, SGD": _chimera(_SGD, attention="value"),
+    "head, SGD linear": _chimera({**_SGD, "schedule": "linear"}),
+    "head, SGD step": _chimera({**_SGD, "schedule": "step"}),
+}
+
+# Tried on validation scenes with another seed, to choose weights and K.
+GRID: dict[str, Variant] = {
+    "GLM 1": _chimera(_GLM),
+    "GLM 3": _chimera({**_GLM, "distillation": 3.0}),
+    "SGD of the student, to 8": _chimera({**_GLM, "schedule": "cosine", "smallest": 8}),
+    "SGD of the student, to 32": _chimera({**_GLM, "schedule": "cosine", "smallest": 32}),
+    "SGD 3, to 16": _chimera(_SGD),
+    "SGD 10, to 16": _chimera({**_SGD, "dense": 10.0}),
+    "SGD 3, to 16, SAM 0.1": _chimera({**_SGD, "alignment": 0.1}),
+    "SGD 3, to 16, SAM 1": _chimera({**_SGD, "alignment": 1.0}),
+}
+GRID_SEEDS = (100,)
+
+
+def tune(*, part: tuple[int, int] = (1, 1), folder: Path = FOLDER) -> dict[str, Any]:
+    """Run the grid on validation scenes; hIoU, seen and unseen mIoU of each setting.
+
+    Args:
+        part: (k, n), the k-th of n shares of the runs.
+        folder: where finished runs are kept.
+    """
+
+    def score(run: Run) -> dict[str, Any]:
+        return score_run(run, splits=("val",), scenes=150, probes=False)
+
+    run_variants(GRID, GRID_SEEDS, folder / "grid", score, part=part)
+    keys = ("mIoU_seen", "mIoU_unseen", "hIoU")
+    records = gather(GRID, GRID_SEEDS, folder / "grid")
+    return {label: {k: statistics.fmean(r["val"][k] for r in runs) for k in keys} for label, runs in records.items()}
+
+
+def chimera(*, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None) -> dict[str, Any]:
+    """Run every variant with every seed on test scenes; write data/reports/chimera.json with what all seeds have finished.
+
+    Args:
+        seeds: number of runs of each variant.
+        part: (k, n) does the k-th of n shares of the runs.
+        folder: where finished runs are kept.
+        out: where the report is written; data/reports by default.
+
+    Returns:
+        {"variants", "missing", "seeds", "grid", "table", "ladder", "calibration", "zero_shot", "logs", "seconds"}. Differences in the table
+        are to `BASELINE`; in "ladder" each rung has the difference to the one before it.
+
+    Raises:
+        FileNotFoundError: the baseline is not finished.
+    """
+    grid = tune(part=part, folder=folder)
+    run_variants(VARIANTS, range(seeds), folder, _score, part=part)
+    records = gather(VARIANTS, range(seeds), folder)
+    if BASELINE not in records:
+        raise FileNotFoundError(f"{folder} has {list(records)} with all {seeds} seeds; expected {BASELINE!r}")
+    rows = table(records, BASELINE)
+    content = {
+        "variants": described({label: VARIANTS[label] for label in records}),
+        "missing": [label for label in VARIANTS if label not in records],
+        "seeds": seeds,
+        "grid": grid,
+        "table": rows,
+        "ladder": ladder(rows),
+        "calibration": {label: _calibration(runs) for label, runs in records.items()},
+        "zero_shot": _zero_shot(),
+        "logs": {label: [run["log"] for run in runs] for label, runs in records.items()},
+        "seconds": {label: [run["seconds"]["train"] for run in runs] for label, runs in records.items()},
+    }
+    return write_report("chimera", content, out)
+
+
+def ladder(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For each rung but the first: mean and 95% interval of its difference to the rung below, seed by seed."""
+    rungs = [label for label in LADDER if label in rows]
+    steps: dict[str, dict[str, Any]] = {}
+    for below, label in zip(rungs, rungs[1:], strict=False):
+        pairs = {key: (rows[label][key]["values"], rows[below][key]["values"]) for key in rows[label]}
+        steps[label] = {key: interval([a - b for a, b in zip(*pair, strict=True)]) for key, pair in pairs.items()}
+    return steps
+
+
+def _score(run: Run) -> dict[str, Any]:
+    """As every study scores, with the calibration sweep; CLIP is frozen, so there is nothing to probe."""
+    return score_run(run, probes=False, gammas=GAMMAS)
+
+
+def _calibration(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    return {str(g): {k: statistics.fmean(r["calibration"][str(g)][k] for r in runs) for k in runs[0]["test"]} for g in GAMMAS}
+
+
+def _zero_shot() -> dict[str, Any]:
+    """The teacher itself, untrained, on the same test scenes."""
+    clip, recipe = load_clip(), VARIANTS[BASELINE].load(0)
+    data = Collage("test", recipe.size, length=200, seen=recipe.seen)
+    return {"+".join(a): evaluate(ZeroShotSegmentor(clip, a), data).metrics for a in (("vanilla",), clip.read_out)}
+
+
+def chimera_cost(*, repeats: int = 5, out: Path | None = None) -> dict[str, Any]:
+    """Time and parameters of one forward pass at inference, all in turns in one run; writes data/reports/chimera_cost.json.
+
+    Two sizes: the small one, and the paper's (ViT-B/16 at 384 px; random weights, which cost the same). Words are encoded beforehand.
+
+    Args:
+        repeats: timed passes of each; the median counts.
+        out: where the report is written; data/reports by default.
+    """
+    mini, base = load_clip(), load_clip("ViT-B-16-quickgelu")
+    bodies: dict[str, dict[str, Any]] = {"mini": _SMALL, "paper": {**_SMALL, "weights": None, "pool": 4}}
+    sizes: dict[str, tuple[int, int, dict[str, Segmentor]]] = {
+        "collage-mini, 64 px": (
+            64,
+            16,
+            {
+                "zero-shot CLIP": ZeroShotSegmentor(mini, "cls_value"),
+                "CAT-Seg": CostAggregationSegmentor(mini),
+                "Chimera-Seg": ChimeraSeg(mini, **bodies["mini"]),
+            },
+        ),
+        "ViT-B/16, 384 px": (
+            384,
+            1,
+            {
+                "zero-shot CLIP": ZeroShotSegmentor(base, "cls_value"),
+                "CAT-Seg": CostAggregationSegmentor(base, config="vit_b"),
+                "Chimera-Seg": ChimeraSeg(base, **bodies["paper"]),
+            },
+        ),
+    }
+    rows = []
+    for what, (size, batch, models) in sizes.items():
+        images = torch.rand(batch, 3, size, size, generator=torch.Generator().manual_seed(0))
+        names = [f"word {i}" for i in range(32)]
+        passes = {label: _forward(model.eval(), images, model.encode_text(names)) for label, model in models.items()}
+        seconds: dict[str, list[float]] = {label: [] for label in models}
+        for _ in range(repeats + 1):  # the first round warms up
+            for label, forward in passes.items():
+                started = time.perf_counter()
+                forward()
+                seconds[label].append(time.perf_counter() - started)
+        for label, model in models.items():
+            parts = model.at_inference() if isinstance(model, ChimeraSeg) else {"all": _image_side(model)}
+            took = statistics.median(seconds[label][1:])
+            row = {"what": what, "model": label, "ms_a_picture": round(1000 * took / batch, 3), "parameters": sum(parts.values())}
+            rows.append({**row, "parts": parts})
+    return write_report("chimera_cost", {"rows": rows, "words": 32}, out)
+
+
+def _forward(model: Segmentor, images: torch.Tensor, text: torch.Tensor) -> Callable[[], torch.Tensor]:
+    text = text.detach()
+    return torch.inference_mode()(lambda: model(images, text))
+
+
+def _image_side(model: Segmentor) -> int:
+    """Parameters of a segmentor without CLIP's text tower, which encodes the words once."""
+    text = {id(p) for name, p in model.clip.model.named_parameters() if not name.startswith("visual.")}
+    return sum(p.numel() for p in model.parameters() if id(p) not in text)
