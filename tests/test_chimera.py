@@ -258,7 +258,7 @@ def recipe(tiny_checkpoint: Path) -> dict[str, Any]:
         "dtype": "float32",
         "scenes": 2,
         "seen": ["lion", "apple"],
-        "objective": {"name": "chimera", "smallest": 4, "queue": 10},
+        "objective": {"name": "chimera", "source": "teacher", "smallest": 4, "queue": 10},
     }
 
 
@@ -309,7 +309,7 @@ def test_two_trainings_are_equal_and_evaluations_change_nothing(recipe: dict) ->
     assert first.log == [record for record in second.log if "total" in record] and len(second.evaluations()) == 2
     for a, b in ((first.model, second.model), (first.objective, second.objective)):
         assert not moved(a, b.state_dict())
-    assert first.log[0].keys() >= {"task", "global", "bce", "dice", "total"}
+    assert first.log[0].keys() == {"step", "task", "global", "dense", "bce", "dice", "total"}
     assert train(recipe, progress=False, seed=1).log != first.log
 
 
@@ -329,7 +329,7 @@ def test_a_stopped_training_goes_on_bit_for_bit_with_its_queue(recipe: dict, tmp
     resumed = train(recipe, folder=tmp_path, progress=False)
     assert resumed.log == whole.log
     assert not moved(resumed.model, whole.model.state_dict()) and not moved(resumed.objective, whole.objective.state_dict())
-    part = resumed.objective.parts["distillation"]
+    part = resumed.objective.parts["global"]
     assert int(part.filled) == 10 and part.queue.norm(dim=1).sub(1).abs().max() < 1e-5, "four batches of four in a queue of ten"
 
 
@@ -403,3 +403,10 @@ def test_a_recipe_of_pictures_that_do_not_fit_the_body_is_refused(recipe: dict, 
 def test_more_positions_than_the_student_has_are_refused(recipe: dict) -> None:
     with pytest.raises(ValueError, match=r"smallest is 17, but the student has 16 positions; expected 1 \.\. 16"):
         train({**recipe, "objective": {"name": "chimera", "smallest": 17}}, progress=False)
+
+
+def test_a_pool_that_makes_other_positions_than_clips_patches_is_refused(recipe: dict) -> None:
+    with pytest.raises(
+        ValueError, match=r"the teacher's features \(4, 16, 32\).*student's \(4, 64, 32\); expected the same grid: choose .* pool"
+    ):
+        train({**recipe, "chimera": SMALL}, progress=False)
