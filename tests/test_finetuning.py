@@ -405,3 +405,102 @@ def test_a_relation_that_is_not_a_number_stops_the_training_with_the_name_of_a_t
         broken[0, 0] = float("nan")
     with pytest.raises(FloatingPointError, match="loss term '(task|compression|transfer)' is nan at step 0"):
         fit(tuning, steps=1)
+
+
+# What an objective needs, and what is asked for once.
+
+
+class Needing(nn.Module):
+    """Keeps what it was called with."""
+
+    def __init__(self, needs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.needs, self.got = needs, []
+
+    def forward(self, **given: object) -> dict[str, Tensor]:
+        self.got.append(given)
+        return {"total": torch.zeros(())}
+
+
+def counted(clip: DenseCLIP, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the methods of a CLIP, as they are called."""
+    calls: list[str] = []
+    for name in ("encode_dense", "encode_image", "encode_text"):
+        method = getattr(clip, name)
+        monkeypatch.setattr(clip, name, lambda *args, name=name, method=method, **o: (calls.append(name), method(*args, **o))[1])
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("needs", "forwards"),
+    [
+        ((), []),
+        (("student",), []),
+        (("progress", "target"), []),
+        (("image",), ["encode_image"]),
+        (("teacher", "student"), ["encode_dense"]),
+        (("image", "dense"), ["encode_image", "encode_dense", "encode_dense"]),
+    ],
+)
+def test_an_objective_gets_what_it_needs_and_the_teacher_does_no_more(
+    make_tiny: MakeTiny, monkeypatch: pytest.MonkeyPatch, needs: tuple[str, ...], forwards: list[str]
+) -> None:
+    teacher = make_tiny(seed=3).requires_grad_(False)
+    teacher.read_out = ("value", "sclip")
+    tuning = task(make_tiny, objective=Needing(needs), teacher=teacher)
+    calls = counted(teacher, monkeypatch)
+    tuning.loss(0, next(iter(tuning.batches(0, 1))))
+    assert calls == forwards and [set(given) for given in tuning.objective.got] == [set(needs)]
+
+
+def test_what_an_objective_gets_is_what_its_names_say(make_tiny: MakeTiny) -> None:
+    teacher = make_tiny(seed=3).requires_grad_(False)
+    teacher.read_out = ("value", "sclip")
+    tuning = task(make_tiny, objective=Needing(("image", "dense", "target", "student")), teacher=teacher)
+    images, masks = next(iter(tuning.batches(0, 1)))
+    tuning.loss(0, (images, masks))
+    (got,) = tuning.objective.got
+    assert torch.allclose(got["image"], teacher.encode_image(images), atol=1e-6)
+    read = [teacher.encode_dense(images, name).flatten(2).mT for name in ("value", "sclip")]
+    assert torch.allclose(got["dense"], F.normalize(read[0] + read[1], dim=-1), atol=1e-5)
+    for b, row, column in ((0, 0, 0), (1, 20, 7), (3, 31, 31)):
+        name = tuning.dataset.names[int(masks[b, row, column])]
+        assert int(got["target"][b, row, column]) == (tuning.seen.index(name) if name in tuning.seen else IGNORE)
+    assert got["student"].text.requires_grad and got["student"].dense.requires_grad
+    assert not got["image"].requires_grad and not got["dense"].requires_grad
+
+
+def test_progress_goes_from_zero_to_one_over_the_steps(make_tiny: MakeTiny) -> None:
+    tuning = task(make_tiny, objective=Needing(("progress",)), teacher=make_tiny().requires_grad_(False))
+    fit(tuning, steps=10)
+    assert [given["progress"] for given in tuning.objective.got] == pytest.approx([i / 9 for i in range(10)]), "40 scenes, 4 a step"
+    tuning.loss(99, next(iter(tuning.batches(0, 1))))
+    assert tuning.objective.got[-1]["progress"] == 1, "and no further"
+
+
+def test_one_step_of_training_is_its_beginning(make_tiny: MakeTiny) -> None:
+    data = Collage("train", 32, length=4, seen=SEEN)
+    teacher, objective = make_tiny().requires_grad_(False), Needing(("progress",))
+    fit(FineTuning(ZeroShotSegmentor(make_tiny()), data, batch=4, lr=1e-2, objective=objective, teacher=teacher), steps=1)
+    assert objective.got == [{"progress": 0}]
+
+
+@pytest.mark.parametrize(("tune", "times"), [("image", 1), ("full", 3), ("qv", 3)])
+def test_words_of_a_frozen_text_tower_are_read_once(make_tiny: MakeTiny, monkeypatch: pytest.MonkeyPatch, tune: str, times: int) -> None:
+    tuning = task(make_tiny, tune=tune)
+    calls = counted(tuning.segmentor.clip, monkeypatch)
+    fit(tuning, steps=3)
+    assert calls.count("encode_text") == times
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_words_follow_a_text_tower_that_is_tuned(make_tiny: MakeTiny, watched: bool) -> None:
+    """Even if the loss was looked at without gradients before."""
+    tuning = task(make_tiny, objective=Needing(("student",)), teacher=make_tiny().requires_grad_(False))
+    if watched:
+        with torch.no_grad():
+            tuning.loss(0, next(iter(tuning.batches(0, 1))))
+    fit(tuning, steps=2)
+    first, last = (given["student"].text for given in tuning.objective.got[-2:])
+    assert (first - last).abs().max() > 1e-4
+    assert last.requires_grad
