@@ -239,7 +239,8 @@ class ChimeraObjective(nn.Module):
     Args:
         dim: D, the width of the joint space.
         source: whose positions are selected. "student": the global term is made of the K student positions most similar to CLS,
-            and there is no local term. "teacher": the global term is made of all positions, and `SelectiveDenseDistillation` of the teacher's K.
+            and there is no local term. "teacher": the global term is made of all positions, and `SelectiveDenseDistillation` of the
+            teacher's K.
         distillation: weight of the global term; 0 leaves it out.
         dense: weight of the local term (source "teacher"); 0 leaves it out.
         alignment: weight of Semantic Alignment; 0 leaves it out.
