@@ -36,7 +36,7 @@ LADDER: dict[str, Variant] = {
     "head": _chimera(None),
     "head, GLM": _chimera(_GLM),
     "head, SGD": _chimera(_SGD),
-    "head, SGD, SAM": _chimera({**_SGD, "alignment": 0.1}),
+    "head, SGD, SAM": _chimera({**_SGD, "alignment": 1.0}),
 }
 # The order is the order of running.
 VARIANTS: dict[str, Variant] = {

@@ -262,7 +262,7 @@ class ChimeraObjective(nn.Module):
         source: Literal["student", "teacher"] = "student",
         distillation: float = 1.0,
         dense: float = 3.0,
-        alignment: float = 0.1,
+        alignment: float = 1.0,
         smallest: int = 16,
         schedule: Schedule = "cosine",
         queue: int = 256,
