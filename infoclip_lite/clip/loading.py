@@ -184,15 +184,34 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], bool | None]:
         if zipfile.is_zipfile(path) and any(n.endswith("/constants.pkl") for n in zipfile.ZipFile(path).namelist()):
             state = torch.jit.load(path, map_location="cpu").state_dict()  # OpenAI's own files are TorchScript archives
             return {k: v for k, v in state.items() if k not in ("input_resolution", "context_length", "vocab_size")}, True
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    return {k.removeprefix("module."): v for k, v in read_pickle(path, "state_dict").items()}, None
+
+
+def read_pickle(path: Path, key: str) -> dict[str, Tensor]:
+    """The state dict of a torch pickle, read with weights_only.
+
+    Args:
+        path: the file.
+        key: where in it the state dict may be; without that key the file is the state dict itself.
+
+    Raises:
+        ValueError: a file that cannot be read or holds no state dict.
+    """
+    try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever the damaged part of the file happens to break
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is truncated or another kind of file"
-        ) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ValueError(f"{path} holds no state dict; expected tensors by name, or a dict with them under 'state_dict'")
-    return {k.removeprefix("module."): v for k, v in state.items()}, None
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    state = state.get(key, state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
+        raise ValueError(f"{path} holds no state dict; expected tensors by name, or a dict with them under {key!r}")
+    return state
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    """torch.load raises whatever the damaged part of a file happens to break."""
+    return ValueError(f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is truncated or another kind of file")
 
 
 def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:

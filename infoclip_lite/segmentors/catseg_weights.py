@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..clip.loading import read_pickle
 from .cost_aggregation import CostAggregationSegmentor
 
 _QKV = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -129,14 +130,5 @@ def load_official(segmentor: CostAggregationSegmentor, path: str | Path) -> Cost
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no checkpoint {path}; expected a file from CAT-Seg's model zoo")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever the damaged part of the file happens to break
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is truncated or another kind of file"
-        ) from error
-    state = state.get("model", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise ValueError(f"{path} holds no state dict; expected tensors by name, or a dict with them under 'model'")
-    segmentor.load_state_dict(from_official(state, segmentor))
+    segmentor.load_state_dict(from_official(read_pickle(Path(path), "model"), segmentor))
     return segmentor
