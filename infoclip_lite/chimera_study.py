@@ -42,14 +42,14 @@ LADDER: dict[str, Variant] = {
 VARIANTS: dict[str, Variant] = {
     **LADDER,
     "head, SGD of the student": _chimera({**_GLM, "schedule": "cosine", "smallest": 32}),
-    "linear, GLM": _chimera(_GLM, head="linear"),
     "linear, SGD": _chimera(_SGD, head="linear"),
     "head, SGD, all positions": _chimera({**_SGD, "schedule": "constant"}),
     "body from scratch, SGD": _chimera(_SGD, weights=None),
     "head of 2 blocks, SGD": _chimera(_SGD, blocks=2),
     "head, value path, SGD": _chimera(_SGD, attention="value"),
-    "head, SGD linear": _chimera({**_SGD, "schedule": "linear"}),
     "head, SGD step": _chimera({**_SGD, "schedule": "step"}),
+    "head, SGD linear": _chimera({**_SGD, "schedule": "linear"}),
+    "linear, GLM": _chimera(_GLM, head="linear"),
 }
 
 # Tried on validation scenes with another seed, to choose weights and K.

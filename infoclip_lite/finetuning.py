@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -138,6 +139,7 @@ class FineTuning:
         """What the objective asks for, and nothing that it does not: the teacher's forward passes are the dearest part of a step."""
         teacher: Any = self.teacher
         clip, read_out = self.segmentor.clip, self.segmentor.attention[0]
+        needs = getattr(self.objective, "needs", ("teacher", "student"))
 
         def taught() -> View:
             with torch.no_grad():
@@ -149,25 +151,25 @@ class FineTuning:
             words = torch.cat([plain, self.teacher_text[len(plain) :]])
             return View(F.normalize(dense, dim=1).flatten(2).mT, words, clip.logit_scale.float())
 
+        @cache
+        def both() -> tuple[Tensor, Tensor]:
+            with torch.no_grad():
+                return teacher.encode_both(images, teacher.read_out)
+
         def summary() -> Tensor:
             with torch.no_grad():
-                return teacher.encode_image(images)
-
-        def best() -> Tensor:
-            with torch.no_grad():
-                maps = torch.stack([teacher.encode_dense(images, name) for name in teacher.read_out])
-            return F.normalize(maps.mean(0), dim=1).flatten(2).mT
+                return both()[0] if "dense" in needs else teacher.encode_image(images)
 
         last = len(self.dataset) // self.batch - 1
         parts: dict[str, Callable[[], Any]] = {
             "teacher": taught,
             "student": learnt,
             "image": summary,
-            "dense": best,
+            "dense": lambda: both()[1].flatten(2).mT,
             "target": lambda: target,
             "progress": lambda: min(1.0, step / max(1, last)),
         }
-        return {name: parts[name]() for name in getattr(self.objective, "needs", ("teacher", "student"))}
+        return {name: parts[name]() for name in needs}
 
     def _task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
         labelled = target != IGNORE

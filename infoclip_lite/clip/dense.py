@@ -128,6 +128,21 @@ class DenseCLIP(nn.Module):
         features, _, grid = self.dense_states(images, attention)
         return F.normalize(features, dim=-1).transpose(1, 2).unflatten(2, grid)
 
+    def encode_both(self, images: Tensor, attention: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Global and dense embeddings from one pass through the tower.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1].
+            attention: read-outs of the last block, whose embeddings are averaged.
+
+        Returns:
+            (B, D) and (B, D, h, w) float32 unit vectors.
+        """
+        tokens, grid = self.embed(images)
+        *_, before, after = self.run_blocks(tokens)
+        dense = [F.normalize(self._joint(VARIANTS[name](self.blocks[-1], before, grid)), dim=-1) for name in attention]
+        return self.project(after[:, 0]), F.normalize(torch.stack(dense).mean(0), dim=-1).mT.unflatten(2, grid)
+
     def dense_states(self, images: Tensor, attention: str = "value") -> tuple[Tensor, list[Tensor], tuple[int, int]]:
         """What `encode_dense` is made of, for heads that look deeper into the tower.
 
