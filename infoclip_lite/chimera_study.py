@@ -46,9 +46,9 @@ VARIANTS: dict[str, Variant] = {
     "head, SGD, all positions": _chimera({**_SGD, "schedule": "constant"}),
     "body from scratch, SGD": _chimera(_SGD, weights=None),
     "head of 2 blocks, SGD": _chimera(_SGD, blocks=2),
-    "head, value path, SGD": _chimera(_SGD, attention="value"),
     "head, SGD step": _chimera({**_SGD, "schedule": "step"}),
     "head, SGD linear": _chimera({**_SGD, "schedule": "linear"}),
+    "head, value path, SGD": _chimera(_SGD, attention="value"),
     "linear, GLM": _chimera(_GLM, head="linear"),
 }
 

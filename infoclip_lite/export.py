@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import logging
@@ -59,7 +60,7 @@ def export_onnx(segmentor: Segmentor, names: Sequence[str], path: Path, *, size:
         import onnxscript  # noqa: F401 (torch.onnx needs it and says so less clearly)
     except ImportError as error:
         raise ImportError(f"ONNX export needs onnx and onnxscript ({error}); install them: pip install 'infoclip-lite[chimera]'") from error
-    model = FixedWords(segmentor, names).eval()
+    model = FixedWords(copy.deepcopy(segmentor).cpu(), names).eval()
     example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         model(example)  # a size that does not fit is said here, in the segmentor's words

@@ -131,7 +131,7 @@ class FineTuning:
         if self.fixed_text is not None:
             return self.fixed_text
         text = self.segmentor.encode_text(self.seen, self.templates)
-        if not text.requires_grad:
+        if self.tune in ("none", "image"):
             self.fixed_text = text
         return text
 
@@ -167,6 +167,7 @@ class FineTuning:
             "image": summary,
             "dense": lambda: both()[1].flatten(2).mT,
             "target": lambda: target,
+            "grid": lambda: tuple(dense.shape[2:]),
             "progress": lambda: min(1.0, step / max(1, last)),
         }
         return {name: parts[name]() for name in needs}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from inspect import signature
 from typing import Any, TypeVar
@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 
 
-def build(kind: Callable[..., _T], *needed: Any, what: str, **options: Any) -> _T:
+def build(kind: Callable[..., _T], needed: Sequence[Any], options: dict[str, Any], what: str) -> _T:
     """Call `kind` with what it needs and the options of a recipe.
 
     Args:
         kind: a class or function whose options are keyword-only.
         needed: its positional arguments.
-        what: how a message calls it, such as "objective 'kl'".
         options: of the recipe.
+        what: how a message calls it, such as "objective 'kl'".
 
     Raises:
         ValueError: an unknown option (the nearest is named), a value of another type, or what `kind` refuses.

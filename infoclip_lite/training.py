@@ -298,7 +298,7 @@ def build_segmentor(recipe: FineTuneRecipe) -> Segmentor:
         raise ValueError(
             f"tune is {recipe.tune!r}; expected 'none' for segmentor='chimera': its CLIP stays frozen, only body and adapter learn"
         )
-    return build(ChimeraSeg, clip, recipe.attention[0], (recipe.prompt,), what="chimera", **recipe.chimera)
+    return build(ChimeraSeg, (clip, recipe.attention[0], (recipe.prompt,)), recipe.chimera, "chimera")
 
 
 def _pretrain(recipe: PretrainRecipe, folder: Path | None, progress: bool) -> Run:

@@ -15,8 +15,8 @@ class Kettle:
 
 
 def test_needed_and_given_arrive() -> None:
-    assert build(Kettle, "stove", what="a kettle", litres=0.5, whistle=True).got == ("stove", 1.0, True)
-    assert build(Kettle, "stove", what="a kettle").got == ("stove", 2.0, False)
+    assert build(Kettle, ["stove"], {"litres": 0.5, "whistle": True}, "a kettle").got == ("stove", 1.0, True)
+    assert build(Kettle, ["stove"], {}, "a kettle").got == ("stove", 2.0, False)
 
 
 @pytest.mark.parametrize(
@@ -29,28 +29,28 @@ def test_needed_and_given_arrive() -> None:
 )
 def test_an_unknown_key_is_met_with_the_nearest(key: str, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
-        build(Kettle, "stove", what="a kettle", **{key: 1})
+        build(Kettle, ["stove"], {key: 1}, "a kettle")
 
 
 def test_a_value_of_another_type_is_a_value_error() -> None:
     with pytest.raises(ValueError, match=r"a kettle cannot be built from .*'much'.*numbers where numbers belong"):
-        build(Kettle, "stove", what="a kettle", litres="much")
+        build(Kettle, ["stove"], {"litres": "much"}, "a kettle")
 
 
 def test_what_the_class_refuses_is_said_in_its_words() -> None:
     with pytest.raises(ValueError, match="^litres is -1; expected more than 0$"):
-        build(Kettle, "stove", what="a kettle", litres=-1)
+        build(Kettle, ["stove"], {"litres": -1}, "a kettle")
 
 
 def test_functions_are_built_as_classes_are() -> None:
-    assert build(lambda *, a=1: a, what="a function", a=3) == 3
+    assert build(lambda *, a=1: a, [], {"a": 3}, "a function") == 3
 
 
-@pytest.mark.parametrize("name", ["kind", "needed", "options"])
+@pytest.mark.parametrize("name", ["kind", "needed", "options", "what"])
 def test_an_option_may_have_any_name(name: str) -> None:
-    def kinds(*, kind: int = 0, needed: int = 0, options: int = 0) -> dict[str, int]:
-        return {"kind": kind, "needed": needed, "options": options}
+    def kinds(*, kind: int = 0, needed: int = 0, options: int = 0, what: int = 0) -> dict[str, int]:
+        return {"kind": kind, "needed": needed, "options": options, "what": what}
 
-    assert build(kinds, what="a thing", **{name: 3})[name] == 3
+    assert build(kinds, [], {name: 3}, "a thing")[name] == 3
     with pytest.raises(ValueError, match=f"unknown key '{name}' in a kettle"):
-        build(Kettle, "stove", what="a kettle", **{name: 3})
+        build(Kettle, ["stove"], {name: 3}, "a kettle")

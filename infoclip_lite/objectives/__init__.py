@@ -1,7 +1,8 @@
 """Objectives that keep a fine-tuned CLIP aligned, or align what never was: from what they need of a batch to named scalars with "total".
 
-`needs` names it: "teacher" and "student" (views, the default), "image" (the teacher's CLS embeddings), "dense" (its patches, the
-mean of its best read-outs), "target" (class ids of pixels), "progress" (share of the training that is over)."""
+`needs` names it: "teacher" and "student" (views, the default), "image" (the teacher's CLS embeddings), "dense" (its patches, the mean of
+its best read-outs), "target" (class ids of pixels), "grid" (h, w of the student's patches), "progress" (share of the training done).
+"""
 
 from __future__ import annotations
 
@@ -65,4 +66,4 @@ def build_objective(options: dict[str, Any], student: DenseCLIP, teacher: DenseC
     if student.embed_dim != teacher.embed_dim:
         raise ValueError(f"the student's embeddings are {student.embed_dim} wide, the teacher's {teacher.embed_dim}; expected the same")
     kind, needs = OBJECTIVES[name]
-    return build(kind, *needs(student, teacher), what=f"objective {name!r}", **given)
+    return build(kind, needs(student, teacher), given, f"objective {name!r}")

@@ -168,6 +168,11 @@ class SemanticAlignment(nn.Module):
                 f"got dense {tuple(dense.shape)}, text {tuple(text.shape)} and target {tuple(target.shape)}; "
                 "expected (B, D, h, w), (C, D) and (B, H, W)"
             )
+        known = target[target != IGNORE]
+        if len(known) and not 0 <= int(known.min()) <= int(known.max()) < len(text):
+            raise ValueError(
+                f"got class ids {int(known.min())} .. {int(known.max())}; expected 0 .. {len(text) - 1}, one for each word, or {IGNORE}"
+            )
         logits = F.interpolate(self.maps(dense, text), target.shape[-2:], mode="bilinear", align_corners=False).float()
         labelled = (target != IGNORE)[:, None]
         wanted = F.one_hot(torch.where(labelled[:, 0], target, 0), len(text)).movedim(-1, 1) * labelled
@@ -273,7 +278,7 @@ class ChimeraObjective(nn.Module):
         if source not in ("student", "teacher"):
             raise ValueError(f"unknown source {source!r}; expected 'student' or 'teacher'")
         local = dense if source == "teacher" else 0.0
-        if not min(distillation, dense, alignment) >= 0 or distillation + local + alignment == 0:
+        if not all(weight >= 0 for weight in (distillation, dense, alignment)) or distillation + local + alignment == 0:
             raise ValueError(
                 f"got distillation={distillation}, dense={dense}, alignment={alignment}; expected 0 or more, and one of them in use"
             )
@@ -286,24 +291,32 @@ class ChimeraObjective(nn.Module):
         }
         self.weights = {name: weight for name, (weight, _) in modules.items() if weight}
         self.parts = nn.ModuleDict({name: modules[name][1]() for name in self.weights})
-        self.needs = ("student", "image", "target", "progress", *(("dense",) if local else ()))
+        self.needs = ("student", "image", "target", "grid", "progress", *(("dense",) if local else ()))
 
-    def forward(self, *, student: View, image: Tensor, target: Tensor, progress: float, dense: Tensor | None = None) -> dict[str, Tensor]:
+    def forward(
+        self,
+        *,
+        student: View,
+        image: Tensor,
+        target: Tensor,
+        grid: tuple[int, int],
+        progress: float,
+        dense: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Named terms of the modules, and "total".
 
         Args:
-            student: the student's view, patches in the order of a grid of the picture's shape.
+            student: the student's view.
             image: (B, D) CLS embeddings of the frozen teacher.
             target: (B, H, W) ids of the seen classes, 255 elsewhere.
+            grid: (h, w) of the student's patches.
             progress: share of the training that is over.
             dense: (B, N, D) the teacher's dense features, with source "teacher".
         """
-        height, width = target.shape[-2:]
-        rows = round(math.sqrt(student.dense.shape[1] * height / width))
         calls: dict[str, tuple[Any, ...]] = {
             "global": (image, student.dense, progress),
             "local": (image, dense, student.dense, progress),
-            "alignment": (student.dense.mT.unflatten(2, (rows, -1)), student.text, target),
+            "alignment": (student.dense.mT.unflatten(2, grid), student.text, target),
         }
         terms: dict[str, Tensor] = {}
         total = student.dense.new_zeros(())

@@ -79,7 +79,7 @@ class Body(nn.Module):
         kind, widths = ARCHITECTURES[architecture]
         try:
             model = kind(encoder, encoder_weights="imagenet" if weights == "imagenet" else None, **dict.fromkeys(widths, width))
-        except (KeyError, RuntimeError) as error:
+        except (AttributeError, KeyError, RuntimeError, ValueError) as error:
             raise ValueError(
                 f"no encoder {encoder!r} for {architecture} ({error}); expected a name of segmentation_models_pytorch, or tu-NAME of timm"
             ) from error
@@ -87,8 +87,11 @@ class Body(nn.Module):
         if weights == "package":
             _load_package(self.encoder)
         for module in self.modules():
-            if isinstance(module, nn.Dropout | nn.Dropout2d):
+            if isinstance(module, nn.modules.dropout._DropoutNd):
                 module.p = 0.0
+            for name in ("drop_prob", "_drop_connect_rate"):  # layers that are left out at random
+                if hasattr(module, name):
+                    setattr(module, name, 0.0)
         self.stride: int = self.encoder.output_stride
         self.mean: Tensor
         self.std: Tensor
