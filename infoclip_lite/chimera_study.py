@@ -16,7 +16,7 @@ from .clip import load_clip
 from .datasets.collage import Collage
 from .evaluation import evaluate
 from .segmentors import ChimeraSeg, CostAggregationSegmentor, Segmentor, ZeroShotSegmentor
-from .study import Variant, described, gather, interval, run_variants, score_run, table
+from .study import Variant, described, gather, interval, run_variants, score_run, table, tune
 from .training import Run
 
 FOLDER = Path("runs/chimera")
@@ -68,23 +68,6 @@ GRID_SEEDS = (100,)
 _WORDS = 32  # that compete where inference is timed
 
 
-def tune(*, part: tuple[int, int] = (1, 1), folder: Path = FOLDER) -> dict[str, Any]:
-    """Run the grid on validation scenes; hIoU, seen and unseen mIoU of each setting.
-
-    Args:
-        part: (k, n), the k-th of n shares of the runs.
-        folder: where finished runs are kept.
-    """
-
-    def score(run: Run) -> dict[str, Any]:
-        return score_run(run, splits=("val",), scenes=150, probes=False)
-
-    run_variants(GRID, GRID_SEEDS, folder / "grid", score, part=part)
-    keys = ("mIoU_seen", "mIoU_unseen", "hIoU")
-    records = gather(GRID, GRID_SEEDS, folder / "grid")
-    return {label: {k: statistics.fmean(r["val"][k] for r in runs) for k in keys} for label, runs in records.items()}
-
-
 def chimera(*, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None) -> dict[str, Any]:
     """Run every variant with every seed on test scenes; write data/reports/chimera.json with what all seeds have finished.
 
@@ -101,7 +84,7 @@ def chimera(*, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FO
     Raises:
         FileNotFoundError: the baseline is not finished.
     """
-    grid = tune(part=part, folder=folder)
+    grid = tune(GRID, GRID_SEEDS, folder / "grid", part=part)
     run_variants(VARIANTS, range(seeds), folder, _score, part=part)
     records = gather(VARIANTS, range(seeds), folder)
     if BASELINE not in records:

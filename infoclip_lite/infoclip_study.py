@@ -18,7 +18,7 @@ from .finetuning import FineTuning
 from .objectives import relation
 from .paths import data_dir, whole_file
 from .recipe import FineTuneRecipe, load_recipe
-from .study import Variant, described, gather, run_variants, score_run, table
+from .study import Variant, described, gather, run_variants, score_run, table, tune
 from .training import Run, build_task, train
 
 FOLDER = Path("runs/infoclip")
@@ -104,23 +104,6 @@ GRID: dict[str, Variant] = {
 GRID_SEEDS = (100, 101)
 
 
-def tune(*, part: tuple[int, int] = (1, 1), folder: Path = FOLDER) -> dict[str, Any]:
-    """Run the grid on validation scenes; hIoU, seen and unseen mIoU of each setting, mean over seeds.
-
-    Args:
-        part: (k, n), the k-th of n shares of the runs.
-        folder: where finished runs are kept.
-    """
-
-    def score(run: Run) -> dict[str, Any]:
-        return score_run(run, splits=("val",), scenes=150, probes=False)
-
-    run_variants(GRID, GRID_SEEDS, folder / "grid", score, part=part)
-    keys = ("mIoU_seen", "mIoU_unseen", "hIoU")
-    records = gather(GRID, GRID_SEEDS, folder / "grid")
-    return {label: {k: sum(r["val"][k] for r in runs) / len(runs) for k in keys} for label, runs in records.items()}
-
-
 def infoclip(*, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None) -> dict[str, Any]:
     """Run every variant with every seed on test scenes; write data/reports/infoclip.json with the variants that all seeds have finished.
 
@@ -134,7 +117,7 @@ def infoclip(*, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = F
         {"variants", "missing", "seeds", "baselines", "grid", "table", "logs", "seconds"}; "missing" labels are not finished yet.
         Differences in the table are to plain fine-tuning of the same weights.
     """
-    grid = tune(part=part, folder=folder)
+    grid = tune(GRID, GRID_SEEDS, folder / "grid", part=part)
     run_variants(VARIANTS, range(seeds), folder, score_run, part=part)
     return report(grid, seeds=seeds, folder=folder, out=out)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -113,6 +114,22 @@ def run_variants(
         }
         with whole_file(path) as scratch:
             scratch.write_text(json.dumps(record))
+
+
+def tune(grid: dict[str, Variant], seeds: Sequence[int], folder: Path, *, part: tuple[int, int] = (1, 1)) -> dict[str, dict[str, float]]:
+    """Run a grid of settings on validation scenes: {label: {"mIoU_seen", "mIoU_unseen", "hIoU"}}, means over seeds, of what is finished.
+
+    Args:
+        grid, seeds, folder, part: as for `run_variants`.
+    """
+
+    def score(run: Run) -> dict[str, Any]:
+        return score_run(run, splits=("val",), scenes=150, probes=False)
+
+    run_variants(grid, seeds, folder, score, part=part)
+    keys = ("mIoU_seen", "mIoU_unseen", "hIoU")
+    records = gather(grid, seeds, folder)
+    return {label: {k: fmean(run["val"][k] for run in runs) for k in keys} for label, runs in records.items()}
 
 
 def run_path(folder: Path, label: str, seed: int) -> Path:

@@ -13,7 +13,7 @@ import torch
 
 from infoclip_lite import Run, study, train
 from infoclip_lite.recipe import load_recipe
-from infoclip_lite.study import Variant, described, gather, interval, run_path, run_variants, score_run, table
+from infoclip_lite.study import Variant, described, gather, interval, run_path, run_variants, score_run, table, tune
 
 Score = Callable[[Run], dict[str, Any]]
 
@@ -178,6 +178,16 @@ def test_a_score_has_metrics_of_every_split_and_the_probes(recipe: str) -> None:
     assert {"margin", "relation_bits", "cka_2"} <= scores["probes"].keys() and scores["probes"]["cka_2"] < 1
     flat = table({"a": [scores, scores]}, "a")["a"]
     assert {"test/mIoU", "test-new/hIoU", "probes/margin"} <= flat.keys()
+
+
+def test_a_grid_is_tuned_on_validation_scenes(variants: dict, tmp_path: Path) -> None:
+    tune(variants, [100], tmp_path, part=(1, 2))
+    assert list(gather(variants, [100], tmp_path)) == ["plain"]
+    got = tune(variants, [100, 101], tmp_path)
+    runs = gather(variants, [100, 101], tmp_path)["hot/full"]
+    assert list(got) == list(variants) and got["hot/full"].keys() == {"mIoU_seen", "mIoU_unseen", "hIoU"}
+    assert got["hot/full"]["mIoU_seen"] == pytest.approx(sum(r["val"]["mIoU_seen"] for r in runs) / 2)
+    assert not {"test", "test-new", "probes"} & runs[0].keys(), "test scenes are not looked at"
 
 
 def test_a_run_of_pretraining_has_no_such_score() -> None:
