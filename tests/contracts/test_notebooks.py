@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PROMISED = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09")
+PROMISED = tuple(f"{n:02d}" for n in range(11))
 LARGEST = 300_000
 LONGEST = 30
 SECTIONS = ("What you will learn", "Prerequisites", "Time", "Exercises", "Summary", "References")
