@@ -48,6 +48,7 @@ VARIANTS: dict[str, Variant] = {
     "body from scratch, SGD": _chimera(_SGD, weights=None),
     "head of 2 blocks, SGD": _chimera(_SGD, blocks=2),
     "head, SGD step": _chimera({**_SGD, "schedule": "step"}),
+    "head, SGD linear": _chimera({**_SGD, "schedule": "linear"}),
 }
 
 # Tried on validation scenes with another seed, to choose weights and K.
