@@ -359,3 +359,18 @@ def test_a_gpu_gives_the_same(make_tiny: MakeTiny) -> None:
     cpu, gpu = make_tiny().requires_grad_(False), make_tiny().requires_grad_(False).cuda()
     for variant in VARIANTS:
         assert torch.allclose(gpu.encode_dense(images.cuda(), variant).cpu(), cpu.encode_dense(images, variant), atol=1e-3)
+
+
+def test_both_embeddings_come_from_one_pass(mini: DenseCLIP) -> None:
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        image, dense = mini.encode_both(images, ("cls_value", "sclip"))
+        apart = [mini.encode_dense(images, name) for name in ("cls_value", "sclip")]
+        assert torch.equal(image, mini.encode_image(images))
+    torch.testing.assert_close(dense, F.normalize(apart[0] + apart[1], dim=1), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("attention", [(), ("value", "sharp")])
+def test_both_embeddings_need_read_outs_that_exist(mini: DenseCLIP, attention: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="expected one (or more )?of vanilla"):
+        mini.encode_both(torch.rand(1, 3, 64, 64), attention)

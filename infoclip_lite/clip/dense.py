@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..vocabulary import SIMPLE_TEMPLATES, check_names, synonyms_of
-from .attention import VARIANTS, standard_block
+from .attention import VARIANTS, Variant, standard_block
 
 
 class DenseCLIP(nn.Module):
@@ -137,10 +137,16 @@ class DenseCLIP(nn.Module):
 
         Returns:
             (B, D) and (B, D, h, w) float32 unit vectors.
+
+        Raises:
+            ValueError: no read-out or an unknown one, or images of another shape.
         """
+        if not attention:
+            raise ValueError(f"got attention={attention!r}; expected one or more of {', '.join(VARIANTS)}")
+        mixes = [_variant(name) for name in attention]
         tokens, grid = self.embed(images)
         *_, before, after = self.run_blocks(tokens)
-        dense = [F.normalize(self._joint(VARIANTS[name](self.blocks[-1], before, grid)), dim=-1) for name in attention]
+        dense = [F.normalize(self._joint(mix(self.blocks[-1], before, grid)), dim=-1) for mix in mixes]
         return self.project(after[:, 0]), F.normalize(torch.stack(dense).mean(0), dim=-1).mT.unflatten(2, grid)
 
     def dense_states(self, images: Tensor, attention: str = "value") -> tuple[Tensor, list[Tensor], tuple[int, int]]:
@@ -156,11 +162,10 @@ class DenseCLIP(nn.Module):
         Raises:
             ValueError: as for `encode_dense`.
         """
-        if attention not in VARIANTS:
-            raise ValueError(f"unknown attention {attention!r}; expected one of {', '.join(VARIANTS)}")
+        mix = _variant(attention)
         tokens, grid = self.embed(images)
         states = self.run_blocks(tokens, len(self.blocks) - 1)
-        return self._joint(VARIANTS[attention](self.blocks[-1], states[-1], grid)), states, grid
+        return self._joint(mix(self.blocks[-1], states[-1], grid)), states, grid
 
     def hidden_states(self, images: Tensor) -> list[Tensor]:
         """Tokens after the embedding and after each block: len(blocks) + 1 tensors (B, 1 + N, W), CLS first."""
@@ -283,6 +288,12 @@ class DenseCLIP(nn.Module):
         square = position[1:].unflatten(0, tuple(trained)).permute(2, 0, 1)[None].float()
         square = F.interpolate(square, grid, mode="bicubic", align_corners=False, antialias=False)
         return torch.cat([position[:1].float(), square[0].flatten(1).T])
+
+
+def _variant(attention: str) -> Variant:
+    if attention not in VARIANTS:
+        raise ValueError(f"unknown attention {attention!r}; expected one of {', '.join(VARIANTS)}")
+    return VARIANTS[attention]
 
 
 def _plain(block: nn.Module) -> bool:

@@ -83,8 +83,8 @@ def compute_selection(
     image, mask, *_ = scenes[scene]
     outline = torch.tensor([name not in stuff() for name in scenes.names])[mask]
     batch = image[None].to(clip.device)
-    dense = F.normalize(torch.stack([clip.encode_dense(batch, name) for name in read_out]).mean(0), dim=1).flatten(2).mT
-    summary = clip.encode_image(batch)
+    summary, maps = clip.encode_both(batch, read_out)
+    dense = maps.flatten(2).mT
     side = size // clip.patch_size
     count = positions_kept(progress, side * side, smallest, schedule)
     kept = torch.zeros(side * side, dtype=torch.bool)
