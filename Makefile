@@ -38,5 +38,5 @@ $(VENV)/.notebooks: $(VENV)/.package
 	touch $@
 
 $(VENV)/.test: $(VENV)/.notebooks
-	$(BIN)/python -m pip install --quiet -e '.[notebooks,chimera,test]'
+	$(BIN)/python -m pip install --quiet -e '.[notebooks,chimera,paper,docs,test]'
 	touch $@
