@@ -22,6 +22,7 @@ from .export import export_onnx
 from .infoclip_study import infoclip, infoclip_cost, infoclip_picture
 from .information.benchmark import run_benchmark, run_speed
 from .notebooks import check, execute
+from .objective_sweep import objective_sweep
 from .paths import data_dir
 from .recipe import list_recipes
 from .segmentation import segment
@@ -168,6 +169,7 @@ def benchmark_command(
             "infoclip_picture",
             "chimera",
             "chimera_cost",
+            "objective_sweep",
         ],
         tyro.conf.Positional,
     ],
@@ -181,7 +183,8 @@ def benchmark_command(
         name: degradation (plain fine-tuning over seeds), card (the scores of collage-mini), information (every
             estimator on tasks of known truth), information_speed (alpha = 2 against eigenvalues), infoclip (every way to keep
             CLIP aligned), infoclip_cost (the objective's share of a training step), infoclip_picture (what it does to one word), chimera
-            (what each part of Chimera-Seg adds) or chimera_cost (time and parameters at inference).
+            (what each part of Chimera-Seg adds), chimera_cost (time and parameters at inference) or objective_sweep (a map of InfoCLIP's
+            settings, one seed).
         seeds: number of runs of each recipe, or of samples of each task.
         part: of infoclip and chimera, "1/2" runs every second one of the missing runs, "2/2" the others: two processes can share the work.
         out: where the report is written; data/reports by default.
@@ -202,6 +205,8 @@ def benchmark_command(
         infoclip_cost(out=out)
     elif name == "chimera_cost":
         chimera_cost(out=out)
+    elif name == "objective_sweep":
+        objective_sweep(out=out)
     elif name == "infoclip_picture":
         print(f"picture: {infoclip_picture(out).resolve()}")
     else:

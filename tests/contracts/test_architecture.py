@@ -27,7 +27,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("segmentation", "export"),
     ("study",),
     ("benchmarks",),
-    ("infoclip_study", "chimera_study"),
+    ("infoclip_study", "chimera_study", "objective_sweep"),
     ("explore",),
     ("demo", "doctor", "notebooks"),
     ("cli",),
