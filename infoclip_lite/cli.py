@@ -15,6 +15,7 @@ from .chimera_study import chimera, chimera_cost
 from .clip import load_clip, read_card
 from .datasets.collage import Collage
 from .datasets.collage_pack import rebuild, verify
+from .degradation_frames import degradation_frames
 from .demo import demo
 from .doctor import doctor
 from .evaluation import evaluate
@@ -170,6 +171,7 @@ def benchmark_command(
             "chimera",
             "chimera_cost",
             "objective_sweep",
+            "degradation_frames",
         ],
         tyro.conf.Positional,
     ],
@@ -183,8 +185,8 @@ def benchmark_command(
         name: degradation (plain fine-tuning over seeds), card (the scores of collage-mini), information (every
             estimator on tasks of known truth), information_speed (alpha = 2 against eigenvalues), infoclip (every way to keep
             CLIP aligned), infoclip_cost (the objective's share of a training step), infoclip_picture (what it does to one word), chimera
-            (what each part of Chimera-Seg adds), chimera_cost (time and parameters at inference) or objective_sweep (a map of InfoCLIP's
-            settings, one seed).
+            (what each part of Chimera-Seg adds), chimera_cost (time and parameters at inference), objective_sweep (a map of InfoCLIP's
+            settings, one seed) or degradation_frames (one plain fine-tuning, step by step).
         seeds: number of runs of each recipe, or of samples of each task.
         part: of infoclip and chimera, "1/2" runs every second one of the missing runs, "2/2" the others: two processes can share the work.
         out: where the report is written; data/reports by default.
@@ -207,6 +209,8 @@ def benchmark_command(
         chimera_cost(out=out)
     elif name == "objective_sweep":
         objective_sweep(out=out)
+    elif name == "degradation_frames":
+        degradation_frames(out=out)
     elif name == "infoclip_picture":
         print(f"picture: {infoclip_picture(out).resolve()}")
     else:

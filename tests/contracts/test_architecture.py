@@ -27,7 +27,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("segmentation", "export"),
     ("study",),
     ("benchmarks",),
-    ("infoclip_study", "chimera_study", "objective_sweep"),
+    ("infoclip_study", "chimera_study", "objective_sweep", "degradation_frames"),
     ("explore",),
     ("demo", "doctor", "notebooks"),
     ("cli",),
