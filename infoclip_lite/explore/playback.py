@@ -66,7 +66,7 @@ def plot_frame(view: FrameView, *, height: float = 1.6) -> Figure:
     table[used] = palette(len(used))
     count = len(view.images)
     figure = plt.figure(figsize=(3 * count * height * 0.7, 2.4 * height + 0.6), dpi=80, layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.3))
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.3))  # type: ignore[misc]
     axes = top.subplots(1, 3 * count)
     for i in range(count):
         for axis, picture, title in zip(
