@@ -13,6 +13,7 @@ import tyro
 from . import benchmarks
 from .chimera_study import chimera, chimera_cost
 from .clip import load_clip, read_card
+from .coursework import write_coursework
 from .datasets.collage import Collage
 from .datasets.collage_pack import rebuild, verify
 from .degradation_frames import degradation_frames
@@ -236,19 +237,30 @@ def data_command(action: Annotated[Literal["list", "verify", "rebuild"], tyro.co
     print(f"{verify(folder)} pictures in {folder}, every hash right")
 
 
-def notebooks_command(action: Annotated[Literal["run", "check"], tyro.conf.Positional], files: tuple[Path, ...] = ()) -> None:
-    """Execute the notebooks and store them with outputs, or check that a new run gives the stored outputs.
+def notebooks_command(
+    action: Annotated[Literal["run", "check", "student"], tyro.conf.Positional],
+    files: tuple[Path, ...] = (),
+    out: Path = Path("coursework"),
+    repository: str | None = None,
+) -> None:
+    """Execute the notebooks and store them with outputs, check that a new run gives the stored outputs, or write a course's versions.
 
     Args:
-        action: run or check.
+        action: run, check, or student (versions without solutions, and an instructor's key).
         files: some of them; all of notebooks/ by default.
+        out: for student, the folder that gets student/ and key/.
+        repository: for run, OWNER/NAME on GitHub: Colab and Binder badges and a first cell that installs the package are put in.
     """
     paths = list(files) or sorted(Path("notebooks").glob("*.ipynb"))
     if not paths:
         raise FileNotFoundError("no notebooks/*.ipynb here; run this in the project's folder or name files")
     if action == "check":
         sys.exit(check(paths))
-    for name, seconds in execute(paths).items():
+    if action == "student":
+        for path in write_coursework(paths, out):
+            print(path)
+        return
+    for name, seconds in execute(paths, repository).items():
         print(f"{name:<48}{seconds:>7.1f} s")
 
 

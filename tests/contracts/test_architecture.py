@@ -29,7 +29,8 @@ FLOORS: list[tuple[str, ...]] = [
     ("benchmarks",),
     ("infoclip_study", "chimera_study", "objective_sweep", "degradation_frames"),
     ("explore",),
-    ("demo", "doctor", "notebooks"),
+    ("exercises",),
+    ("demo", "doctor", "notebooks", "coursework"),
     ("cli",),
 ]
 FILES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py" and "_data" not in p.parts)
