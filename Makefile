@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lab lint clean
+.PHONY: demo test lab docs lint clean
 
 demo: $(VENV)/.package
 	$(BIN)/infoclip-lite demo
@@ -17,11 +17,14 @@ test: $(VENV)/.test
 lab: $(VENV)/.notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info runs
+	rm -rf $(VENV) docs/_build docs/notebooks docs/generated build dist *.egg-info runs
 
 $(VENV)/.created:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -35,6 +38,10 @@ $(VENV)/.package: $(VENV)/.created pyproject.toml
 
 $(VENV)/.notebooks: $(VENV)/.package
 	$(BIN)/python -m pip install --quiet -e '.[notebooks,chimera]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.package
+	$(BIN)/python -m pip install --quiet -e '.[docs,chimera]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.notebooks

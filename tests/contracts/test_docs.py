@@ -1,0 +1,193 @@
+"""The site is built without a warning, read without network, and says what the code says."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+pytest.importorskip("sphinx", reason="the docs extra is not installed")
+
+
+class Page(HTMLParser):
+    """What a page loads, where it leads, and what can be led to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
+        self.pictures: list[dict[str, str | None]] = []
+        self.formulas = 0
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.anchors |= {value for key in ("id", "name") if (value := given.get(key))}
+        self.formulas += tag == "math"
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"] or "")
+        if tag == "link" and given.get("rel") not in ("canonical", "search", "index", "next", "prev"):
+            self.loads.append(given.get("href") or "")
+        if tag in ("script", "img", "iframe", "source", "video", "audio", "embed") and given.get("src"):
+            self.loads.append(given["src"] or "")
+        if tag == "img":
+            self.pictures.append(given)
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    sys.path.insert(0, str(DOCS))
+    try:
+        return importlib.import_module("generate")
+    finally:
+        sys.path.remove(str(DOCS))
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(folder / "trees"), str(DOCS), str(folder / "html")]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stderr
+    return folder / "html"
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[str, Page]:
+    return {path.relative_to(site).as_posix(): Page(path) for path in site.rglob("*.html") if "_static" not in path.parts}
+
+
+def test_every_page_is_there(pages: dict[str, Page]) -> None:
+    promised = {"index", "teach", "glossary", "notation", "api", "generated/commands", *(f"notebooks/{stem}" for stem in STEMS)}
+    assert {f"{name}.html" for name in promised} <= set(pages)
+
+
+def test_every_figure_of_a_notebook_is_on_its_page(pages: dict[str, Page], generate: ModuleType) -> None:
+    for stem in STEMS:
+        notebook = importlib.import_module("nbformat").read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4)
+        outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
+        drawn = sum(generate.LIVE not in data and any(kind.startswith("image/") for kind in data) for data in outputs)
+        assert drawn and sum("_images/" in (p["src"] or "") for p in pages[f"notebooks/{stem}.html"].pictures) >= drawn, stem
+
+
+def test_nothing_is_loaded_from_elsewhere(pages: dict[str, Page], site: Path) -> None:
+    outside = {(name, load) for name, page in pages.items() for load in page.loads if re.match(r"(?:https?:)?//", load)}
+    assert outside == set()
+    styles = {path.name: re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^)]*", path.read_text()) for path in site.rglob("*.css")}
+    assert {name: found for name, found in styles.items() if found} == {}
+
+
+def test_what_is_loaded_is_there(pages: dict[str, Page], site: Path) -> None:
+    lost = {
+        (name, load)
+        for name, page in pages.items()
+        for load in page.loads
+        if not load.startswith(("data:", "#")) and not (site / name).parent.joinpath(load.split("?")[0]).exists()
+    }
+    assert lost == set()
+
+
+def test_links_within_the_site_lead_somewhere(pages: dict[str, Page], site: Path) -> None:
+    lost = set()
+    for name, page in pages.items():
+        for link in page.links:
+            target, _, anchor = link.partition("#")
+            if re.match(r"[a-z]+:", link) or link == "#":
+                continue
+            path = ((site / name).parent / target).resolve() if target else site / name
+            key = path.relative_to(site.resolve()).as_posix() if target else name
+            if not path.exists() or (anchor and key in pages and anchor not in pages[key].anchors):
+                lost.add((name, link))
+    assert lost == set()
+
+
+def test_formulas_are_drawn_by_the_browser(pages: dict[str, Page], site: Path) -> None:
+    assert all(pages[name].formulas for name in ("notation.html", "glossary.html", "notebooks/04_from_distances_to_entropy.html"))
+    scripts = re.compile(r"<script[^>]*(?:mathjax|katex)", re.IGNORECASE)
+    assert [name for name in pages if scripts.search((site / name).read_text())] == []
+
+
+def test_no_page_shows_a_dead_widget_or_a_path_of_this_machine(pages: dict[str, Page], site: Path) -> None:
+    for name in pages:
+        text = (site / name).read_text()
+        assert "widget-view" not in text and "VBox(" not in text and str(ROOT) not in text, name
+
+
+def test_every_mistake_still_raises_what_the_course_kit_says(generate: ModuleType) -> None:
+    mistakes = generate.mistakes()
+    assert len(mistakes) >= 15
+    assert {m.code: type(generate.raised(m)) for m in mistakes} == {m.code: m.raises for m in mistakes}
+
+
+def test_a_mistake_that_raises_nothing_is_found_out(generate: ModuleType) -> None:
+    with pytest.raises(AssertionError, match="raises nothing"):
+        generate.raised(generate.Mistake("len([])", lambda: len([]), ValueError, ""))
+
+
+def test_course_kit_shows_each_message_and_each_time(site: Path, generate: ModuleType) -> None:
+    page = (site / "teach.html").read_text()
+    assert page.count("<strong>") - page.count("<strong>Why") >= len(generate.mistakes())
+    assert all(f'href="notebooks/{stem}.html"' in page for stem in STEMS)
+
+
+def test_times_are_those_of_the_headers(generate: ModuleType, tmp_path: Path) -> None:
+    words = "# 04. A title\\n\\n**Time**: 75 seconds to run on two cores, half an hour to read."
+    (tmp_path / "04_a.ipynb").write_text(f'{{"cells": [{{"cell_type": "markdown", "source": ["{words}"]}}]}}')
+    assert "| [04 A title](notebooks/04_a.ipynb) | 75 seconds | half an hour |" in generate.times_table(tmp_path)
+    (tmp_path / "05_b.ipynb").write_text('{"cells": [{"cell_type": "markdown", "source": ["# No time"]}]}')
+    with pytest.raises(ValueError, match="05_b"):
+        generate.times_table(tmp_path)
+
+
+def test_help_of_every_command_is_on_the_page(site: Path) -> None:
+    from infoclip_lite.cli import COMMANDS
+
+    page = (site / "generated" / "commands.html").read_text()
+    assert all(f"usage: infoclip-lite {name} " in page for name in COMMANDS)
+
+
+def find(dotted: str) -> Any:
+    """What a name below infoclip_lite stands for."""
+    thing: Any = importlib.import_module("infoclip_lite")
+    for part in dotted.split("."):
+        if isinstance(thing, ModuleType) and not hasattr(thing, part):
+            importlib.import_module(f"{thing.__name__}.{part}")
+        thing = getattr(thing, part)
+    return thing
+
+
+def test_every_name_in_the_notation_table_is_in_the_package() -> None:
+    rows = [line.split(" | ") for line in (DOCS / "notation.md").read_text().splitlines() if re.match(r"\| (?!symbol)", line)]
+    assert len(rows) > 35
+    for row in rows:
+        symbol, _, tag, code, chapter = (cell.strip(" |") for cell in row)
+        assert re.fullmatch(r"\[[PSNIO]\](?:, \[[PSNIO]\])*", tag), symbol
+        assert all(number in {stem[:2] for stem in STEMS} for number in chapter.split(", ")), symbol
+        name, arguments = re.fullmatch(r"`([\w.]+)(?:\((.*)\))?`", code).groups()
+        wanted = set(arguments.split(", ")) if arguments else set()
+        assert wanted <= set(inspect.signature(find(name)).parameters if wanted else ()), code
+
+
+def test_notation_names_every_symbol_of_both_papers() -> None:
+    page = (DOCS / "notation.md").read_text()
+    symbols = r"D_V D_L R^T R^S \alpha \circ \lambda_1 \lambda_2 L_c L_d G_{VLR} CSH SGD SAM R_K \hat K_{min} \gamma hIoU"
+    assert [symbol for symbol in symbols.split() if symbol not in page] == []
+
+
+def test_every_public_name_has_an_entry(site: Path) -> None:
+    page, aliases = (site / "api.html").read_text(), {"OBJECTIVES", "Segmentor"}  # a table and a union: no entry of their own
+    for module in ("", ".clip", ".datasets", ".information", ".objectives", ".segmentors"):
+        names = set(importlib.import_module(f"infoclip_lite{module}").__all__) - aliases
+        assert [name for name in sorted(names) if not re.search(rf'id="infoclip_lite[\w.]*\.{name}"', page)] == [], module
