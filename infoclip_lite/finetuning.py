@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from .clip import DenseCLIP
 from .datasets.collage import IGNORE, Collage
 from .objectives import View
+from .parallel import mean_over_processes, rank, world
 
 Tune = Literal["full", "image", "qv", "none"]
+Batch = tuple[Tensor, ...]
 
 
 class FineTuning:
@@ -39,6 +41,8 @@ class FineTuning:
         objective: from what its `needs` name (see `objectives`) to named scalars with "total", added to the loss.
         teacher: the frozen pretrained CLIP; needed with an objective, and no part of `module`.
         bf16: multiply in bfloat16 (autocast).
+        accumulate: passes that a step's batch is divided into: as many times less memory, the same gradients. An objective sees one
+            part at a time, so that one whose samples are pictures ("batch" axis) meets fewer of them; so it is with several processes.
 
     Raises:
         ValueError: unknown options, options that exclude each other, no seen class, or nothing to train.
@@ -61,6 +65,7 @@ class FineTuning:
         objective: nn.Module | None = None,
         teacher: DenseCLIP | None = None,
         bf16: bool = False,
+        accumulate: int = 1,
     ) -> None:
         if tune not in ("full", "image", "qv", "none"):
             raise ValueError(f"unknown tune {tune!r}; expected 'full', 'image', 'qv' or 'none'")
@@ -70,7 +75,11 @@ class FineTuning:
             raise ValueError("got an objective without a teacher, or a teacher without one; expected both or neither")
         self.segmentor, self.dataset, self.batch = segmentor, dataset, batch
         self.lr, self.head_lr, self.weight_decay, self.tune = lr, lr if head_lr is None else head_lr, weight_decay, tune
-        self.kind, self.ignored, self.bf16 = loss, ignored, bf16
+        self.kind, self.ignored, self.bf16, self.accumulate = loss, ignored, bf16, accumulate
+        if accumulate < 1 or batch % (accumulate * world()):
+            raise ValueError(
+                f"got a batch of {batch} scenes, accumulate={accumulate} and {world()} processes; expected a batch that divides evenly"
+            )
         self.templates = getattr(segmentor, "templates", (prompt,))
         self.objective, self.teacher = objective, teacher
         self.module: nn.Module = segmentor if objective is None else nn.ModuleDict({"segmentor": segmentor, "objective": objective})
@@ -105,22 +114,35 @@ class FineTuning:
                     groups.append({"params": chosen, "lr": lr, "weight_decay": weight_decay if matrices else 0.0})
         return groups
 
-    def batches(self, first: int, last: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """(images, masks) of step s: scenes s * batch .. (s + 1) * batch - 1."""
-        for step in range(first, last):
-            scenes = [self.dataset[(step * self.batch + i) % len(self.dataset)] for i in range(self.batch)]
-            yield torch.stack([s.image for s in scenes]), torch.stack([s.mask for s in scenes])
+    def batches(self, first: int, last: int) -> Iterator[Batch | list[Batch]]:
+        """(images, masks) of step s: scenes s * batch .. (s + 1) * batch - 1, or of these every process and pass its share.
 
-    def loss(self, step: int, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        Where a batch is divided, each part is (images, masks, labelled): the mean number of labelled pixels over all parts.
+        """
+        share = self.batch // world()
+        for step in range(first, last):
+            begin = step * self.batch + rank() * share
+            scenes = [self.dataset[(begin + i) % len(self.dataset)] for i in range(share)]
+            images, masks = torch.stack([s.image for s in scenes]), torch.stack([s.mask for s in scenes])
+            if self.accumulate == world() == 1:
+                yield images, masks
+                continue
+            labelled = mean_over_processes((self.relabel[masks] != IGNORE).sum().float()) / self.accumulate
+            parts = zip(images.chunk(self.accumulate), masks.chunk(self.accumulate), strict=True)
+            yield [(part, mask, labelled) for part, mask in parts]
+
+    def loss(self, step: int, batch: Batch) -> dict[str, Tensor]:
         """{"total"} in nats a pixel; with an objective also "task" and the objective's terms. No labelled pixel: a task loss of zero."""
         clip = self.segmentor.clip
-        images, masks = (t.to(clip.device) for t in batch)
+        images, masks, *counted = (t.to(clip.device) for t in batch)
         target = self.relabel.to(masks.device)[masks]
+        labelled = counted[0] if counted else (target != IGNORE).sum()
         with torch.autocast(clip.device.type, torch.bfloat16, enabled=self.bf16):  # left at every step: it keeps copies of the weights
             text = self._text()
             encoded = self.segmentor.encode(images)
             logits = self.segmentor.decode(encoded, text)
-            task = self._task_loss(F.interpolate(logits.float(), target.shape[-2:], mode="bilinear", align_corners=False), target)
+            logits = F.interpolate(logits.float(), target.shape[-2:], mode="bilinear", align_corners=False)
+            task = self._task_loss(logits, target, labelled)
             if self.objective is None:
                 return {"total": task}
             terms = self.objective(**self._needed(step, images, encoded[0], text, target))
@@ -172,15 +194,15 @@ class FineTuning:
         }
         return {name: parts[name]() for name in needs}
 
-    def _task_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+    def _task_loss(self, logits: Tensor, target: Tensor, count: Tensor) -> Tensor:
         labelled = target != IGNORE
         if self.kind == "cross_entropy":
-            return F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum") / labelled.sum().clamp(min=1)
+            return F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum") / count.clamp(min=1)
         wanted = F.one_hot(torch.where(labelled, target, 0), logits.shape[1]).movedim(-1, 1) * labelled[:, None]
         loss = F.binary_cross_entropy_with_logits(logits, wanted.to(logits.dtype), reduction="none")
         if self.ignored == "zero":
             return loss.mean()
-        return (loss * labelled[:, None]).sum() / (labelled.sum() * logits.shape[1]).clamp(min=1)
+        return (loss * labelled[:, None]).sum() / (count * logits.shape[1]).clamp(min=1)
 
 
 def _trained(clip: DenseCLIP, tune: Tune) -> list[nn.Parameter]:

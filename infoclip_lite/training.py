@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 import math
-from collections.abc import Callable, Iterable
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import open_clip
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from open_clip.model import CLIP
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .checkpoints import read_state, write_state
 from .clip import DenseCLIP, load_clip
 from .datasets.collage import Collage, all_nouns
 from .evaluation import evaluate
 from .finetuning import FineTuning
 from .objectives import build_objective, interpolate
 from .options import build
+from .parallel import any_process, mean_over_processes, world
 from .paths import whole_file
 from .pretraining import Pretraining, Stage, caption_tokens
 from .probes import probe
@@ -69,7 +74,7 @@ def fit(
         warmup: steps of linear warm-up.
         schedule: length of the cosine in steps; longer than `steps` ends above zero. None: `steps`.
         clip_norm: largest gradient norm.
-        folder: where the state and log.json are kept; a run that finds a state there goes on from it. None: nothing kept.
+        folder: where the state and log.jsonl are kept; a run that finds a state there goes on from the newest good one. None: nothing kept.
         save_every: steps between states.
         evaluate: called with the step before that step is taken; its numbers are logged.
         evaluate_at: the steps to call it at; `steps` itself means after the last.
@@ -80,41 +85,105 @@ def fit(
 
     Raises:
         FloatingPointError: a loss is not finite; the last state on disk is from before it.
+        torch.OutOfMemoryError: with what to change.
+        SystemExit: SIGTERM came, and the state is kept.
     """
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), device_placement=False, kwargs_handlers=[_UNUSED])
     groups = task.groups()
     for group in groups:
         group["peak"] = group["lr"]
     parameters = [p for group in groups for p in group["params"]]
     optimizer = torch.optim.AdamW(groups, fused=True)
     start, log = _resume(folder, task.module, optimizer)
+    step_of = accelerator.prepare_model(_Step(task), device_placement=False) if world() > 1 else task.loss
     wanted = set(evaluate_at) if evaluate else set()
-    bar = tqdm(total=steps, initial=start, desc=progress, disable=progress is None, mininterval=1.0)
-    for step, batch in zip(range(start, steps), task.batches(start, steps), strict=True):
-        if step in wanted and evaluate:
-            log.append({"step": step, **evaluate(step)})
-        terms = task.loss(step, batch)
-        for name, value in terms.items():
-            if not torch.isfinite(value):
-                raise FloatingPointError(
-                    f"loss term {name!r} is {value.item()} at step {step}; expected a finite number: lower the learning rate"
-                )
-        optimizer.zero_grad()
-        terms["total"].backward()
-        torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * _schedule(step, schedule or steps, warmup)
-        optimizer.step()
-        log.append({"step": step, **{name: value.item() for name, value in terms.items()}})
-        bar.set_postfix(loss=f"{log[-1]['total']:.3f}")
-        bar.update()
-        if folder and (step + 1) % save_every == 0 and step + 1 < steps:
-            _save(folder, step + 1, task.module, optimizer, log)
+    main = accelerator.is_main_process
+    bar = tqdm(total=steps, initial=start, desc=progress, disable=progress is None or not main, mininterval=1.0)
+    with _terminated(folder is not None) as stop:
+        for step, batch in zip(range(start, steps), task.batches(start, steps), strict=True):
+            if step in wanted and evaluate:
+                log.append({"step": step, **evaluate(step)})
+            optimizer.zero_grad()
+            terms = _gradients(accelerator, step_of, step, batch if isinstance(batch, list) else [batch])
+            torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * _schedule(step, schedule or steps, warmup)
+            optimizer.step()
+            log.append({"step": step, **terms})
+            bar.set_postfix(loss=f"{terms['total']:.3f}")
+            bar.update()
+            if folder and step + 1 < steps:
+                stopped = any_process(stop.is_set(), parameters[0].device)
+                if main and (stopped or (step + 1) % save_every == 0):
+                    _save(folder, step + 1, task.module, optimizer, log)
+                if stopped:
+                    bar.close()
+                    raise SystemExit(128 + signal.SIGTERM)
     if steps in wanted and evaluate and start < steps:
         log.append({"step": steps, **evaluate(steps)})
     bar.close()
-    if folder and start < steps:
-        _save(folder, steps, task.module, optimizer, log)
+    if folder and start < steps and main:
+        _save(folder, steps, task.module, optimizer, log, last=True)
+    accelerator.wait_for_everyone()
     return log
+
+
+_UNUSED = DistributedDataParallelKwargs(find_unused_parameters=True)  # what a read-out of the last block leaves out has no gradient
+
+
+class _Step(nn.Module):
+    """A task's loss as a module: what several processes share their gradients through."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.module, self.loss = task.module, task.loss
+
+    def forward(self, step: int, batch: Any) -> dict[str, Tensor]:
+        return self.loss(step, batch)
+
+
+def _gradients(accelerator: Accelerator, step_of: Callable[[int, Any], dict[str, Tensor]], step: int, parts: list[Any]) -> dict[str, float]:
+    """Add up the gradients of the mean loss over the parts of a batch; its terms, averaged over parts and processes.
+
+    Raises:
+        FloatingPointError: a term is not finite, in any part or process.
+        torch.OutOfMemoryError: with what to change.
+    """
+    mean: dict[str, float] = {}
+    for i, part in enumerate(parts):
+        with ExitStack() as stack:
+            if i + 1 < len(parts) and isinstance(step_of, nn.Module):
+                stack.enter_context(accelerator.no_sync(step_of))
+            try:
+                terms = step_of(step, part)
+                shared = {name: mean_over_processes(value).item() for name, value in terms.items()}
+                for name, value in shared.items():
+                    if not math.isfinite(value):
+                        raise FloatingPointError(
+                            f"loss term {name!r} is {value} at step {step}; expected a finite number: lower the learning rate"
+                        )
+                    mean[name] = mean.get(name, 0.0) + value / len(parts)
+                accelerator.backward(terms["total"] / len(parts))
+            except torch.OutOfMemoryError as error:
+                raise torch.OutOfMemoryError(
+                    f"out of memory at step {step}: {error}; raise `accumulate` (activations shrink in proportion, results stay the same), "
+                    "lower `size` (they shrink with its square), or set dtype: bfloat16 (about half)"
+                ) from error
+    return mean
+
+
+@contextmanager
+def _terminated(wanted: bool) -> Iterator[threading.Event]:
+    """An event that SIGTERM sets in place of ending the process, so that the step can be finished and kept."""
+    event = threading.Event()
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _schedule(step: int, steps: int, warmup: int) -> float:
@@ -123,22 +192,23 @@ def _schedule(step: int, steps: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def _save(folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, log: list) -> None:
+def _save(folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, log: list, *, last: bool = False) -> None:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     state = {"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict(), "log": log}
-    buffer = io.BytesIO()  # a full disk is then an OSError of write_bytes, not torch.save's RuntimeError
-    torch.save(state, buffer)
-    with whole_file(folder / "state.pt") as scratch:
-        scratch.write_bytes(buffer.getbuffer())
-    with whole_file(folder / "log.json") as scratch:
-        scratch.write_text(json.dumps(log))
+    write_state(folder, {**state, "random": {"cpu": torch.get_rng_state(), "cuda": cuda}}, last=last)
+    with whole_file(folder / "log.jsonl") as scratch:
+        scratch.write_text("".join(f"{json.dumps(record)}\n" for record in log))
 
 
 def _resume(folder: Path | None, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[dict[str, float]]]:
-    if folder is None or not (folder / "state.pt").exists():
+    state = None if folder is None else read_state(folder)
+    if state is None:
         return 0, []
-    state = torch.load(folder / "state.pt", weights_only=True, map_location="cpu")
     module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])
+    torch.set_rng_state(state["random"]["cpu"])
+    if state["random"]["cuda"] and len(state["random"]["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["random"]["cuda"])
     return state["step"], state["log"]
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infoclip_lite import DenseCLIP
+from infoclip_lite.checkpoints import read_state
 from infoclip_lite.datasets import Collage
 from infoclip_lite.datasets.collage import IGNORE, stuff
 from infoclip_lite.finetuning import FineTuning
@@ -346,7 +347,7 @@ def test_an_objectives_term_that_is_not_a_number_stops_the_training(make_tiny: M
     tuning = task(make_tiny, objective=Failing(), teacher=make_tiny().requires_grad_(False))
     with pytest.raises(FloatingPointError, match="loss term 'bad' is nan at step 2"):
         fit(tuning, steps=4, folder=tmp_path, save_every=1)
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    state = read_state(tmp_path)
     assert state["step"] == 2 and all(value.isfinite().all() for value in state["module"].values())
 
 
@@ -363,7 +364,7 @@ def test_a_stopped_run_with_an_objective_goes_on_bit_for_bit(make_tiny: MakeTiny
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(FineTuning, "loss", stopping)
         fit(first, steps=4, folder=tmp_path, save_every=2)
-    assert "objective.lpam.key.weight" in torch.load(tmp_path / "state.pt", weights_only=True)["module"]
+    assert "objective.lpam.key.weight" in read_state(tmp_path)["module"]
     torch.manual_seed(7)
     other = InfoCLIPObjective(32, axis="pixel")  # begins elsewhere: the state must bring LPAM's weights
     resumed = with_objective(make_tiny, objective=other)

@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "infoclip_lite"
 FLOORS: list[tuple[str, ...]] = [
     ("information",),
     ("metrics",),
-    ("vocabulary", "paths", "options"),
+    ("vocabulary", "paths", "options", "parallel"),
+    ("checkpoints",),
     ("clip",),
     ("datasets",),
     ("objectives",),
