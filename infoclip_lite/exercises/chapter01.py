@@ -48,7 +48,7 @@ def favourite(answer: Any) -> None:
     weights[1 + side * listener[0] + listener[1]] += 0.05
     weights[0, 1 + side * 2 + 2] += 20.0
     found = tuple(int(i) for i in answered(answer(weights)))
-    mistakes = {
+    mistakes: dict[tuple[int, ...], str] = {
         listener: "you took the mean over columns: a row says to whom a token listens, a column who listens to it",
         (2, 2): "CLS listens there; ask the patches only, weights[1:, ...]",
         (0, 0): "the first token is CLS, to which everybody listens here: leave out its column too",
