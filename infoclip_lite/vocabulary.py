@@ -1,9 +1,13 @@
-"""Words: class names with synonyms, prompt templates, and checks of what a user types."""
+"""Words: class names with synonyms, prompt templates, seen and unseen classes, and checks of what a user types."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import NamedTuple
 
 from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
@@ -11,6 +15,49 @@ SIMPLE_TEMPLATES = ("a photo of a {}",)
 COLLAGE_TEMPLATES = ("a photo of a {}", "a photo of {}", "a picture of a {}", "a collage of {}")
 CATSEG_TEMPLATES = ("A photo of a {} in the scene",)  # METHODS of CAT-Seg and InfoCLIP
 IMAGENET_TEMPLATES = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)  # CLIP's 80
+
+# Unseen classes of generalised zero-shot segmentation (METHODS section 4; the same as in ZegCLIP's code).
+VOC_UNSEEN = ("pottedplant", "sheep", "sofa", "train", "tvmonitor")
+COCO_STUFF_UNSEEN = (
+    *("cow", "giraffe", "suitcase", "frisbee", "skateboard", "carrot", "scissors", "cardboard", "clouds", "grass"),
+    *("playingfield", "river", "road", "tree", "wall-concrete"),
+)
+
+
+class ClassTable(NamedTuple):
+    """The classes of a data set, in the order of their ids.
+
+    Attributes:
+        labels: what the official label files say for each class.
+        names: one name a class, no two alike; for reports.
+        words: one word a class, as the papers encode it; A-847 has some that stand for several classes ("bag").
+        synonyms: every word of a class that is no other's first, in the form "word, word".
+    """
+
+    labels: tuple[int, ...]
+    names: tuple[str, ...]
+    words: tuple[str, ...]
+    synonyms: tuple[str, ...]
+
+
+@lru_cache
+def class_table(name: str) -> ClassTable:
+    """The table of "voc", "coco_stuff", "pc59", "ade150" or "ade847".
+
+    >>> class_table("voc").words[15], class_table("voc").synonyms[15], class_table("voc").labels[15]
+    ('pottedplant', 'pottedplant, potted plant', 16)
+    """
+    lines = (resources.files(__package__) / "classes" / f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines if not line.startswith("#")]
+    groups = [synonyms_of(words) for _, words in rows]
+    first = Counter(group[0] for group in groups)
+    every = Counter(word for group in groups for word in set(group))
+    return ClassTable(
+        labels=tuple(int(label) for label, _ in rows),
+        names=tuple(group[0] if first[group[0]] == 1 else ", ".join(group) for group in groups),
+        words=tuple(group[0] for group in groups),
+        synonyms=tuple(", ".join([group[0], *(word for word in group[1:] if every[word] == 1)]) for group in groups),
+    )
 
 
 def synonyms_of(name: str) -> list[str]:

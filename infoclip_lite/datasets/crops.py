@@ -1,0 +1,171 @@
+"""Training crops of real pictures, each a pure function of a seed and its number."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as V
+
+from .base import DamagedFile, Sample
+
+
+class Crop(NamedTuple):
+    """One training crop.
+
+    Attributes:
+        image: (3, size, size) float32 in [0, 1].
+        mask: (size, size) int64, class ids or the data set's `ignore`.
+    """
+
+    image: Tensor
+    mask: Tensor
+
+
+class TrainingCrops(Dataset[Crop]):
+    """Random crops of a data set, without end: crop i is picture i of a shuffled epoch, i // len(dataset).
+
+    As CAT-Seg trains [S]: the shorter side is resized to the crop's, then a window, the colours of SSD, and a flip in half of the cases.
+    Labels of unseen classes are kept: what is learnt from is `FineTuning`'s to say.
+
+    Args:
+        dataset: `Pictures`, or anything that gives samples with `.image` and `.mask` and has names, unseen, ignore and split.
+        size: side of the crops in pixels.
+        seed: another seed, other crops in another order.
+        shorter: sizes of the shorter side to choose from; None is `size` alone, as CAT-Seg has it.
+        category: a window in which one class has more than this share of the labelled pixels is drawn anew, ten times at most; CAT-Seg's 1
+            never does.
+        colour: change brightness, contrast, saturation and hue.
+        skip_corrupt: put the next picture of the epoch in the place of one that cannot be decoded.
+
+    Attributes:
+        skipped: how often each damaged file was met in this process; a warning names it the first time.
+
+    Raises:
+        ValueError: an empty data set, or a size, share or seed out of range; on reading, a picture that cannot be decoded, by name.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        size: int,
+        *,
+        seed: int = 0,
+        shorter: Sequence[int] | None = None,
+        category: float = 1.0,
+        colour: bool = True,
+        skip_corrupt: bool = False,
+    ) -> None:
+        if len(dataset) == 0:
+            raise ValueError("got a data set without pictures; expected at least one")
+        if size < 16 or any(side < 1 for side in shorter or ()):
+            raise ValueError(f"got size={size}, shorter={shorter}; expected a crop of 16 pixels or more and positive sides")
+        if not 0 < category <= 1:
+            raise ValueError(f"category is {category}; expected a share above 0 and at most 1")
+        self.dataset, self.size, self.seed = dataset, size, seed
+        self.shorter, self.category, self.colour = tuple(shorter or (size,)), category, colour
+        self.skip_corrupt, self.skipped = skip_corrupt, dict[str, int]()
+        self.names, self.unseen, self.split = dataset.names, dataset.unseen, dataset.split
+        self.ignore: int = getattr(dataset, "ignore", 255)
+        self._order: tuple[int, Tensor] = (-1, torch.empty(0))  # of the epoch that was read last
+
+    def __len__(self) -> int:
+        """Crops an epoch; every index from 0 on is allowed."""
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Crop:
+        if index < 0:
+            raise IndexError(f"crop {index}; expected 0 or more")
+        sample = self._sample(*divmod(index, len(self)))
+        return self._crop(sample, random.Random(f"crops/{self.seed}/{index}"))
+
+    def _shuffled(self, epoch: int) -> Tensor:
+        if self._order[0] == epoch:
+            return self._order[1]
+        seed = random.Random(f"epochs/{self.seed}/{epoch}").getrandbits(62)
+        order = torch.randperm(len(self.dataset), generator=torch.Generator().manual_seed(seed))
+        self._order = (epoch, order)
+        return order
+
+    def _sample(self, epoch: int, place: int) -> Sample:
+        order = self._shuffled(epoch)
+        for step in range(len(self)):
+            try:
+                return self.dataset[int(order[(place + step) % len(self)])]
+            except DamagedFile as error:
+                if not self.skip_corrupt:
+                    raise ValueError(f"{error}, or train with skip_corrupt=True") from error
+                name = str(error).partition(" cannot be decoded")[0]
+                if name not in self.skipped:
+                    warnings.warn(f"skipped: {error}", stacklevel=3)
+                self.skipped[name] = self.skipped.get(name, 0) + 1
+        raise ValueError(f"none of the {len(self)} pictures can be decoded, {next(iter(self.skipped))} for one; unpack the data set again")
+
+    def _crop(self, sample: Sample, rng: random.Random) -> Crop:
+        shorter = self.shorter[int(rng.random() * len(self.shorter))]
+        height, width = sample.mask.shape
+        scale = shorter / min(height, width)
+        size = [max(shorter, round(height * scale)), max(shorter, round(width * scale))]
+        image = V.resize(sample.image, size, antialias=True).clamp(0, 1)
+        mask = F.interpolate(sample.mask[None, None].double(), size, mode="nearest-exact")[0, 0].long()
+        top, left = self._window(mask, rng)
+        image = image[:, top : top + self.size, left : left + self.size]
+        mask = mask[top : top + self.size, left : left + self.size]
+        if self.colour:
+            image = distort(image, rng)
+        if rng.random() < 0.5:
+            image, mask = image.flip(-1), mask.flip(-1)
+        below, right = self.size - mask.shape[0], self.size - mask.shape[1]
+        return Crop(F.pad(image, (0, right, 0, below), value=0.5), F.pad(mask, (0, right, 0, below), value=self.ignore))
+
+    def _window(self, mask: Tensor, rng: random.Random) -> tuple[int, int]:
+        """Top left corner."""
+        for _ in range(10):
+            top, left = (int(rng.random() * (max(0, side - self.size) + 1)) for side in mask.shape)
+            if self.category >= 1:
+                break
+            labels, counts = mask[top : top + self.size, left : left + self.size].unique(return_counts=True)
+            counts = counts[labels != self.ignore]
+            if len(counts) > 1 and counts.max() < self.category * counts.sum():
+                break
+        return top, left
+
+
+def distort(image: Tensor, rng: random.Random) -> Tensor:
+    """SSD's changes of brightness, contrast, saturation and hue, each in half of the cases (arXiv 1512.02325; ranges of CAT-Seg [S]).
+
+    Args:
+        image: (3, H, W) in [0, 1].
+        rng: draws the changes.
+    """
+
+    def maybe(low: float, high: float) -> float | None:
+        drawn = low + rng.random() * (high - low)
+        return drawn if rng.random() < 0.5 else None
+
+    brightness, contrast = maybe(-32 / 255, 32 / 255), maybe(0.5, 1.5)
+    saturation, hue, early = maybe(0.5, 1.5), maybe(-0.1, 0.1), rng.random() < 0.5
+    if brightness is not None:
+        image = (image + brightness).clamp(0, 1)
+    if contrast is not None and early:
+        image = (image * contrast).clamp(0, 1)
+    if saturation is not None:
+        image = _saturated(image, saturation)
+    if hue is not None:
+        image = V.adjust_hue(image, hue)
+    if contrast is not None and not early:
+        image = (image * contrast).clamp(0, 1)
+    return image
+
+
+def _saturated(image: Tensor, factor: float) -> Tensor:
+    """Scale the S of HSV: the largest of the three colours stays, the others move towards or away from it until one is zero."""
+    value, least = image.amax(0, keepdim=True), image.amin(0, keepdim=True)
+    most = value / (value - least).clamp(min=1e-6)
+    return (value - (value - image) * most.clamp(max=factor)).clamp(0, 1)
