@@ -1,0 +1,128 @@
+"""Unpack archives that one does not trust: nothing leaves the folder, nothing but files and folders, nothing without end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may hold at most.
+
+    Attributes:
+        bytes: of all files together.
+        files: number of entries.
+        ratio: of unpacked to packed bytes, from 10 MB on.
+    """
+
+    bytes: int = 200 * 10**9
+    files: int = 1_000_000
+    ratio: float = 200.0
+
+
+def unpack(archive: Path, target: Path, limits: Limits = Limits()) -> int:  # noqa: B008 - frozen
+    """Unpack a .zip or .tar(.gz) into `target`, over what is there, and return the number of files.
+
+    Everything is looked at before anything is written; files arrive in a scratch folder and are moved to their places at the end.
+
+    Raises:
+        ValueError: an entry that would leave the folder, a link or device, an encrypted entry, more than the limits allow, or an archive
+            that is damaged or of another kind.
+        OSError: the disk has not enough free space.
+    """
+    scratch = target / f".unpacking-{archive.name}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        needed = _check(archive, limits)
+        target.mkdir(parents=True, exist_ok=True)
+        need_space(target, needed, f"unpack {archive.name}")
+        with _opened(archive) as opened:
+            for name, size, entry in _entries(opened):
+                _write(opened, entry, scratch / name, size)
+        return _move(scratch, target)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        raise ValueError(f"{archive} is damaged ({error}); delete it and download it again") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def need_space(folder: Path, needed: int, what: str) -> None:
+    """Whether so many bytes fit on the disk of an existing folder.
+
+    Raises:
+        OSError: they do not.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"cannot {what}: {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free in {folder}")
+
+
+def _opened(archive: Path) -> zipfile.ZipFile | tarfile.TarFile:
+    if zipfile.is_zipfile(archive):
+        return zipfile.ZipFile(archive)
+    try:
+        return tarfile.open(archive)
+    except tarfile.ReadError as error:
+        raise ValueError(f"{archive} is neither a .zip nor a .tar(.gz), or is damaged; delete it and download it again") from error
+
+
+def _check(archive: Path, limits: Limits) -> int:
+    """The unpacked size in bytes, every entry looked at."""
+    total, packed = 0, archive.stat().st_size
+    with _opened(archive) as opened:
+        for count, (_, size, _) in enumerate(_entries(opened), 1):
+            total += size
+            most = min(limits.bytes, max(10**7, limits.ratio * packed))
+            if total > most or count > limits.files:
+                raise ValueError(f"{archive} would unpack to more than {most:.3g} bytes or {limits.files} files; it is not what it says")
+    return total
+
+
+def _entries(opened: zipfile.ZipFile | tarfile.TarFile) -> Iterator[tuple[str, int, Any]]:
+    """(path, bytes, entry) of every file."""
+    for entry in opened.infolist() if isinstance(opened, zipfile.ZipFile) else opened:
+        if isinstance(entry, zipfile.ZipInfo):
+            name, size, folder = entry.filename, entry.file_size, entry.is_dir()
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            plain = kind in (0, stat.S_IFREG, stat.S_IFDIR) and not entry.flag_bits & 1
+        else:
+            name, size, folder, plain = entry.name, entry.size, entry.isdir(), entry.isreg() or entry.isdir()
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in name or "\0" in name:
+            raise ValueError(f"an entry {name!r} would leave the folder; this archive is hostile or damaged, nothing was unpacked")
+        if not plain:
+            raise ValueError(f"an entry {name!r} is a link, a device or encrypted; expected files and folders only, nothing was unpacked")
+        if not folder and path.parts:
+            yield str(path), size, entry
+
+
+def _write(opened: zipfile.ZipFile | tarfile.TarFile, entry: Any, path: Path, size: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    source: IO[bytes] | None = opened.open(entry) if isinstance(opened, zipfile.ZipFile) else opened.extractfile(entry)
+    if source is None:
+        raise ValueError(f"{path.name} has no content; expected a file")
+    with source, open(path, "wb") as target:
+        shutil.copyfileobj(source, target, 2**20)
+        if target.tell() != size:
+            raise EOFError(f"{path.name} has {target.tell()} of {size} bytes")
+
+
+def _move(scratch: Path, target: Path) -> int:
+    count = 0
+    for folder, _, names in os.walk(scratch):
+        place = target / Path(folder).relative_to(scratch)
+        if names:
+            place.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            os.replace(os.path.join(folder, name), place / name)
+        count += len(names)
+    return count
