@@ -126,7 +126,7 @@ def test_windows_of_one_class_are_drawn_anew() -> None:
         crops = TrainingCrops(Squares(), 16, shorter=(32,), category=category, colour=False)
         return sum(len(crops[i].mask.unique()) == 1 for i in range(60))
 
-    assert alone(1.0) > 25 and alone(0.75) < 10
+    assert alone(1.0) > 20 and alone(0.75) < 10  # 18 of 33 places show one class; ten draws seldom all do
 
 
 def test_unseen_labels_are_kept() -> None:
