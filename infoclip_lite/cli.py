@@ -14,8 +14,11 @@ from . import benchmarks
 from .chimera_study import chimera, chimera_cost
 from .clip import load_clip, read_card
 from .coursework import write_coursework
+from .datasets import verify as real_data
+from .datasets.base import data_root
 from .datasets.collage import Collage
 from .datasets.collage_pack import rebuild, verify
+from .datasets.download import download
 from .degradation_frames import degradation_frames
 from .demo import demo
 from .doctor import doctor
@@ -218,11 +221,20 @@ def benchmark_command(
         benchmarks.write_report(name, run_speed(), out)
 
 
-def data_command(action: Annotated[Literal["list", "verify", "rebuild"], tyro.conf.Positional], sources: Path | None = None) -> None:
-    """Data that ships: list it, check its hashes, rebuild Collage from its Debian packages.
+def data_command(
+    action: Annotated[Literal["list", "download", "verify", "rebuild"], tyro.conf.Positional],
+    name: Annotated[str, tyro.conf.Positional] = "collage",
+    root: Path | None = None,
+    sample: int = 200,
+    sources: Path | None = None,
+) -> None:
+    """Data: what there is, fetch the real data sets, check them, rebuild Collage from its Debian packages.
 
     Args:
-        action: list, verify or rebuild.
+        action: list, download, verify or rebuild.
+        name: collage (ships; its hashes are checked), or voc, coco_stuff, pascal_context, ade20k, ade20k_full, or one data set of `list`.
+        root: folder of the real data sets; INFOCLIP_LITE_DATA, or ~/.cache/infoclip_lite/data, by default.
+        sample: for verify, how many pictures of each split are read; 0 reads all.
         sources: for rebuild, a folder with the .deb files; without it they are fetched by apt-get.
     """
     folder = data_dir() / "collage"
@@ -231,10 +243,18 @@ def data_command(action: Annotated[Literal["list", "verify", "rebuild"], tyro.co
         print(f"collage       {len(scenes.names)} classes, {len(scenes.unseen)} of them unseen nouns")
         print(f"recipes       {', '.join(list_recipes())}")
         print(f"reports       {', '.join(sorted(p.stem for p in (data_dir() / 'reports').glob('*.json')))}")
-        return
-    if action == "rebuild":
-        rebuild(folder, sources)
-    print(f"{verify(folder)} pictures in {folder}, every hash right")
+        print(f"root          {data_root(root)}\n\n{real_data.table(real_data.survey(root), problems=False)}")
+    elif action == "download":
+        download(name, root, progress=True)
+    elif action == "verify" and name != "collage":
+        findings = real_data.verify_dataset(name, root, sample=sample, progress=True)
+        print(real_data.table(findings))
+        if any(finding.problems for finding in findings):
+            raise ValueError(f"{name} is not what it should be; see above")
+    else:
+        if action == "rebuild":
+            rebuild(folder, sources)
+        print(f"{verify(folder)} pictures in {folder}, every hash right")
 
 
 def notebooks_command(
