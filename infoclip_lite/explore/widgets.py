@@ -60,7 +60,7 @@ class Explorer:
         plt.close(figure)
         self.picture.value = buffer.getvalue()
         said = self._describe(self.view) if self._describe else ""
-        self.message.value, self.picture.tooltip = html.escape(said), said or None
+        self.message.value = html.escape(said)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         bundle = dict(self.box._repr_mimebundle_(**kwargs) or {})
