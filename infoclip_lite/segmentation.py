@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .clip import DenseCLIP, load_clip
 from .datasets.transforms import Picture, read_image
-from .evaluation import best_synonym, flatten_synonyms, infer
 from .explore.plots import overlay, picture_row
+from .inference import best_synonym, encode_words, flatten_synonyms, infer
 from .paths import whole_file
 from .segmentors import ZeroShotSegmentor
 from .vocabulary import check_names
@@ -121,7 +121,7 @@ def segment(
     segmentor = ZeroShotSegmentor(model, attention or model.read_out) if isinstance(model, DenseCLIP) else model
     clip = segmentor.clip
     flat, owners = (words, list(range(len(words)))) if synonyms == "mean" else flatten_synonyms(words)
-    text = getattr(segmentor, "encode_text", clip.encode_text)(flat)
+    text = encode_words(segmentor, flat)
     short = short_side or clip.visual.image_size[0]
     small = _resized(picture, short, clip.patch_size).to(clip.device)
     logits = best_synonym(infer(segmentor, small[None], text, window=_window(small, short)), owners, len(words))
