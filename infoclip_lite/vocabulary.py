@@ -31,7 +31,7 @@ class ClassTable(NamedTuple):
         labels: what the official label files say for each class.
         names: one name a class, no two alike; for reports.
         words: one word a class, as the papers encode it; A-847 has some that stand for several classes ("bag").
-        synonyms: every word of a class that is no other's first, in the form "word, word".
+        synonyms: the words of a class that no other class has, in the form "word, word".
     """
 
     labels: tuple[int, ...]
@@ -52,11 +52,12 @@ def class_table(name: str) -> ClassTable:
     groups = [synonyms_of(words) for _, words in rows]
     first = Counter(group[0] for group in groups)
     every = Counter(word for group in groups for word in set(group))
+    own = [[w for w in group if every[w] == 1 or (w == group[0] and first[w] == 1)] or group[:1] for group in groups]
     return ClassTable(
         labels=tuple(int(label) for label, _ in rows),
         names=tuple(group[0] if first[group[0]] == 1 else ", ".join(group) for group in groups),
         words=tuple(group[0] for group in groups),
-        synonyms=tuple(", ".join([group[0], *(word for word in group[1:] if every[word] == 1)]) for group in groups),
+        synonyms=tuple(", ".join(group) for group in own),
     )
 
 

@@ -49,6 +49,9 @@ def ade20k_150(root: Path, split: str, *, synonyms: bool = False) -> Pictures:
 def ade20k_847(root: Path, split: str, *, synonyms: bool = False, shorter: int | None = 512) -> Pictures:
     """A-847: 25,574 pictures of train, 2,000 of val.
 
+    The papers encode the first word of each class, and ten classes share theirs with an earlier one ("bag"): equal scores, of which the
+    earlier class wins. Here such a word is encoded once and belongs to the earlier class, so the others are never predicted either.
+
     Args:
         root: folder of the data sets.
         split: "train" or "val".
@@ -68,8 +71,11 @@ def ade20k_847(root: Path, split: str, *, synonyms: bool = False, shorter: int |
     table = class_table("ade847")
     ids = {label: i for i, label in enumerate(table.labels)}
     lookup = lookup_table(ids, sorted(set(range(_LARGEST + 1)) - set(ids)), IGNORE_MANY, _LARGEST + 1)
-    words = table.synonyms if synonyms else table.words
-    return Pictures(files, table.names, lookup, split=split, ignore=IGNORE_MANY, words=words, read=read_full_labels, shorter=shorter)
+    words = table.synonyms if synonyms else tuple(dict.fromkeys(table.words))
+    owners = range(847) if synonyms else [table.words.index(word) for word in words]
+    return Pictures(
+        files, table.names, lookup, split=split, ignore=IGNORE_MANY, words=words, owners=owners, read=read_full_labels, shorter=shorter
+    )
 
 
 def read_full_labels(path: str) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from torchvision.datasets import SBDataset
@@ -14,7 +14,7 @@ from ..paths import whole_file
 from .base import data_root
 from .fetch import check_digest, fetch, hash_file
 from .registry import DATASETS, entry
-from .unpack import Limits, unpack
+from .unpack import LIMITS, Limits, unpack
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,13 @@ class Source:
         archives: its files.
         digests: who publishes the digests.
         by_hand: what to do where a server wants a registration, or is gone.
+        limits: of unpacking.
     """
 
     archives: tuple[Archive, ...]
     digests: str = "none published"
     by_hand: str = ""
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = LIMITS
 
 
 def _voc(year: str) -> Archive:
