@@ -26,6 +26,7 @@ from .evaluation import evaluate
 from .export import export_onnx
 from .infoclip_study import infoclip, infoclip_cost, infoclip_picture
 from .information.benchmark import run_benchmark, run_speed
+from .leaderboard import leaderboard
 from .notebooks import check, execute
 from .objective_sweep import objective_sweep
 from .paths import data_dir
@@ -176,12 +177,14 @@ def benchmark_command(
             "chimera_cost",
             "objective_sweep",
             "degradation_frames",
+            "leaderboard",
         ],
         tyro.conf.Positional,
     ],
     seeds: int = 5,
     part: str = "1/1",
     out: Path | None = None,
+    retrain: bool = False,
 ) -> None:
     """Measure again what README and the notebooks show.
 
@@ -190,10 +193,12 @@ def benchmark_command(
             estimator on tasks of known truth), information_speed (alpha = 2 against eigenvalues), infoclip (every way to keep
             CLIP aligned), infoclip_cost (the objective's share of a training step), infoclip_picture (what it does to one word), chimera
             (what each part of Chimera-Seg adds), chimera_cost (time and parameters at inference), objective_sweep (a map of InfoCLIP's
-            settings, one seed) or degradation_frames (one plain fine-tuning, step by step).
+            settings, one seed), degradation_frames (one plain fine-tuning, step by step) or leaderboard (every method on the same scenes:
+            speed and whatever is not trained are measured, the rest is read from the reports of infoclip and chimera).
         seeds: number of runs of each recipe, or of samples of each task.
         part: of infoclip and chimera, "1/2" runs every second one of the missing runs, "2/2" the others: two processes can share the work.
         out: where the report is written; data/reports by default.
+        retrain: of leaderboard, run infoclip and chimera first, each from where it stopped (hours).
     """
     if name == "degradation":
         benchmarks.degradation(seeds=seeds, out=out)
@@ -215,6 +220,8 @@ def benchmark_command(
         objective_sweep(out=out)
     elif name == "degradation_frames":
         degradation_frames(out=out)
+    elif name == "leaderboard":
+        leaderboard(retrain=retrain, seeds=seeds, out=out)
     elif name == "infoclip_picture":
         print(f"picture: {infoclip_picture(out).resolve()}")
     else:
