@@ -88,7 +88,8 @@ def test_readme_tells_of_every_extra_and_both_environments() -> None:
 
 def test_every_package_that_is_imported_is_required() -> None:
     names = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "open_clip": "open-clip-torch"}
-    optional = {"matplotlib": "seaborn", "IPython": "ipykernel", "nbformat": "nbclient", "traitlets": "ipywidgets"}  # each is a requirement of the other
+    # each is a requirement of the other
+    optional = {"matplotlib": "seaborn", "IPython": "ipykernel", "nbformat": "nbclient", "traitlets": "ipywidgets"}
     have, missing = set(required(set(EXTRAS))), set()
     for path in (ROOT / "infoclip_lite").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
