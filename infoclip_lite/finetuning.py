@@ -9,8 +9,10 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from .clip import DenseCLIP
+from .datasets import TrainingCrops
 from .datasets.collage import IGNORE, Collage
 from .objectives import View
 from .parallel import mean_over_processes, rank, world
@@ -41,6 +43,8 @@ class FineTuning:
         objective: from what its `needs` name (see `objectives`) to named scalars with "total", added to the loss.
         teacher: the frozen pretrained CLIP; needed with an objective, and no part of `module`.
         bf16: multiply in bfloat16 (autocast).
+        steps: of the training, for an objective that follows its progress; None: as many as make an epoch.
+        workers: processes that read pictures ahead.
         accumulate: passes that a step's batch is divided into: as many times less memory, the same gradients. An objective sees one
             part at a time, so that one whose samples are pictures ("batch" axis) meets fewer of them; so it is with several processes.
 
@@ -51,7 +55,7 @@ class FineTuning:
     def __init__(
         self,
         segmentor: Any,
-        dataset: Collage,
+        dataset: Collage | TrainingCrops,
         *,
         batch: int,
         lr: float,
@@ -65,7 +69,9 @@ class FineTuning:
         objective: nn.Module | None = None,
         teacher: DenseCLIP | None = None,
         bf16: bool = False,
+        steps: int | None = None,
         accumulate: int = 1,
+        workers: int = 0,
     ) -> None:
         if tune not in ("full", "image", "qv", "none"):
             raise ValueError(f"unknown tune {tune!r}; expected 'full', 'image', 'qv' or 'none'")
@@ -75,7 +81,8 @@ class FineTuning:
             raise ValueError("got an objective without a teacher, or a teacher without one; expected both or neither")
         self.segmentor, self.dataset, self.batch = segmentor, dataset, batch
         self.lr, self.head_lr, self.weight_decay, self.tune = lr, lr if head_lr is None else head_lr, weight_decay, tune
-        self.kind, self.ignored, self.bf16, self.accumulate = loss, ignored, bf16, accumulate
+        self.kind, self.ignored, self.bf16, self.accumulate, self.workers = loss, ignored, bf16, accumulate, workers
+        self.steps = len(dataset) // batch if steps is None else steps
         if accumulate < 1 or batch % (accumulate * world()):
             raise ValueError(
                 f"got a batch of {batch} scenes, accumulate={accumulate} and {world()} processes; expected a batch that divides evenly"
@@ -120,16 +127,22 @@ class FineTuning:
         Where a batch is divided, each part is (images, masks, labelled): the mean number of labelled pixels over all parts.
         """
         share = self.batch // world()
-        for step in range(first, last):
-            begin = step * self.batch + rank() * share
-            scenes = [self.dataset[(begin + i) % len(self.dataset)] for i in range(share)]
-            images, masks = torch.stack([s.image for s in scenes]), torch.stack([s.mask for s in scenes])
+        begins = [step * self.batch + rank() * share for step in range(first, last)]
+        indices = [[self._index(begin + i) for i in range(share)] for begin in begins]
+        ahead: dict[str, Any] = {"prefetch_factor": 4} if self.workers else {}
+        apart = torch.Generator()  # a loader draws a seed: not from torch's own generator, which the weights may depend on
+        loader = DataLoader(self.dataset, batch_sampler=indices, num_workers=self.workers, collate_fn=_collate, generator=apart, **ahead)  # type: ignore[arg-type]
+        for images, masks in loader:
             if self.accumulate == world() == 1:
                 yield images, masks
                 continue
             labelled = mean_over_processes((self.relabel[masks] != IGNORE).sum().float()) / self.accumulate
             parts = zip(images.chunk(self.accumulate), masks.chunk(self.accumulate), strict=True)
             yield [(part, mask, labelled) for part, mask in parts]
+
+    def _index(self, place: int) -> int:
+        """Crops have no end; rendered scenes are as many as they say, and come again."""
+        return place % len(self.dataset) if isinstance(self.dataset, Collage) else place
 
     def loss(self, step: int, batch: Batch) -> dict[str, Tensor]:
         """{"total"} in nats a pixel; with an objective also "task" and the objective's terms. No labelled pixel: a task loss of zero."""
@@ -182,7 +195,6 @@ class FineTuning:
             with torch.no_grad():
                 return both()[0] if "dense" in needs else teacher.encode_image(images)
 
-        last = len(self.dataset) // self.batch - 1
         parts: dict[str, Callable[[], Any]] = {
             "teacher": taught,
             "student": learnt,
@@ -190,7 +202,7 @@ class FineTuning:
             "dense": lambda: both()[1].flatten(2).mT,
             "target": lambda: target,
             "grid": lambda: tuple(dense.shape[2:]),
-            "progress": lambda: min(1.0, step / max(1, last)),
+            "progress": lambda: min(1.0, step / max(1, self.steps - 1)),
         }
         return {name: parts[name]() for name in needs}
 
@@ -203,6 +215,10 @@ class FineTuning:
         if self.ignored == "zero":
             return loss.mean()
         return (loss * labelled[:, None]).sum() / (count * logits.shape[1]).clamp(min=1)
+
+
+def _collate(scenes: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    return torch.stack([scene.image for scene in scenes]), torch.stack([scene.mask for scene in scenes])
 
 
 def _trained(clip: DenseCLIP, tune: Tune) -> list[nn.Parameter]:

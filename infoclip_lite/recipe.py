@@ -21,7 +21,11 @@ class FineTuneRecipe:
     Attributes:
         name: what reports call it.
         seed: of the scenes and their order.
-        data: "collage", or "coco_stuff" for recipes of the papers' size.
+        data: "collage", or what is learnt from at the papers' size: "coco_stuff" (171 classes), "coco_stuff_zss" (156 of them) or
+            "voc_zss" (15 of 20), as `build_dataset` reads them.
+        root: folder of those data sets; None is build_dataset's. Not part of what makes two runs the same.
+        workers: processes that read pictures ahead; 0 reads them in between the steps.
+        skip_corrupt: put another picture in the place of a file that cannot be decoded, and name it, rather than stop.
         clip, pretrained: what `load_clip` takes.
         segmentor: "zero_shot" (scaled cosines), "cost_aggregation" (CAT-Seg) or "chimera" (Chimera-Seg).
         head: size of the cost aggregation: "mini", "vit_b" or "vit_l".
@@ -36,18 +40,23 @@ class FineTuneRecipe:
         start: recipe to train first, with the same seed; its segmentor is where this one begins. None begins with CLIP and a random head.
         interpolate: share of the fine-tuned weights in the final CLIP, the rest is pretrained (WiSE-FT); 1 keeps the fine-tuned ones.
         seen: nouns whose pixels are learnt from; None is the pack's 20.
-        size, batch, steps, warmup, weight_decay, clip_norm: of the training.
+        size, batch, steps, warmup, weight_decay, clip_norm: of the training; `batch` is that of all processes together.
+        accumulate: passes that a batch is divided into, to save memory; see `FineTuning`.
         lr, head_lr: of what is pretrained (CLIP, a body's encoder), and of what begins at random (None: lr).
         dtype: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the hardware multiplies it natively.
         evaluate_at: steps at which the validation scenes are segmented and probed.
         scenes: how many of them.
         split: which scenes those are.
+        protocol: how they are evaluated, a name of `protocols`.
     """
 
     name: str
     steps: int
     seed: int = 0
-    data: Literal["collage", "coco_stuff"] = "collage"
+    data: Literal["collage", "coco_stuff", "coco_stuff_zss", "voc_zss"] = "collage"
+    root: str | None = None
+    workers: int = 0
+    skip_corrupt: bool = False
     clip: str = "collage-mini"
     pretrained: str | None = None
     segmentor: Literal["zero_shot", "cost_aggregation", "chimera"] = "zero_shot"
@@ -65,6 +74,7 @@ class FineTuneRecipe:
     seen: list[str] | None = None
     size: int = 96
     batch: int = 16
+    accumulate: int = 1
     warmup: int = 10
     lr: float = 1e-4
     head_lr: float | None = None
@@ -74,6 +84,7 @@ class FineTuneRecipe:
     evaluate_at: list[int] = field(default_factory=list)
     scenes: int = 100
     split: str = "val"
+    protocol: str = "whole"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -22,8 +23,9 @@ from tqdm.auto import tqdm
 
 from .checkpoints import read_state, write_state
 from .clip import DenseCLIP, load_clip
+from .datasets import Pictures, TrainingCrops, build_dataset
 from .datasets.collage import Collage, all_nouns
-from .evaluation import evaluate
+from .evaluation import evaluate, join_processes
 from .finetuning import FineTuning
 from .objectives import build_objective, interpolate
 from .options import build
@@ -31,6 +33,7 @@ from .parallel import any_process, mean_over_processes, world
 from .paths import whole_file
 from .pretraining import Pretraining, Stage, caption_tokens
 from .probes import probe
+from .protocols import get_protocol
 from .recipe import FineTuneRecipe, PretrainRecipe, Recipe, checked, load_recipe
 from .segmentors import ChimeraSeg, CostAggregationSegmentor, Segmentor, ZeroShotSegmentor
 from .vocabulary import COLLAGE_TEMPLATES
@@ -260,11 +263,14 @@ def train(
     Raises:
         ValueError: what `load_recipe` says, a folder that holds a run of another recipe, or a start of another architecture.
     """
+    join_processes()
     recipe = replace(recipe, **changes) if isinstance(recipe, Recipe) else load_recipe(recipe, **changes)
     where = None if folder is None else Path(folder)
     if where is not None:
         _claim(where, recipe)
     if isinstance(recipe, PretrainRecipe):
+        if world() > 1:
+            raise ValueError(f"got {world()} processes for {recipe.name!r}; expected one: the contrast of a batch needs all its pictures")
         return _pretrain(recipe, where, progress)
     return _finetune(recipe, where, start, progress)
 
@@ -275,13 +281,15 @@ def _finetune(recipe: FineTuneRecipe, folder: Path | None, start: Run | None, pr
     task, reference = build_task(recipe, start)
     segmentor = task.segmentor
     mode = segmentor.training
-    held_out = Collage(recipe.split, recipe.size, length=recipe.scenes, seen=recipe.seen)
-    probed = [held_out[i] for i in range(recipe.scenes)] if recipe.evaluate_at else []
+    held_out = _held_out(recipe)
+    probed = [held_out[i] for i in range(recipe.scenes)] if recipe.evaluate_at and isinstance(held_out, Collage) else []
 
     def measure(step: int) -> dict[str, float]:
         with torch.autocast(segmentor.clip.device.type, torch.bfloat16, enabled=task.bf16):
-            metrics = evaluate(segmentor.eval(), held_out).metrics
+            metrics = evaluate(segmentor.eval(), held_out, limit=recipe.scenes, protocol=recipe.protocol).metrics
             segmentor.train(mode)
+            if not isinstance(held_out, Collage):
+                return metrics  # probes need captions
             return {**metrics, **probe(segmentor.clip, reference, probed, held_out.names, held_out.unseen, recipe.attention[0])}
 
     log = fit(
@@ -313,13 +321,10 @@ def build_task(recipe: FineTuneRecipe, start: Run | None = None) -> tuple[FineTu
     """
     if not 0 <= recipe.interpolate <= 1:
         raise ValueError(f"interpolate is {recipe.interpolate}; expected 0 (pretrained weights) .. 1 (fine-tuned ones)")
-    if recipe.data != "collage":
-        raise ValueError(
-            f"{recipe.name} trains on {recipe.data!r}, which this version cannot read yet; expected data='collage': "
-            f"train(recipe, data='collage', pretrained=None) runs the same settings on rendered scenes"
-        )
+    join_processes()
+    data = _scenes(recipe)  # before any weights are fetched: missing files are said at once
     torch.manual_seed(recipe.seed)
-    segmentor = build_segmentor(recipe)
+    segmentor = build_segmentor(recipe).to(default_device())
     reference = copy.deepcopy(segmentor.clip).requires_grad_(False)
     if start is not None:
         try:
@@ -329,7 +334,8 @@ def build_task(recipe: FineTuneRecipe, start: Run | None = None) -> tuple[FineTu
                 f"the run of {recipe.start!r} has another architecture than {recipe.name!r}; expected the same keys"
             ) from error
     objective = None if recipe.objective is None else build_objective(recipe.objective, segmentor.clip, reference)
-    data = Collage("train", recipe.size, seed=1000 + recipe.seed, length=recipe.steps * recipe.batch, seen=recipe.seen)
+    if objective is not None:
+        objective = objective.to(segmentor.clip.device)
     if isinstance(segmentor, ChimeraSeg) and start is None:
         segmentor.match(torch.stack([data[i].image for i in range(min(_MATCHED, len(data)))]).to(segmentor.clip.device))
     task = FineTuning(
@@ -347,8 +353,48 @@ def build_task(recipe: FineTuneRecipe, start: Run | None = None) -> tuple[FineTu
         objective=objective,
         teacher=None if objective is None else reference,
         bf16=in_bfloat16(recipe),
+        steps=recipe.steps,
+        accumulate=recipe.accumulate,
+        workers=recipe.workers,
     )
     return task, reference
+
+
+def _scenes(recipe: FineTuneRecipe) -> Collage | TrainingCrops:
+    """What a recipe learns from: scene i is the same in every run, process and worker."""
+    if recipe.data == "collage":
+        return Collage("train", recipe.size, seed=1000 + recipe.seed, length=recipe.steps * recipe.batch, seen=recipe.seen)
+    if recipe.seen is not None or recipe.anchors:
+        raise ValueError(
+            f"got seen={recipe.seen} and anchors={recipe.anchors!r} with data={recipe.data!r}; expected neither: "
+            "a data set says itself what is unseen (coco_stuff_zss, voc_zss), and has no captions"
+        )
+    pictures = build_dataset(recipe.data, "train", recipe.root)
+    return TrainingCrops(pictures, recipe.size, seed=recipe.seed, skip_corrupt=recipe.skip_corrupt)
+
+
+def _held_out(recipe: FineTuneRecipe) -> Collage | Pictures:
+    get_protocol(recipe.protocol)  # a wrong name is said before the training, not after
+    if recipe.data == "collage":
+        return Collage(recipe.split, recipe.size, length=recipe.scenes, seen=recipe.seen)
+    return build_dataset(recipe.data, recipe.split, recipe.root)
+
+
+def default_device() -> torch.device:
+    """The GPU of this process if there is one, else the CPU.
+
+    Raises:
+        ValueError: more processes on this machine than it has GPUs.
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if local >= torch.cuda.device_count():
+        raise ValueError(
+            f"process {local + 1} of this machine has no GPU: there are {torch.cuda.device_count()}; "
+            f"expected at most that many, as in `torchrun --nproc-per-node {torch.cuda.device_count()}`"
+        )
+    return torch.device("cuda", local)
 
 
 def build_segmentor(recipe: FineTuneRecipe) -> Segmentor:
@@ -405,7 +451,9 @@ def native_bfloat16() -> bool:
 
 def _claim(folder: Path, recipe: Recipe) -> None:
     """Keep the recipe beside the state, and refuse a folder that holds another recipe's state."""
-    path, text = folder / "recipe.json", json.dumps({"kind": type(recipe).__name__, **vars(recipe)}, sort_keys=True)
+    elsewhere = {"root": None, "workers": 0}  # where files are and who reads them changes no number
+    kept = {key: elsewhere.get(key, value) for key, value in vars(recipe).items()}
+    path, text = folder / "recipe.json", json.dumps({"kind": type(recipe).__name__, **kept}, sort_keys=True)
     if path.exists() and (folder / "state.pt").exists() and path.read_text() != text:
         raise ValueError(f"{folder} holds a run of another recipe ({path}); expected the same: choose another folder or delete it")
     with whole_file(path) as scratch:

@@ -323,6 +323,7 @@ def test_an_unknown_recipe_lists_those_there_are() -> None:
         ({"attention": ["nothing"]}, "unknown attention"),
         ({"seen": ["unicorn"]}, "unicorn"),
         ({"split": "validation"}, "unknown split"),
+        ({"protocol": "catsig"}, "unknown protocol 'catsig'; expected whole, catseg"),
         ({"clip": "ViT-B-61"}, "unknown model"),
     ],
 )
@@ -555,11 +556,6 @@ def test_unknown_words_of_a_recipe_are_refused(recipe: dict, changes: dict) -> N
 def test_an_objective_of_the_paper_refuses_a_batch_of_one(recipe: dict) -> None:
     with pytest.raises(ValueError, match='axis="batch" has 1 sample.*axis="pixel"'):
         train({**recipe, "batch": 1, "evaluate_at": [], "objective": {"name": "infoclip"}}, progress=False)
-
-
-def test_data_that_cannot_be_read_yet_is_refused_with_a_way_out() -> None:
-    with pytest.raises(ValueError, match="catseg-vitb16 trains on 'coco_stuff'.*train.recipe, data='collage', pretrained=None."):
-        train("paper/catseg-vitb16", progress=False)
 
 
 PAPER = sorted(name for name in list_recipes() if name.startswith("paper/") and "chimera" not in name)
