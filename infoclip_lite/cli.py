@@ -8,12 +8,14 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 
 from . import benchmarks
 from .chimera_study import chimera, chimera_cost
 from .clip import load_clip, read_card
 from .coursework import write_coursework
+from .datasets import build_dataset
 from .datasets import verify as real_data
 from .datasets.base import data_root
 from .datasets.collage import Collage
@@ -30,7 +32,7 @@ from .leaderboard import leaderboard
 from .notebooks import check, execute
 from .objective_sweep import objective_sweep
 from .paths import data_dir
-from .recipe import list_recipes
+from .recipe import FineTuneRecipe, list_recipes
 from .segmentation import segment
 from .segmentors import ZeroShotSegmentor
 from .training import train
@@ -98,52 +100,82 @@ def pretrain_command(
     print(f"checkpoint: {out.resolve()}")
 
 
-def train_command(recipe: Annotated[str, tyro.conf.Positional], folder: Path | None = None, seed: int | None = None) -> None:
-    """Train what a recipe says.
+def train_command(
+    recipe: Annotated[str, tyro.conf.Positional], folder: Path | None = None, seed: int | None = None, root: Path | None = None
+) -> None:
+    """Train what a recipe says; under `torchrun` or `accelerate launch` on several GPUs.
 
     Args:
         recipe: name or YAML file; `infoclip-lite data list` shows those that ship.
         folder: state of the run, runs/NAME by default; the same command goes on from it.
         seed: replaces the recipe's.
+        root: folder of the data sets; by default the recipe's.
     """
     folder = folder or Path("runs") / Path(recipe).stem / str(seed or 0)
-    changes: dict[str, Any] = {} if seed is None else {"seed": seed}
+    given = {"seed": seed, "root": None if root is None else str(root)}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     run = train(recipe, folder=folder, **changes)
     for record in run.evaluations():
-        print("  ".join(f"{key} {record[key]:.3f}" for key in ("step", "mIoU_seen", "mIoU_unseen", "hIoU", "image_to_text")))
+        print(
+            "  ".join(f"{key} {record[key]:.3f}" for key in ("step", "mIoU_seen", "mIoU_unseen", "hIoU", "image_to_text") if key in record)
+        )
     print(f"run: {folder.resolve()}")
 
 
 def evaluate_command(
     model: str = "collage-mini",
     pretrained: str | None = None,
-    split: str = "test",
-    limit: int = 200,
+    dataset: str = "collage",
+    split: str = "",
+    limit: int | None = None,
     attention: str = "",
     gammas: str = "",
+    protocol: str = "",
+    recipe: str | None = None,
+    folder: Path | None = None,
+    root: Path | None = None,
     out: Path | None = None,
 ) -> None:
-    """Measure zero-shot segmentation on Collage.
+    """Measure segmentation: of a CLIP without training, or of what a recipe trained.
 
     Args:
         model: collage-mini, a checkpoint of `pretrain`, or an open_clip model.
         pretrained: the open_clip tag or checkpoint of that model.
-        split: val, test or test-new.
-        limit: number of scenes.
+        dataset: collage, or one that `infoclip-lite data list` shows.
+        split: of the data set; by default test (Collage) or val.
+        limit: number of pictures; by default 200 of Collage, all of others.
         attention: dense read-outs to average, separated by commas; the model's own by default.
         gammas: calibration constants to try beside 0, separated by commas.
-        out: where the report is written as JSON.
+        protocol: whole, catseg, training-free or zero-shot; by default whole, or the recipe's.
+        recipe: evaluate this training in place of the model: it is run, or gone on with, if the folder holds no finished run of it.
+        folder: state of that run, runs/NAME/0 by default, as `train` leaves it.
+        root: folder of the data sets; by default $INFOCLIP_LITE_DATA, else ~/.cache/infoclip_lite/data.
+        out: where the report is written as JSON, and beside it as Markdown; of a real data set what is counted so far is kept in a folder
+            beside it, so that the same command goes on.
     """
-    clip = load_clip(model, pretrained)
-    segmentor = ZeroShotSegmentor(clip, _split(attention) if attention else clip.read_out)
+    segmentor: Any
+    shipped = dataset == "collage"
+    limit = 200 if limit is None and shipped else limit
+    wanted = split or ("test" if shipped else "val")
+    data: Any = Collage(wanted, length=limit or 1000) if shipped else build_dataset(dataset, wanted, root)
+    if recipe is not None:
+        segmentor = train(recipe, folder=folder or Path("runs") / Path(recipe).stem / "0")
+        if isinstance(segmentor.recipe, FineTuneRecipe):
+            protocol = protocol or segmentor.recipe.protocol
+            data = Collage(wanted, segmentor.recipe.size, length=limit or 1000, seen=segmentor.recipe.seen) if shipped else data
+    else:
+        clip = load_clip(model, pretrained)
+        segmentor = ZeroShotSegmentor(clip, _split(attention) if attention else clip.read_out)
     sweep = [float(g) for g in _split(gammas)] if gammas.strip() else []
-    report = evaluate(segmentor, Collage(split, length=limit), gammas=sweep, progress=True)
+    where = None if out is None or shipped else out.with_suffix(".parts")
+    report = evaluate(segmentor, data, limit=limit, gammas=sweep, protocol=protocol or "whole", folder=where, progress=True)
     for key, value in report.metrics.items():
         print(f"{key:<14}{value:>7.1%}")
     for gamma, metrics in report.calibration.items():
         print(f"gamma {gamma:<8}{metrics['hIoU']:>7.1%} hIoU")
     if out is not None:
         report.to_json(out)
+        report.to_markdown(out.with_suffix(".md"))
         print(f"report: {out.resolve()}")
 
 
@@ -313,7 +345,7 @@ def main() -> None:
     """Entry point of `infoclip-lite`. A user's mistake is one line on stderr and exit status 2."""
     try:
         tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="infoclip-lite")
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError, MemoryError, torch.OutOfMemoryError) as error:
         sys.exit(_complain(error))
 
 

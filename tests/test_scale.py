@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 import real_data
 import torch
+import yaml
 from torch import Tensor
 
-from infoclip_lite import train, training
+from infoclip_lite import evaluate, train, training
 from infoclip_lite.checkpoints import read_state
+from infoclip_lite.cli import evaluate_command
+from infoclip_lite.datasets import Collage
 from infoclip_lite.finetuning import FineTuning
 from infoclip_lite.training import default_device, fit
 
@@ -148,3 +151,28 @@ def test_a_missing_data_set_is_said_before_any_weights_are_asked_for(tmp_path: P
 def test_what_only_collage_has_is_refused(recipe: dict, voc: Path, changes: dict) -> None:
     with pytest.raises(ValueError, match="a data set says itself what is unseen"):
         train({**recipe, "data": "voc_zss", "root": str(voc), **changes}, progress=False)
+
+
+@pytest.mark.filterwarnings("ignore:.*official .* split has", "ignore:.*never saw")
+def test_the_command_evaluates_a_run_on_a_real_data_set_and_goes_on(
+    recipe: dict, voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "small.yaml", tmp_path / "report.json"
+    path.write_text(yaml.safe_dump({**recipe, "steps": 2}))
+    common = {"dataset": "pas20", "root": voc, "recipe": str(path), "folder": tmp_path / "run", "out": out}
+    for _ in range(2):
+        evaluate_command(**common)
+    report = json.loads(out.read_text())
+    assert report["details"]["split"] == "val" and len(report["per_class"]) == 20 and report["details"]["protocol"]["name"] == "whole"
+    assert "| class |" in out.with_suffix(".md").read_text()
+    assert "mIoU" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="another evaluation"):
+        evaluate_command(**{**common, "protocol": "zero-shot"})
+
+
+def test_the_command_takes_collage_as_the_recipe_has_it(recipe: dict, tmp_path: Path) -> None:
+    path, out = tmp_path / "small.yaml", tmp_path / "report.json"
+    path.write_text(yaml.safe_dump({**recipe, "steps": 1, "seen": ["cow"]}))
+    evaluate_command(recipe=str(path), folder=tmp_path / "run", limit=3, out=out)
+    run = train(path, folder=tmp_path / "run", progress=False)
+    assert json.loads(out.read_text())["metrics"]["pAcc"] == evaluate(run, Collage("test", 32, length=3, seen=["cow"])).metrics["pAcc"]

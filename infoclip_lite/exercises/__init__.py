@@ -69,8 +69,8 @@ def exercise(number: str, lesson: str) -> Callable[[Callable[[Any], None]], Call
     return register
 
 
-def check(number: str, answer: Any) -> bool:
-    """Judge an answer, print the verdict, and return whether it is right.
+def check(number: str, answer: Any) -> None:
+    """Judge an answer and print the verdict; `judge` returns it.
 
     Args:
         number: of the exercise, such as "4.1".
@@ -79,9 +79,7 @@ def check(number: str, answer: Any) -> bool:
     Raises:
         ValueError: no such exercise.
     """
-    verdict = judge(number, answer)
-    print(verdict.text)
-    return verdict.passed
+    print(judge(number, answer).text)
 
 
 def judge(number: str, answer: Any) -> Verdict:

@@ -15,6 +15,11 @@ from typing import Any
 
 import pytest
 
+from infoclip_lite.datasets import DATASETS
+from infoclip_lite.datasets.download import SOURCES
+from infoclip_lite.protocols import PROTOCOLS
+from infoclip_lite.recipe import list_recipes
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 STEMS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -203,3 +208,11 @@ def test_every_public_name_has_an_entry(site: Path) -> None:
     for module in ("", ".clip", ".datasets", ".information", ".objectives", ".segmentors"):
         names = set(importlib.import_module(f"infoclip_lite{module}").__all__) - aliases
         assert [name for name in sorted(names) if not re.search(rf'id="infoclip_lite[\w.]*\.{name}"', page)] == [], module
+
+
+def test_commands_name_recipes_data_sets_and_protocols_that_exist() -> None:
+    pages = (ROOT / "docs" / "reproduce.md").read_text() + (ROOT / "README.md").read_text()
+    recipes = set(re.findall(r"\b((?:paper|mini)/[\w-]+)", pages))
+    assert len(recipes) >= 6 and recipes <= set(list_recipes())
+    named = set(re.findall(r"--dataset (\w+)", pages)) | set(re.findall(r"data (?:download|verify) (\w+)", pages))
+    assert named <= {*DATASETS, *SOURCES} and set(re.findall(r"--protocol ([\w-]+)", pages)) <= set(PROTOCOLS)

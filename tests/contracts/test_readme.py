@@ -17,3 +17,15 @@ def test_every_file_that_is_linked_exists():
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("http")]
     assert links
     assert [link for link in links if not (Path(__file__).parents[2] / link).exists()] == []
+
+
+def test_every_notebook_is_on_the_map_with_its_measured_time():
+    import json
+    import re
+
+    rows = dict(re.findall(r"^\| \[[^\]]+\]\(notebooks/([^)]+)\) \|[^|]+\| (.+?) \|$", README, re.MULTILINE))
+    measured = {}
+    for path in (Path(__file__).parents[2] / "notebooks").glob("*.ipynb"):
+        title = "".join(json.loads(path.read_text())["cells"][0]["source"])
+        measured[path.name] = re.search(r"\*\*Time\*\*: (.+?) to run", title).group(1)
+    assert rows == measured
