@@ -14,7 +14,7 @@ from infoclip_lite import DenseCLIP
 from infoclip_lite.datasets import Collage
 from infoclip_lite.datasets.collage import stuff
 from infoclip_lite.explore.chimera_plots import compute_selection, plot_selection
-from infoclip_lite.explore.chimera_widgets import explore_selection
+from infoclip_lite.explore.widgets import explore_selection
 from infoclip_lite.objectives import positions_kept
 
 

@@ -9,7 +9,7 @@ import torch
 from scipy.integrate import dblquad
 from sklearn.feature_selection import mutual_info_regression
 
-from infoclip_lite.explore.information_widgets import explore_estimates, explore_renyi
+from infoclip_lite.explore.widgets import explore_estimates, explore_renyi
 from infoclip_lite.information import estimators as e
 from infoclip_lite.information import gram, renyi_mutual_information
 from infoclip_lite.information.benchmark import interval, run_benchmark, run_convergence, run_matrix_checks

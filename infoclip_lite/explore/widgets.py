@@ -15,9 +15,11 @@ import traitlets
 
 from ..benchmarks import read_report
 from ..clip import DenseCLIP, load_clip
+from ..objective_sweep import ALPHAS, AXES, COMPRESSION, TRANSFER
 from ..objectives.chimera import Schedule
 from .chimera_plots import compute_selection, plot_selection
 from .information_plots import compute_estimates, compute_renyi, plot_estimates, plot_renyi
+from .objectives import compute_objective, describe_objective, plot_objective
 from .playback import compute_frame, describe_frame, plot_frame
 from .similarity import SimilarityView, compute_similarity, describe_similarity, plot_similarity
 
@@ -117,6 +119,17 @@ def explore_training() -> Explorer:
     """Plain fine-tuning as a slider over its steps; static twin plot_frame(compute_frame())."""
     steps = [frame["step"] for frame in read_report("degradation_frames")["frames"]]
     return Explorer(compute_frame, plot_frame, {"step": _choice("step", steps, steps[-1])}, describe_frame)
+
+
+def explore_objective() -> Explorer:
+    """InfoCLIP's settings as a map from a sweep that ships (one seed); static twin plot_objective(compute_objective())."""
+    controls = {
+        "axis": _choice("axis", list(AXES), "pixel"),
+        "alpha": _choice("alpha", sorted(ALPHAS), 2.0),
+        "lambda_1": _choice("lambda_1", list(COMPRESSION), 1.0),
+        "lambda_2": _choice("lambda_2", list(TRANSFER), 1.0),
+    }
+    return Explorer(compute_objective, plot_objective, controls, describe_objective)
 
 
 def explore_selection(clip: DenseCLIP | None = None) -> Explorer:
