@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,24 +14,12 @@ import torch
 from torch import Tensor
 
 from ..information import gaussian_rbf_information, gram, renyi_entropy, renyi_mutual_information
-from ..information.estimators import LimitWarning, gaussian, infonce, ksg
 from ..information.tasks import get_task
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = sns.color_palette("colorblind", 8)
-
-
-@dataclass(frozen=True)
-class EstimatesView:
-    """What `compute_estimates` found: samples, the exact information and the estimates, all in nats."""
-
-    x: Tensor
-    y: Tensor
-    truth: float
-    estimates: dict[str, float]
-    cap: float
 
 
 @dataclass(frozen=True)
@@ -48,20 +35,6 @@ class RenyiView:
     corrected: float
     population: float
     shannon: float
-
-
-def compute_estimates(n: int = 500, rho: float = 0.8, batch: int = 16, seed: int = 0) -> EstimatesView:
-    """Draw n normal pairs and estimate their information in four ways; InfoNCE is given the best critic and contrasts `batch` pairs."""
-    task = get_task("normal", rho=rho)
-    x, y = task.sample(n, torch.Generator().manual_seed(seed))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LimitWarning)
-        estimates = {
-            "gaussian": gaussian(x, y).value,
-            "KSG": ksg(x, y).value,
-            "InfoNCE, best critic": infonce(x, y, task.log_ratio, batch_size=batch).value,
-        }
-    return EstimatesView(x, y, task.mutual_information, estimates, math.log(batch))
 
 
 def compute_renyi(n: int = 100, rho: float = 0.75, width: float = 1.0, alpha: float = 2.0, seed: int = 0) -> RenyiView:
@@ -81,21 +54,6 @@ def compute_renyi(n: int = 100, rho: float = 0.75, width: float = 1.0, alpha: fl
         population=gaussian_rbf_information(covariance, 1, width, width),
         shannon=-math.log2(1 - rho**2) / 2,
     )
-
-
-def plot_estimates(view: EstimatesView) -> Figure:
-    """Scatter of the samples beside bars of the estimates, the truth as a line and InfoNCE's cap as a dashed one."""
-    figure, (left, right) = _canvas(2, width=8.0)
-    left.scatter(view.x[:, 0], view.y[:, 0], s=6, alpha=0.5, color=COLOURS[0])
-    left.set(xlabel="x", ylabel="y", title=f"{len(view.x)} samples")
-    names = list(view.estimates)
-    right.barh(names, list(view.estimates.values()), color=[COLOURS[i] for i in range(len(names))])
-    right.axvline(view.truth, color="black", label=f"truth {view.truth:.2f}")
-    right.axvline(view.cap, color="grey", linestyle="--", label=f"InfoNCE's cap {view.cap:.2f}")
-    right.set(xlabel="mutual information (nats)", xlim=(min(0.0, *view.estimates.values()) - 0.02, max(view.truth, view.cap) * 1.15))
-    right.invert_yaxis()
-    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=2, frameon=False, fontsize=8)
-    return figure
 
 
 def plot_table(joint: np.ndarray, names_x: Sequence[str], names_y: Sequence[str]) -> Figure:

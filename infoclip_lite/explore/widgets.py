@@ -18,9 +18,10 @@ from ..clip import DenseCLIP, load_clip
 from ..objective_sweep import ALPHAS, AXES, COMPRESSION, TRANSFER
 from ..objectives.chimera import Schedule
 from .chimera_plots import compute_selection, plot_selection
-from .information_plots import compute_estimates, compute_renyi, plot_estimates, plot_renyi
+from .information_plots import compute_renyi, plot_renyi
 from .objectives import compute_objective, describe_objective, plot_objective
 from .playback import compute_frame, describe_frame, plot_frame
+from .playground import ESTIMATORS, compute_information, describe_information, plot_information
 from .similarity import SimilarityView, compute_similarity, describe_similarity, plot_similarity
 
 
@@ -151,14 +152,17 @@ def explore_selection(clip: DenseCLIP | None = None) -> Explorer:
     return Explorer(partial(compute_selection, clip), plot_selection, controls)
 
 
-def explore_estimates() -> Explorer:
-    """Sliders on n, correlation and InfoNCE's batch; the static twin is plot_estimates(compute_estimates())."""
+def explore_information() -> Explorer:
+    """Every estimator against the truth (width and alpha: the matrix-based one's); static twin plot_information(compute_information())."""
     controls = {
-        "n": _choice("n", [50, 200, 500, 2000], 500),
-        "rho": _slider("correlation", 0.8, 0.0, 0.99, 0.01),
-        "batch": _choice("batch", [2, 4, 16, 50], 16),
+        "estimator": widgets.Dropdown(options=list(ESTIMATORS), value="KSG", description="estimator"),
+        "n": _choice("n", [10, 30, 100, 300], 100),
+        "dim": _choice("dimension", [1, 2, 5, 10], 1),
+        "rho": _slider("correlation", 0.8, 0.0, 0.95, 0.05),
+        "width": _choice("width", [0.1, 0.3, 1.0, 3.0], 1.0),
+        "alpha": _choice("alpha", [1.01, 1.5, 2.0, 3.0], 2.0),
     }
-    return Explorer(compute_estimates, plot_estimates, controls)
+    return Explorer(compute_information, plot_information, controls, describe_information)
 
 
 def explore_renyi() -> Explorer:
