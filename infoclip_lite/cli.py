@@ -24,6 +24,7 @@ from .datasets.download import download
 from .degradation_frames import degradation_frames
 from .demo import demo
 from .doctor import doctor
+from .dry_run import dry_run as estimate
 from .evaluation import evaluate
 from .export import export_onnx
 from .infoclip_study import infoclip, infoclip_cost, infoclip_picture
@@ -101,7 +102,12 @@ def pretrain_command(
 
 
 def train_command(
-    recipe: Annotated[str, tyro.conf.Positional], folder: Path | None = None, seed: int | None = None, root: Path | None = None
+    recipe: Annotated[str, tyro.conf.Positional],
+    folder: Path | None = None,
+    seed: int | None = None,
+    root: Path | None = None,
+    dry_run: bool = False,
+    tensorboard: bool = False,
 ) -> None:
     """Train what a recipe says; under `torchrun` or `accelerate launch` on several GPUs.
 
@@ -110,11 +116,16 @@ def train_command(
         folder: state of the run, runs/NAME by default; the same command goes on from it.
         seed: replaces the recipe's.
         root: folder of the data sets; by default the recipe's.
+        dry_run: one of everything only, and an estimate of time and memory.
+        tensorboard: write losses and metrics into the folder's tensorboard/ too.
     """
     folder = folder or Path("runs") / Path(recipe).stem / str(seed or 0)
     given = {"seed": seed, "root": None if root is None else str(root)}
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    run = train(recipe, folder=folder, **changes)
+    if dry_run:
+        print(estimate(recipe, **changes))
+        return
+    run = train(recipe, folder=folder, tensorboard=tensorboard, **changes)
     for record in run.evaluations():
         print(
             "  ".join(f"{key} {record[key]:.3f}" for key in ("step", "mIoU_seen", "mIoU_unseen", "hIoU", "image_to_text") if key in record)

@@ -7,9 +7,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from .acceleration import native_bfloat16
 from .datasets.collage_pack import verify
 from .paths import data_dir
-from .training import native_bfloat16
 
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "jupyterlab", "ipywidgets", "nbval")
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from .acceleration import autocast
 from .clip import DenseCLIP
 from .datasets import TrainingCrops
 from .datasets.collage import IGNORE, Collage
@@ -42,7 +43,7 @@ class FineTuning:
         prompt: the template of the class names in training, for a segmentor that has none of its own.
         objective: from what its `needs` name (see `objectives`) to named scalars with "total", added to the loss.
         teacher: the frozen pretrained CLIP; needed with an objective, and no part of `module`.
-        bf16: multiply in bfloat16 (autocast).
+        dtype: multiply in it (autocast); weights and the loss stay float32.
         steps: of the training, for an objective that follows its progress; None: as many as make an epoch.
         workers: processes that read pictures ahead.
         accumulate: passes that a step's batch is divided into: as many times less memory, the same gradients. An objective sees one
@@ -68,7 +69,7 @@ class FineTuning:
         prompt: str = "a photo of a {}",
         objective: nn.Module | None = None,
         teacher: DenseCLIP | None = None,
-        bf16: bool = False,
+        dtype: torch.dtype = torch.float32,
         steps: int | None = None,
         accumulate: int = 1,
         workers: int = 0,
@@ -81,7 +82,7 @@ class FineTuning:
             raise ValueError("got an objective without a teacher, or a teacher without one; expected both or neither")
         self.segmentor, self.dataset, self.batch = segmentor, dataset, batch
         self.lr, self.head_lr, self.weight_decay, self.tune = lr, lr if head_lr is None else head_lr, weight_decay, tune
-        self.kind, self.ignored, self.bf16, self.accumulate, self.workers = loss, ignored, bf16, accumulate, workers
+        self.kind, self.ignored, self.dtype, self.accumulate, self.workers = loss, ignored, dtype, accumulate, workers
         self.steps = len(dataset) // batch if steps is None else steps
         if accumulate < 1 or batch % (accumulate * world()):
             raise ValueError(
@@ -150,7 +151,7 @@ class FineTuning:
         images, masks, *counted = (t.to(clip.device) for t in batch)
         target = self.relabel.to(masks.device)[masks]
         labelled = counted[0] if counted else (target != IGNORE).sum()
-        with torch.autocast(clip.device.type, torch.bfloat16, enabled=self.bf16):  # left at every step: it keeps copies of the weights
+        with autocast(clip.device, self.dtype):  # left at every step: it keeps copies of the weights
             text = self._text()
             encoded = self.segmentor.encode(images)
             logits = self.segmentor.decode(encoded, text)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .acceleration import autocast
 from .benchmarks import write_report
 from .datasets.collage import Collage
 from .explore.plots import relation_figure
@@ -214,7 +215,7 @@ def _teacher_seconds(task: FineTuning, batch: Any, repeats: int) -> float:
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
-        with torch.no_grad(), torch.autocast(task.teacher.device.type, torch.bfloat16, enabled=task.bf16):
+        with torch.no_grad(), autocast(task.teacher.device, task.dtype):
             task.teacher.encode_dense(batch[0], task.segmentor.attention[0])
         times.append(time.perf_counter() - started)
     return statistics.median(times)

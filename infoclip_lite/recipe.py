@@ -43,7 +43,8 @@ class FineTuneRecipe:
         size, batch, steps, warmup, weight_decay, clip_norm: of the training; `batch` is that of all processes together.
         accumulate: passes that a batch is divided into, to save memory; see `FineTuning`.
         lr, head_lr: of what is pretrained (CLIP, a body's encoder), and of what begins at random (None: lr).
-        dtype: "float32", "bfloat16" (autocast), or "auto": bfloat16 where the hardware multiplies it natively.
+        dtype: "float32", "bfloat16" or "float16" (autocast; float16 scales the loss), or "auto": bfloat16 where the hardware multiplies it.
+        compile, gradient_checkpointing, channels_last: speed and memory; see `accelerate`.
         evaluate_at: steps at which the validation scenes are segmented and probed.
         scenes: how many of them.
         split: which scenes those are.
@@ -80,7 +81,10 @@ class FineTuneRecipe:
     head_lr: float | None = None
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    compile: bool = False
+    gradient_checkpointing: bool = False
+    channels_last: bool = False
     evaluate_at: list[int] = field(default_factory=list)
     scenes: int = 100
     split: str = "val"

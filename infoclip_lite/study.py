@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from scipy import stats
 
+from .acceleration import autocast, dtype_of
 from .datasets.collage import Collage
 from .evaluation import evaluate
 from .paths import whole_file
 from .probes import probe
 from .recipe import FineTuneRecipe, load_recipe
-from .training import Run, in_bfloat16, train
+from .training import Run, train
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def score_run(
     if not isinstance(recipe, FineTuneRecipe) or run.reference is None:
         raise ValueError("got a run of pretraining; expected one of fine-tuning")
     result: dict[str, Any] = {}
-    with torch.autocast(run.model.clip.device.type, torch.bfloat16, enabled=in_bfloat16(recipe)):
+    with autocast(run.model.clip.device, dtype_of(recipe.dtype)):
         for split in splits:
             data = Collage(split, recipe.size, length=scenes, seen=recipe.seen)
             report = evaluate(run, data, gammas=gammas if split == splits[0] else ())

@@ -21,6 +21,7 @@ from open_clip.model import CLIP
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from .acceleration import DTYPES, accelerate, autocast, dtype_of
 from .checkpoints import read_state, write_state
 from .clip import DenseCLIP, load_clip
 from .datasets import Pictures, TrainingCrops, build_dataset
@@ -45,6 +46,7 @@ class Task(Protocol):
     """What a recipe trains. `loss` must depend on nothing but the step, the batch and the weights."""
 
     module: nn.Module
+    dtype: torch.dtype
 
     def groups(self) -> list[dict[str, Any]]:
         """Parameter groups for AdamW, each with its `lr`."""
@@ -68,6 +70,7 @@ def fit(
     evaluate: Callable[[int], dict[str, float]] | None = None,
     evaluate_at: Iterable[int] = (),
     progress: str | None = None,
+    tensorboard: bool = False,
 ) -> list[dict[str, float]]:
     """Run AdamW with linear warm-up and a cosine to zero, and return the log.
 
@@ -82,12 +85,15 @@ def fit(
         evaluate: called with the step before that step is taken; its numbers are logged.
         evaluate_at: the steps to call it at; `steps` itself means after the last.
         progress: label of the progress bar; None shows none.
+        tensorboard: write every record into folder/tensorboard too, as it comes.
 
     Returns:
         One record a step with "step" and the loss terms, and one an evaluation, in order.
 
     Raises:
-        FloatingPointError: a loss is not finite; the last state on disk is from before it.
+        FloatingPointError: a loss is not finite, or float16 gradients at no scale; the last state on disk is from before it.
+        ValueError: `tensorboard` without a folder.
+        ImportError: `tensorboard` without its package.
         torch.OutOfMemoryError: with what to change.
         SystemExit: SIGTERM came, and the state is kept.
     """
@@ -97,40 +103,56 @@ def fit(
         group["peak"] = group["lr"]
     parameters = [p for group in groups for p in group["params"]]
     optimizer = torch.optim.AdamW(groups, fused=True)
-    start, log = _resume(folder, task.module, optimizer)
+    scaler = torch.amp.GradScaler(parameters[0].device.type, enabled=task.dtype == torch.float16)
+    start, log = _resume(folder, task.module, optimizer, scaler)
     step_of = accelerator.prepare_model(_Step(task), device_placement=False) if world() > 1 else task.loss
     wanted = set(evaluate_at) if evaluate else set()
     main = accelerator.is_main_process
+    writer = _tensorboard(folder, start) if tensorboard and main else None
+
+    def note(record: dict[str, float]) -> None:
+        log.append(record)
+        if writer:
+            for name, value in record.items():
+                writer.add_scalar(name, value, record["step"])
+
     bar = tqdm(total=steps, initial=start, desc=progress, disable=progress is None or not main, mininterval=1.0)
     with _terminated(folder is not None) as stop:
         for step, batch in zip(range(start, steps), task.batches(start, steps), strict=True):
             if step in wanted and evaluate:
-                log.append({"step": step, **evaluate(step)})
+                note({"step": step, **evaluate(step)})
             optimizer.zero_grad()
-            terms = _gradients(accelerator, step_of, step, batch if isinstance(batch, list) else [batch])
+            terms = _gradients(accelerator, step_of, scaler, step, batch if isinstance(batch, list) else [batch])
+            scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * _schedule(step, schedule or steps, warmup)
-            optimizer.step()
-            log.append({"step": step, **terms})
+            scaler.step(optimizer)  # leaves the step out if float16 gradients overflowed
+            scaler.update()
+            if scaler.get_scale() < _SMALLEST_SCALE:
+                raise FloatingPointError(f"float16 gradients overflow at every scale, at step {step}; expected some: set dtype: bfloat16")
+            note({"step": step, **terms})
             bar.set_postfix(loss=f"{terms['total']:.3f}")
             bar.update()
             if folder and step + 1 < steps:
                 stopped = any_process(stop.is_set(), parameters[0].device)
                 if main and (stopped or (step + 1) % save_every == 0):
-                    _save(folder, step + 1, task.module, optimizer, log)
+                    _save(folder, step + 1, task.module, optimizer, scaler, log)
                 if stopped:
                     bar.close()
                     raise SystemExit(128 + signal.SIGTERM)
     if steps in wanted and evaluate and start < steps:
-        log.append({"step": steps, **evaluate(steps)})
+        note({"step": steps, **evaluate(steps)})
     bar.close()
+    if writer:
+        writer.close()
     if folder and start < steps and main:
-        _save(folder, steps, task.module, optimizer, log, last=True)
+        _save(folder, steps, task.module, optimizer, scaler, log, last=True)
     accelerator.wait_for_everyone()
     return log
 
 
+_SMALLEST_SCALE = 1e-3  # of a loss in float16; the scale begins at 65536 and is halved at every overflow
 _UNUSED = DistributedDataParallelKwargs(find_unused_parameters=True)  # what a read-out of the last block leaves out has no gradient
 
 
@@ -145,7 +167,9 @@ class _Step(nn.Module):
         return self.loss(step, batch)
 
 
-def _gradients(accelerator: Accelerator, step_of: Callable[[int, Any], dict[str, Tensor]], step: int, parts: list[Any]) -> dict[str, float]:
+def _gradients(
+    accelerator: Accelerator, step_of: Callable[[int, Any], dict[str, Tensor]], scaler: torch.amp.GradScaler, step: int, parts: list[Any]
+) -> dict[str, float]:
     """Add up the gradients of the mean loss over the parts of a batch; its terms, averaged over parts and processes.
 
     Raises:
@@ -166,11 +190,12 @@ def _gradients(accelerator: Accelerator, step_of: Callable[[int, Any], dict[str,
                             f"loss term {name!r} is {value} at step {step}; expected a finite number: lower the learning rate"
                         )
                     mean[name] = mean.get(name, 0.0) + value / len(parts)
-                accelerator.backward(terms["total"] / len(parts))
+                accelerator.backward(scaler.scale(terms["total"] / len(parts)))
             except torch.OutOfMemoryError as error:
                 raise torch.OutOfMemoryError(
                     f"out of memory at step {step}: {error}; raise `accumulate` (activations shrink in proportion, results stay the same), "
-                    "lower `size` (they shrink with its square), or set dtype: bfloat16 (about half)"
+                    "set gradient_checkpointing: true (a forward pass more, several times less memory), lower `size` (they shrink with its "
+                    "square), or set dtype: bfloat16 (about half)"
                 ) from error
     return mean
 
@@ -195,20 +220,42 @@ def _schedule(step: int, steps: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def _save(folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, log: list, *, last: bool = False) -> None:
+def _tensorboard(folder: Path | None, start: int) -> Any:
+    if folder is None:
+        raise ValueError("got tensorboard=True without a folder; expected one to write to")
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError("tensorboard is not installed; install with `pip install -e .[paper]`") from error
+    return SummaryWriter(folder / "tensorboard", purge_step=start)  # what a killed run wrote beyond its last state is not shown
+
+
+def _save(
+    folder: Path,
+    step: int,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    log: list,
+    *,
+    last: bool = False,
+) -> None:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    state = {"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict(), "log": log}
+    state = {"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), "log": log}
     write_state(folder, {**state, "random": {"cpu": torch.get_rng_state(), "cuda": cuda}}, last=last)
     with whole_file(folder / "log.jsonl") as scratch:
         scratch.write_text("".join(f"{json.dumps(record)}\n" for record in log))
 
 
-def _resume(folder: Path | None, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[dict[str, float]]]:
+def _resume(
+    folder: Path | None, module: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+) -> tuple[int, list[dict[str, float]]]:
     state = None if folder is None else read_state(folder)
     if state is None:
         return 0, []
     module.load_state_dict(state["module"])
     optimizer.load_state_dict(state["optimizer"])
+    scaler.load_state_dict(state["scaler"])
     torch.set_rng_state(state["random"]["cpu"])
     if state["random"]["cuda"] and len(state["random"]["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["random"]["cuda"])
@@ -246,6 +293,7 @@ def train(
     folder: str | Path | None = None,
     start: Run | None = None,
     progress: bool = True,
+    tensorboard: bool = False,
     **changes: Any,
 ) -> Run:
     """Train what a recipe says.
@@ -255,6 +303,7 @@ def train(
         folder: where to keep the state; a run that finds one there goes on from it. None keeps nothing.
         start: the finished run of the recipe's `start`, if it is at hand; without it that recipe is trained first, in `folder`/start.
         progress: show a progress bar.
+        tensorboard: write losses and metrics into `folder`/tensorboard too.
         changes: keys of the recipe to replace, such as seed=3.
 
     Returns:
@@ -271,21 +320,21 @@ def train(
     if isinstance(recipe, PretrainRecipe):
         if world() > 1:
             raise ValueError(f"got {world()} processes for {recipe.name!r}; expected one: the contrast of a batch needs all its pictures")
-        return _pretrain(recipe, where, progress)
-    return _finetune(recipe, where, start, progress)
+        return _pretrain(recipe, where, progress, tensorboard)
+    return _finetune(recipe, where, start, progress, tensorboard)
 
 
-def _finetune(recipe: FineTuneRecipe, folder: Path | None, start: Run | None, progress: bool) -> Run:
+def _finetune(recipe: FineTuneRecipe, folder: Path | None, start: Run | None, progress: bool, tensorboard: bool) -> Run:
     if recipe.start is not None and start is None:
         start = train(recipe.start, folder=folder and folder / "start", progress=progress, seed=recipe.seed)
     task, reference = build_task(recipe, start)
     segmentor = task.segmentor
     mode = segmentor.training
-    held_out = _held_out(recipe)
+    held_out = held_out_scenes(recipe)
     probed = [held_out[i] for i in range(recipe.scenes)] if recipe.evaluate_at and isinstance(held_out, Collage) else []
 
     def measure(step: int) -> dict[str, float]:
-        with torch.autocast(segmentor.clip.device.type, torch.bfloat16, enabled=task.bf16):
+        with autocast(segmentor.clip.device, task.dtype):
             metrics = evaluate(segmentor.eval(), held_out, limit=recipe.scenes, protocol=recipe.protocol).metrics
             segmentor.train(mode)
             if not isinstance(held_out, Collage):
@@ -301,6 +350,7 @@ def _finetune(recipe: FineTuneRecipe, folder: Path | None, start: Run | None, pr
         evaluate=measure,
         evaluate_at=recipe.evaluate_at,
         progress=recipe.name if progress else None,
+        tensorboard=tensorboard,
     )
     if recipe.interpolate < 1:
         interpolate(segmentor.clip.model, reference.model, recipe.interpolate)
@@ -333,6 +383,7 @@ def build_task(recipe: FineTuneRecipe, start: Run | None = None) -> tuple[FineTu
             raise ValueError(
                 f"the run of {recipe.start!r} has another architecture than {recipe.name!r}; expected the same keys"
             ) from error
+    accelerate(segmentor, compile=recipe.compile, gradient_checkpointing=recipe.gradient_checkpointing, channels_last=recipe.channels_last)
     objective = None if recipe.objective is None else build_objective(recipe.objective, segmentor.clip, reference)
     if objective is not None:
         objective = objective.to(segmentor.clip.device)
@@ -352,7 +403,7 @@ def build_task(recipe: FineTuneRecipe, start: Run | None = None) -> tuple[FineTu
         prompt=recipe.prompt,
         objective=objective,
         teacher=None if objective is None else reference,
-        bf16=in_bfloat16(recipe),
+        dtype=dtype_of(recipe.dtype),
         steps=recipe.steps,
         accumulate=recipe.accumulate,
         workers=recipe.workers,
@@ -373,7 +424,8 @@ def _scenes(recipe: FineTuneRecipe) -> Collage | TrainingCrops:
     return TrainingCrops(pictures, recipe.size, seed=recipe.seed, skip_corrupt=recipe.skip_corrupt)
 
 
-def _held_out(recipe: FineTuneRecipe) -> Collage | Pictures:
+def held_out_scenes(recipe: FineTuneRecipe) -> Collage | Pictures:
+    """What a recipe's training is watched on."""
     get_protocol(recipe.protocol)  # a wrong name is said before the training, not after
     if recipe.data == "collage":
         return Collage(recipe.split, recipe.size, length=recipe.scenes, seen=recipe.seen)
@@ -417,36 +469,37 @@ def build_segmentor(recipe: FineTuneRecipe) -> Segmentor:
     return build(ChimeraSeg, (clip, recipe.attention[0], (recipe.prompt,)), recipe.chimera, "chimera")
 
 
-def _pretrain(recipe: PretrainRecipe, folder: Path | None, progress: bool) -> Run:
+def _pretrain(recipe: PretrainRecipe, folder: Path | None, progress: bool, tensorboard: bool) -> Run:
+    task = build_pretraining(recipe)
+    log = fit(
+        task,
+        steps=task.steps,
+        warmup=recipe.warmup,
+        schedule=recipe.schedule,
+        folder=folder,
+        progress=recipe.name if progress else None,
+        tensorboard=tensorboard,
+    )
+    clip = task.clip
+    clip.known_tokens, clip.read_out = caption_tokens(clip.tokenizer), tuple(recipe.read_out)
+    return Run(recipe, ZeroShotSegmentor(clip.eval().requires_grad_(False), clip.read_out), log, folder)
+
+
+def build_pretraining(recipe: PretrainRecipe) -> Pretraining:
+    """What a recipe of pretraining trains, before its first step."""
     torch.manual_seed(recipe.seed)
     model = CLIP(**recipe.model)
     tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
     clip = DenseCLIP(model, tokenizer, mean=recipe.mean, std=recipe.std, name=recipe.name, templates=COLLAGE_TEMPLATES)
-    task = Pretraining(
+    return Pretraining(
         clip,
         [checked(Stage, stage, "a stage") for stage in recipe.stages],
         batch=recipe.batch,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
         seed=recipe.seed,
-        dtype=getattr(torch, recipe.dtype),
+        dtype=DTYPES[recipe.dtype],
     )
-    log = fit(
-        task, steps=task.steps, warmup=recipe.warmup, schedule=recipe.schedule, folder=folder, progress=recipe.name if progress else None
-    )
-    clip.known_tokens, clip.read_out = caption_tokens(tokenizer), tuple(recipe.read_out)
-    return Run(recipe, ZeroShotSegmentor(clip.eval().requires_grad_(False), clip.read_out), log, folder)
-
-
-def in_bfloat16(recipe: FineTuneRecipe) -> bool:
-    """Whether a recipe's multiplications are done in bfloat16 on this machine."""
-    return recipe.dtype == "bfloat16" or recipe.dtype == "auto" and native_bfloat16()
-
-
-def native_bfloat16() -> bool:
-    """Whether this machine multiplies bfloat16 in hardware: a GPU, or a CPU with AMX or AVX-512 BF16."""
-    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return torch.cuda.is_available() or bool(supported and supported() and torch.cpu._is_avx512_bf16_supported())
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:

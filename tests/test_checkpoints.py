@@ -26,6 +26,8 @@ STEPS, EVERY = 60, 6
 class Noisy:
     """A task with dropout: its weights depend on torch's random state as well as on the batches."""
 
+    dtype = torch.float32
+
     def __init__(self, pause: float = 0.0) -> None:
         torch.manual_seed(0)
         self.module: nn.Module = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))

@@ -31,6 +31,8 @@ State = dict[str, Tensor]
 class Line:
     """Fit y = 3x + 1; a small task in which every part of the loop can be seen."""
 
+    dtype = torch.float32
+
     def __init__(self, lr: float = 0.1, nan_at: int | None = None, stop_at: int | None = None) -> None:
         torch.manual_seed(0)
         self.module: nn.Module = nn.Linear(1, 1)

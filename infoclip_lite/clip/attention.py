@@ -7,11 +7,13 @@ Each variant takes the tokens that enter the last block, (B, 1 + N, W) with CLS 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 NEIGHBOURHOOD_STD = 5.0  # patches; NACLIP's Gaussian
 
@@ -35,6 +37,12 @@ def project_out(block: Any, values: Tensor) -> Tensor:
 def feed_forward(block: Any, tokens: Tensor) -> Tensor:
     """The block's second half, residual included: (B, N, W) -> (B, N, W)."""
     return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+
+
+def attention_kernel(device: torch.device) -> AbstractContextManager:
+    """Within it, open_clip's own blocks choose as `attend` does."""
+    plain = device.type == "cpu" and torch.is_grad_enabled()
+    return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:

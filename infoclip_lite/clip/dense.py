@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..vocabulary import SIMPLE_TEMPLATES, check_names, synonyms_of
-from .attention import VARIANTS, Variant, standard_block
+from .attention import VARIANTS, Variant, attention_kernel, standard_block
 
 
 class DenseCLIP(nn.Module):
@@ -27,6 +25,9 @@ class DenseCLIP(nn.Module):
         templates: prompts that `encode_text` averages over when it is given none.
         read_out: the dense read-outs that suit this model best; several are averaged.
         known_tokens: ids of the tokens seen in pretraining; None means all of them.
+
+    Attributes:
+        block: how a residual block of the image tower is run, (block, tokens) -> tokens; `acceleration` may put another one here.
 
     Raises:
         ValueError: the image tower is not a ViT with a CLS token.
@@ -54,6 +55,7 @@ class DenseCLIP(nn.Module):
         self.tokenizer, self.name = tokenizer, name
         self.templates, self.read_out = tuple(templates), tuple(read_out)
         self.known_tokens = known_tokens
+        self.block: Callable[[Any, Tensor], Tensor] = standard_block
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
@@ -213,8 +215,7 @@ class DenseCLIP(nn.Module):
 
     def encode_tokens(self, ids: Tensor) -> Tensor:
         """Token ids (n, context) to (n, D) float32 unit vectors."""
-        plain = ids.device.type == "cpu" and torch.is_grad_enabled()  # as in attention.attend
-        with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+        with attention_kernel(ids.device):
             return F.normalize(self.model.encode_text(ids).float(), dim=-1)
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
@@ -269,7 +270,7 @@ class DenseCLIP(nn.Module):
         """The first `count` blocks (all by default): the tokens before and after each, (B, 1 + N, W)."""
         states = [tokens]
         for block in self.blocks[:count]:
-            states.append(standard_block(block, states[-1]))
+            states.append(self.block(block, states[-1]))
         return states
 
     def project(self, tokens: Tensor) -> Tensor:

@@ -45,7 +45,7 @@ def number(value: Any, what: str = "the answer") -> float:
     """
     answered(value)
     try:
-        return float(value.detach() if isinstance(value, Tensor) else value)
+        return float(value.detach() if isinstance(value, torch.Tensor) else value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise Wrong(
             f"{what} is a {type(value).__name__}", "one number", "you returned a list, a tensor or a text: reduce it to one"

@@ -126,6 +126,10 @@ class CostAggregationSegmentor(nn.Module):
         """
         return F.interpolate(self.decode(self.encode(images), text_embeddings), images.shape[-2:], mode="bilinear", align_corners=False)
 
+    def stages(self) -> list[nn.Module]:
+        """The dear parts of the head, each of which may be compiled or computed again."""
+        return [*self.aggregator.spatial, *self.aggregator.classes, *self.aggregator.decoder]
+
     def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
         """Unit vectors of words, (C, D) with one template and (C, T, D) with several; the head's own templates if none are given."""
         ensemble: Literal["mean", "none"] = "mean" if self.config.templates == 1 else "none"
