@@ -36,6 +36,7 @@ from .paths import data_dir
 from .recipe import FineTuneRecipe, list_recipes
 from .segmentation import segment
 from .segmentors import ZeroShotSegmentor
+from .speed import paper_size, speed
 from .training import train
 
 NOTICE = (
@@ -221,6 +222,8 @@ def benchmark_command(
             "objective_sweep",
             "degradation_frames",
             "leaderboard",
+            "speed",
+            "gpu",
         ],
         tyro.conf.Positional,
     ],
@@ -236,8 +239,9 @@ def benchmark_command(
             estimator on tasks of known truth), information_speed (alpha = 2 against eigenvalues), infoclip (every way to keep
             CLIP aligned), infoclip_cost (the objective's share of a training step), infoclip_picture (what it does to one word), chimera
             (what each part of Chimera-Seg adds), chimera_cost (time and parameters at inference), objective_sweep (a map of InfoCLIP's
-            settings, one seed), degradation_frames (one plain fine-tuning, step by step) or leaderboard (every method on the same scenes:
-            speed and whatever is not trained are measured, the rest is read from the reports of infoclip and chimera).
+            settings, one seed), degradation_frames (one plain fine-tuning, step by step), leaderboard (every method on the same scenes:
+            speed and whatever is not trained are measured, the rest is read from the reports of infoclip and chimera), speed (ours against
+            peers, and memory), or gpu (the papers' recipes at their size on rendered scenes: images a second, memory, losses).
         seeds: number of runs of each recipe, or of samples of each task.
         part: of infoclip and chimera, "1/2" runs every second one of the missing runs, "2/2" the others: two processes can share the work.
         out: where the report is written; data/reports by default.
@@ -263,6 +267,10 @@ def benchmark_command(
         objective_sweep(out=out)
     elif name == "degradation_frames":
         degradation_frames(out=out)
+    elif name == "speed":
+        speed(out=out)
+    elif name == "gpu":
+        paper_size(out=out)
     elif name == "leaderboard":
         leaderboard(retrain=retrain, seeds=seeds, out=out)
     elif name == "infoclip_picture":

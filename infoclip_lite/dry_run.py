@@ -100,7 +100,7 @@ def dry_run(recipe: str | Path | dict[str, Any], *, save_every: int = 200, **cha
         steps, pictures = task.steps, 0
     if world() > 1:
         raise ValueError(f"got {world()} processes; expected one: each of them does what one does, with a share of the batch")
-    timed = _Timed(task)
+    timed = Timed(task)
     with tempfile.TemporaryDirectory() as folder:
         fit(timed, steps=min(STEPS, steps), folder=Path(folder))
         state = (Path(folder) / STATE).stat().st_size
@@ -123,15 +123,15 @@ def dry_run(recipe: str | Path | dict[str, Any], *, save_every: int = 200, **cha
         picture=picture,
         state=state,
         saving=saving,
-        memory=_peak(),
+        memory=peak_memory(),
         steps=steps,
         pictures=pictures,
         saves=steps // save_every + 1,
     )
 
 
-class _Timed:
-    """A task whose steps, and the waits for their batches, are timed."""
+class Timed:
+    """A task whose steps, and the waits for their batches, are timed; seconds in `steps` and `waits`."""
 
     def __init__(self, task: Task) -> None:
         self.task, self.module, self.dtype, self.groups, self.loss = task, task.module, task.dtype, task.groups, task.loss
@@ -139,6 +139,7 @@ class _Timed:
         self.waits: list[float] = []
 
     def batches(self, first: int, last: int) -> Iterator[Any]:
+        """The task's batches; the time until the next is asked for is that of the step."""
         batches: Iterable[Any] = self.task.batches(first, last)
         begun = time.perf_counter()
         for batch in batches:
@@ -150,7 +151,8 @@ class _Timed:
             begun = time.perf_counter()
 
 
-def _peak() -> int:
+def peak_memory() -> int:
+    """The most bytes so far: allocated on the GPU, or without one taken by this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     unit = 1 if sys.platform == "darwin" else 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,21 +149,28 @@ def report(grid: dict[str, Any], *, seeds: int, folder: Path = FOLDER, out: Path
 
 
 def infoclip_cost(*, repeats: int = 5, out: Path | None = None) -> dict[str, Any]:
-    """What the objective adds to a training step, on and off in turns in one run; writes data/reports/infoclip_cost.json.
+    """What the objective adds to a training step; writes data/reports/infoclip_cost.json. See `cost_rows`."""
+    return write_report("infoclip_cost", {"rows": cost_rows(repeats=repeats)}, out)
+
+
+_SIZES: dict[str, tuple[str, dict[str, Any]]] = {
+    "mini": ("mini/infoclip", {}),
+    "ViT-B/16, 384 px, batch 4": ("paper/infoclip-vitb16", {"data": "collage", "pretrained": None, "dtype": "auto"}),
+}
+
+
+def cost_rows(*, repeats: int = 5, sizes: Sequence[str] = tuple(_SIZES)) -> list[dict[str, Any]]:
+    """Training steps with the objective on and off, in turns in one run.
 
     Two sizes: the small recipe, and the paper's (ViT-B/16, 384 px, batch 4; random weights, rendered scenes, 32 words). Memory is what
     autograd keeps for the backward pass, in MB.
 
     Args:
         repeats: timed steps of each; the median counts.
-        out: where the report is written; data/reports by default.
+        sizes: "mini", or "ViT-B/16, 384 px, batch 4".
     """
-    sizes = {
-        "mini": ("mini/infoclip", {}),
-        "ViT-B/16, 384 px, batch 4": ("paper/infoclip-vitb16", {"data": "collage", "pretrained": None, "dtype": "auto"}),
-    }
     rows = []
-    for what, (name, changes) in sizes.items():
+    for what, (name, changes) in ((size, _SIZES[size]) for size in sizes):
         recipe = load_recipe(name, **changes)
         if not isinstance(recipe, FineTuneRecipe):
             raise ValueError(f"{name} is a recipe for pretraining; expected one with task: finetune")
@@ -189,7 +197,7 @@ def infoclip_cost(*, repeats: int = 5, out: Path | None = None) -> dict[str, Any
                 "kept_on_mb": round(memory[True] / 1e6, 1),
             }
         )
-    return write_report("infoclip_cost", {"rows": rows}, out)
+    return rows
 
 
 def _step(task: FineTuning, batch: Any) -> int:

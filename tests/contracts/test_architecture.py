@@ -33,7 +33,7 @@ FLOORS: list[tuple[str, ...]] = [
     ("study",),
     ("benchmarks",),
     ("infoclip_study", "chimera_study", "objective_sweep", "degradation_frames"),
-    ("leaderboard",),
+    ("leaderboard", "speed"),
     ("explore",),
     ("exercises",),
     ("demo", "doctor", "notebooks", "coursework"),
