@@ -6,13 +6,14 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from .checkpoints import STATE, read_state, write_state
 from .evaluation import evaluate
@@ -149,6 +150,22 @@ class Timed:
                 torch.cuda.synchronize()
             self.steps.append(time.perf_counter() - begun)
             begun = time.perf_counter()
+
+
+def kept_for_gradient(loss: Callable[[], Tensor], module: nn.Module) -> int:
+    """Bytes that autograd keeps between a forward and its backward pass, both of which are done; each storage once, weights aside."""
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        total = loss()
+    total.backward()
+    owned = {p.untyped_storage().data_ptr() for p in module.parameters()}
+    return sum(size for pointer, size in kept.items() if pointer not in owned)
 
 
 def peak_memory() -> int:

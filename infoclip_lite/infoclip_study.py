@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from .acceleration import autocast
 from .benchmarks import write_report
 from .datasets.collage import Collage
+from .dry_run import kept_for_gradient
 from .explore.plots import relation_figure
 from .finetuning import FineTuning
 from .objectives import relation
@@ -201,20 +201,10 @@ def cost_rows(*, repeats: int = 5, sizes: Sequence[str] = tuple(_SIZES)) -> list
 
 
 def _step(task: FineTuning, batch: Any) -> int:
-    """One forward and backward pass; bytes that autograd kept, each storage counted once."""
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        total = task.loss(0, batch)["total"]
-    total.backward()
+    """One forward and backward pass; bytes that were kept for the latter."""
+    kept = kept_for_gradient(lambda: task.loss(0, batch)["total"], task.module)
     task.module.zero_grad()
-    owned = {p.untyped_storage().data_ptr() for p in task.module.parameters()}
-    return sum(size for pointer, size in kept.items() if pointer not in owned)
+    return kept
 
 
 def _teacher_seconds(task: FineTuning, batch: Any, repeats: int) -> float:

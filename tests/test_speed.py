@@ -57,6 +57,7 @@ def test_ways_of_training_are_measured_against_float32(monkeypatch: pytest.Monke
     rows = speed.training_speed(clip, rounds=1, peaks={"float32": 1.0, "bfloat16": 2.0}, side=32, batch=2)
     assert [row["what"] for row in rows] == ["float32", "bfloat16", "bfloat16, recomputed", "bfloat16, compiled"] and compiled
     assert rows[0]["ratio"] == 1 and all(row["images_per_s"] > 0 for row in rows)
+    assert rows[3]["kept_mb"] is None and rows[2]["kept_mb"] < rows[1]["kept_mb"] / 2 < rows[0]["kept_mb"] / 2
     assert clip.block is standard_block
 
 
