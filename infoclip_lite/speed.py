@@ -257,15 +257,16 @@ def training_speed(clip: DenseCLIP, *, rounds: int, peaks: dict[str, float], sid
 
 
 @torch.no_grad()
-def forward_cost(clip: DenseCLIP, *, words: int = 171, side: int = 384) -> dict[str, float]:
+def forward_cost(clip: DenseCLIP, *, words: int = 171, side: int = 384, head: str = "vit_b") -> dict[str, float]:
     """10^12 multiplications and additions of one forward pass of CAT-Seg's parts, as COCO-Stuff needs them; a step takes about three.
 
     Args:
         clip: the model.
         words: classes, one prompt each.
         side: of the one picture.
+        head: size of the aggregation.
     """
-    segmentor = CostAggregationSegmentor(clip, "cls_value", "vit_b").to(clip.device)
+    segmentor = CostAggregationSegmentor(clip, "cls_value", head).to(clip.device)
     image = torch.rand(1, 3, side, side, device=clip.device)
     cost: dict[str, float] = {}
 
