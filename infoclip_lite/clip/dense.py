@@ -114,7 +114,7 @@ class DenseCLIP(nn.Module):
             (B, D) float32 unit vectors.
         """
         tokens, _ = self.embed(images)
-        return self.project(self.run_blocks(tokens)[-1][:, 0])
+        return self.project(self._through(tokens)[:, 0])
 
     def encode_dense(self, images: Tensor, attention: str = "value") -> Tensor:
         """One embedding in the joint space for each patch.
@@ -129,7 +129,9 @@ class DenseCLIP(nn.Module):
         Raises:
             ValueError: unknown read-out, or images of another shape.
         """
-        features, _, grid = self.dense_states(images, attention)
+        mix = _variant(attention)
+        tokens, grid = self.embed(images)
+        features = self._joint(mix(self.blocks[-1], self._through(tokens, -1), grid))
         return F.normalize(features, dim=-1).transpose(1, 2).unflatten(2, grid)
 
     def encode_both(self, images: Tensor, attention: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -149,7 +151,8 @@ class DenseCLIP(nn.Module):
             raise ValueError(f"got attention={attention!r}; expected one or more of {', '.join(VARIANTS)}")
         mixes = [_variant(name) for name in attention]
         tokens, grid = self.embed(images)
-        *_, before, after = self.run_blocks(tokens)
+        before = self._through(tokens, -1)
+        after = self.block(self.blocks[-1], before)
         dense = [F.normalize(self._joint(mix(self.blocks[-1], before, grid)), dim=-1) for mix in mixes]
         return self.project(after[:, 0]), F.normalize(torch.stack(dense).mean(0), dim=-1).mT.unflatten(2, grid)
 
@@ -274,6 +277,12 @@ class DenseCLIP(nn.Module):
         for block in self.blocks[:count]:
             states.append(self.block(block, states[-1]))
         return states
+
+    def _through(self, tokens: Tensor, count: int | None = None) -> Tensor:
+        """The tokens after the first `count` blocks; what lies between is not kept."""
+        for block in self.blocks[:count]:
+            tokens = self.block(block, tokens)
+        return tokens
 
     def project(self, tokens: Tensor) -> Tensor:
         """ln_post, projection to the joint space and unit length: (..., W) -> (..., D) float32."""

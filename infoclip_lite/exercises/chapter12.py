@@ -102,7 +102,7 @@ def fits(answer: Any) -> None:
     except ValueError as error:
         raise Wrong(str(changes), "keys of a recipe", str(error)) from error
     reasons = {
-        "accumulate": "accumulate gives the objective one picture at a time, and one picture has no information: its loss is always zero",
+        "accumulate": "accumulate shows the objective a part of the batch: two pictures hold one bit at most, and one holds none",
         "batch": "with fewer pictures in the batch the objective has fewer samples, and gradients are noisier: another experiment",
         "size": "smaller crops are cheaper, but another experiment: the relation has fewer patches",
         "clip": "a smaller CLIP is another experiment",
