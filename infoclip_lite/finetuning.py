@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any, Literal
@@ -49,6 +50,9 @@ class FineTuning:
         accumulate: passes that a step's batch is divided into: as many times less memory, the same gradients. An objective sees one
             part at a time, so that one whose samples are pictures ("batch" axis) meets fewer of them; so it is with several processes.
 
+    Attributes:
+        skipped: how often each damaged file was passed over so far, all workers of this process together.
+
     Raises:
         ValueError: unknown options, options that exclude each other, no seen class, or nothing to train.
     """
@@ -90,6 +94,7 @@ class FineTuning:
             )
         self.templates = getattr(segmentor, "templates", (prompt,))
         self.objective, self.teacher = objective, teacher
+        self.skipped: Counter[str] = Counter()
         self.module: nn.Module = segmentor if objective is None else nn.ModuleDict({"segmentor": segmentor, "objective": objective})
         seen = [i for i in range(len(dataset.names)) if i not in dataset.unseen]
         if not seen:
@@ -133,7 +138,8 @@ class FineTuning:
         ahead: dict[str, Any] = {"prefetch_factor": 4} if self.workers else {}
         apart = torch.Generator()  # a loader draws a seed: not from torch's own generator, which the weights may depend on
         loader = DataLoader(self.dataset, batch_sampler=indices, num_workers=self.workers, collate_fn=_collate, generator=apart, **ahead)  # type: ignore[arg-type]
-        for images, masks in loader:
+        for images, masks, skipped in loader:
+            self.skipped.update(skipped)
             if self.accumulate == world() == 1:
                 yield images, masks
                 continue
@@ -218,8 +224,9 @@ class FineTuning:
         return (loss * labelled[:, None]).sum() / (count * logits.shape[1]).clamp(min=1)
 
 
-def _collate(scenes: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    return torch.stack([scene.image for scene in scenes]), torch.stack([scene.mask for scene in scenes])
+def _collate(scenes: Sequence[Any]) -> tuple[Tensor, Tensor, list[str]]:
+    images, masks = torch.stack([scene.image for scene in scenes]), torch.stack([scene.mask for scene in scenes])
+    return images, masks, [name for scene in scenes for name in getattr(scene, "skipped", ())]
 
 
 def _trained(clip: DenseCLIP, tune: Tune) -> list[nn.Parameter]:

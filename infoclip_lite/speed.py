@@ -329,7 +329,10 @@ class _ManyWords(Dataset):
 PAPER_SIZE = {
     "InfoCLIP": ("paper/infoclip-vitb16", {}),
     "plain (CAT-Seg)": ("paper/catseg-vitb16", {}),
-    "Chimera-Seg": ("paper/chimera-segformer", {"size": 384}),
+    "Chimera-Seg": (
+        "paper/chimera-segformer",
+        {"size": 384, "chimera": {"architecture": "Segformer", "encoder": "mit_b2", "weights": None}},
+    ),
 }
 
 

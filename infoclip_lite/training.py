@@ -8,9 +8,10 @@ import math
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -273,6 +274,7 @@ class Run:
         folder: where the state is kept, if anywhere.
         objective: the trained objective (LPAM is in it), if the recipe has one; inference does not need it.
         reference: the pretrained CLIP that fine-tuning began with, untouched.
+        skipped: how often each damaged file was passed over, since the run was last begun or gone on with, in this process.
     """
 
     recipe: Recipe
@@ -281,6 +283,7 @@ class Run:
     folder: Path | None = None
     objective: nn.Module | None = None
     reference: DenseCLIP | None = None
+    skipped: dict[str, int] = field(default_factory=dict)
 
     def evaluations(self) -> list[dict[str, float]]:
         """The records of the log that hold metrics and probes."""
@@ -352,10 +355,15 @@ def _finetune(recipe: FineTuneRecipe, folder: Path | None, start: Run | None, pr
         progress=recipe.name if progress else None,
         tensorboard=tensorboard,
     )
+    if task.skipped:
+        most, times = task.skipped.most_common(1)[0]
+        warnings.warn(
+            f"{task.skipped.total()} crops stood in for {len(task.skipped)} damaged files, {times} of them for {most}", stacklevel=3
+        )
     if recipe.interpolate < 1:
         interpolate(segmentor.clip.model, reference.model, recipe.interpolate)
     objective = None if task.objective is None else task.objective.eval().requires_grad_(False)
-    return Run(recipe, segmentor.eval().requires_grad_(False), log, folder, objective, reference)
+    return Run(recipe, segmentor.eval().requires_grad_(False), log, folder, objective, reference, dict(task.skipped))
 
 
 def build_task(recipe: FineTuneRecipe, start: Run | None = None) -> tuple[FineTuning, DenseCLIP]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from infoclip_lite import evaluate, train, training
 from infoclip_lite.checkpoints import read_state
 from infoclip_lite.cli import evaluate_command
-from infoclip_lite.datasets import Collage
+from infoclip_lite.datasets import Collage, build_dataset
 from infoclip_lite.finetuning import FineTuning
 from infoclip_lite.training import default_device, fit
 
@@ -139,6 +139,21 @@ def test_a_real_data_set_trains_evaluates_and_goes_on(recipe: dict, voc: Path, t
             train(recipe, folder=tmp_path, progress=False)
     resumed = train({**recipe, "workers": 0}, folder=tmp_path, progress=False)
     assert resumed.log == whole.log and distance(weights(resumed), weights(whole)) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*official .* split has", "ignore:skipped")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damaged_pictures_are_counted_whoever_read_them(recipe: dict, tmp_path: Path, workers: int) -> None:
+    real_data.write_voc(tmp_path)
+    picture = next((tmp_path / "VOCdevkit" / "VOC2012" / "JPEGImages").glob("2007_000032.jpg"))
+    picture.write_bytes(picture.read_bytes()[:100])
+    recipe |= {"data": "voc_zss", "root": str(tmp_path), "workers": workers}
+    with pytest.raises(ValueError, match=r"2007_000032\.jpg cannot be decoded.*skip_corrupt=True"):
+        train(recipe, progress=False)
+    with pytest.warns(UserWarning, match="stood in for 1 damaged files, .* for .*2007_000032.jpg"):
+        run = train({**recipe, "skip_corrupt": True}, progress=False)
+    pictures = len(build_dataset("voc_zss", "train", tmp_path))
+    assert list(run.skipped.values()) == [4 * 4 // pictures]  # 4 steps of 4 crops: every picture once an epoch
 
 
 def test_a_missing_data_set_is_said_before_any_weights_are_asked_for(tmp_path: Path, offline: list[str]) -> None:

@@ -22,10 +22,12 @@ class Crop(NamedTuple):
     Attributes:
         image: (3, size, size) float32 in [0, 1].
         mask: (size, size) int64, class ids or the data set's `ignore`.
+        skipped: damaged files that this crop stands in for.
     """
 
     image: Tensor
     mask: Tensor
+    skipped: tuple[str, ...] = ()
 
 
 class TrainingCrops(Dataset[Crop]):
@@ -42,10 +44,7 @@ class TrainingCrops(Dataset[Crop]):
         category: a window in which one class has more than this share of the labelled pixels is drawn anew, ten times at most; CAT-Seg's 1
             never does.
         colour: change brightness, contrast, saturation and hue.
-        skip_corrupt: put the next picture of the epoch in the place of one that cannot be decoded.
-
-    Attributes:
-        skipped: how often each damaged file was met in this process; a warning names it the first time.
+        skip_corrupt: put the next picture of the epoch in the place of one that cannot be decoded; a warning names that one, the crop too.
 
     Raises:
         ValueError: an empty data set, or a size, share or seed out of range; on reading, a picture that cannot be decoded, by name.
@@ -70,7 +69,7 @@ class TrainingCrops(Dataset[Crop]):
             raise ValueError(f"category is {category}; expected a share above 0 and at most 1")
         self.dataset, self.size, self.seed = dataset, size, seed
         self.shorter, self.category, self.colour = tuple(shorter or (size,)), category, colour
-        self.skip_corrupt, self.skipped = skip_corrupt, dict[str, int]()
+        self.skip_corrupt, self._damaged = skip_corrupt, set[str]()
         self.names, self.unseen, self.split = dataset.names, dataset.unseen, dataset.split
         self.ignore: int = getattr(dataset, "ignore", 255)
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))  # of the epoch that was read last
@@ -82,8 +81,8 @@ class TrainingCrops(Dataset[Crop]):
     def __getitem__(self, index: int) -> Crop:
         if index < 0:
             raise IndexError(f"crop {index}; expected 0 or more")
-        sample = self._sample(*divmod(index, len(self)))
-        return self._crop(sample, random.Random(f"crops/{self.seed}/{index}"))
+        sample, skipped = self._sample(*divmod(index, len(self)))
+        return self._crop(sample, random.Random(f"crops/{self.seed}/{index}"))._replace(skipped=skipped)
 
     def _shuffled(self, epoch: int) -> Tensor:
         if self._order[0] == epoch:
@@ -93,19 +92,20 @@ class TrainingCrops(Dataset[Crop]):
         self._order = (epoch, order)
         return order
 
-    def _sample(self, epoch: int, place: int) -> Sample:
-        order = self._shuffled(epoch)
+    def _sample(self, epoch: int, place: int) -> tuple[Sample, tuple[str, ...]]:
+        order, skipped = self._shuffled(epoch), list[str]()
         for step in range(len(self)):
             try:
-                return self.dataset[int(order[(place + step) % len(self)])]
+                return self.dataset[int(order[(place + step) % len(self)])], tuple(skipped)
             except DamagedFile as error:
                 if not self.skip_corrupt:
                     raise ValueError(f"{error}, or train with skip_corrupt=True") from error
                 name = str(error).partition(" cannot be decoded")[0]
-                if name not in self.skipped:
+                if name not in self._damaged:
                     warnings.warn(f"skipped: {error}", stacklevel=3)
-                self.skipped[name] = self.skipped.get(name, 0) + 1
-        raise ValueError(f"none of the {len(self)} pictures can be decoded, {next(iter(self.skipped))} for one; unpack the data set again")
+                self._damaged.add(name)
+                skipped.append(name)
+        raise ValueError(f"none of the {len(self)} pictures can be decoded, {skipped[0]} for one; unpack the data set again")
 
     def _crop(self, sample: Sample, rng: random.Random) -> Crop:
         shorter = self.shorter[int(rng.random() * len(self.shorter))]
