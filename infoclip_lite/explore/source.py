@@ -6,12 +6,12 @@ import inspect
 import textwrap
 from typing import Any
 
-from IPython.display import Code
+from IPython.display import Markdown
 
 _LONGEST = 60  # lines; more than that is a wall, not an explanation
 
 
-def show_source(thing: Any) -> Code:
+def show_source(thing: Any) -> Markdown:
     """The source of a function or class of the package, highlighted.
 
     Args:
@@ -31,4 +31,4 @@ def show_source(thing: Any) -> Code:
     lines = text.count("\n")
     if lines > _LONGEST:
         raise ValueError(f"{thing.__qualname__} has {lines} lines; expected at most {_LONGEST}: show one of its parts")
-    return Code(textwrap.dedent(text), language="python")
+    return Markdown(f"```python\n{textwrap.dedent(text)}```")
