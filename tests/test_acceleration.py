@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from infoclip_lite.acceleration import dtype_of, native_bfloat16
+from infoclip_lite.dry_run import kept_for_gradient
 from infoclip_lite.finetuning import FineTuning
 from infoclip_lite.recipe import load_recipe
 from infoclip_lite.training import build_task, fit, train
@@ -25,19 +26,14 @@ def task_of(recipe: str, **changes: Any) -> FineTuning:
 
 def one_step(task: FineTuning) -> tuple[float, list[Tensor], int]:
     """Loss, gradients and the bytes that autograd kept for them."""
-    kept: dict[int, int] = {}
+    batch, totals = next(iter(task.batches(0, 1))), list[Tensor]()
 
-    def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
+    def total() -> Tensor:
+        totals.append(task.loss(0, batch)["total"])
+        return totals[-1]
 
-    batch = next(iter(task.batches(0, 1)))
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        total = task.loss(0, batch)["total"]
-    total.backward()
-    own = {p.untyped_storage().data_ptr() for p in task.module.parameters()}
-    gradients = [p.grad for p in task.module.parameters() if p.grad is not None]
-    return total.item(), gradients, sum(size for place, size in kept.items() if place not in own)
+    kept = kept_for_gradient(total, task.module)
+    return totals[-1].item(), [p.grad for p in task.module.parameters() if p.grad is not None], kept
 
 
 def apart(a: list[Tensor], b: list[Tensor]) -> float:
