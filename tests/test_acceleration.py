@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from infoclip_lite.acceleration import dtype_of, native_bfloat16
+from infoclip_lite.checkpoints import read_state
 from infoclip_lite.dry_run import kept_for_gradient
 from infoclip_lite.finetuning import FineTuning
 from infoclip_lite.recipe import load_recipe
@@ -145,6 +146,8 @@ def test_float16_learns_as_float32_does_and_goes_on_with_its_scale(tmp_path: Pat
     resumed = Overflow((3, 4))
     assert fit(resumed, steps=30, schedule=30, folder=tmp_path) == wanted
     assert torch.equal(resumed.module.weight, broken.module.weight)
+    state = read_state(tmp_path)
+    assert state is not None and state["scaler"]["scale"] == 2**14  # 2^16, halved at both overflows and not begun anew
 
 
 def test_overflow_at_every_scale_is_said() -> None:

@@ -44,6 +44,8 @@ def test_width_and_alpha_move_the_matrix_based_one_alone() -> None:
     wide, narrow = (compute_information(MATRIX, n=300, width=width) for width in (1.0, 0.3))
     assert narrow.population is not None and (narrow.population[1:] > wide.population[1:]).all()  # to Shannon's as the width goes to zero
     assert np.abs(wide.estimates.mean(0) - wide.population).max() < 0.05
+    twice = compute_information(MATRIX, n=300, dim=2)
+    assert twice.population == pytest.approx(2 * wide.population) and np.abs(twice.estimates.mean(0) - twice.population).max() < 0.1
     assert compute_information(MATRIX, alpha=3.0).population is None
 
 
