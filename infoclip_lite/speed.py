@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -329,15 +330,12 @@ class _ManyWords(Dataset):
 PAPER_SIZE = {
     "InfoCLIP": ("paper/infoclip-vitb16", {}),
     "plain (CAT-Seg)": ("paper/catseg-vitb16", {}),
-    "Chimera-Seg": (
-        "paper/chimera-segformer",
-        {"size": 384, "chimera": {"architecture": "Segformer", "encoder": "mit_b2", "weights": None}},
-    ),
+    "Chimera-Seg": ("paper/chimera-segformer", {"size": 384}),
 }
 
 
 def paper_size(*, steps: int = 300, out: Path | None = None) -> dict[str, Any]:
-    """Train the papers' recipes at their size on rendered scenes, with random weights of CLIP; writes data/reports/gpu.json.
+    """Train the papers' recipes at their size on rendered scenes, with random weights of CLIP and body; writes data/reports/gpu.json.
 
     Args:
         steps: of each training.
@@ -357,6 +355,8 @@ def paper_size(*, steps: int = 300, out: Path | None = None) -> dict[str, Any]:
         recipe = load_recipe(name, data="collage", pretrained=None, steps=steps, warmup=0, evaluate_at=[], **changes)
         if not isinstance(recipe, FineTuneRecipe):
             raise ValueError(f"{name} is a recipe for pretraining; expected one with task: finetune")
+        if recipe.chimera:
+            recipe = replace(recipe, chimera={**recipe.chimera, "weights": None})
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
         task = Timed(build_task(recipe)[0])
