@@ -42,15 +42,14 @@ def speed(*, rounds: int = 21, model: str = "ViT-B-16-quickgelu", out: Path | No
 
     Returns:
         {"model", "contests": [{"what", "ours_s", "peer_s", "ratio"}], "training", "matrix_peak_tflops", "forward_tflop",
-        "objective", "memory"}. A ratio is
-        the peer's time by ours: above one, ours is faster.
+        "objective", "memory"}. A ratio is the peer's time by ours: above one, ours is faster.
 
     Raises:
         ImportError: transformers or torchmetrics, the peers, are not installed.
         RuntimeError: a peer's output differs from ours.
     """
     device = default_device()
-    clip = load_clip(model).to(device)
+    clip = load_clip(model, device=device)
     content: dict[str, Any] = {
         "model": model,
         "contests": [against_open_clip(clip, rounds), against_transformers(clip, rounds), against_torchmetrics(rounds)],
@@ -298,7 +297,7 @@ def evaluation_memory(head: str, chunk: int | None, *, model: str = "ViT-B-16-qu
         model: of open_clip, with random weights.
     """
     device = default_device()
-    clip = load_clip(model).to(device)
+    clip = load_clip(model, device=device)
     segmentor: Segmentor = ZeroShotSegmentor(clip, "cls_value")
     if head != "none":
         segmentor = CostAggregationSegmentor(clip, "cls_value", head).to(device).eval()

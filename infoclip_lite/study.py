@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 from scipy import stats
 
@@ -44,6 +45,11 @@ class Variant:
         return recipe
 
 
+def seed_interval(deviation: float, seeds: int | np.ndarray) -> Any:
+    """Half width of the 95% interval (Student's t) of a mean over seeds whose values have this standard deviation."""
+    return stats.t.ppf(0.975, np.asarray(seeds) - 1) * deviation / np.sqrt(seeds)
+
+
 def interval(values: Sequence[float]) -> dict[str, float]:
     """Mean and half-width of the 95% interval (Student's t) of independent runs.
 
@@ -56,7 +62,7 @@ def interval(values: Sequence[float]) -> dict[str, float]:
     if len(values) < 2:
         raise ValueError(f"got {len(values)} values; expected at least 2 seeds for an interval")
     deviation = torch.tensor(values, dtype=torch.float64)
-    half = stats.t.ppf(0.975, len(values) - 1) * deviation.std().item() / len(values) ** 0.5
+    half = seed_interval(deviation.std().item(), len(values))
     return {"mean": deviation.mean().item(), "half": float(half)}
 
 

@@ -105,7 +105,8 @@ def fit(
     parameters = [p for group in groups for p in group["params"]]
     optimizer = torch.optim.AdamW(groups, fused=True)
     scaler = torch.amp.GradScaler(parameters[0].device.type, enabled=task.dtype == torch.float16)
-    start, log = _resume(folder, task.module, optimizer, scaler)
+    kept: dict[str, Any] = {"module": task.module, "optimizer": optimizer, "scaler": scaler}
+    start, log = _resume(folder, kept)
     step_of = accelerator.prepare_model(_Step(task), device_placement=False) if world() > 1 else task.loss
     wanted = set(evaluate_at) if evaluate else set()
     main = accelerator.is_main_process
@@ -138,7 +139,7 @@ def fit(
             if folder and step + 1 < steps:
                 stopped = any_process(stop.is_set(), parameters[0].device)
                 if main and (stopped or (step + 1) % save_every == 0):
-                    _save(folder, step + 1, task.module, optimizer, scaler, log)
+                    _save(folder, step + 1, kept, log)
                 if stopped:
                     bar.close()
                     raise SystemExit(128 + signal.SIGTERM)
@@ -148,7 +149,7 @@ def fit(
     if writer:
         writer.close()
     if folder and start < steps and main:
-        _save(folder, steps, task.module, optimizer, scaler, log, last=True)
+        _save(folder, steps, kept, log, last=True)
     accelerator.wait_for_everyone()
     return log
 
@@ -231,32 +232,20 @@ def _tensorboard(folder: Path | None, start: int) -> Any:
     return SummaryWriter(folder / "tensorboard", purge_step=start)  # what a killed run wrote beyond its last state is not shown
 
 
-def _save(
-    folder: Path,
-    step: int,
-    module: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    log: list,
-    *,
-    last: bool = False,
-) -> None:
+def _save(folder: Path, step: int, kept: dict[str, Any], log: list, *, last: bool = False) -> None:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    state = {"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict(), "log": log}
+    state = {"step": step, **{name: part.state_dict() for name, part in kept.items()}, "log": log}
     write_state(folder, {**state, "random": {"cpu": torch.get_rng_state(), "cuda": cuda}}, last=last)
     with whole_file(folder / "log.jsonl") as scratch:
         scratch.write_text("".join(f"{json.dumps(record)}\n" for record in log))
 
 
-def _resume(
-    folder: Path | None, module: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
-) -> tuple[int, list[dict[str, float]]]:
+def _resume(folder: Path | None, kept: dict[str, Any]) -> tuple[int, list[dict[str, float]]]:
     state = None if folder is None else read_state(folder)
     if state is None:
         return 0, []
-    module.load_state_dict(state["module"])
-    optimizer.load_state_dict(state["optimizer"])
-    scaler.load_state_dict(state["scaler"])
+    for name, part in kept.items():
+        part.load_state_dict(state[name])
     torch.set_rng_state(state["random"]["cpu"])
     if state["random"]["cuda"] and len(state["random"]["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["random"]["cuda"])

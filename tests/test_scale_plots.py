@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from infoclip_lite.explore.scale_plots import hours, plot_hours, plot_seeds, plot_ways, seed_interval, step_cost
+from infoclip_lite.explore.scale_plots import hours, plot_hours, plot_seeds, plot_ways, step_cost
+from infoclip_lite.study import seed_interval
 
 FORWARD = {"image tower": 2.0, "text tower": 5.0, "aggregation": 1.0}
 ROWS = [

@@ -73,7 +73,7 @@ def test_many_words_fit_because_prompts_and_scores_are_taken_in_parts(tiny: Dens
     whole = tiny.encode_text(words, ("a {}",))
     assert asked == [512, 188]
     assert torch.allclose(tiny.encode_text(words[510:514], ("a {}",)), whole[510:514], atol=1e-6)
-    monkeypatch.setattr(speed, "load_clip", lambda model: tiny)
+    monkeypatch.setattr(speed, "load_clip", lambda model, device: tiny)
     found = speed.evaluation_memory("none", 100)
     assert found["words_at_a_time"] == 100 and found["peak_gb"] >= found["before_gb"] > 0
 

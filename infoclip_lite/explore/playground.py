@@ -6,24 +6,25 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 import torch
 from torch import Tensor
 
 from ..information import gaussian_rbf_information, gram, renyi_mutual_information
-from ..information.estimators import LimitWarning, club, gaussian, gaussian_copula, infonce, ksg
+from ..information.estimators import Estimate, LimitWarning, club, gaussian, gaussian_copula, infonce, ksg
 from ..information.tasks import Task, get_task
+from .information_plots import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_PLAIN: dict[str, Callable[..., Estimate]] = {"Gaussian": gaussian, "Gaussian copula": gaussian_copula, "KSG": ksg}
+_WITH_CRITIC: dict[str, Callable[..., Estimate]] = {"InfoNCE, perfect critic": infonce, "CLUB, perfect critic": club}
 MATRIX = "matrix-based"
-ESTIMATORS = ("Gaussian", "Gaussian copula", "KSG", "InfoNCE, perfect critic", "CLUB, perfect critic", MATRIX)
+ESTIMATORS = (*_PLAIN, *_WITH_CRITIC, MATRIX)
 CORRELATIONS = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
 DRAWS = 12
 
@@ -79,7 +80,7 @@ def compute_information(
     for draw in range(DRAWS):
         for column, task in enumerate(tasks):
             x, y = task.sample(n, torch.Generator().manual_seed(draw))
-            estimates[draw, column] = _estimate(estimator, task, width, alpha)(x, y)
+            estimates[draw, column] = _estimate(estimator, task, x, y, width, alpha)
     limit = math.log(n) if estimator == MATRIX or estimator.startswith("InfoNCE") else None
     population = None
     if estimator == MATRIX and alpha == 2:
@@ -101,23 +102,22 @@ def describe_information(view: InformationView) -> str:
 
 def plot_information(view: InformationView) -> Figure:
     """The truth as a line, the estimates' mean and the band of their draws over the correlation; beside it the draws at the chosen one."""
-    colours = sns.color_palette("colorblind", 3)
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), dpi=80, layout="constrained", sharey=True, width_ratios=(3, 1))
     mean = view.estimates.mean(0)
     left.plot(view.rho, view.truth, color="black", linewidth=2, label="truth")
-    left.fill_between(view.rho, view.truth, mean, color=colours[1], alpha=0.3, linewidth=0, label="bias")
+    left.fill_between(view.rho, view.truth, mean, color=COLOURS[1], alpha=0.3, linewidth=0, label="bias")
     low, high = view.estimates.min(0), view.estimates.max(0)
-    left.fill_between(view.rho, low, high, color=colours[0], alpha=0.25, linewidth=0, label=f"all {DRAWS} draws")
-    left.plot(view.rho, mean, color=colours[0], marker="o", markersize=4, label=f"{view.estimator}, mean")
+    left.fill_between(view.rho, low, high, color=COLOURS[0], alpha=0.25, linewidth=0, label=f"all {DRAWS} draws")
+    left.plot(view.rho, mean, color=COLOURS[0], marker="o", markersize=4, label=f"{view.estimator}, mean")
     if view.population is not None:
-        left.plot(view.rho, view.population, color=colours[2], linestyle="--", label="its value for endless samples")
+        left.plot(view.rho, view.population, color=COLOURS[2], linestyle="--", label="its value for endless samples")
     if view.limit is not None:
         left.axhline(view.limit, color="grey", linestyle=":", label=f"it cannot say more: {view.limit:.2f}")
     left.axvline(view.rho[view.chosen], color="grey", linewidth=0.8)
     left.set(xlabel="correlation of each pair of dimensions", ylabel="information (nats)")
     left.legend(frameon=False, fontsize=8)
     found = view.estimates[:, view.chosen]
-    right.scatter(np.linspace(-0.3, 0.3, DRAWS), found, s=14, color=colours[0])
+    right.scatter(np.linspace(-0.3, 0.3, DRAWS), found, s=14, color=COLOURS[0])
     right.axhline(view.truth[view.chosen], color="black", linewidth=2)
     right.set(xlabel=f"{DRAWS} draws at {view.rho[view.chosen]:.2f}", xticks=[], xlim=(-0.6, 0.6))
     top = max(view.truth.max(), min(high.max(), 2 * view.truth.max()))  # CLUB runs far out of any picture
@@ -125,24 +125,11 @@ def plot_information(view: InformationView) -> Figure:
     return figure
 
 
-def _estimate(name: str, task: Task, width: float, alpha: float) -> Callable[[Tensor, Tensor], float]:
-    def quietly(estimator: Callable, x: Tensor, y: Tensor, *args: object, **options: int) -> float:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LimitWarning)  # the limit is drawn
-            return estimator(x, y, *args, **options).value
-
-    def matrix(x: Tensor, y: Tensor) -> float:
+def _estimate(name: str, task: Task, x: Tensor, y: Tensor, width: float, alpha: float) -> float:
+    if name == MATRIX:
         return float(renyi_mutual_information(gram(x, "rbf", width=width), gram(y, "rbf", width=width), alpha, math.e))
-
-    def perfect(estimator: Callable, x: Tensor, y: Tensor) -> float:
-        return quietly(estimator, x, y, task.log_ratio, batch_size=len(x))
-
-    estimators: dict[str, Callable[[Tensor, Tensor], float]] = {
-        "Gaussian": partial(quietly, gaussian),
-        "Gaussian copula": partial(quietly, gaussian_copula),
-        "KSG": partial(quietly, ksg),
-        "InfoNCE, perfect critic": partial(perfect, infonce),
-        "CLUB, perfect critic": partial(perfect, club),
-        MATRIX: matrix,
-    }
-    return estimators[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LimitWarning)  # the limit is drawn
+        if name in _WITH_CRITIC:
+            return _WITH_CRITIC[name](x, y, task.log_ratio, batch_size=len(x)).value
+        return _PLAIN[name](x, y).value

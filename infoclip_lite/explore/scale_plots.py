@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
-from scipy import stats
+
+from ..study import seed_interval
+from .information_plots import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-COLOURS = sns.color_palette("colorblind", 4)
 
 
 def step_cost(forward: Mapping[str, float], *, batch: int = 4, teacher: bool = True) -> float:
@@ -39,11 +39,6 @@ def hours(steps: int, cost: float, peak: float | np.ndarray, share: float) -> An
         share: of that peak which training reaches.
     """
     return steps * cost / (peak * share) / 3600
-
-
-def seed_interval(deviation: float, seeds: int | np.ndarray) -> Any:
-    """Half width of the 95% interval of a mean of paired differences, by Student's t."""
-    return stats.t.ppf(0.975, np.asarray(seeds) - 1) * deviation / np.sqrt(seeds)
 
 
 def plot_ways(rows: Sequence[Mapping[str, Any]]) -> Figure:
