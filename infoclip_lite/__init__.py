@@ -3,9 +3,10 @@
 from importlib.metadata import PackageNotFoundError, version
 
 from .clip import DenseCLIP, load_clip
-from .evaluation import Report, evaluate
-from .segmentation import Segmentation, segment
-from .training import Run, train
+from .evaluation.evaluate import evaluate
+from .evaluation.report import Report
+from .evaluation.segment import Segmentation, segment
+from .training.run import Run, train
 
 try:
     __version__ = version("infoclip-lite")

@@ -11,33 +11,37 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from . import benchmarks
-from .chimera_study import chimera, chimera_cost
 from .clip import load_clip, read_card
-from .coursework import write_coursework
+from .commands.demo import demo
+from .commands.doctor import doctor
+from .core.files import data_dir
+from .core.reports import write_report
+from .course.coursework import write_coursework
+from .course.notebooks import check, execute
 from .datasets import build_dataset
-from .datasets import verify as real_data
-from .datasets.base import data_root
 from .datasets.collage import Collage
-from .datasets.collage_pack import rebuild, verify
-from .datasets.download import download
-from .degradation_frames import degradation_frames
-from .demo import demo
-from .doctor import doctor
-from .dry_run import dry_run as estimate
-from .evaluation import evaluate
-from .export import export_onnx
-from .infoclip_study import infoclip, infoclip_cost, infoclip_picture
-from .information.benchmark import run_benchmark, run_speed
-from .leaderboard import leaderboard
-from .notebooks import check, execute
-from .objective_sweep import objective_sweep
-from .paths import data_dir
-from .recipe import FineTuneRecipe, list_recipes
-from .segmentation import segment
+from .datasets.collage.pack import rebuild, verify
+from .datasets.fetching import verify as real_data
+from .datasets.fetching.download import download
+from .datasets.fetching.files import data_root
+from .evaluation.evaluate import evaluate
+from .evaluation.segment import segment
+from .figures.relation import infoclip_picture
 from .segmentors import ZeroShotSegmentor
-from .speed import paper_size, speed
-from .training import train
+from .studies.card import pretrain, score_clip
+from .studies.chimera import chimera
+from .studies.cost import chimera_cost, infoclip_cost
+from .studies.degradation import degradation
+from .studies.degradation_frames import degradation_frames
+from .studies.infoclip import infoclip
+from .studies.information import run_benchmark, run_speed
+from .studies.leaderboard import leaderboard
+from .studies.objective_sweep import objective_sweep
+from .studies.speed import paper_size, speed
+from .training.dry_run import dry_run as estimate
+from .training.export import export_onnx
+from .training.recipe import FineTuneRecipe, list_recipes
+from .training.run import train
 
 NOTICE = (
     "note: collage-mini was trained on collages of some 150 words and knows no real photographs. "
@@ -97,7 +101,7 @@ def pretrain_command(
         out: the checkpoint.
         folder: state of the run; the same command goes on from it.
     """
-    benchmarks.pretrain(recipe, out=out, folder=folder)
+    pretrain(recipe, out=out, folder=folder)
     print(json.dumps(read_card(out)["retrieval"], indent=1))
     print(f"checkpoint: {out.resolve()}")
 
@@ -248,11 +252,11 @@ def benchmark_command(
         retrain: of leaderboard, run infoclip and chimera first, each from where it stopped (hours).
     """
     if name == "degradation":
-        benchmarks.degradation(seeds=seeds, out=out)
+        degradation(seeds=seeds, out=out)
     elif name == "card":
-        benchmarks.write_report("collage-mini", benchmarks.score_clip(load_clip()), out)
+        write_report("collage-mini", score_clip(load_clip()), out)
     elif name == "information":
-        benchmarks.write_report(name, run_benchmark(seeds=seeds, progress=True), out)
+        write_report(name, run_benchmark(seeds=seeds, progress=True), out)
     elif name in ("infoclip", "chimera"):
         first, _, last = part.partition("/")
         if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
@@ -276,7 +280,7 @@ def benchmark_command(
     elif name == "infoclip_picture":
         print(f"picture: {infoclip_picture(out).resolve()}")
     else:
-        benchmarks.write_report(name, run_speed(), out)
+        write_report(name, run_speed(), out)
 
 
 def data_command(

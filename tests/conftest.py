@@ -18,8 +18,8 @@ from open_clip.model import CLIP
 
 from infoclip_lite import DenseCLIP, load_clip
 from infoclip_lite.clip import save_clip
-from infoclip_lite.pretraining import caption_tokens
-from infoclip_lite.vocabulary import COLLAGE_TEMPLATES
+from infoclip_lite.clip.templates import COLLAGE_TEMPLATES
+from infoclip_lite.training.pretraining import caption_tokens
 
 settings.register_profile("suite", deadline=None, max_examples=20, derandomize=True, database=None)
 settings.load_profile("suite")

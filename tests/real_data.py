@@ -9,7 +9,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from infoclip_lite.vocabulary import class_table
+from infoclip_lite.datasets.official.classes import class_table
 
 HEIGHT, WIDTH = 24, 32
 

@@ -1,6 +1,6 @@
 """CLIP models with a dense read-out."""
 
-from .dense import DenseCLIP
 from .loading import load_clip, read_card, save_clip
+from .model import DenseCLIP
 
 __all__ = ["DenseCLIP", "load_clip", "read_card", "save_clip"]

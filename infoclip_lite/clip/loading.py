@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..paths import data_dir, whole_file
-from ..vocabulary import COLLAGE_TEMPLATES, IMAGENET_TEMPLATES
-from .dense import DenseCLIP
+from ..core.files import data_dir, whole_file
+from .model import DenseCLIP
+from .templates import COLLAGE_TEMPLATES, IMAGENET_TEMPLATES
 
 FORMAT = "infoclip-lite-clip-1"
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as V
 
-from .base import DamagedFile, Sample
+from .base import Sample
+from .pictures import DamagedFile
 
 
 class Crop(NamedTuple):

@@ -8,13 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .ade20k import ade20k_150, ade20k_847
-from .base import Pictures, data_root
-from .coco_stuff import OFFICIAL as _COCO
-from .coco_stuff import coco_stuff
 from .collage import Collage
-from .pascal_context import pascal_context
-from .voc import pascal_voc
+from .fetching.files import data_root
+from .official.ade20k import ade20k_150, ade20k_847
+from .official.coco_stuff import OFFICIAL as _COCO
+from .official.coco_stuff import coco_stuff
+from .official.pascal_context import pascal_context
+from .official.voc import pascal_voc
+from .pictures import Pictures
 
 
 class Entry(NamedTuple):

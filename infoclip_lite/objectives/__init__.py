@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from ..clip import DenseCLIP
-from ..options import build
+from ..core.lookup import build
 from .chimera import ChimeraObjective, SelectiveDenseDistillation, SelectiveGlobalDistillation, SemanticAlignment, positions_kept
 from .distillation import FeatureDistillation, KLDistillation, PooledCompensation, WeightAnchor, interpolate
 from .infoclip import LPAM, InfoCLIPObjective, View, compression_loss, relation, transfer_loss

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..datasets.collage import IGNORE
+from ..core.labels import IGNORE
 from .infoclip import View
 
 Schedule = Literal["cosine", "linear", "step", "constant"]

@@ -1,7 +1,7 @@
 """Segmentors: forward(images, text_embeddings) -> logits (B, C, H, W) at the images' size."""
 
+from .catseg.model import AggregationConfig, CostAggregationSegmentor
 from .chimera import ChimeraSeg
-from .cost_aggregation import AggregationConfig, CostAggregationSegmentor
 from .zero_shot import ZeroShotSegmentor
 
 Segmentor = ZeroShotSegmentor | CostAggregationSegmentor | ChimeraSeg

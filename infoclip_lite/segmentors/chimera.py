@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..clip import DenseCLIP
-from ..clip.attention import VARIANTS, standard_block
+from ..clip.blocks import standard_block
+from ..clip.readouts import VARIANTS
 
 Head = Literal["semantic", "linear"]
 Weights = Literal["package", "imagenet"]

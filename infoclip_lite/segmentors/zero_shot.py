@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..clip import DenseCLIP
-from ..clip.attention import VARIANTS
+from ..clip.readouts import VARIANTS
 
 
 class ZeroShotSegmentor(nn.Module):

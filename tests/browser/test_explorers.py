@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from infoclip_lite.explore import widgets
+from infoclip_lite.figures import widgets
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium not found: pip install -e '.[test]'")
 

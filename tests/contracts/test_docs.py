@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from infoclip_lite.datasets import DATASETS
-from infoclip_lite.datasets.download import SOURCES
-from infoclip_lite.protocols import PROTOCOLS
-from infoclip_lite.recipe import list_recipes
+from infoclip_lite.datasets.fetching.download import SOURCES
+from infoclip_lite.evaluation.protocol import PROTOCOLS
+from infoclip_lite.training.recipe import list_recipes
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

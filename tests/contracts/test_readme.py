@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from infoclip_lite.benchmarks import card_table
 from infoclip_lite.clip import read_card
+from infoclip_lite.studies.card import card_table
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

@@ -1,0 +1,322 @@
+"""DenseCLIP: an open_clip model that also gives one embedding for each patch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..core.words import check_names, synonyms_of
+from .blocks import attention_kernel, standard_block
+from .readouts import VARIANTS, Variant
+from .templates import SIMPLE_TEMPLATES
+
+PROMPTS = 512  # in one pass through the text tower
+
+
+class DenseCLIP(nn.Module):
+    """CLIP with a dense read-out. Images are (B, 3, H, W) floats in [0, 1] of any size; it normalises them itself.
+
+    Args:
+        model: an open_clip model whose image tower is a ViT with a CLS token.
+        tokenizer: its tokenizer, a callable from a list of strings to token ids (n, context).
+        mean, std: the three channel means and deviations the model was trained with.
+        name: what to call it in messages and reports.
+        templates: prompts that `encode_text` averages over when it is given none.
+        read_out: the dense read-outs that suit this model best; several are averaged.
+        known_tokens: ids of the tokens seen in pretraining; None means all of them.
+
+    Attributes:
+        block: how a residual block of the image tower is run, (block, tokens) -> tokens; `acceleration` may put another one here.
+
+    Raises:
+        ValueError: the image tower is not a ViT with a CLS token.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        name: str = "clip",
+        templates: Sequence[str] = SIMPLE_TEMPLATES,
+        read_out: Sequence[str] = ("sclip",),
+        known_tokens: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        visual = getattr(model, "visual", None)
+        blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
+        pooled = getattr(visual, "attn_pool", None) is None and getattr(visual, "pool_type", "tok") == "tok"
+        if not (blocks and pooled and hasattr(visual, "class_embedding") and all(_plain(block) for block in blocks)):
+            raise ValueError(f"{name}: the image tower is {type(visual).__name__}; expected open_clip's ViT pooled by its CLS token")
+        self.model: Any = model
+        self.tokenizer, self.name = tokenizer, name
+        self.templates, self.read_out = tuple(templates), tuple(read_out)
+        self.known_tokens = known_tokens
+        self.block: Callable[[Any, Tensor], Tensor] = standard_block
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    @property
+    def visual(self) -> Any:
+        """The open_clip image tower."""
+        return self.model.visual
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The residual blocks of the image tower, first to last."""
+        return self.visual.transformer.resblocks
+
+    @property
+    def text_blocks(self) -> nn.ModuleList:
+        """The residual blocks of the text tower."""
+        text = getattr(self.model, "text", self.model)
+        return text.transformer.resblocks
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return self.visual.conv1.kernel_size[0]
+
+    @property
+    def width(self) -> int:
+        """Width of the image tower's tokens."""
+        return self.visual.conv1.out_channels
+
+    @property
+    def embed_dim(self) -> int:
+        """D, the width of the joint image-text space."""
+        return self.visual.proj.shape[1]
+
+    @property
+    def logit_scale(self) -> Tensor:
+        """The factor that CLIP's loss multiplies cosines with (a scalar, the inverse of its temperature)."""
+        return self.model.logit_scale.exp()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.visual.conv1.weight.device
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """Global embedding of each image.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1].
+
+        Returns:
+            (B, D) float32 unit vectors.
+        """
+        tokens, _ = self.embed(images)
+        return self.project(self._through(tokens)[:, 0])
+
+    def encode_dense(self, images: Tensor, attention: str = "value") -> Tensor:
+        """One embedding in the joint space for each patch.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1].
+            attention: the last block's read-out: vanilla, value, cls_value, sclip, clearclip or naclip.
+
+        Returns:
+            (B, D, h, w) float32 vectors of unit length along D; h and w are H and W in patches, rounded up.
+
+        Raises:
+            ValueError: unknown read-out, or images of another shape.
+        """
+        mix = _variant(attention)
+        tokens, grid = self.embed(images)
+        features = self._joint(mix(self.blocks[-1], self._through(tokens, -1), grid))
+        return F.normalize(features, dim=-1).transpose(1, 2).unflatten(2, grid)
+
+    def encode_both(self, images: Tensor, attention: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Global and dense embeddings from one pass through the tower.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1].
+            attention: read-outs of the last block, whose embeddings are averaged.
+
+        Returns:
+            (B, D) and (B, D, h, w) float32 unit vectors.
+
+        Raises:
+            ValueError: no read-out or an unknown one, or images of another shape.
+        """
+        if not attention:
+            raise ValueError(f"got attention={attention!r}; expected one or more of {', '.join(VARIANTS)}")
+        mixes = [_variant(name) for name in attention]
+        tokens, grid = self.embed(images)
+        before = self._through(tokens, -1)
+        after = self.block(self.blocks[-1], before)
+        dense = [F.normalize(self._joint(mix(self.blocks[-1], before, grid)), dim=-1) for mix in mixes]
+        return self.project(after[:, 0]), F.normalize(torch.stack(dense).mean(0), dim=-1).mT.unflatten(2, grid)
+
+    def dense_states(self, images: Tensor, attention: str = "value") -> tuple[Tensor, list[Tensor], tuple[int, int]]:
+        """What `encode_dense` is made of, for heads that look deeper into the tower.
+
+        Args:
+            images, attention: as for `encode_dense`.
+
+        Returns:
+            Patch embeddings (B, N, D) float32 before they are scaled to unit length; the tokens (B, 1 + N, W) after the embedding and
+            after each block but the last; the grid (h, w), N = h w.
+
+        Raises:
+            ValueError: as for `encode_dense`.
+        """
+        mix = _variant(attention)
+        tokens, grid = self.embed(images)
+        states = self.run_blocks(tokens, len(self.blocks) - 1)
+        return self._joint(mix(self.blocks[-1], states[-1], grid)), states, grid
+
+    def hidden_states(self, images: Tensor) -> list[Tensor]:
+        """Tokens after the embedding and after each block: len(blocks) + 1 tensors (B, 1 + N, W), CLS first."""
+        return self.run_blocks(self.embed(images)[0])
+
+    def encode_text(
+        self,
+        names: Sequence[str],
+        templates: Sequence[str] | None = None,
+        *,
+        synonyms: Literal["mean", "none"] = "mean",
+        ensemble: Literal["mean", "none"] = "mean",
+    ) -> Tensor:
+        """Embeddings of words, each averaged over prompt templates.
+
+        Args:
+            names: C words or phrases; "ox|cow" or "ox, cow" are synonyms of one class.
+            templates: prompts with one {} for the word; None takes the model's own.
+            synonyms: "mean" averages synonyms into one vector; "none" takes each name as it is written.
+            ensemble: "mean" averages templates into one vector; "none" keeps them apart, as cost volumes want them.
+
+        Returns:
+            (C, D) float32 unit vectors, or (C, T, D) for T templates kept apart.
+
+        Raises:
+            ValueError: no names, blank or repeated ones, a template without {}, or a prompt longer than the context.
+        """
+        names = check_names(names)
+        templates = self.templates if templates is None else tuple(templates)
+        if not templates or any("{}" not in t for t in templates):
+            raise ValueError(f"got templates {templates!r}; expected at least one, each with {{}} where the word goes")
+        words = [synonyms_of(n) if synonyms == "mean" else [n] for n in names]
+        prompts = [template.format(word) for group in words for word in group for template in templates]
+        features = self.encode_prompts(prompts)
+        groups = [g.view(-1, len(templates), g.shape[-1]) for g in features.split([len(group) * len(templates) for group in words])]
+        return F.normalize(torch.stack([group.mean((0, 1) if ensemble == "mean" else 0) for group in groups]), dim=-1)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Whole sentences, as they are: (n, D) float32 unit vectors.
+
+        Raises:
+            ValueError: a sentence longer than the text tower's context.
+        """
+        return self.encode_tokens(self.tokenize(prompts))
+
+    def encode_tokens(self, ids: Tensor) -> Tensor:
+        """Token ids (n, context) to (n, D) float32 unit vectors, PROMPTS at a time: 847 words in 80 templates are 68 thousand."""
+        with attention_kernel(ids.device):
+            return F.normalize(torch.cat([self.model.encode_text(part) for part in ids.split(PROMPTS)]).float(), dim=-1)
+
+    def tokenize(self, prompts: Sequence[str]) -> Tensor:
+        """Token ids (n, context) on the model's device; too long is an error, never cut in silence."""
+        context = getattr(self.model, "context_length", 77)
+        if hasattr(self.tokenizer, "encode"):
+            lengths = [len(self.tokenizer.encode(p)) + 2 for p in prompts]
+            longest = max(range(len(prompts)), key=lengths.__getitem__)
+            if lengths[longest] > context:
+                raise ValueError(
+                    f"{prompts[longest][:60]!r} is {lengths[longest]} tokens long; {self.name} reads at most {context}: shorten it"
+                )
+        ids = self.tokenizer(list(prompts))
+        if self.known_tokens is not None:
+            strange = ~torch.isin(ids, self.known_tokens)
+            if strange.any():
+                odd = [prompts[i] for i in strange.any(1).nonzero().flatten().tolist()]
+                warnings.warn(f"{self.name} never saw some of the words in {odd[:3]}; it knows Collage's words only", stacklevel=2)
+        return ids.to(self.device)
+
+    def embed(self, images: Tensor, keep: float = 1.0, generator: torch.Generator | None = None) -> tuple[Tensor, tuple[int, int]]:
+        """Tokens that enter the first block.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1]; sides that are no multiple of the patch are stretched up to the next.
+            keep: share of the patches to keep, chosen at random for each image (FLIP, 2212.00794; for pretraining).
+            generator: source of that choice.
+
+        Returns:
+            Tokens (B, 1 + N, W), CLS first, and the grid (h, w) of the whole image.
+        """
+        if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
+            raise ValueError(f"got images of shape {tuple(images.shape)} and {images.dtype}; expected (B, 3, H, W) floats in [0, 1]")
+        visual, patch = self.visual, self.patch_size
+        height, width = (-(-s // patch) * patch for s in images.shape[-2:])
+        if (height, width) != tuple(images.shape[-2:]):
+            images = F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
+        dtype = visual.conv1.weight.dtype
+        images = (images.to(self.mean.dtype) - self.mean) / self.std
+        patches = visual.conv1(images.to(dtype))
+        grid = (patches.shape[2], patches.shape[3])
+        position = self._position(grid).to(dtype)
+        patches = patches.flatten(2).transpose(1, 2) + position[1:]
+        if keep < 1:
+            count = max(1, round(keep * patches.shape[1]))
+            order = torch.rand(patches.shape[:2], generator=generator, device=patches.device).argsort(1)[:, :count]
+            patches = patches.gather(1, order[..., None].expand(-1, -1, patches.shape[2]))
+        cls = (visual.class_embedding.to(dtype) + position[0]).expand(len(patches), 1, -1)
+        return visual.ln_pre(torch.cat([cls, patches], 1)), grid
+
+    def run_blocks(self, tokens: Tensor, count: int | None = None) -> list[Tensor]:
+        """The first `count` blocks (all by default): the tokens before and after each, (B, 1 + N, W)."""
+        states = [tokens]
+        for block in self.blocks[:count]:
+            states.append(self.block(block, states[-1]))
+        return states
+
+    def _through(self, tokens: Tensor, count: int | None = None) -> Tensor:
+        """The tokens after the first `count` blocks; what lies between is not kept."""
+        for block in self.blocks[:count]:
+            tokens = self.block(block, tokens)
+        return tokens
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """ln_post, projection to the joint space and unit length: (..., W) -> (..., D) float32."""
+        return F.normalize(self._joint(tokens), dim=-1)
+
+    def _joint(self, tokens: Tensor) -> Tensor:
+        return (self.visual.ln_post(tokens) @ self.visual.proj).float()
+
+    def _position(self, grid: tuple[int, int]) -> Tensor:
+        """Position embedding (1 + h w, W), interpolated when the grid is not the one of training."""
+        position = self.visual.positional_embedding
+        trained = self.visual.grid_size
+        if tuple(trained) == grid:
+            return position
+        square = position[1:].unflatten(0, tuple(trained)).permute(2, 0, 1)[None].float()
+        square = F.interpolate(square, grid, mode="bicubic", align_corners=False, antialias=False)
+        return torch.cat([position[:1].float(), square[0].flatten(1).T])
+
+
+def _variant(attention: str) -> Variant:
+    if attention not in VARIANTS:
+        raise ValueError(f"unknown attention {attention!r}; expected one of {', '.join(VARIANTS)}")
+    return VARIANTS[attention]
+
+
+def _plain(block: nn.Module) -> bool:
+    """Whether a block is the one of CLIP: fused q, k, v and none of open_clip's extra norms and scales."""
+    attn: Any = block.attn
+    extra_scales = (getattr(attn, name, None) for name in ("logit_scale", "head_scale"))
+    extra_norms = (getattr(attn, "ln_q", None), getattr(attn, "ln_inner", None), getattr(block, "ln_attn", None))
+    return (
+        getattr(attn, "in_proj_weight", None) is not None
+        and all(scale is None for scale in extra_scales)
+        and all(norm is None or isinstance(norm, nn.Identity) for norm in extra_norms)
+    )

@@ -1,0 +1,1 @@
+"""What makes a course of the notebooks: exercises, student versions, sources."""

@@ -1,0 +1,125 @@
+"""Chapter 12: from mini to paper."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from scipy import stats
+
+from ...core.statistics import seed_interval
+from ...training.recipe import load_recipe
+from . import exercise
+from .compare import Wrong, answered, close
+
+
+@exercise("12.1", "A recipe is all that changes between a laptop and a cluster: read the difference before you pay for it.")
+def differing(answer: Any) -> None:
+    """The answer is a function: two recipes (dataclasses) -> the keys in which they differ, the name aside."""
+    for names in (("mini/plain", "mini/kl"), ("paper/catseg-vitb16", "paper/infoclip-vitb16"), ("mini/infoclip", "paper/infoclip-vitb16")):
+        one, other = (load_recipe(name) for name in names)
+        truth = {key for key in vars(one) if vars(one)[key] != vars(other)[key]} - {"name"}
+        found = answered(answer(one, other))
+        try:
+            found = set(found)
+        except TypeError as error:
+            raise Wrong(f"a {type(found).__name__}", "a set of keys", "collect the keys in a set") from error
+        if found == truth | {"name"}:
+            raise Wrong("the name among the keys", "what changes the training", "leave the name out: it only labels reports")
+        if found == set(vars(one)) - truth - {"name"} or found == set(vars(one)) - truth:
+            raise Wrong("the keys that are equal", "those that differ", "turn the comparison round")
+        if found != truth:
+            odd = sorted(map(str, found ^ truth))[0]
+            raise Wrong(
+                f"{len(found)} keys for {names[0]} and {names[1]}",
+                f"{len(truth)} keys",
+                f"look at {odd!r} again; vars(recipe) has all keys",
+            )
+
+
+@exercise("12.2", "What a kill costs is the time since the last state, never the whole run.")
+def lost(answer: Any) -> None:
+    """The answer is a function: step_seconds, save_every, killed_at -> seconds of work that are done again."""
+    for seconds, every, step in ((1.5, 200, 4730), (0.5, 100, 80), (2.0, 50, 1000)):
+        traps = [
+            (seconds * step, "that is all that was done: the run goes on from its last state"),
+            (seconds * (every - step % every), "that is the time to the next state; what is lost lies behind the last"),
+            (seconds * every, "that is the worst case; here the step is known"),
+            (float(step % every), "those are steps; a step has a time"),
+        ]
+        truth = seconds * (step % every)
+        traps = [(value, mistake) for value, mistake in traps if value != truth]
+        what = f"a kill at step {step} with a state every {every} steps"
+        close(
+            answer(seconds, every, step), truth, what=what, tolerance=1e-6, unit=" s", traps=traps, otherwise="count steps since the state"
+        )
+
+
+@exercise(
+    "12.3", "Dividing a batch saves memory and leaves gradients alone, but an objective whose samples are pictures meets fewer of them."
+)
+def most_bits(answer: Any) -> None:
+    """The answer is a function: batch, processes, accumulate -> the most bits that the objective can find among pictures."""
+    for batch, processes, accumulate in ((4, 1, 1), (4, 4, 1), (16, 2, 2), (32, 1, 4)):
+        share = batch / (processes * accumulate)
+        traps = [
+            (math.log2(batch), "the objective sees the pictures of one pass in one process, not the whole batch"),
+            (math.log2(batch / processes), "each pass sees its part only: accumulate divides too"),
+            (math.log2(batch / accumulate), "each process sees its part only: processes divide too"),
+            (math.log(share), "those are nats: take the logarithm to base 2"),
+            (share, "those are pictures: the largest information of n samples is log2 n bits"),
+        ]
+        traps = [(value, mistake) for value, mistake in traps if abs(value - math.log2(share)) > 1e-6]
+        what = f"a batch of {batch}, {processes} processes, accumulate {accumulate}"
+        close(answer(batch, processes, accumulate), math.log2(share), what=what, tolerance=1e-6, unit=" bits", traps=traps)
+
+
+@exercise("12.4", "Before you compare, ask how many seeds it takes to see the gain that you hope for.")
+def seeds_needed(answer: Any) -> None:
+    """The answer is a function: deviation of a paired difference, gain -> the fewest seeds whose 95% interval is no wider than the gain."""
+    for deviation, gain in ((1.0, 0.6), (0.5, 0.6), (2.0, 0.6)):
+        truth = next(n for n in range(2, 10_000) if seed_interval(deviation, n) <= gain)
+        normal = next(n for n in range(2, 10_000) if 1.96 * deviation / math.sqrt(n) <= gain)
+        one_sided = next(n for n in range(2, 10_000) if stats.t.ppf(0.95, n - 1) * deviation / math.sqrt(n) <= gain)
+        traps = [
+            (normal, "1.96 is for a known deviation; of few seeds it is estimated: take Student's t with n - 1 degrees of freedom"),
+            (one_sided, "0.95 leaves five percent on one side alone: a two-sided interval takes 0.975"),
+            (truth - 1, "one too few: look at the interval of your answer"),
+            (truth + 1, "one fewer would do"),
+        ]
+        traps = [(value, mistake) for value, mistake in traps if value != truth]
+        what = f"a deviation of {deviation:g} and a gain of {gain:g}"
+        close(answer(deviation, gain), truth, what=what, tolerance=0.5, traps=traps, otherwise="half width = t(n - 1) deviation / sqrt(n)")
+
+
+@exercise("12.5", "Of all knobs that save memory, few leave the experiment alone.")
+def fits(answer: Any) -> None:
+    """The answer is a dict: changes to "paper/infoclip-vitb16" that need a third of its activations and train the same objective."""
+    changes = answered(answer)
+    if not isinstance(changes, dict):
+        raise Wrong(f"a {type(changes).__name__}", "a dict of keys and values", "write {'key': value}")
+    try:
+        changed, paper = load_recipe("paper/infoclip-vitb16", **changes), load_recipe("paper/infoclip-vitb16")
+    except ValueError as error:
+        raise Wrong(str(changes), "keys of a recipe", str(error)) from error
+    reasons = {
+        "accumulate": "accumulate shows the objective a part of the batch: two pictures hold one bit at most, and one holds none",
+        "batch": "with fewer pictures in the batch the objective has fewer samples, and gradients are noisier: another experiment",
+        "size": "smaller crops are cheaper, but another experiment: the relation has fewer patches",
+        "clip": "a smaller CLIP is another experiment",
+        "objective": "another objective saves memory by not being InfoCLIP",
+        "head": "a smaller head is another experiment",
+        "tune": "with fewer weights that learn it is another experiment",
+    }
+    for key, reason in reasons.items():
+        if vars(changed)[key] != vars(paper)[key]:
+            raise Wrong(f"{key} = {vars(changed)[key]!r}", "the same training with less memory", reason)
+    if not vars(changed)["gradient_checkpointing"]:
+        half = vars(changed)["dtype"] != "float32"
+        raise Wrong(
+            "about half of the activations" if half else "no fewer activations",
+            "a third of them or less",
+            "16-bit numbers halve what is kept; section 4 has a knob that keeps almost nothing"
+            if half
+            else "look at the knobs of section 4",
+        )

@@ -1,0 +1,280 @@
+"""Collage: photographs cut out and pasted on photographed textures, with exact masks and captions.
+
+A scene is a pure function of (seed, split, index): any worker on any machine renders the same pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from ...core.files import data_dir
+
+SPLITS = ("train", "val", "test", "test-new")
+_FEWEST_PIXELS = 0.01  # of the picture: an object of which less can be seen is not named in the caption
+_UPRIGHT = ("sky",)  # textures that are never turned upside down and lie above the other
+
+
+class Scene(NamedTuple):
+    """One rendered scene.
+
+    Attributes:
+        image: (3, size, size) float32 in [0, 1].
+        mask: (size, size) int64, an index into `Collage.names` for every pixel.
+        caption: a sentence that names every noun that can be seen.
+        nouns: the nouns and stuff that can be seen, in the order of `Collage.names`.
+    """
+
+    image: torch.Tensor
+    mask: torch.Tensor
+    caption: str
+    nouns: list[str]
+
+
+class _Picture(NamedTuple):
+    word: str
+    role: str
+    levels: list[Image.Image]  # a mip pyramid, full size first
+
+
+@lru_cache(maxsize=1)
+def _pack() -> tuple[dict, dict[str, list[_Picture]]]:
+    folder = data_dir() / "collage"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    pictures: dict[str, list[_Picture]] = {}
+    for record in manifest["pictures"]:
+        with Image.open(folder / record["file"]) as file:
+            full = file.convert("RGBA").convert("RGBa") if record["kind"] == "noun" else file.convert("RGB")
+        levels = [full]
+        while record["kind"] == "noun" and max(levels[-1].size) > 16:
+            levels.append(levels[-1].reduce(2))
+        pictures.setdefault(record["word"], []).append(_Picture(record["word"], record["role"], levels))
+    return manifest, pictures
+
+
+def seen_nouns() -> tuple[str, ...]:
+    """The 20 nouns whose pixels a segmentor may be trained on."""
+    return tuple(_pack()[0]["seen"])
+
+
+def unseen_nouns() -> tuple[str, ...]:
+    """The 20 nouns that appear in captions only; their pixels are for testing."""
+    return tuple(_pack()[0]["unseen"])
+
+
+@lru_cache(maxsize=1)
+def stuff() -> tuple[str, ...]:
+    """The 12 kinds of background."""
+    return tuple(dict.fromkeys(r["word"] for r in _pack()[0]["pictures"] if r["kind"] == "stuff"))
+
+
+def all_nouns() -> tuple[str, ...]:
+    """Every noun of the pack, those outside the segmentation vocabulary too."""
+    return tuple(dict.fromkeys(r["word"] for r in _pack()[0]["pictures"] if r["kind"] == "noun"))
+
+
+class Collage(Dataset):
+    """Rendered scenes with pixel labels and captions.
+
+    Args:
+        split: "train", "val", "test" (new scenes of known photographs) or "test-new" (photographs kept out of the
+            other splits; nouns with a single photograph do not appear).
+        size: side of the square picture in pixels.
+        classes: the words that scenes are made of and masks index; None means the segmentation vocabulary
+            (20 seen nouns, 20 unseen nouns, 12 kinds of stuff). At least one must be stuff.
+        seed: another seed gives other scenes of the same split.
+        length: number of scenes.
+        objects: fewest and most objects in a scene.
+        scale: smallest and largest longest side of an object, as a fraction of `size`.
+        seen: nouns whose pixels may be learnt from; every other noun among `classes` is unseen. None: the pack's split.
+
+    Attributes:
+        names: the class names, in the order of the mask's indices.
+        unseen: class ids of the unseen nouns.
+
+    Raises:
+        ValueError: unknown split or word, no stuff among the classes, a size below 16, or an empty range.
+    """
+
+    def __init__(
+        self,
+        split: str,
+        size: int = 96,
+        classes: Sequence[str] | None = None,
+        seed: int = 0,
+        *,
+        length: int = 1000,
+        objects: tuple[int, int] = (1, 4),
+        scale: tuple[float, float] = (0.3, 0.8),
+        seen: Sequence[str] | None = None,
+    ) -> None:
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}; expected one of {', '.join(SPLITS)}")
+        if size < 16:
+            raise ValueError(f"size is {size} pixels; expected at least 16")
+        if length < 1:
+            raise ValueError(f"length is {length}; expected at least 1 scene")
+        if not 0 <= objects[0] <= objects[1] or not 0 < scale[0] <= scale[1]:
+            raise ValueError(f"got objects={objects}, scale={scale}; expected (fewest, most) and (smallest, largest) in order")
+        pictures = _pack()[1]
+        self.names: tuple[str, ...] = tuple(classes) if classes is not None else (*seen_nouns(), *unseen_nouns(), *stuff())
+        unknown = [name for name in self.names if name not in pictures]
+        if unknown:
+            raise ValueError(f"Collage has no pictures of {', '.join(unknown)}; expected words of datasets.collage.all_nouns() or stuff()")
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"classes has a word twice: {sorted(n for n in set(self.names) if self.names.count(n) > 1)}")
+        learnt = set(seen_nouns() if seen is None else seen)
+        missing = learnt - set(all_nouns())
+        if missing:
+            raise ValueError(f"seen names {sorted(missing)}, which Collage has no pictures of")
+        self.unseen: tuple[int, ...] = tuple(i for i, n in enumerate(self.names) if n not in learnt and n not in stuff())
+        self.split, self.size, self.seed, self.length = split, size, seed, length
+        self.objects, self.scale = objects, scale
+        role = "test" if split == "test-new" else "train"
+        self._stuff = [(i, pictures[n]) for i, n in enumerate(self.names) if n in stuff()]
+        cutouts = [(i, [p for p in pictures[n] if p.role == role]) for i, n in enumerate(self.names) if n not in stuff()]
+        self._cutouts = [(i, photographs) for i, photographs in cutouts if photographs]
+        if not self._stuff:
+            raise ValueError(f"classes {self.names} has no stuff to paste on; expected at least one of {', '.join(stuff())}")
+        if not self._cutouts and objects[0] > 0:
+            raise ValueError(f"no photographs for split {split!r} among {self.names}; expected a noun with two photographs or more")
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Scene:
+        if not -self.length <= index < self.length:
+            raise IndexError(f"scene {index} of {self.length}")
+        canvas, mask, caption, nouns = self.render(index % self.length)
+        image = torch.from_numpy(canvas).permute(2, 0, 1).float() / 255
+        return Scene(image, torch.from_numpy(mask).long(), caption, nouns)
+
+    def render(self, index: int) -> tuple[np.ndarray, np.ndarray, str, list[str]]:
+        """The scene as arrays: image (size, size, 3) uint8, mask (size, size) uint8, caption, words in it."""
+        rng = random.Random(f"collage/{self.seed}/{self.split}/{index}")
+        canvas, mask = self._ground(rng)
+        boxes: list[tuple[float, float, float]] = []
+        count = _integer(rng, *self.objects) if self._cutouts else 0
+        for _ in range(count):
+            self._paste(rng, canvas, mask, boxes)
+        visible = np.bincount(mask.ravel(), minlength=len(self.names)) >= _FEWEST_PIXELS * mask.size
+        present = [self.names[i] for i in np.flatnonzero(visible)]
+        nouns = [name for name in present if name not in stuff()]
+        return canvas, mask, describe(rng, nouns if nouns and rng.random() < 0.2 else present), present
+
+    def _ground(self, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
+        """One texture, or two with a wavy border between them."""
+        chosen = [self._stuff[_integer(rng, 0, len(self._stuff) - 1)] for _ in range(1 + (rng.random() < 0.5))]
+        chosen.sort(key=lambda c: self.names[c[0]] not in _UPRIGHT)
+        first = chosen[0]
+        canvas = self._texture(rng, first[1])
+        mask = np.full((self.size, self.size), first[0], dtype=np.uint8)
+        if len(chosen) == 2 and chosen[1][0] != first[0]:
+            second = self._texture(rng, chosen[1][1])
+            rows, columns = np.mgrid[0 : self.size, 0 : self.size] / self.size - 0.5
+            tilt = rng.uniform(-0.5, 0.5) if self.names[first[0]] in _UPRIGHT else rng.uniform(-math.pi, math.pi)
+            along = math.cos(tilt) * columns + math.sin(tilt) * rows
+            across = math.cos(tilt) * rows - math.sin(tilt) * columns
+            wave = rng.uniform(0, 0.06) * np.sin(along * rng.uniform(4, 12) + rng.uniform(0, 6))
+            below = across + wave > rng.uniform(-0.25, 0.25)
+            canvas[below] = second[below]
+            mask[below] = chosen[1][0]
+        return canvas, mask
+
+    def _texture(self, rng: random.Random, photographs: list[_Picture]) -> np.ndarray:
+        picture = photographs[_integer(rng, 0, len(photographs) - 1)]
+        full = picture.levels[0]
+        side = rng.uniform(0.35, 1.0) * min(full.size)
+        left, top = rng.uniform(0, full.width - side), rng.uniform(0, full.height - side)
+        patch = full.resize((self.size, self.size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+        array = np.asarray(patch)
+        if rng.random() < 0.5:
+            array = array[:, ::-1]
+        return np.clip(array * _light(rng), 0, 255).astype(np.uint8)
+
+    def _paste(self, rng: random.Random, canvas: np.ndarray, mask: np.ndarray, boxes: list) -> None:
+        """Put one object somewhere it hides little of the others."""
+        label, photographs = self._cutouts[_integer(rng, 0, len(self._cutouts) - 1)]
+        picture = photographs[_integer(rng, 0, len(photographs) - 1)]
+        longest = self.size * math.exp(rng.uniform(math.log(self.scale[0]), math.log(self.scale[1])))
+        patch = _turned(picture, longest, math.radians(rng.uniform(-20, 20)), rng.random() < 0.5)
+        height, width = patch.shape[:2]
+        reach = max(0.35, 0.5 * longest / self.size)  # a large object may be cut by the frame, a small one seldom
+        for _ in range(5):
+            x = self.size * (0.5 + rng.uniform(-reach, reach))
+            y = self.size * (0.5 + rng.uniform(-reach, reach))
+            if all(math.hypot(x - bx, y - by) > 0.4 * (longest + b) for bx, by, b in boxes):
+                break
+        boxes.append((x, y, longest))
+        left, top = round(x - width / 2), round(y - height / 2)
+        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, self.size), min(top + height, self.size)
+        light = _light(rng)
+        if x0 >= x1 or y0 >= y1:
+            return
+        patch = patch[y0 - top : y1 - top, x0 - left : x1 - left]
+        alpha = patch[..., 3:].astype(np.float32)
+        under = canvas[y0:y1, x0:x1]
+        over = np.minimum(patch[..., :3] * light, alpha)  # colours are premultiplied, so alpha is their ceiling
+        canvas[y0:y1, x0:x1] = over + under * (1 - alpha / 255) + 0.5
+        mask[y0:y1, x0:x1][alpha[..., 0] > 127] = label
+
+
+def _integer(rng: random.Random, low: int, high: int) -> int:
+    """Uniform in low..high. Only rng.random(), whose stream Python keeps the same in every version."""
+    return low + int(rng.random() * (high - low + 1))
+
+
+def _light(rng: random.Random) -> np.ndarray:
+    """Gain for each colour: brightness and a slight cast."""
+    brightness = rng.uniform(0.7, 1.25)
+    return np.array([brightness * rng.uniform(0.93, 1.07) for _ in range(3)], dtype=np.float32)
+
+
+def _turned(picture: _Picture, longest: float, angle: float, flip: bool) -> np.ndarray:
+    """(h, w, 4) premultiplied uint8: the cut-out scaled to `longest` pixels, rotated, perhaps mirrored."""
+    level = picture.levels[0]
+    for smaller in picture.levels[1:]:
+        if max(smaller.size) < longest:
+            break
+        level = smaller
+    scale = longest / max(level.size)
+    cos, sin = math.cos(angle), math.sin(angle)
+    width = math.ceil(scale * (abs(cos) * level.width + abs(sin) * level.height)) + 2
+    height = math.ceil(scale * (abs(sin) * level.width + abs(cos) * level.height)) + 2
+    a, b, d, e = cos / scale, sin / scale, -sin / scale, cos / scale
+    if flip:
+        a, b = -a, -b
+    c = level.width / 2 - a * width / 2 - b * height / 2
+    f = level.height / 2 - d * width / 2 - e * height / 2
+    turned = level.transform((width, height), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
+    return np.asarray(turned)
+
+
+def describe(rng: random.Random, words: Sequence[str]) -> str:
+    """A sentence that names every one of `words`, nouns first, in random order and wording."""
+    nouns = [_article(word) for word in words if word not in stuff()]
+    grounds = [word for word in words if word in stuff()]
+    nouns.sort(key=lambda _: rng.random())
+    grounds.sort(key=lambda _: rng.random())
+    opening = ("a photo of ", "a picture of ", "a collage of ", "")[_integer(rng, 0, 3)]
+    joint = (" on ", " in front of ", " with ", " and ")[_integer(rng, 0, 3)]
+    return opening + joint.join(_list(part) for part in (nouns, grounds) if part)
+
+
+def _article(noun: str) -> str:
+    if noun in ("grapes", "scissors", "pliers"):
+        return noun
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def _list(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

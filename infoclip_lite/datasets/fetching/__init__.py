@@ -1,0 +1,1 @@
+"""Fetch, unpack and verify official data sets."""

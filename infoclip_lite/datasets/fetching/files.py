@@ -1,0 +1,58 @@
+"""Where the files of official data sets are, and what is said when they are not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+
+def data_root(root: str | Path | None = None) -> Path:
+    """Where data sets live: `root`, else $INFOCLIP_LITE_DATA, else ~/.cache/infoclip_lite/data."""
+    chosen = root or os.environ.get("INFOCLIP_LITE_DATA") or Path.home() / ".cache" / "infoclip_lite" / "data"
+    return Path(chosen).expanduser()
+
+
+def missing(what: str, source: str, root: Path) -> FileNotFoundError:
+    """The error of a data set that is not there, or not whole: what is missing, and the command that gets it."""
+    at = "" if root == data_root() else f" --root {root}"
+    return FileNotFoundError(f"{what}; get it with `infoclip-lite data download {source}{at}`")
+
+
+def read_list(path: Path, source: str, root: Path) -> list[str]:
+    """First word of every line of an official list of pictures."""
+    if not path.is_file():
+        raise missing(f"no {path}", source, root)
+    return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+
+
+def check_files(files: Sequence[tuple[str, str]], source: str, root: Path) -> None:
+    """Every file of a split is there.
+
+    Raises:
+        FileNotFoundError: how many are missing, and one of them.
+    """
+    listing = lru_cache(maxsize=None)(_listing)  # one look at each folder, not one at each of 200,000 files
+    absent = [path for pair in files for path in pair if os.path.basename(path) not in listing(os.path.dirname(path))]
+    if absent or not files:
+        what = f"{len(absent)} of {2 * len(files)} files are missing, such as {absent[0]}" if absent else f"no pictures in {root}"
+        raise missing(what, source, root)
+
+
+def _listing(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
+
+
+def split_of(split: str) -> str:
+    """The split, if there is such a one.
+
+    Raises:
+        ValueError: neither "train" nor "val".
+    """
+    if split not in ("train", "val"):
+        raise ValueError(f"unknown split {split!r}; expected 'train', or 'val', on which the papers report")
+    return split

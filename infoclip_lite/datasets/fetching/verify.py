@@ -1,0 +1,97 @@
+"""Are the files of a data set what they should be? Counts, sizes and labels, in a table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tqdm.auto import tqdm
+
+from ..pictures import Pictures
+from ..registry import DATASETS
+from .download import datasets_of
+from .files import data_root
+
+
+class Finding(NamedTuple):
+    """What was found of one split.
+
+    Attributes:
+        dataset, split: which.
+        pictures: how many there are; None if the split cannot be opened.
+        official: how many there should be.
+        checked: how many were read.
+        classes: how many classes were met, of how many.
+        ignored: share of pixels that do not count.
+        problems: in words; empty if all is well.
+    """
+
+    dataset: str
+    split: str
+    pictures: int | None
+    official: int
+    checked: int
+    classes: str
+    ignored: float
+    problems: list[str]
+
+
+def survey(root: str | Path | None = None) -> list[Finding]:
+    """What is there of every data set, by counts alone."""
+    return [_look(name, split, data_root(root), 0, False) for name in DATASETS for split in ("train", "val")]
+
+
+def verify_dataset(name: str, root: str | Path | None = None, *, sample: int = 200, progress: bool = False) -> list[Finding]:
+    """Count a data set, and read pictures and labels: do they decode, have the same size, and only labels that exist?
+
+    Args:
+        name: a data set of `DATASETS`, or a source (voc), which stands for all that are made of it.
+        root: folder of the data sets; see `build_dataset`.
+        sample: pictures of each split that are read, spread over it; 0 reads all.
+        progress: show bars.
+
+    Raises:
+        ValueError: no such data set, or a negative sample.
+    """
+    if sample < 0:
+        raise ValueError(f"sample is {sample}; expected a number of pictures, or 0 for all")
+    wanted = [(key, split) for key in datasets_of(name) for split in ("train", "val")]
+    return [_look(key, split, data_root(root), sample or 10**9, progress) for key, split in wanted]
+
+
+def table(findings: list[Finding], problems: bool = True) -> str:
+    """The findings in columns; what is wrong below, where asked for."""
+    lines = [f"{'data set':<16}{'split':<7}{'pictures':>9}{'official':>10}{'read':>8}{'classes':>11}{'ignored':>9}"]
+    for f in findings:
+        count, ignored = "missing" if f.pictures is None else f"{f.pictures:,}", f"{f.ignored:.1%}" if f.checked else "-"
+        lines.append(f"{f.dataset:<16}{f.split:<7}{count:>9}{f.official:>10,}{f.checked:>8,}{f.classes:>11}{ignored:>9}")
+    wrong = [f"{f.dataset} {f.split}: {problem}" for f in findings for problem in f.problems] if problems else []
+    return "\n".join([*lines, *wrong])
+
+
+def _look(name: str, split: str, root: Path, sample: int, progress: bool) -> Finding:
+    official = DATASETS[name].official[split]
+    try:
+        dataset = DATASETS[name].build(root, split)
+    except (FileNotFoundError, ValueError) as error:
+        return Finding(name, split, None, official, 0, "-", 0.0, [str(error)])
+    problems = [] if len(dataset) == official else [f"{len(dataset):,} pictures; expected {official:,}"]
+    count = min(sample, len(dataset))
+    met, ignored, pixels = _read(dataset, [i * len(dataset) // count for i in range(count)], problems, progress)
+    classes = f"{len(met)} of {len(dataset.names)}" if count else "-"
+    return Finding(name, split, len(dataset), official, count, classes, ignored / max(1, pixels), problems)
+
+
+def _read(dataset: Pictures, indices: list[int], problems: list[str], progress: bool) -> tuple[set[int], int, int]:
+    met: set[int] = set()
+    ignored = pixels = 0
+    for index in tqdm(indices, disable=not progress, leave=False):
+        try:
+            mask = dataset[index].mask
+        except (OSError, ValueError) as error:
+            problems.append(str(error))
+            continue
+        met |= set(torch.unique(mask).tolist()) - {dataset.ignore}
+        ignored, pixels = ignored + int((mask == dataset.ignore).sum()), pixels + mask.numel()
+    return met, ignored, pixels

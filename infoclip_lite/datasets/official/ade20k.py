@@ -1,0 +1,121 @@
+"""ADE20K: A-150 (the SceneParsing release) and A-847 (the full release, its 847 classes that the papers test).
+
+    root/ADEChallengeData2016/{images,annotations}/{training,validation}, sceneCategories.txt      ADEChallengeData2016.zip
+    root/ADE20K_2021_17_01/images/ADE/{training,validation}/.../*.jpg, *_seg.png, index_ade20k.pkl      behind a registration
+
+A-150's PNGs say 0 (not labelled) and 1..150. The full release paints object masks in colours: the class is R // 10 * 256 + G of the
+picture's _seg.png, and 0 is not labelled.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...core.labels import IGNORE, IGNORE_MANY
+from ..fetching.files import check_files, missing, read_list, split_of
+from ..pictures import Pictures, lookup_table
+from .classes import class_table
+
+_FOLDERS = {"train": "training", "val": "validation"}
+_LARGEST = 25 * 256 + 255
+
+
+def ade20k_150(root: Path, split: str, *, synonyms: bool = False) -> Pictures:
+    """A-150: 20,210 pictures of train, 2,000 of val.
+
+    Args:
+        root: folder of the data sets.
+        split: "train" or "val".
+        synonyms: encode ADE20K's synonyms beside the first words, which the papers encode.
+
+    Raises:
+        FileNotFoundError: files are missing; says which, and how to get them.
+        ValueError: unknown split.
+    """
+    folder = _FOLDERS[split_of(split)]
+    ade = root / "ADEChallengeData2016"
+    stems = [stem for stem in read_list(ade / "sceneCategories.txt", "ade20k", root) if stem.startswith(f"ADE_{split}_")]
+    files = [(f"{ade}/images/{folder}/{stem}.jpg", f"{ade}/annotations/{folder}/{stem}.png") for stem in stems]
+    check_files(files, "ade20k", root)
+    table = class_table("ade150")
+    lookup = lookup_table({label: i for i, label in enumerate(table.labels)}, [0], IGNORE)
+    return Pictures(files, table.names, lookup, split=split, words=table.synonyms if synonyms else table.words)
+
+
+def ade20k_847(root: Path, split: str, *, synonyms: bool = False, shorter: int | None = 512) -> Pictures:
+    """A-847: 25,574 pictures of train, 2,000 of val.
+
+    The papers encode the first word of each class, and ten classes share theirs with an earlier one ("bag"): equal scores, of which the
+    earlier class wins. Here such a word is encoded once and belongs to the earlier class, so the others are never predicted either.
+
+    Args:
+        root: folder of the data sets.
+        split: "train" or "val".
+        synonyms: encode ADE20K's synonyms beside the first words, which the papers encode.
+        shorter: larger pictures and labels are reduced to this shorter side, as in the files that MaskFormer and CAT-Seg test on (which
+            went through JPEG once more); None keeps every size.
+
+    Raises:
+        FileNotFoundError: files are missing; says which, and how to get them.
+        ValueError: unknown split, or an index file that holds anything but lists and numbers.
+    """
+    names = read_index(root)
+    wanted = f"ADE_{split_of(split)}_"
+    stems = [f"{root}/{folder}/{name[:-4]}" for folder, name in names if name.startswith(wanted)]
+    files = [(f"{stem}.jpg", f"{stem}_seg.png") for stem in stems]
+    check_files(files, "ade20k_full", root)
+    table = class_table("ade847")
+    ids = {label: i for i, label in enumerate(table.labels)}
+    lookup = lookup_table(ids, sorted(set(range(_LARGEST + 1)) - set(ids)), IGNORE_MANY, _LARGEST + 1)
+    words = table.synonyms if synonyms else tuple(dict.fromkeys(table.words))
+    owners = range(847) if synonyms else [table.words.index(word) for word in words]
+    return Pictures(
+        files, table.names, lookup, split=split, ignore=IGNORE_MANY, words=words, owners=owners, read=read_full_labels, shorter=shorter
+    )
+
+
+def read_full_labels(path: str) -> np.ndarray:
+    """(H, W) int64 classes of a _seg.png: R // 10 * 256 + G."""
+    with Image.open(path) as file:
+        colours = np.asarray(file.convert("RGB"), dtype=np.int64)
+    return colours[..., 0] // 10 * 256 + colours[..., 1]
+
+
+def read_index(root: Path) -> list[tuple[str, str]]:
+    """(folder below root, file name) of every picture, from index_ade20k.pkl.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no such lists in it, or it would run code when read.
+    """
+    path = root / "ADE20K_2021_17_01" / "index_ade20k.pkl"
+    if not path.is_file():
+        raise missing(f"no {path}", "ade20k_full", root)
+    try:
+        with open(path, "rb") as file:
+            index = _PlainUnpickler(file).load()
+        return list(zip(index["folder"], index["filename"], strict=True))
+    except (pickle.UnpicklingError, KeyError, TypeError, ValueError, EOFError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); expected the index of the official release") from error
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Lists, strings, numbers and NumPy arrays of them; a pickle that names any other function is refused, unrun."""
+
+    _ALLOWED = {
+        ("_codecs", "encode"),
+        *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+    }
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        if (module, name) not in self._ALLOWED:
+            raise pickle.UnpicklingError(f"it calls {module}.{name}")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)

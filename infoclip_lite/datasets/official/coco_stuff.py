@@ -1,0 +1,57 @@
+"""COCO-Stuff: COCO 2017 with 80 things and 91 kinds of stuff, all 171 or zero-shot 156/15.
+
+    root/coco-stuff/images/{train2017,val2017}/*.jpg           train2017.zip, val2017.zip
+    root/coco-stuff/annotations/{train2017,val2017}/*.png      stuffthingmaps_trainval2017.zip
+
+A PNG says COCO's category id minus one, 0..181, and 255 where nothing is labelled. Eleven categories (street sign, hat, shoe, ...) were
+never labelled: their ids are gaps.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+from ...core.labels import IGNORE
+from ..fetching.files import check_files, missing, split_of
+from ..pictures import Pictures, lookup_table
+from .classes import COCO_STUFF_UNSEEN, class_table
+
+OFFICIAL = {"train": 118287, "val": 5000}
+
+
+def coco_stuff(root: Path, split: str, *, zero_shot: bool = False, synonyms: bool = False) -> Pictures:
+    """COCO-Stuff: 118,287 pictures of train, 5,000 of val.
+
+    Args:
+        root: folder of the data sets.
+        split: "train" or "val".
+        zero_shot: marks the 15 unseen classes of the 156/15 split.
+        synonyms: encode synonyms beside the names that the papers encode.
+
+    Raises:
+        FileNotFoundError: pictures without labels or labels without pictures; says how to get them.
+        ValueError: unknown split.
+    """
+    folder = f"{split_of(split)}2017"
+    photos, labels = root / "coco-stuff" / "images" / folder, root / "coco-stuff" / "annotations" / folder
+    for place in (photos, labels):
+        if not place.is_dir():
+            raise missing(f"no folder {place}", "coco_stuff", root)
+    names = {name for place in (photos, labels) for name in os.listdir(place) if name.endswith((".jpg", ".png"))}
+    stems = sorted({os.path.splitext(name)[0] for name in names})
+    files = [(f"{photos}/{stem}.jpg", f"{labels}/{stem}.png") for stem in stems]
+    check_files(files, "coco_stuff", root)
+    if len(files) != OFFICIAL[split]:  # there is no official list to hold against: perhaps it is a subset on purpose
+        warnings.warn(f"{photos} has {len(files)} pictures; the official {split} split has {OFFICIAL[split]}", stacklevel=2)
+    table = class_table("coco_stuff")
+    gaps = sorted(set(range(182)) - set(table.labels))
+    return Pictures(
+        files,
+        table.names,
+        lookup_table({label: i for i, label in enumerate(table.labels)}, [*gaps, 255], IGNORE),
+        split=split,
+        unseen=[table.names.index(name) for name in COCO_STUFF_UNSEEN] if zero_shot else (),
+        words=table.synonyms if synonyms else table.words,
+    )

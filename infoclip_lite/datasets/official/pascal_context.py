@@ -1,0 +1,76 @@
+"""PASCAL Context: every pixel of VOC 2010 labelled, 459 kinds, of which the 59 frequent ones are a test of their own.
+
+    root/VOCdevkit/VOC2010/{JPEGImages,ImageSets/Main}     VOCtrainval_03-May-2010.tar
+    root/VOCdevkit/VOC2010/trainval/*.mat                  trainval.tar.gz (Context's labels, key LabelMap, 1..459)
+    root/VOCdevkit/VOC2010/labels.txt                      the names, "1: accordion"
+
+The papers' PC-59 comes from another file of the same annotation (trainval_merged.json) with one validation picture fewer (5,104);
+taking the 59 classes by name from the .mat files is our reading [I].
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from ...core.labels import IGNORE, IGNORE_MANY
+from ..fetching.files import check_files, missing, read_list, split_of
+from ..pictures import Pictures, lookup_table
+from .classes import class_table
+
+_OFFICIAL_NAME = {"diningtable": "table"}  # the one of the 59 that labels.txt calls otherwise
+
+
+def pascal_context(root: Path, split: str, *, classes: int = 59, synonyms: bool = False) -> Pictures:
+    """PASCAL Context: 4,998 pictures of train, 5,105 of val.
+
+    Args:
+        root: folder of the data sets.
+        split: "train" or "val", those of VOC 2010.
+        classes: 59, all else ignored, or 459.
+        synonyms: encode synonyms beside the names that the papers encode; there are none for the 459.
+
+    Raises:
+        FileNotFoundError: files are missing; says which, and how to get them.
+        ValueError: unknown split, another number of classes, or a labels.txt that lacks names.
+    """
+    if classes not in (59, 459):
+        raise ValueError(f"got {classes} classes; expected 59 or 459")
+    voc = root / "VOCdevkit" / "VOC2010"
+    stems = read_list(voc / "ImageSets" / "Main" / f"{split_of(split)}.txt", "pascal_context", root)
+    files = [(f"{voc}/JPEGImages/{stem}.jpg", f"{voc}/trainval/{stem}.mat") for stem in stems]
+    check_files(files, "pascal_context", root)
+    ids = read_context_names(voc / "labels.txt", root)
+    if classes == 459:
+        labels = {label: i for i, label in enumerate(ids.values())}
+        lookup = lookup_table(labels, [0], IGNORE_MANY, 460)
+        return Pictures(files, list(ids), lookup, split=split, ignore=IGNORE_MANY, read=read_context_labels)
+    table = class_table("pc59")
+    labels = {ids[_OFFICIAL_NAME.get(name, name)]: i for i, name in enumerate(table.names)}
+    lookup = lookup_table(labels, sorted({0, *ids.values()} - set(labels)), IGNORE, 460)
+    words = table.synonyms if synonyms else table.words
+    return Pictures(files, table.names, lookup, split=split, words=words, read=read_context_labels)
+
+
+def read_context_names(path: Path, root: Path) -> dict[str, int]:
+    """The 459 names of labels.txt with their labels, in order.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it does not number 459 names from 1.
+    """
+    if not path.is_file():
+        raise missing(f"no {path}", "pascal_context", root)
+    found = re.findall(r"^\s*(\d+)\s*:\s*(\S.*?)\s*$", path.read_text(), re.MULTILINE)
+    names = {name: int(label) for label, name in found if label != "0"}
+    if sorted(names.values()) != list(range(1, 460)):
+        raise ValueError(f"{path} numbers {len(names)} names; expected 459 lines such as '1: accordion', the official labels.txt")
+    return dict(sorted(names.items(), key=lambda item: item[1]))
+
+
+def read_context_labels(path: str) -> np.ndarray:
+    """(H, W) integers of a .mat file's LabelMap."""
+    return scipy.io.loadmat(path, variable_names=["LabelMap"])["LabelMap"].astype(np.int64)

@@ -1,0 +1,81 @@
+"""PASCAL VOC 2012 with the further training labels of SBD: PAS-20, PAS-20b, and zero-shot 15/5.
+
+    root/VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,ImageSets/Segmentation}     VOCtrainval_11-May-2012.tar
+    root/benchmark_RELEASE/dataset/{cls,train.txt,val.txt}                           benchmark.tgz (SBD; for training)
+
+VOC's labels are palette PNGs: 0 background, 1..20 classes, 255 the border of objects and what is hard to tell. SBD's are .mat files
+without a border.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import scipy.io
+
+from ...core.labels import IGNORE
+from ..fetching.files import check_files, read_list, split_of
+from ..pictures import Pictures, lookup_table, read_png
+from .classes import VOC_UNSEEN, class_table
+
+BACKGROUND = 20
+
+
+def pascal_voc(root: Path, split: str, *, background: bool = False, zero_shot: bool = False, synonyms: bool = False) -> Pictures:
+    """VOC 2012: 1,449 pictures of val, or 10,582 of train (VOC's own 1,464, and SBD's that are not in val).
+
+    Args:
+        root: folder of the data sets.
+        split: "train" or "val".
+        background: False ignores background (PAS-20). True makes it class 20 (PAS-20b): beside the 20 names the 39 other names of PC-59
+            are encoded, and each of them counts as background.
+        zero_shot: marks the five unseen classes of the 15/5 split.
+        synonyms: encode synonyms beside the names that the papers encode.
+
+    Raises:
+        FileNotFoundError: files are missing; says which, and how to get them.
+        ValueError: unknown split.
+    """
+    files = _train(root) if split_of(split) == "train" else _own(root, "val")
+    check_files(files, "voc", root)
+    table = class_table("voc")
+    names, words = list(table.names), list(table.synonyms if synonyms else table.words)
+    labels = {label: i for i, label in enumerate(table.labels)}
+    if background:
+        names.append("background")
+        labels[0] = BACKGROUND
+        words += [word for word in class_table("pc59").words if word not in table.words]
+    return Pictures(
+        files,
+        names,
+        lookup_table(labels, [255] if background else [0, 255], IGNORE),
+        split=split,
+        unseen=[table.names.index(name) for name in VOC_UNSEEN] if zero_shot else (),
+        words=words,
+        owners=[min(i, BACKGROUND) for i in range(len(words))],
+        read=read_voc_labels,
+    )
+
+
+def _own(root: Path, which: str) -> list[tuple[str, str]]:
+    voc = root / "VOCdevkit" / "VOC2012"
+    stems = read_list(voc / "ImageSets" / "Segmentation" / f"{which}.txt", "voc", root)
+    return [(f"{voc}/JPEGImages/{stem}.jpg", f"{voc}/SegmentationClass/{stem}.png") for stem in stems]
+
+
+def _train(root: Path) -> list[tuple[str, str]]:
+    """VOC's finer labels where there are any; SBD's pictures are all among VOC's."""
+    files = _own(root, "train")
+    own = {Path(picture).stem for picture, _ in (*files, *_own(root, "val"))}
+    sbd = root / "benchmark_RELEASE" / "dataset"
+    stems = {stem for which in ("train", "val") for stem in read_list(sbd / f"{which}.txt", "voc", root)}
+    photos = root / "VOCdevkit" / "VOC2012" / "JPEGImages"
+    return [*files, *((f"{photos}/{stem}.jpg", f"{sbd}/cls/{stem}.mat") for stem in sorted(stems - own))]
+
+
+def read_voc_labels(path: str) -> np.ndarray:
+    """(H, W) uint8 of a VOC palette PNG or an SBD .mat."""
+    if path.endswith(".mat"):
+        return scipy.io.loadmat(path, variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0]
+    return read_png(path)

@@ -1,0 +1,1 @@
+"""Protocols, one path from pictures to labels, metrics, reports, probes."""

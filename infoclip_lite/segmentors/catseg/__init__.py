@@ -1,0 +1,5 @@
+"""CAT-Seg: the model, and the official weights for it."""
+
+from .model import AggregationConfig, CostAggregationSegmentor
+
+__all__ = ["AggregationConfig", "CostAggregationSegmentor"]

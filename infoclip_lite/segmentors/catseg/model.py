@@ -1,0 +1,358 @@
+"""CAT-Seg (2303.11797): clean up the map of cosines between every patch and every word, then label pixels with it.
+
+The cost volume has one map for each class and prompt. It is embedded, then refined in turn over positions (shifted windows, guided by what
+the picture looks like) and over classes (linear attention, guided by the words), then upsampled with the help of earlier layers of CLIP.
+Every weight is shared by all classes, so any number of words can be given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...clip import DenseCLIP
+from ...clip.blocks import attend
+from ...clip.readouts import VARIANTS
+
+
+@dataclass(frozen=True)
+class AggregationConfig:
+    """Sizes of the head; the defaults are the official ones for ViT-B/16 (its config files, [S]).
+
+    Attributes:
+        hidden: channels of a cost map's embedding.
+        layers: rounds of spatial and class aggregation.
+        heads: attention heads of both.
+        window: side of the windows of spatial aggregation, in patches.
+        pooling: class aggregation looks at squares of this many patches.
+        text_width, appearance_width: channels of the two guidances.
+        guidance_blocks: blocks of the image tower, counted from 0, whose output guides the upsampling: one for each doubling.
+        guidance_channels: channels of those after they are brought to size.
+        guidance_width: of those after their projection.
+        decoder_channels: channels after each doubling, multiples of 16.
+        templates: prompts a class, each with a map of its own.
+        class_tokens: words that class aggregation looks at together. Fewer are filled up with a learnt token; of more, those that no patch
+            of the picture resembles are left out with logit -100. 0: all words, whatever their number.
+    """
+
+    hidden: int = 128
+    layers: int = 2
+    heads: int = 4
+    window: int = 12
+    pooling: int = 2
+    text_width: int = 128
+    appearance_width: int = 128
+    guidance_blocks: Sequence[int] = (3, 7)
+    guidance_channels: Sequence[int] = (256, 128)
+    guidance_width: Sequence[int] = (32, 16)
+    decoder_channels: Sequence[int] = (64, 32)
+    templates: int = 1
+    class_tokens: int = 256
+
+
+VIT_B = AggregationConfig()
+VIT_L = AggregationConfig(guidance_blocks=(7, 15))
+MINI = AggregationConfig(
+    hidden=32,
+    layers=1,
+    window=4,
+    text_width=32,
+    appearance_width=32,
+    guidance_blocks=(2,),
+    guidance_channels=(32,),
+    guidance_width=(8,),
+    decoder_channels=(16,),
+    class_tokens=0,
+)
+SIZES = {"mini": MINI, "vit_b": VIT_B, "vit_l": VIT_L}
+
+
+class CostAggregationSegmentor(nn.Module):
+    """CLIP, its cost volume and the head that refines it.
+
+    Args:
+        clip: the model; its dense read-out and its text embeddings are the two sides of the cost volume.
+        attention: the dense read-out; "cls_value" is the one of CAT-Seg's code.
+        config: sizes of the head, or "mini", "vit_b", "vit_l".
+
+    Attributes:
+        templates: the prompt that class names are put in, for training and test alike.
+
+    Raises:
+        ValueError: an unknown size or read-out, another number of templates than the head's, blocks the image tower does not have, or
+            sizes that do not fit together.
+    """
+
+    def __init__(
+        self,
+        clip: DenseCLIP,
+        attention: str = "cls_value",
+        config: AggregationConfig | str = "mini",
+        *,
+        templates: Sequence[str] = ("a photo of a {}",),
+    ) -> None:
+        super().__init__()
+        if isinstance(config, str):
+            if config not in SIZES:
+                raise ValueError(f"unknown size {config!r}; expected {', '.join(SIZES)} or an AggregationConfig")
+            config = SIZES[config]
+        _check(config, len(clip.blocks))
+        if attention not in VARIANTS:
+            raise ValueError(f"unknown attention {attention!r}; expected one of {', '.join(VARIANTS)}")
+        if len(templates) != config.templates:
+            raise ValueError(f"got {len(templates)} templates; expected {config.templates}, as the head is built for")
+        self.clip, self.attention, self.config, self.templates = clip, (attention,), config, tuple(templates)
+        self.upsample = nn.ModuleList(
+            nn.ConvTranspose2d(clip.width, channels, 2 << i, 2 << i) for i, channels in enumerate(config.guidance_channels)
+        )
+        self.aggregator = Aggregator(config, clip.embed_dim)
+
+    def forward(self, images: Tensor, text_embeddings: Tensor) -> Tensor:
+        """Logits of every word at every pixel.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1].
+            text_embeddings: (C, D) unit vectors, or (C, T, D) for T templates kept apart.
+
+        Returns:
+            (B, C, H, W) logits, one sigmoid a class [S].
+
+        Raises:
+            ValueError: text of another width than CLIP's, or another number of templates than the head was built for.
+        """
+        return F.interpolate(self.decode(self.encode(images), text_embeddings), images.shape[-2:], mode="bilinear", align_corners=False)
+
+    def stages(self) -> list[nn.Module]:
+        """The dear parts of the head, each of which may be compiled or computed again."""
+        return [*self.aggregator.spatial, *self.aggregator.classes, *self.aggregator.decoder]
+
+    def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
+        """Unit vectors of words, (C, D) with one template and (C, T, D) with several; the head's own templates if none are given."""
+        ensemble: Literal["mean", "none"] = "mean" if self.config.templates == 1 else "none"
+        return self.clip.encode_text(names, templates or self.templates, ensemble=ensemble)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Dense embeddings (B, D, h, w), then what guides the upsampling: block i's tokens as maps, 2, 4, ... times as large."""
+        features, states, grid = self.clip.dense_states(images, self.attention[0])
+        maps = [states[i + 1][:, 1:].transpose(1, 2).unflatten(2, grid) for i in self.config.guidance_blocks]
+        guides = [up(m) for up, m in zip(self.upsample, maps, strict=True)]
+        return features.transpose(1, 2).unflatten(2, grid), *guides
+
+    def decode(self, encoded: Sequence[Tensor], text_embeddings: Tensor) -> Tensor:
+        """Logits (B, C, h', w') from what `encode` gave, before the last enlargement."""
+        text = text_embeddings[:, None] if text_embeddings.ndim == 2 else text_embeddings
+        expected = (self.config.templates, self.clip.embed_dim)
+        if text.ndim != 3 or tuple(text.shape[1:]) != expected:
+            raise ValueError(
+                f"got text embeddings {tuple(text_embeddings.shape)}; expected (C, {expected[0]}, {expected[1]})"
+                f"{f' or (C, {expected[1]})' if expected[0] == 1 else ''}: the same CLIP, and as many templates as the head was built for"
+            )
+        return self.aggregator(encoded[0], F.normalize(text, dim=-1), encoded[1:])
+
+
+def _check(config: AggregationConfig, blocks: int) -> None:
+    lengths = {len(v) for v in (config.guidance_blocks, config.guidance_channels, config.guidance_width, config.decoder_channels)}
+    if len(lengths) > 1:
+        raise ValueError(f"{config} has lists of different lengths; expected one entry for each doubling of the resolution")
+    if any(not 0 <= i < blocks - 1 for i in config.guidance_blocks):
+        raise ValueError(f"guidance_blocks are {tuple(config.guidance_blocks)}; expected 0 .. {blocks - 2}: the image tower has {blocks}")
+    if config.hidden % config.heads or any(c % 16 for c in config.decoder_channels):
+        raise ValueError(f"hidden = {config.hidden}, heads = {config.heads}, decoder_channels = {config.decoder_channels}; "
+                         "expected hidden a multiple of heads and decoder_channels multiples of 16")  # fmt: skip
+
+
+class Aggregator(nn.Module):
+    """The head: cost volume in, logits out."""
+
+    def __init__(self, config: AggregationConfig, dim: int) -> None:
+        super().__init__()
+        self.class_tokens = config.class_tokens
+        self.embed = nn.Conv2d(config.templates, config.hidden, 7, padding=3)
+        self.appearance = nn.Sequential(nn.Conv2d(dim, config.appearance_width, 3, padding=1), nn.ReLU())
+        self.words = nn.Sequential(nn.Linear(dim, config.text_width), nn.ReLU())
+        self.spatial = nn.ModuleList(SpatialAggregation(config) for _ in range(config.layers))
+        self.classes = nn.ModuleList(ClassAggregation(config) for _ in range(config.layers))
+        self.guides = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3, padding=1), nn.ReLU())
+            for a, b in zip(config.guidance_channels, config.guidance_width, strict=True)
+        )
+        widths = [config.hidden, *config.decoder_channels]
+        self.decoder = nn.ModuleList(Up(a, b, g) for a, b, g in zip(widths, widths[1:], config.guidance_width, strict=False))
+        self.head = nn.Conv2d(widths[-1], 1, 3, padding=1)
+
+    def forward(self, features: Tensor, text: Tensor, guides: Sequence[Tensor]) -> Tensor:
+        """Features (B, D, h, w) not yet of unit length, unit text (C, T, D), guides at 2, 4, ... times h, w: logits (B, C, ., .)."""
+        cost = torch.einsum("bdhw,ctd->bcthw", F.normalize(features, dim=1), text)
+        classes, kept = len(text), None
+        text = F.normalize(text.mean(1), dim=-1)[None]
+        if 0 < self.class_tokens < classes:
+            kept = cost.flatten(2).amax(-1).topk(self.class_tokens, sorted=False).indices  # (B, class_tokens)
+            cost = cost.gather(1, kept[:, :, None, None, None].expand(-1, -1, *cost.shape[2:]))
+            text = text[0][kept]
+        x = self.embed(cost.flatten(0, 1)).unflatten(0, cost.shape[:2]).permute(0, 1, 3, 4, 2)  # (B, C, h, w, hidden)
+        appearance, words = self.appearance(features).permute(0, 2, 3, 1), self.words(text)
+        for spatial, across in zip(self.spatial, self.classes, strict=True):
+            x = across(spatial(x, appearance), words)
+        y = x.permute(0, 1, 4, 2, 3).flatten(0, 1)
+        for up, project, guide in zip(self.decoder, self.guides, guides, strict=True):
+            y = up(y, project(guide))
+        logits = self.head(y).view(*x.shape[:2], *(s << len(guides) for s in features.shape[-2:]))
+        if kept is None:
+            return logits
+        out = logits.new_full((len(logits), classes, *logits.shape[2:]), -100.0)
+        return out.scatter(1, kept[:, :, None, None].expand_as(logits), logits)
+
+
+class GuidedLinear(nn.Linear):
+    """A linear layer on [x, guidance] that never builds the pair: all classes (or positions) share the guidance, so it is done once."""
+
+    def forward(self, x: Tensor, guidance: Tensor) -> Tensor:  # type: ignore[override]
+        """x (..., d) and guidance (..., e), which broadcasts against it: (..., out)."""
+        width = x.shape[-1]
+        return F.linear(x, self.weight[:, :width], self.bias) + F.linear(guidance, self.weight[:, width:])
+
+
+class SpatialAggregation(nn.Module):
+    """Two window-attention blocks, the second one shifted by half a window."""
+
+    def __init__(self, config: AggregationConfig) -> None:
+        super().__init__()
+        self.norm_guidance = nn.LayerNorm(config.appearance_width)
+        self.blocks = nn.ModuleList(WindowBlock(config, shifted) for shifted in (False, True))
+
+    def forward(self, x: Tensor, appearance: Tensor) -> Tensor:
+        """x (B, C, h, w, hidden), appearance (B, h, w, e): like x."""
+        appearance = self.norm_guidance(appearance)[:, None]
+        for block in self.blocks:
+            x = block(x, appearance)
+        return x
+
+
+class WindowBlock(nn.Module):
+    """Attention inside windows and a feed-forward layer; queries and keys see the picture's appearance, values do not."""
+
+    def __init__(self, config: AggregationConfig, shifted: bool) -> None:
+        super().__init__()
+        width = config.hidden
+        self.window, self.shifted, self.heads = config.window, shifted, config.heads
+        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.q = GuidedLinear(width + config.appearance_width, width)
+        self.k = GuidedLinear(width + config.appearance_width, width)
+        self.v, self.out = nn.Linear(width, width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor, appearance: Tensor) -> Tensor:
+        """x (B, C, h, w, hidden), appearance (B, 1, h, w, e): like x."""
+        height, width = x.shape[2:4]
+        side = min(self.window, height, width)
+        shift = side // 2 if self.shifted and min(height, width) > self.window else 0
+        y, g = _windows(self.norm_1(x), side, shift), _windows(appearance, side, shift)
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for t in (self.q(y, g), self.k(y, g), self.v(y)))
+        mixed = attend(q, k, v, _separate(height, width, side, shift, x.device))
+        x = x + _unwindow(self.out(mixed.transpose(-2, -3).flatten(-2)), height, width, side, shift)
+        return x + self.mlp(self.norm_2(x))
+
+
+def _windows(x: Tensor, side: int, shift: int) -> Tensor:
+    """(B, C, h, w, e) to (B, C, windows, side^2, e); sides that are no multiple are filled up with zeros below and to the right."""
+    x = F.pad(x, (0, 0, 0, -x.shape[3] % side, 0, -x.shape[2] % side))
+    if shift:
+        x = x.roll((-shift, -shift), (2, 3))
+    x = x.unflatten(3, (-1, side)).unflatten(2, (-1, side))
+    return x.transpose(3, 4).flatten(4, 5).flatten(2, 3)
+
+
+def _unwindow(x: Tensor, height: int, width: int, side: int, shift: int) -> Tensor:
+    """The inverse: (B, C, windows, side^2, e) to (B, C, h, w, e)."""
+    rows, columns = -(-height // side), -(-width // side)
+    x = x.unflatten(3, (side, side)).unflatten(2, (rows, columns)).transpose(3, 4).flatten(4, 5).flatten(2, 3)
+    return (x.roll((shift, shift), (2, 3)) if shift else x)[:, :, :height, :width]
+
+
+def _separate(height: int, width: int, side: int, shift: int, device: torch.device) -> Tensor | None:
+    """Mask (windows, 1, side^2, side^2), -100 between places that the shift or the filling brought together; None if there are none."""
+    if not shift and height % side == 0 and width % side == 0:
+        return None
+    regions = []
+    for length in (height, width):
+        full = -(-length // side) * side
+        places = torch.arange(full, device=device)
+        region = (places >= full - side).long() + (places >= full - shift) if shift else torch.zeros_like(places)
+        regions.append(region + 3 * (places.roll(-shift) >= length))  # what was filled in is a region of its own
+    ids = (6 * regions[0][:, None] + regions[1])[None, None, ..., None]
+    ids = _windows(ids, side, 0)[0, 0, ..., 0]
+    return torch.where(ids[:, None, :, None] == ids[:, None, None, :], 0.0, -100.0)
+
+
+class ClassAggregation(nn.Module):
+    """Linear attention (2006.16236) among classes, at each square of `pooling` patches; queries and keys see the words."""
+
+    def __init__(self, config: AggregationConfig) -> None:
+        super().__init__()
+        width = config.hidden
+        self.heads, self.pooling, self.tokens = config.heads, config.pooling, config.class_tokens
+        self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.q = GuidedLinear(width + config.text_width, width)
+        self.k = GuidedLinear(width + config.text_width, width)
+        self.v = nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
+        if self.tokens:
+            self.filler, self.filler_word = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(config.text_width))
+
+    def forward(self, x: Tensor, words: Tensor) -> Tensor:
+        """x (B, C, h, w, hidden), words (B or 1, C, e): like x."""
+        batch, classes, height, width, _ = x.shape
+        maps = x.permute(0, 1, 4, 2, 3).flatten(0, 1)
+        pooled = F.avg_pool2d(maps, min(self.pooling, height, width), ceil_mode=True).unflatten(0, (batch, classes))
+        y = pooled.permute(0, 3, 4, 1, 2)  # (B, h', w', C, hidden)
+        short = max(0, self.tokens - classes)
+        if short:
+            y = torch.cat([y, self.filler.expand(*y.shape[:3], short, -1)], 3)
+            words = torch.cat([words, self.filler_word.expand(len(words), short, -1)], 1)
+        words = words[:, None, None]
+        z = self.norm_1(y)
+        q, k, v = (t.unflatten(-1, (self.heads, -1)) for t in (self.q(z, words), self.k(z, words), self.v(z)))
+        y = y + linear_attention(q, k, v).flatten(-2)
+        y = (y + self.mlp(self.norm_2(y)))[..., :classes, :].permute(0, 3, 4, 1, 2).flatten(0, 1)
+        y = F.interpolate(y, (height, width), mode="bilinear", align_corners=True)
+        return x + y.unflatten(0, (batch, classes)).permute(0, 1, 3, 4, 2)
+
+
+def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention whose cost grows with the number of tokens, not its square: f(q) (f(k)^T v) / f(q) sum f(k), f = elu + 1.
+
+    Source: Katharopoulos et al. (2006.16236), equation 5.
+
+    Args:
+        q, k, v: (..., n, heads, d).
+
+    Returns:
+        (..., n, heads, d).
+    """
+    q, k = F.elu(q) + 1, F.elu(k) + 1
+    summary = torch.einsum("...nhd,...nhe->...hde", k, v / v.shape[-3])  # divided first, lest half precision overflow
+    weight = 1 / (torch.einsum("...nhd,...hd->...nh", q, k.sum(-3)) + 1e-6)
+    return torch.einsum("...nhd,...hde,...nh->...nhe", q, summary, weight) * v.shape[-3]
+
+
+class Up(nn.Module):
+    """Double the resolution, look at a guide, convolve twice."""
+
+    def __init__(self, inside: int, outside: int, guidance: int) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(inside, inside - guidance, 2, 2)
+        self.conv_1, self.norm_1 = nn.Conv2d(inside, outside, 3, padding=1, bias=False), nn.GroupNorm(outside // 16, outside)
+        self.conv_2, self.norm_2 = nn.Conv2d(outside, outside, 3, padding=1, bias=False), nn.GroupNorm(outside // 16, outside)
+
+    def forward(self, x: Tensor, guide: Tensor) -> Tensor:
+        """x (B C, inside, h, w), guide (B, guidance, 2h, 2w): (B C, outside, 2h, 2w)."""
+        x = self.up(x)
+        weight = self.conv_1.weight
+        shared = F.conv2d(guide, weight[:, x.shape[1] :], padding=1)  # the same for every class of a picture
+        x = F.conv2d(x, weight[:, : x.shape[1]], padding=1) + shared.repeat_interleave(len(x) // len(guide), 0)
+        return F.relu(self.norm_2(self.conv_2(F.relu(self.norm_1(x)))))

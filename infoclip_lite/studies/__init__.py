@@ -1,0 +1,1 @@
+"""Every study behind the notebooks; each writes one report and draws nothing."""

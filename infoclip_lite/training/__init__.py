@@ -1,0 +1,1 @@
+"""Recipes, tasks, one loop."""

@@ -1,0 +1,67 @@
+"""Every exercise of every notebook: the stub is not yet right, the solution is, and typical mistakes are told what they are."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infoclip_lite.course.coursework import Posed, read_exercises
+from infoclip_lite.course.exercises import judge
+
+ROOT = Path(__file__).resolve().parents[3]
+WRONG = Path(__file__).parent / "wrong_answers"
+NOTEBOOKS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+POSED = [pytest.param(stem, posed, id=posed.number) for stem, notebook in NOTEBOOKS.items() for posed in read_exercises(notebook)]
+MISTAKES = {number: mistakes for path in sorted(WRONG.glob("*.yaml")) for number, mistakes in yaml.safe_load(path.read_text()).items()}
+
+
+@functools.cache
+def imports(stem: str) -> str:
+    """The notebook's cell of imports: the first code cell after the one that installs the package."""
+    code = [cell for cell in NOTEBOOKS[stem]["cells"] if cell["cell_type"] == "code"]
+    plain = [cell for cell in code if "setup" not in cell["metadata"].get("tags", [])]
+    source = plain[0]["source"]
+    return source if isinstance(source, str) else "".join(source)
+
+
+def verdict(stem: str, posed: Posed, code: str) -> Any:
+    """Run code where an exercise stands, with the notebook's imports and no other cell, and judge what its check line hands over."""
+    given: dict[str, Any] = {}
+    space: dict[str, Any] = {}
+    exec(imports(stem), space)
+    space["check"] = lambda number, answer: given.update({number: answer})
+    exec(f"{code}\n\n{posed.check}", space)
+    return judge(posed.number, given[posed.number])
+
+
+@pytest.mark.parametrize(("stem", "posed"), POSED)
+def test_the_stub_is_not_answered_and_the_solution_is_right(stem: str, posed: Posed) -> None:
+    stub = verdict(stem, posed, posed.stub.replace(posed.check, ""))
+    assert not stub.passed and "not answered yet" in stub.text
+    solved = verdict(stem, posed, posed.solution)
+    assert solved.passed, solved.text
+
+
+@pytest.mark.parametrize(("stem", "posed"), POSED)
+def test_typical_mistakes_get_their_explanation(stem: str, posed: Posed) -> None:
+    assert MISTAKES.get(posed.number), f"no wrong answer to {posed.number} in {WRONG.name}/"
+    for mistake in MISTAKES[posed.number]:
+        found = verdict(stem, posed, mistake["answer"])
+        assert not found.passed and mistake["says"] in found.text, found.text
+
+
+def test_every_mistake_belongs_to_an_exercise() -> None:
+    assert set(MISTAKES) <= {param.values[1].number for param in POSED}
+
+
+@pytest.mark.parametrize("stem", sorted({param.values[0] for param in POSED}))
+def test_a_notebook_has_three_to_six_numbered_in_order_and_not_all_alike(stem: str) -> None:
+    exercises = read_exercises(NOTEBOOKS[stem])
+    chapter = int(stem[:2])
+    assert [e.number for e in exercises] == [f"{chapter}.{i + 1}" for i in range(len(exercises))] and 3 <= len(exercises) <= 6
+    assert len({e.difficulty for e in exercises}) > 1 and all(1 <= e.difficulty <= 3 and 1 <= e.importance <= 3 for e in exercises)

@@ -1,0 +1,152 @@
+"""Metrics: one confusion matrix over the set, equal to torchmetrics where both are defined."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassJaccardIndex
+
+from infoclip_lite.evaluation.metrics import SegmentationMetrics
+
+CLASSES = 6
+seeds = st.integers(0, 10_000)
+
+
+def sample(seed: int, pixels: int = 400, ignored: float = 0.2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Predictions that are right about half of the time, and targets in which some pixels are 255."""
+    g = torch.Generator().manual_seed(seed)
+    target = torch.randint(0, CLASSES, (pixels,), generator=g)
+    prediction = torch.where(torch.rand(pixels, generator=g) < 0.5, target, torch.randint(0, CLASSES, (pixels,), generator=g))
+    target[torch.rand(pixels, generator=g) < ignored] = 255
+    return prediction, target
+
+
+def measure(*pairs: tuple[torch.Tensor, torch.Tensor], unseen: tuple[int, ...] = (4, 5)) -> SegmentationMetrics:
+    metrics = SegmentationMetrics(CLASSES, unseen)
+    for prediction, target in pairs:
+        metrics.update(prediction, target)
+    return metrics
+
+
+@given(seeds)
+def test_equal_to_torchmetrics(seed: int) -> None:
+    prediction, target = sample(seed)
+    ours = measure((prediction, target))
+    options = {"num_classes": CLASSES, "ignore_index": 255}
+    iou = MulticlassJaccardIndex(average="none", **options)(prediction, target)
+    assert torch.equal(ours.confusion, MulticlassConfusionMatrix(**options)(prediction, target))
+    assert torch.allclose(ours.per_class().float(), iou)
+    got = ours.compute()
+    wanted = {
+        "pAcc": MulticlassAccuracy(average="micro", **options)(prediction, target),
+        "mIoU": MulticlassJaccardIndex(average="macro", **options)(prediction, target),
+        "mIoU_seen": iou[:4].mean(),
+        "mIoU_unseen": iou[4:].mean(),
+        "hIoU": 2 / (1 / iou[:4].mean() + 1 / iou[4:].mean()),
+    }
+    assert got == pytest.approx({name: value.item() for name, value in wanted.items()}, abs=1e-6)
+
+
+@given(seeds, seeds)
+def test_order_of_pixels_does_not_matter(seed: int, order: int) -> None:
+    prediction, target = sample(seed)
+    shuffled = torch.randperm(len(target), generator=torch.Generator().manual_seed(order))
+    assert torch.equal(measure((prediction, target)).confusion, measure((prediction[shuffled], target[shuffled])).confusion)
+
+
+@given(seeds, st.lists(st.integers(0, 400), max_size=5))
+def test_splitting_updates_does_not_matter(seed: int, cuts: list[int]) -> None:
+    prediction, target = sample(seed)
+    edges = [0, *sorted(cuts), 400]
+    parts = [(prediction[a:b], target[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    assert measure(*parts).compute() == measure((prediction, target)).compute()
+
+
+@given(seeds)
+def test_renaming_classes_permutes_the_ious(seed: int) -> None:
+    prediction, target = sample(seed, ignored=0)
+    rename = torch.randperm(CLASSES, generator=torch.Generator().manual_seed(seed + 1))
+    assert torch.allclose(measure((rename[prediction], rename[target])).per_class()[rename], measure((prediction, target)).per_class())
+
+
+def test_metrics_are_of_the_set_and_not_means_over_pictures() -> None:
+    large = torch.zeros(90, dtype=torch.long), torch.zeros(90, dtype=torch.long)
+    small = torch.zeros(10, dtype=torch.long), torch.ones(10, dtype=torch.long)
+    assert measure(large, small).compute()["pAcc"] == pytest.approx(0.9)
+    assert measure(large, small).compute()["mIoU"] == pytest.approx((0.9 + 0.0) / 2)
+
+
+def test_ignored_pixels_count_nowhere_whatever_is_predicted_there() -> None:
+    prediction, target = sample(0, ignored=0)
+    more = torch.cat([prediction, torch.tensor([0, 5, 255, -1, 99])]), torch.cat([target, torch.full((5,), 255)])
+    assert torch.equal(measure(more).confusion, measure((prediction, target)).confusion)
+
+
+def test_another_ignore_index() -> None:
+    metrics = SegmentationMetrics(3, ignore_index=0)
+    metrics.update(torch.tensor([1, 2, 1]), torch.tensor([0, 2, 1]))
+    assert metrics.confusion.sum() == 2 and metrics.compute()["pAcc"] == 1
+
+
+def test_classes_that_do_not_occur_are_left_out_and_false_alarms_are_not() -> None:
+    metrics = measure((torch.tensor([0, 0, 1, 2]), torch.tensor([0, 0, 1, 1])), unseen=())
+    iou = metrics.per_class()
+    assert iou[:3].tolist() == [1, 0.5, 0] and iou[3:].isnan().all()
+    assert metrics.compute()["mIoU"] == pytest.approx(0.5)
+
+
+def test_nothing_counted_is_nan_and_no_error() -> None:
+    ignored = torch.zeros(4, dtype=torch.long), torch.full((4,), 255)
+    empty = torch.zeros(0, dtype=torch.long), torch.zeros(0, dtype=torch.long)
+    for metrics in (measure(), measure(ignored), measure(empty)):
+        assert all(math.isnan(value) for value in metrics.compute().values())
+
+
+def test_without_unseen_classes_only_what_needs_them_is_nan() -> None:
+    got = measure(sample(1), unseen=()).compute()
+    assert {name for name, value in got.items() if math.isnan(value)} == {"mIoU_unseen", "hIoU"}
+    assert got["mIoU"] == got["mIoU_seen"]
+
+
+def test_harmonic_mean_of_nothing_right_is_zero() -> None:
+    target = torch.arange(CLASSES)
+    assert measure(((target + 1) % CLASSES, target)).compute()["hIoU"] == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_any_integer_type_and_shape(dtype: torch.dtype) -> None:
+    prediction, target = sample(2)
+    shaped = prediction.view(2, 10, 20).to(dtype), target.view(2, 10, 20).to(dtype)
+    assert torch.equal(measure(shaped).confusion, measure((prediction, target)).confusion)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "target", "hint"),
+    [
+        ([0, 6], [0, 1], "prediction"),
+        ([0, -1], [0, 1], "prediction"),
+        ([0, 1], [0, 6], "target"),
+        ([0, 1], [0, -1], "target"),
+        ([0, 1], [254, 0], "254"),
+    ],
+)
+def test_labels_out_of_range_are_refused_and_counted_nowhere(prediction: list, target: list, hint: str) -> None:
+    metrics = measure()
+    with pytest.raises(ValueError, match=hint):
+        metrics.update(torch.tensor(prediction), torch.tensor(target))
+    assert metrics.confusion.sum() == 0
+
+
+def test_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(4,\).*\(5,\)"):
+        measure().update(torch.zeros(4, dtype=torch.long), torch.zeros(5, dtype=torch.long))
+
+
+@pytest.mark.parametrize("unseen", [[6], [-1]])
+def test_unseen_ids_out_of_range_are_refused(unseen: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"0 \.\. 5"):
+        SegmentationMetrics(CLASSES, unseen)

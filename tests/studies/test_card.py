@@ -1,0 +1,44 @@
+"""What the card of collage-mini claims."""
+
+from __future__ import annotations
+
+import pytest
+
+from infoclip_lite.clip import read_card
+from infoclip_lite.clip.readouts import VARIANTS
+
+
+@pytest.fixture(scope="module")
+def card() -> dict:
+    found = read_card()
+    if not found:
+        pytest.skip("the checkpoint has no card yet")
+    return found
+
+
+SPLITS = ("test", "test-new")
+
+
+def test_card_reports_known_and_new_photographs(card: dict) -> None:
+    for split in SPLITS:
+        scores = [*card["retrieval"][split].values(), card["noun_recognition"][split]]
+        assert {"image_to_text", "text_to_image"} <= card["retrieval"][split].keys()
+        assert all(0 <= score <= 1 for score in scores)
+
+
+def test_every_read_out_is_reported(card: dict) -> None:
+    assert set(VARIANTS) <= card["dense"].keys()
+    for scores in card["dense"].values():
+        for split in SPLITS:
+            assert {"pAcc", "mIoU", "mIoU_seen", "mIoU_unseen", "hIoU"} <= scores[split].keys()
+            assert 0 <= scores[split]["mIoU_unseen"] <= 1 and 0 <= scores[split]["mIoU"] <= 1
+
+
+def test_card_says_what_it_cost_and_where_it_was_measured(card: dict) -> None:
+    assert card["scenes"] >= 100 and card["scenes_seen"] > 0
+    assert card["recipe"]["name"] == "collage-mini" and card["environment"]["torch"]
+
+
+def test_scores_reach_the_aim(card: dict) -> None:
+    assert max(scores["test"]["mIoU"] for scores in card["dense"].values()) > 0.35
+    assert card["retrieval"]["test"]["image_to_text"] > 0.6

@@ -1,0 +1,509 @@
+"""Fine-tuning: only seen pixels and seen words, only the weights that were asked for, and a teacher that nothing touches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from infoclip_lite import DenseCLIP
+from infoclip_lite.core.labels import IGNORE
+from infoclip_lite.core.states import read_state
+from infoclip_lite.datasets import Collage
+from infoclip_lite.datasets.collage import stuff
+from infoclip_lite.objectives import InfoCLIPObjective, View, build_objective
+from infoclip_lite.segmentors import AggregationConfig, CostAggregationSegmentor, ZeroShotSegmentor
+from infoclip_lite.training.finetuning import FineTuning
+from infoclip_lite.training.loop import fit
+
+MakeTiny = Callable[..., DenseCLIP]
+SEEN = ["lion", "apple"]
+
+
+def task(make_tiny: MakeTiny, **options: object) -> FineTuning:
+    data = Collage("train", 32, seed=1, length=40, seen=SEEN, objects=(2, 4), scale=(0.4, 0.9))
+    return FineTuning(ZeroShotSegmentor(make_tiny()), data, **{"batch": 4, "lr": 1e-2, **options})
+
+
+def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {key: value.detach().clone() for key, value in module.state_dict().items()}
+
+
+def test_only_seen_words_are_named_in_training(make_tiny: MakeTiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuning, named = task(make_tiny), []
+    encode = tuning.segmentor.clip.encode_text
+
+    def watched(names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
+        named.append((list(names), tuple(templates or ())))
+        return encode(names, templates)
+
+    monkeypatch.setattr(tuning.segmentor.clip, "encode_text", watched)
+    tuning.loss(0, next(iter(tuning.batches(0, 1))))
+    assert [sorted(names) for names, _ in named] == [sorted([*SEEN, *stuff()])]
+    assert named[0][1] == ("a photo of a {}",)
+
+
+def test_loss_is_the_mean_over_seen_pixels(make_tiny: MakeTiny) -> None:
+    tuning = task(make_tiny)
+    images, masks = next(iter(tuning.batches(0, 1)))
+    clip, names = tuning.segmentor.clip, tuning.dataset.names
+    logits = tuning.segmentor(images, clip.encode_text(tuning.seen, ("a photo of a {}",)))
+    losses = []
+    for b, row, column in ((b, r, c) for b in range(4) for r in range(32) for c in range(32)):
+        name = names[int(masks[b, row, column])]
+        if name in tuning.seen:
+            losses.append(-logits[b, :, row, column].log_softmax(0)[tuning.seen.index(name)])
+    assert len(losses) < masks.numel()
+    assert tuning.loss(0, (images, masks))["total"].item() == pytest.approx(torch.stack(losses).mean().item(), rel=1e-4)
+
+
+def test_unseen_pixels_never_enter_the_loss(make_tiny: MakeTiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuning = task(make_tiny)
+    images, masks = next(iter(tuning.batches(0, 1)))
+    unseen = torch.isin(masks, torch.tensor(tuning.dataset.unseen))
+    assert 0.05 < unseen.float().mean() < 0.95
+    kept: list[Tensor] = []
+    enlarge = F.interpolate
+
+    def watched(*args: Tensor, **options: object) -> Tensor:
+        kept.append(enlarge(*args, **options))
+        kept[-1].retain_grad()
+        return kept[-1]
+
+    monkeypatch.setattr(F, "interpolate", watched)
+    total = tuning.loss(0, (images, masks))["total"]
+    total.backward()
+    moved = kept[-1].grad.abs().sum(1) > 0
+    assert not moved[unseen].any() and moved[~unseen].all()
+    relabelled = torch.where(unseen, tuning.dataset.unseen[0], masks)
+    ignored = torch.where(unseen, IGNORE, masks)
+    for other in (relabelled, ignored):
+        assert torch.equal(tuning.loss(0, (images, other))["total"], total)
+
+
+def test_a_batch_without_a_labelled_pixel_gives_zero_and_moves_nothing(make_tiny: MakeTiny) -> None:
+    tuning = task(make_tiny)
+    total = tuning.loss(0, (torch.rand(2, 3, 32, 32), torch.full((2, 32, 32), tuning.dataset.unseen[0])))["total"]
+    total.backward()
+    assert total.item() == 0
+    assert all(p.grad is None or not p.grad.any() for p in tuning.module.parameters())
+
+
+def test_batches_depend_on_the_step_alone_and_wrap_around(make_tiny: MakeTiny) -> None:
+    tuning = task(make_tiny)
+    (straight, _), (later, masks) = list(tuning.batches(6, 8))[1], next(iter(tuning.batches(7, 8)))
+    assert torch.equal(straight, later)
+    assert torch.equal(masks, torch.stack([tuning.dataset[i].mask for i in range(28, 32)]))
+    assert torch.equal(next(iter(tuning.batches(10, 11)))[0], next(iter(tuning.batches(0, 1)))[0])
+
+
+def test_qv_tuning_leaves_everything_else_bit_equal(make_tiny: MakeTiny) -> None:
+    tuning = task(make_tiny, tune="qv", weight_decay=0.5)
+    before = snapshot(tuning.module)
+    fit(tuning, steps=4)
+    changed = set()
+    for key, value in tuning.module.state_dict().items():
+        if "in_proj" in key:
+            for part, new, old in zip("qkv", value.chunk(3), before[key].chunk(3), strict=True):
+                if not torch.equal(new, old):
+                    changed.add((key.removeprefix("clip.model.").split(".")[0], part))
+        else:
+            assert torch.equal(value, before[key]), key
+    assert {part for _, part in changed} == {"q", "v"}, "keys stay"
+    assert changed >= {("visual", "q"), ("visual", "v"), ("transformer", "q"), ("transformer", "v")}, "both towers are tuned"
+
+
+def test_full_tuning_moves_both_towers_and_not_the_temperature(make_tiny: MakeTiny) -> None:
+    tuning = task(make_tiny)
+    before = snapshot(tuning.module)
+    fit(tuning, steps=3)
+    after = tuning.module.state_dict()
+    unchanged = {key.removeprefix("clip.model.") for key in after if torch.equal(after[key], before[key])}
+    assert "logit_scale" in unchanged
+    moved = {
+        "visual.conv1.weight",
+        "visual.positional_embedding",
+        "visual.ln_post.weight",
+        "visual.proj",
+        "text_projection",
+        "ln_final.bias",
+    }
+    assert not moved & unchanged
+    assert not any("resblocks.0" in key for key in unchanged)
+
+
+def test_image_tuning_leaves_the_text_tower_bit_equal(make_tiny: MakeTiny) -> None:
+    tuning = task(make_tiny, tune="image")
+    before = snapshot(tuning.module)
+    fit(tuning, steps=2)
+    changed = {key for key, value in tuning.module.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed and all(key.startswith("clip.model.visual.") for key in changed)
+
+
+def test_full_tuning_after_qv_tuning_trains_the_keys(make_tiny: MakeTiny) -> None:
+    segmentor, data = ZeroShotSegmentor(make_tiny(), "vanilla"), Collage("train", 32, length=40, seen=SEEN)
+    FineTuning(segmentor, data, batch=4, lr=1e-2, tune="qv")
+    full = FineTuning(segmentor, data, batch=4, lr=1e-2, tune="full")
+    keys = segmentor.clip.blocks[0].attn.in_proj_weight[48:96].detach().clone()
+    fit(full, steps=2)
+    assert not torch.equal(segmentor.clip.blocks[0].attn.in_proj_weight[48:96], keys)
+
+
+def test_weight_decay_acts_on_matrices_in_full_tuning_only(make_tiny: MakeTiny) -> None:
+    matrices, others = task(make_tiny, weight_decay=0.3).groups()
+    assert matrices["weight_decay"] == 0.3 and others["weight_decay"] == 0
+    assert all(p.ndim > 1 for p in matrices["params"]) and all(p.ndim < 2 for p in others["params"])
+    assert all(group["weight_decay"] == 0 for group in task(make_tiny, tune="qv", weight_decay=0.3).groups())
+
+
+def test_seen_pixels_are_learnt(make_tiny: MakeTiny) -> None:
+    data = Collage("train", 32, seed=1, length=2, seen=SEEN)
+    tuning = FineTuning(ZeroShotSegmentor(make_tiny()), data, batch=2, lr=1e-2)
+    log = fit(tuning, steps=15, warmup=2)
+    assert log[-1]["total"] < 0.7 * log[0]["total"], "two scenes, seen fifteen times"
+
+
+def test_an_unknown_way_of_tuning_is_refused(make_tiny: MakeTiny) -> None:
+    with pytest.raises(ValueError, match="unknown tune 'lora'"):
+        task(make_tiny, tune="lora")
+
+
+def test_nothing_seen_is_refused(make_tiny: MakeTiny) -> None:
+    data = Collage("train", 32, seen=[])
+    data.unseen = tuple(range(len(data.names)))
+    with pytest.raises(ValueError, match="at least one to learn from"):
+        FineTuning(ZeroShotSegmentor(make_tiny()), data, batch=2, lr=1e-3)
+
+
+def test_ignore_is_what_cross_entropy_ignores() -> None:
+    logits = torch.randn(2, 3)
+    assert F.cross_entropy(logits, torch.tensor([0, IGNORE]), ignore_index=IGNORE) == F.cross_entropy(logits[:1], torch.tensor([0]))
+
+
+# The sigmoid loss, heads of their own, and objectives.
+
+
+def with_head(make_tiny: MakeTiny, **options: object) -> FineTuning:
+    torch.manual_seed(0)
+    config = AggregationConfig(16, 1, 2, 2, 2, 8, 8, (0,), (16,), (4,), (16,), class_tokens=0)
+    segmentor = CostAggregationSegmentor(make_tiny(), config=config, templates=("A photo of a {} in the scene",))
+    data = Collage("train", 32, seed=1, length=40, seen=SEEN, objects=(2, 4), scale=(0.4, 0.9))
+    return FineTuning(segmentor, data, **{"batch": 4, "lr": 1e-2, **options})
+
+
+def with_objective(make_tiny: MakeTiny, **options: object) -> FineTuning:
+    """InfoCLIP on a zero-shot segmentor, with an LPAM that is the same every time."""
+    teacher = make_tiny().requires_grad_(False)
+    torch.manual_seed(0)
+    return task(make_tiny, **{"objective": InfoCLIPObjective(32, axis="pixel"), "teacher": teacher, **options})
+
+
+def by_hand(logits: Tensor, masks: Tensor, tuning: FineTuning, ignored: str) -> float:
+    """-log sigmoid of right answers, -log (1 - sigmoid) of wrong ones, mean over pixels and seen classes."""
+    terms = []
+    names = tuning.dataset.names
+    for b, row, column in ((b, r, c) for b in range(len(masks)) for r in range(32) for c in range(32)):
+        name = names[int(masks[b, row, column])] if masks[b, row, column] != IGNORE else None
+        if name not in tuning.seen and ignored == "skip":
+            continue
+        right = torch.tensor([word == name for word in tuning.seen])
+        p = logits[b, :, row, column].double().sigmoid()
+        terms.append(-torch.where(right, p, 1 - p).log().mean())
+    return torch.stack(terms).mean().item()
+
+
+@pytest.mark.parametrize("ignored", ["skip", "zero"])
+def test_bce_is_the_sum_written_out(make_tiny: MakeTiny, ignored: str) -> None:
+    tuning = task(make_tiny, batch=2, loss="bce", ignored=ignored)
+    images, masks = next(iter(tuning.batches(0, 1)))
+    masks[0, :4] = IGNORE
+    with torch.no_grad():
+        logits = tuning.segmentor(images, tuning.segmentor.clip.encode_text(tuning.seen, ("a photo of a {}",)))
+        got = tuning.loss(0, (images, masks))["total"].item()
+    assert got == pytest.approx(by_hand(logits, masks, tuning, ignored), rel=1e-4)
+
+
+def test_ignored_pixels_are_wrong_for_every_class_or_left_out(make_tiny: MakeTiny) -> None:
+    batch = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.full((2, 32, 32), IGNORE)
+    skip, zero = (task(make_tiny, loss="bce", ignored=ignored) for ignored in ("skip", "zero"))
+    assert skip.loss(0, batch)["total"].item() == 0
+    with torch.no_grad():
+        logits = zero.segmentor(batch[0], zero.segmentor.clip.encode_text(zero.seen, ("a photo of a {}",)))
+    assert zero.loss(0, batch)["total"].item() == pytest.approx(-(-logits).sigmoid().log().mean().item(), rel=1e-4)
+
+
+def test_the_heads_prompt_is_used_in_training(make_tiny: MakeTiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    tuning, named = with_head(make_tiny), []
+    encode = tuning.segmentor.clip.encode_text
+    monkeypatch.setattr(tuning.segmentor.clip, "encode_text", lambda n, t, **options: (named.append(t), encode(n, t, **options))[1])
+    tuning.loss(0, next(iter(tuning.batches(0, 1))))
+    assert named == [("A photo of a {} in the scene",)]
+
+
+def test_a_head_has_a_rate_of_its_own(make_tiny: MakeTiny) -> None:
+    tuning = with_head(make_tiny, lr=1e-4, head_lr=1e-2, weight_decay=0.3)
+    clips = {id(p) for p in tuning.segmentor.clip.parameters()}
+    seen = set()
+    for group in tuning.groups():
+        of_clip = {id(p) in clips for p in group["params"]}
+        assert len(of_clip) == 1 and group["lr"] == (1e-4 if of_clip == {True} else 1e-2)
+        assert {p.ndim > 1 for p in group["params"]} == {group["weight_decay"] == 0.3}
+        seen |= {id(p) for p in group["params"]}
+    assert seen == {id(p) for p in tuning.segmentor.parameters() if p.requires_grad}, "each weight in one group, none left out"
+    assert {group["lr"] for group in with_head(make_tiny, lr=1e-4).groups()} == {1e-4}, "by default CLIP's"
+
+
+def test_under_qv_the_head_decays_and_clip_does_not(make_tiny: MakeTiny) -> None:
+    groups = with_head(make_tiny, tune="qv", lr=1e-4, head_lr=1e-2, weight_decay=0.3).groups()
+    assert {(group["lr"], group["weight_decay"]) for group in groups} == {(1e-4, 0.0), (1e-2, 0.3), (1e-2, 0.0)}
+
+
+def test_tuning_nothing_trains_the_head_alone(make_tiny: MakeTiny) -> None:
+    tuning = with_head(make_tiny, tune="none")
+    before = snapshot(tuning.module)
+    fit(tuning, steps=2)
+    changed = {key for key, value in tuning.module.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed and not any(key.startswith("clip.") for key in changed)
+    assert {key.split(".")[0] for key in changed} == {"aggregator", "upsample"}
+
+
+def test_tuning_nothing_without_a_head_is_refused(make_tiny: MakeTiny) -> None:
+    with pytest.raises(ValueError, match="tune='none' and a segmentor without a head; expected something to train"):
+        task(make_tiny, tune="none")
+
+
+def test_options_that_exclude_each_other_are_refused(make_tiny: MakeTiny) -> None:
+    with pytest.raises(ValueError, match="ignored='zero' with loss='cross_entropy'; expected loss='bce'"):
+        task(make_tiny, ignored="zero")
+    for half in ({"objective": InfoCLIPObjective(32)}, {"teacher": make_tiny()}):
+        with pytest.raises(ValueError, match="expected both or neither"):
+            task(make_tiny, **half)
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_the_total_is_the_task_and_the_objective(make_tiny: MakeTiny, head: bool) -> None:
+    torch.manual_seed(0)
+    build, objective = with_head if head else task, InfoCLIPObjective(32, axis="pixel", compression=0.5)
+    teacher = make_tiny(seed=3).requires_grad_(False)
+    tuning, plain = build(make_tiny, objective=objective, teacher=teacher), build(make_tiny)
+    batch = next(iter(tuning.batches(0, 1)))
+    terms = tuning.loss(0, batch)
+    assert set(terms) == {"task", "compression", "transfer", "total"}
+    assert terms["task"].item() == pytest.approx(plain.loss(0, batch)["total"].item(), abs=1e-6)
+    assert terms["total"].item() == pytest.approx(sum(terms[k].item() * w for k, w in (("task", 1), ("compression", 0.5), ("transfer", 1))))
+    template = ("A photo of a {} in the scene",) if head else ("a photo of a {}",)
+    read_out = "cls_value" if head else "value"
+    views = [
+        View(c.encode_dense(batch[0], read_out).flatten(2).mT, c.encode_text(tuning.seen, template), torch.tensor(1.0))
+        for c in (teacher, tuning.segmentor.clip)
+    ]
+    wanted = objective(*views)
+    for name in ("compression", "transfer"):
+        assert terms[name].item() == pytest.approx(wanted[name].item(), abs=1e-5), "of the same pictures and words"
+
+
+@pytest.mark.parametrize("name", ["infoclip", "kl", "feature", "pooled", "l2sp"])
+def test_the_teacher_stays_as_it_was_and_is_no_part_of_the_model(make_tiny: MakeTiny, name: str) -> None:
+    student, teacher = make_tiny(), make_tiny().requires_grad_(False)
+    objective = build_objective({"name": name, **({"axis": "pixel"} if name == "infoclip" else {})}, student, teacher)
+    data = Collage("train", 32, length=8, seen=SEEN)
+    tuning = FineTuning(ZeroShotSegmentor(student), data, batch=2, lr=1e-2, objective=objective, teacher=teacher)
+    before, words = snapshot(teacher), tuning.teacher_text.clone()
+    log = fit(tuning, steps=2)
+    assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
+    assert torch.equal(tuning.teacher_text, words) and all(p.grad is None for p in teacher.parameters())
+    inside = {id(p) for p in tuning.module.parameters()} | {id(p) for group in tuning.groups() for p in group["params"]}
+    assert not inside & {id(p) for p in teacher.parameters()}
+    assert log[0].keys() >= {"task", "total"} and len(log[0]) >= 4, "the objective's terms are logged by name"
+
+
+def test_lpam_is_trained_at_the_heads_rate(make_tiny: MakeTiny) -> None:
+    tuning = with_objective(make_tiny, head_lr=3e-3)
+    before = snapshot(tuning.module)
+    rates = {id(p): group["lr"] for group in tuning.groups() for p in group["params"]}
+    assert all(rates[id(p)] == 3e-3 for p in tuning.objective.parameters())
+    fit(tuning, steps=2)
+    moved = {key for key, value in tuning.module.state_dict().items() if not torch.equal(value, before[key])}
+    assert {"objective.lpam.query.weight", "objective.lpam.norm_text.bias", "segmentor.clip.model.visual.proj"} <= moved
+
+
+class Failing(nn.Module):
+    """An objective whose second term is not a number from its third call on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, teacher: View, student: View) -> dict[str, Tensor]:
+        self.calls += 1
+        bad = torch.tensor(float("nan") if self.calls > 2 else 0.0)
+        return {"good": student.dense.sum() * 0, "bad": bad, "total": student.dense.sum() * 0}
+
+
+def test_an_objectives_term_that_is_not_a_number_stops_the_training(make_tiny: MakeTiny, tmp_path: Path) -> None:
+    tuning = task(make_tiny, objective=Failing(), teacher=make_tiny().requires_grad_(False))
+    with pytest.raises(FloatingPointError, match="loss term 'bad' is nan at step 2"):
+        fit(tuning, steps=4, folder=tmp_path, save_every=1)
+    state = read_state(tmp_path)
+    assert state["step"] == 2 and all(value.isfinite().all() for value in state["module"].values())
+
+
+def test_a_stopped_run_with_an_objective_goes_on_bit_for_bit(make_tiny: MakeTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = with_objective(make_tiny)
+    wanted = fit(whole, steps=4)
+    first, loss = with_objective(make_tiny), FineTuning.loss
+
+    def stopping(self: FineTuning, step: int, batch: tuple) -> dict[str, Tensor]:
+        if step == 3:
+            raise KeyboardInterrupt
+        return loss(self, step, batch)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(FineTuning, "loss", stopping)
+        fit(first, steps=4, folder=tmp_path, save_every=2)
+    assert "objective.lpam.key.weight" in read_state(tmp_path)["module"]
+    torch.manual_seed(7)
+    other = InfoCLIPObjective(32, axis="pixel")  # begins elsewhere: the state must bring LPAM's weights
+    resumed = with_objective(make_tiny, objective=other)
+    assert fit(resumed, steps=4, folder=tmp_path, save_every=2) == wanted
+    got, after = resumed.module.state_dict(), whole.module.state_dict()
+    assert got.keys() == after.keys() and all(torch.equal(got[key], after[key]) for key in got)
+
+
+def test_anchors_are_words_of_the_objective_alone_in_the_teachers_embedding(make_tiny: MakeTiny) -> None:
+    teacher, views = make_tiny(seed=3).requires_grad_(False), []
+
+    class Watching(nn.Module):
+        def forward(self, teacher: View, student: View) -> dict[str, Tensor]:
+            views.extend((teacher, student))
+            return {"total": student.dense.sum() * 0}
+
+    tuning = task(make_tiny, objective=Watching(), teacher=teacher, anchors=["kite", "toy boat"])
+    batch = next(iter(tuning.batches(0, 1)))
+    plain = task(make_tiny).loss(0, batch)["total"].item()
+    assert tuning.loss(0, batch)["total"].item() == pytest.approx(plain, abs=1e-6), "they have no pixels and no logits"
+    template, seen = ("a photo of a {}",), len(tuning.seen)
+    for v, clip in zip(views, (teacher, tuning.segmentor.clip), strict=True):
+        assert v.text.shape == (seen + 2, 32)
+        assert torch.allclose(v.text[:seen], clip.encode_text(tuning.seen, template), atol=1e-6)
+        assert torch.allclose(v.text[seen:], teacher.encode_text(["kite", "toy boat"], template), atol=1e-6)
+
+
+def test_anchors_must_not_name_unseen_classes(make_tiny: MakeTiny) -> None:
+    unseen = task(make_tiny).dataset.names[task(make_tiny).dataset.unseen[0]]
+    with pytest.raises(ValueError, match=rf"anchors name the unseen classes \['{unseen}'\]; expected other words"):
+        task(make_tiny, objective=InfoCLIPObjective(32), teacher=make_tiny(), anchors=[unseen])
+
+
+@pytest.mark.parametrize("where", ["student", "lpam"])
+def test_a_relation_that_is_not_a_number_stops_the_training_with_the_name_of_a_term(make_tiny: MakeTiny, where: str) -> None:
+    tuning = with_objective(make_tiny)
+    with torch.no_grad():
+        broken = tuning.segmentor.clip.visual.proj if where == "student" else tuning.objective.lpam.query.weight
+        broken[0, 0] = float("nan")
+    with pytest.raises(FloatingPointError, match="loss term '(task|compression|transfer)' is nan at step 0"):
+        fit(tuning, steps=1)
+
+
+# What an objective needs, and what is asked for once.
+
+
+class Needing(nn.Module):
+    """Keeps what it was called with."""
+
+    def __init__(self, needs: tuple[str, ...]) -> None:
+        super().__init__()
+        self.needs, self.got = needs, []
+
+    def forward(self, **given: object) -> dict[str, Tensor]:
+        self.got.append(given)
+        return {"total": torch.zeros(())}
+
+
+def counted(clip: DenseCLIP, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the methods of a CLIP, as they are called."""
+    calls: list[str] = []
+    for name in ("embed", "encode_text"):
+        method = getattr(clip, name)
+        monkeypatch.setattr(clip, name, lambda *args, name=name, method=method, **o: (calls.append(name), method(*args, **o))[1])
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("needs", "passes"),
+    [
+        ((), 0),
+        (("student",), 0),
+        (("progress", "target"), 0),
+        (("image",), 1),
+        (("teacher", "student"), 1),
+        (("dense",), 1),
+        (("image", "dense"), 1),
+    ],
+)
+def test_an_objective_gets_what_it_needs_and_the_teacher_does_no_more(
+    make_tiny: MakeTiny, monkeypatch: pytest.MonkeyPatch, needs: tuple[str, ...], passes: int
+) -> None:
+    teacher = make_tiny(seed=3).requires_grad_(False)
+    teacher.read_out = ("value", "sclip")
+    tuning = task(make_tiny, objective=Needing(needs), teacher=teacher)
+    calls = counted(teacher, monkeypatch)
+    tuning.loss(0, next(iter(tuning.batches(0, 1))))
+    assert calls == ["embed"] * passes and [set(given) for given in tuning.objective.got] == [set(needs)]
+
+
+def test_what_an_objective_gets_is_what_its_names_say(make_tiny: MakeTiny) -> None:
+    teacher = make_tiny(seed=3).requires_grad_(False)
+    teacher.read_out = ("value", "sclip")
+    tuning = task(make_tiny, objective=Needing(("image", "dense", "target", "student")), teacher=teacher)
+    images, masks = next(iter(tuning.batches(0, 1)))
+    tuning.loss(0, (images, masks))
+    (got,) = tuning.objective.got
+    assert torch.allclose(got["image"], teacher.encode_image(images), atol=1e-6)
+    read = [teacher.encode_dense(images, name).flatten(2).mT for name in ("value", "sclip")]
+    assert torch.allclose(got["dense"], F.normalize(read[0] + read[1], dim=-1), atol=1e-5)
+    for b, row, column in ((0, 0, 0), (1, 20, 7), (3, 31, 31)):
+        name = tuning.dataset.names[int(masks[b, row, column])]
+        assert int(got["target"][b, row, column]) == (tuning.seen.index(name) if name in tuning.seen else IGNORE)
+    assert got["student"].text.requires_grad and got["student"].dense.requires_grad
+    assert not got["image"].requires_grad and not got["dense"].requires_grad
+
+
+def test_progress_goes_from_zero_to_one_over_the_steps(make_tiny: MakeTiny) -> None:
+    tuning = task(make_tiny, objective=Needing(("progress",)), teacher=make_tiny().requires_grad_(False))
+    fit(tuning, steps=10)
+    assert [given["progress"] for given in tuning.objective.got] == pytest.approx([i / 9 for i in range(10)]), "40 scenes, 4 a step"
+    tuning.loss(99, next(iter(tuning.batches(0, 1))))
+    assert tuning.objective.got[-1]["progress"] == 1, "and no further"
+
+
+def test_one_step_of_training_is_its_beginning(make_tiny: MakeTiny) -> None:
+    data = Collage("train", 32, length=4, seen=SEEN)
+    teacher, objective = make_tiny().requires_grad_(False), Needing(("progress",))
+    fit(FineTuning(ZeroShotSegmentor(make_tiny()), data, batch=4, lr=1e-2, objective=objective, teacher=teacher), steps=1)
+    assert objective.got == [{"progress": 0}]
+
+
+@pytest.mark.parametrize(("tune", "times"), [("image", 1), ("full", 3), ("qv", 3)])
+def test_words_of_a_frozen_text_tower_are_read_once(make_tiny: MakeTiny, monkeypatch: pytest.MonkeyPatch, tune: str, times: int) -> None:
+    tuning = task(make_tiny, tune=tune)
+    calls = counted(tuning.segmentor.clip, monkeypatch)
+    fit(tuning, steps=3)
+    assert calls.count("encode_text") == times
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_words_follow_a_text_tower_that_is_tuned(make_tiny: MakeTiny, watched: bool) -> None:
+    """Even if the loss was looked at without gradients before."""
+    tuning = task(make_tiny, objective=Needing(("student",)), teacher=make_tiny().requires_grad_(False))
+    if watched:
+        with torch.no_grad():
+            tuning.loss(0, next(iter(tuning.batches(0, 1))))
+    fit(tuning, steps=2)
+    first, last = (given["student"].text for given in tuning.objective.got[-2:])
+    assert (first - last).abs().max() > 1e-4
+    assert last.requires_grad
