@@ -1,37 +1,64 @@
-"""Last-block read-outs of a CLIP ViT, written on the block's weights.
+"""The parts of a residual block of CLIP, on the block's own weights.
 
-Each variant takes the tokens that enter the last block, (B, 1 + N, W) with CLS first, and returns patch tokens
-(B, N, W) that enter ln_post. `block.attn` is never called: its layout and class differ between open_clip versions.
+`block.attn` is never called: its layout (LND or NLD) and its class differ between open_clip versions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
-def project_qkv(block: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+class FusedAttention(Protocol):
+    """The weights of an attention layer with q, k and v in one matrix.
+
+    Attributes:
+        in_proj_weight, in_proj_bias: (3 W, W) and (3 W,), queries first, then keys, then values.
+        out_proj: W to W.
+        num_heads: of them.
+    """
+
+    in_proj_weight: Tensor
+    in_proj_bias: Tensor
+    out_proj: nn.Linear
+    num_heads: int
+
+
+class ResidualBlock(Protocol):
+    """What a block of CLIP is made of: attention and a feed-forward layer, each behind a norm and before a scale."""
+
+    attn: FusedAttention
+    ln_1: Callable[[Tensor], Tensor]
+    ln_2: Callable[[Tensor], Tensor]
+    mlp: Callable[[Tensor], Tensor]
+    ls_1: Callable[[Tensor], Tensor]
+    ls_2: Callable[[Tensor], Tensor]
+
+
+def project_qkv(block: ResidualBlock, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values of a residual block, each (B, heads, N, W / heads), from tokens (B, N, W)."""
     attn = block.attn
     batch, length, width = tokens.shape
     qkv = F.linear(block.ln_1(tokens), attn.in_proj_weight, attn.in_proj_bias)
-    q, k, v = qkv.view(batch, length, 3, attn.num_heads, width // attn.num_heads).permute(2, 0, 3, 1, 4)
+    by_head = qkv.view(batch, length, 3, attn.num_heads, width // attn.num_heads)
+    q, k, v = by_head.permute(2, 0, 3, 1, 4)
     return q, k, v
 
 
-def project_out(block: Any, values: Tensor) -> Tensor:
+def project_out(block: ResidualBlock, values: Tensor) -> Tensor:
     """Mixed values (B, heads, N, W / heads) through the block's output projection: (B, N, W)."""
     batch, heads, length, width = values.shape
     merged = values.transpose(1, 2).reshape(batch, length, heads * width)
     return block.ls_1(F.linear(merged, block.attn.out_proj.weight, block.attn.out_proj.bias))
 
 
-def feed_forward(block: Any, tokens: Tensor) -> Tensor:
+def feed_forward(block: ResidualBlock, tokens: Tensor) -> Tensor:
     """The block's second half, residual included: (B, N, W) -> (B, N, W)."""
     return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
 
@@ -55,6 +82,6 @@ def similarity(a: Tensor, b: Tensor) -> Tensor:
     return (a * a.shape[-1] ** -0.5) @ b.transpose(-1, -2)
 
 
-def standard_block(block: Any, tokens: Tensor) -> Tensor:
+def standard_block(block: ResidualBlock, tokens: Tensor) -> Tensor:
     """The block as CLIP trained it: (B, N, W) -> (B, N, W)."""
     return feed_forward(block, tokens + project_out(block, attend(*project_qkv(block, tokens))))

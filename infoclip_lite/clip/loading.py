@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..core.files import data_dir, whole_file
+from ..core.lookup import nearest
 from .model import DenseCLIP
 from .templates import COLLAGE_TEMPLATES, IMAGENET_TEMPLATES
 
 FORMAT = "infoclip-lite-clip-1"
+Card = dict[str, Any]  # scores and provenance as JSON has them, nested
 
 
 def load_clip(
@@ -52,7 +54,7 @@ def load_clip(
     return clip.to(device).eval()
 
 
-def save_clip(clip: DenseCLIP, path: Path, config: dict[str, Any], *, card: dict[str, Any] | None = None) -> None:
+def save_clip(clip: DenseCLIP, path: Path, config: Mapping[str, object], *, card: Card | None = None) -> None:
     """Write weights in half precision with config and card; token embeddings only of the words in `clip.known_tokens`.
 
     Args:
@@ -71,7 +73,7 @@ def save_clip(clip: DenseCLIP, path: Path, config: dict[str, Any], *, card: dict
         scratch.write_bytes(save(state, metadata))
 
 
-def read_card(path: Path | None = None) -> dict[str, Any]:
+def read_card(path: Path | None = None) -> Card:
     """Scores and provenance of a checkpoint written by `save_clip` (collage-mini's by default)."""
     return json.loads(_open(path or data_dir() / "checkpoints" / "collage-mini.safetensors")[1]["card"])
 
@@ -114,7 +116,7 @@ def _load_own(path: Path) -> DenseCLIP:
         std=config["std"],
         name=config["name"],
         templates=COLLAGE_TEMPLATES,
-        read_out=config.get("read_out", ("sclip",)),
+        read_outs=config.get("read_out", ("sclip",)),  # the key of the checkpoints that are about
         known_tokens=known,
     )
 
@@ -122,8 +124,9 @@ def _load_own(path: Path) -> DenseCLIP:
 def _load_open_clip(name: str, pretrained: str | Path | None, quick_gelu: bool | None) -> DenseCLIP:
     config = open_clip.get_model_config(name)
     if config is None:
-        near = _nearest(name, [*open_clip.list_models(), "collage-mini"])
-        raise ValueError(f"unknown model {name!r}; expected collage-mini or a model of open_clip.list_models(){near}")
+        hint = nearest(name, [*open_clip.list_models(), "collage-mini"])
+        meant = f"; {hint}" if hint.startswith("did") else ""  # else it would be a list of a hundred
+        raise ValueError(f"unknown model {name!r}; expected collage-mini or a model of open_clip.list_models(){meant}")
     is_file = pretrained is not None and (Path(pretrained).is_file() or Path(pretrained).suffix in {".pt", ".pth", ".bin", ".safetensors"})
     trained_quick = quick_gelu
     if is_file:
@@ -227,8 +230,3 @@ def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
             f"({first})"
         )
     model.load_state_dict(state)
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = get_close_matches(str(name), known, n=2)
-    return f"; did you mean {' or '.join(near)}?" if near else ""

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..core.words import check_names, synonyms_of
 from .blocks import attention_kernel, standard_block
-from .readouts import VARIANTS, Variant
+from .readouts import check_read_outs, get_read_out
 from .templates import SIMPLE_TEMPLATES
+from .tower import RunBlock, TowerPass
+
+if TYPE_CHECKING:
+    from open_clip.model import CLIP
+    from open_clip.transformer import VisionTransformer
 
 PROMPTS = 512  # in one pass through the text tower
+
+
+class Tokenizer(Protocol):
+    """From sentences to token ids (n, context), filled up with zeros."""
+
+    def __call__(self, texts: list[str], /) -> Tensor:
+        """Token ids."""
 
 
 class DenseCLIP(nn.Module):
@@ -27,11 +40,12 @@ class DenseCLIP(nn.Module):
         mean, std: the three channel means and deviations the model was trained with.
         name: what to call it in messages and reports.
         templates: prompts that `encode_text` averages over when it is given none.
-        read_out: the dense read-outs that suit this model best; several are averaged.
+        read_outs: the dense read-outs that suit this model best; several are averaged.
         known_tokens: ids of the tokens seen in pretraining; None means all of them.
 
     Attributes:
         block: how a residual block of the image tower is run, (block, tokens) -> tokens; `acceleration` may put another one here.
+        gradient_hooks: those that a training has put on its weights; the next training takes them off.
 
     Raises:
         ValueError: the image tower is not a ViT with a CLS token.
@@ -40,13 +54,13 @@ class DenseCLIP(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         *,
         mean: Sequence[float],
         std: Sequence[float],
         name: str = "clip",
         templates: Sequence[str] = SIMPLE_TEMPLATES,
-        read_out: Sequence[str] = ("sclip",),
+        read_outs: Sequence[str] = ("sclip",),
         known_tokens: Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -55,18 +69,19 @@ class DenseCLIP(nn.Module):
         pooled = getattr(visual, "attn_pool", None) is None and getattr(visual, "pool_type", "tok") == "tok"
         if not (blocks and pooled and hasattr(visual, "class_embedding") and all(_plain(block) for block in blocks)):
             raise ValueError(f"{name}: the image tower is {type(visual).__name__}; expected open_clip's ViT pooled by its CLS token")
-        self.model: Any = model
+        self.model: CLIP = model
         self.tokenizer, self.name = tokenizer, name
-        self.templates, self.read_out = tuple(templates), tuple(read_out)
+        self.templates, self.read_outs = tuple(templates), tuple(read_outs)
         self.known_tokens = known_tokens
-        self.block: Callable[[Any, Tensor], Tensor] = standard_block
+        self.block: RunBlock = standard_block
+        self.gradient_hooks: list[RemovableHandle] = []
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     @property
-    def visual(self) -> Any:
+    def visual(self) -> VisionTransformer:
         """The open_clip image tower."""
         return self.model.visual
 
@@ -115,15 +130,14 @@ class DenseCLIP(nn.Module):
         Returns:
             (B, D) float32 unit vectors.
         """
-        tokens, _ = self.embed(images)
-        return self.project(self._through(tokens)[:, 0])
+        return self.project(self.tower(images, keep=False).leaving[:, 0])
 
-    def encode_dense(self, images: Tensor, attention: str = "value") -> Tensor:
+    def encode_dense(self, images: Tensor, read_out: str = "value") -> Tensor:
         """One embedding in the joint space for each patch.
 
         Args:
             images: (B, 3, H, W) floats in [0, 1].
-            attention: the last block's read-out: vanilla, value, cls_value, sclip, clearclip or naclip.
+            read_out: a name of `clip.readouts.READ_OUTS`.
 
         Returns:
             (B, D, h, w) float32 vectors of unit length along D; h and w are H and W in patches, rounded up.
@@ -131,17 +145,33 @@ class DenseCLIP(nn.Module):
         Raises:
             ValueError: unknown read-out, or images of another shape.
         """
-        mix = _variant(attention)
-        tokens, grid = self.embed(images)
-        features = self._joint(mix(self.blocks[-1], self._through(tokens, -1), grid))
-        return F.normalize(features, dim=-1).transpose(1, 2).unflatten(2, grid)
+        return self.encode_each(images, (read_out,))[0]
 
-    def encode_both(self, images: Tensor, attention: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def encode_each(self, images: Tensor, read_outs: Sequence[str], words: Tensor | None = None) -> list[Tensor]:
+        """The dense embeddings of several read-outs, from one pass through the tower.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1].
+            read_outs: names of `clip.readouts.READ_OUTS`.
+            words: (C, D) unit vectors, for read-outs that look at words.
+
+        Returns:
+            For each read-out (B, D, h, w) float32, unit vectors along D.
+
+        Raises:
+            ValueError: no read-out or an unknown one, or images of another shape.
+        """
+        chosen = check_read_outs(read_outs)
+        tower = self.tower(images, words, keep=len(chosen) > 1)
+        patches = [F.normalize(self.read(tower, name), dim=-1) for name in chosen]
+        return [each.mT.unflatten(2, tower.grid) for each in patches]
+
+    def encode_both(self, images: Tensor, read_outs: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Global and dense embeddings from one pass through the tower.
 
         Args:
             images: (B, 3, H, W) floats in [0, 1].
-            attention: read-outs of the last block, whose embeddings are averaged.
+            read_outs: whose embeddings are averaged.
 
         Returns:
             (B, D) and (B, D, h, w) float32 unit vectors.
@@ -149,36 +179,35 @@ class DenseCLIP(nn.Module):
         Raises:
             ValueError: no read-out or an unknown one, or images of another shape.
         """
-        if not attention:
-            raise ValueError(f"got attention={attention!r}; expected one or more of {', '.join(VARIANTS)}")
-        mixes = [_variant(name) for name in attention]
-        tokens, grid = self.embed(images)
-        before = self._through(tokens, -1)
-        after = self.block(self.blocks[-1], before)
-        dense = [F.normalize(self._joint(mix(self.blocks[-1], before, grid)), dim=-1) for mix in mixes]
-        return self.project(after[:, 0]), F.normalize(torch.stack(dense).mean(0), dim=-1).mT.unflatten(2, grid)
+        chosen = check_read_outs(read_outs)
+        tower = self.tower(images, keep=len(chosen) > 1)
+        dense = [F.normalize(self.read(tower, name), dim=-1) for name in chosen]
+        mean = F.normalize(torch.stack(dense).mean(0), dim=-1)
+        return self.project(tower.leaving[:, 0]), mean.mT.unflatten(2, tower.grid)
 
-    def dense_states(self, images: Tensor, attention: str = "value") -> tuple[Tensor, list[Tensor], tuple[int, int]]:
-        """What `encode_dense` is made of, for heads that look deeper into the tower.
+    def tower(self, images: Tensor, words: Tensor | None = None, *, keep: bool = True) -> TowerPass:
+        """A pass through the image tower, for read-outs and for heads that look deeper.
 
         Args:
-            images, attention: as for `encode_dense`.
+            images: (B, 3, H, W) floats in [0, 1].
+            words: (C, D) unit vectors, for read-outs that look at words.
+            keep: keep the tokens between all blocks; see `TowerPass`.
+        """
+        tokens, grid = self.embed(images)
+        return TowerPass(tokens, grid, self.blocks, run=self.block, project=self.project, words=words, keep=keep)
 
-        Returns:
-            Patch embeddings (B, N, D) float32 before they are scaled to unit length; the tokens (B, 1 + N, W) after the embedding and
-            after each block but the last; the grid (h, w), N = h w.
+    def read(self, tower: TowerPass, read_out: str) -> Tensor:
+        """Patch embeddings (B, N, D) float32 of a read-out, before they are scaled to unit length.
 
         Raises:
-            ValueError: as for `encode_dense`.
+            ValueError: unknown read-out.
         """
-        mix = _variant(attention)
-        tokens, grid = self.embed(images)
-        states = self.run_blocks(tokens, len(self.blocks) - 1)
-        return self._joint(mix(self.blocks[-1], states[-1], grid)), states, grid
+        return self._joint(get_read_out(read_out)(tower))
 
     def hidden_states(self, images: Tensor) -> list[Tensor]:
         """Tokens after the embedding and after each block: len(blocks) + 1 tensors (B, 1 + N, W), CLS first."""
-        return self.run_blocks(self.embed(images)[0])
+        tower = self.tower(images)
+        return [*tower.states, tower.leaving]
 
     def encode_text(
         self,
@@ -222,8 +251,10 @@ class DenseCLIP(nn.Module):
 
     def encode_tokens(self, ids: Tensor) -> Tensor:
         """Token ids (n, context) to (n, D) float32 unit vectors, PROMPTS at a time: 847 words in 80 templates are 68 thousand."""
+        ids = ids.to(self.device)
         with attention_kernel(ids.device):
-            return F.normalize(torch.cat([self.model.encode_text(part) for part in ids.split(PROMPTS)]).float(), dim=-1)
+            parts = [self.model.encode_text(part) for part in ids.split(PROMPTS)]
+        return F.normalize(torch.cat(parts).float(), dim=-1)
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """Token ids (n, context) on the model's device; too long is an error, never cut in silence."""
@@ -261,6 +292,7 @@ class DenseCLIP(nn.Module):
         if (height, width) != tuple(images.shape[-2:]):
             images = F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
         dtype = visual.conv1.weight.dtype
+        images = images.to(self.device)  # whoever computes brings the pictures along
         images = (images.to(self.mean.dtype) - self.mean) / self.std
         patches = visual.conv1(images.to(dtype))
         grid = (patches.shape[2], patches.shape[3])
@@ -272,19 +304,6 @@ class DenseCLIP(nn.Module):
             patches = patches.gather(1, order[..., None].expand(-1, -1, patches.shape[2]))
         cls = (visual.class_embedding.to(dtype) + position[0]).expand(len(patches), 1, -1)
         return visual.ln_pre(torch.cat([cls, patches], 1)), grid
-
-    def run_blocks(self, tokens: Tensor, count: int | None = None) -> list[Tensor]:
-        """The first `count` blocks (all by default): the tokens before and after each, (B, 1 + N, W)."""
-        states = [tokens]
-        for block in self.blocks[:count]:
-            states.append(self.block(block, states[-1]))
-        return states
-
-    def _through(self, tokens: Tensor, count: int | None = None) -> Tensor:
-        """The tokens after the first `count` blocks; what lies between is not kept."""
-        for block in self.blocks[:count]:
-            tokens = self.block(block, tokens)
-        return tokens
 
     def project(self, tokens: Tensor) -> Tensor:
         """ln_post, projection to the joint space and unit length: (..., W) -> (..., D) float32."""
@@ -304,15 +323,9 @@ class DenseCLIP(nn.Module):
         return torch.cat([position[:1].float(), square[0].flatten(1).T])
 
 
-def _variant(attention: str) -> Variant:
-    if attention not in VARIANTS:
-        raise ValueError(f"unknown attention {attention!r}; expected one of {', '.join(VARIANTS)}")
-    return VARIANTS[attention]
-
-
 def _plain(block: nn.Module) -> bool:
     """Whether a block is the one of CLIP: fused q, k, v and none of open_clip's extra norms and scales."""
-    attn: Any = block.attn
+    attn = block.attn
     extra_scales = (getattr(attn, name, None) for name in ("logit_scale", "head_scale"))
     extra_norms = (getattr(attn, "ln_q", None), getattr(attn, "ln_inner", None), getattr(block, "ln_attn", None))
     return (

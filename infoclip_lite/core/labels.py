@@ -1,7 +1,8 @@
-"""The label of pixels that do not count: one number, whoever reads, trains or measures."""
+"""The labels of pixels that do not count."""
 
-IGNORE = 255
-IGNORE_MANY = 65535  # of data sets with more than 254 classes
+IGNORE = 255  # in masks of a data set
+IGNORE_MANY = 65535  # in those of data sets with more than 254 classes
+NO_LABEL = -1  # in training targets, whose other numbers are places among the trained words, however many
 
 
 def ignore_for(classes: int) -> int:

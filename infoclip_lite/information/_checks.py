@@ -27,13 +27,14 @@ def require_finite(x: Tensor, name: str) -> None:
         raise ValueError(f"{name}: got NaN or infinite entries, expected finite numbers; hint: look for a division or an overflow upstream")
 
 
-def check_samples(x: Tensor, name: str = "x", *, minimum: int = 1) -> Tensor:
-    """(..., n, d) finite floats with at least `minimum` samples; (n,) is read as (n, 1)."""
+def check_samples(x: Tensor, name: str = "x", *, minimum: int = 1, validate: bool = True) -> Tensor:
+    """(..., n, d) floats, with `validate` finite, with at least `minimum` samples; (n,) is read as (n, 1)."""
     x = as_float(x, name)
     x = x.unsqueeze(-1) if x.ndim == 1 else x
     if x.ndim < 2 or x.shape[-2] < minimum or x.shape[-1] < 1:
         raise ValueError(f"{name}: got shape {tuple(x.shape)}, expected (..., n, d) with n >= {minimum} samples and d >= 1")
-    require_finite(x, name)
+    if validate:
+        require_finite(x, name)
     return x
 
 

@@ -49,6 +49,7 @@ def gram(
     degree: int = 2,
     offset: float = 1.0,
     normalize: bool = False,
+    validate: bool = True,
 ) -> Tensor:
     """Gram matrix of samples: entry (i, j) says how alike samples i and j are; scaled to trace one.
 
@@ -59,6 +60,7 @@ def gram(
         width: of the RBF kernel, in the units of `x`; None takes the median distance between two samples (no gradient flows through it).
         degree, offset: of the polynomial kernel.
         normalize: scale every sample to length one first, as the papers before InfoCLIP do [S]. A sample of length zero stays zero.
+        validate: look for NaN, asymmetry and traces that are not positive (cheap, but on a GPU it waits for the result).
 
     Returns:
         (..., n, n), symmetric, trace one.
@@ -71,7 +73,7 @@ def gram(
     tensor([[0.5000, 0.0000],
             [0.0000, 0.5000]])
     """
-    x = check_samples(x)
+    x = check_samples(x, validate=validate)
     if normalize:
         x = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny ** 0.5)
     if kernel == "linear":
@@ -86,9 +88,10 @@ def gram(
         k = kernel(x, x)
     else:
         raise ValueError(f'got kernel = {kernel!r}, expected "linear", "rbf", "poly" or a function of (x, y)')
-    (k,) = check_grams([k])
-    require_finite(k, "kernel")
-    check_trace(k)
+    (k,) = check_grams([k], validate=validate)
+    if validate:
+        require_finite(k, "kernel")
+        check_trace(k)
     if k.shape[-1] != x.shape[-2]:
         raise ValueError(f"got a kernel that gave {tuple(k.shape)} for samples {tuple(x.shape)}, expected (..., n, n)")
     return k / _trace(k)[..., None, None]

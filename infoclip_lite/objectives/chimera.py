@@ -8,14 +8,16 @@ together. Everything below that these sentences leave open is our reading [I], a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.labels import IGNORE
-from .infoclip import View
+from ..clip import DenseCLIP
+from ..core.labels import NO_LABEL
+from .base import Batch, Objective
 
 Schedule = Literal["cosine", "linear", "step", "constant"]
 
@@ -86,6 +88,8 @@ class SelectiveGlobalDistillation(nn.Module):
         self.filled: Tensor
         self.register_buffer("queue", torch.zeros(queue, dim))  # in the state: a training that goes on finds it
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
+        self._filled: int | None = 0  # the same number on the CPU: nobody waits for the device to know it
+        self.register_load_state_dict_post_hook(_forget)
 
     def forward(self, image: Tensor, dense: Tensor, progress: float = 0.0) -> dict[str, Tensor]:
         """{"global", "total"}: InfoNCE in nats, and the same again.
@@ -104,7 +108,9 @@ class SelectiveGlobalDistillation(nn.Module):
                 f"(B, N, {self.queue.shape[1]}), both in the joint space of one CLIP"
             )
         image = image.detach()
-        others = self.queue[: int(self.filled)]
+        if self._filled is None:
+            self._filled = int(self.filled)
+        others = self.queue[: self._filled]
         if len(image) + len(others) < 2:
             raise ValueError("got one picture and no other to tell it from; expected a batch of at least 2")
         summary = self.summarise(image, dense, positions_kept(progress, dense.shape[1], self.smallest, self.schedule))
@@ -125,7 +131,13 @@ class SelectiveGlobalDistillation(nn.Module):
         """The newest embeddings first, the oldest fall out."""
         size = len(self.queue)
         self.queue.copy_(torch.cat([image.to(self.queue), self.queue])[:size])
-        self.filled.fill_(min(size, int(self.filled) + len(image)))
+        self._filled = min(size, (self._filled or 0) + len(image))
+        self.filled.fill_(self._filled)
+
+
+def _forget(module: nn.Module, _keys: object) -> None:
+    """After a state was loaded, the number on the CPU is that of another run."""
+    module._filled = None  # type: ignore[assignment]
 
 
 class SemanticAlignment(nn.Module):
@@ -152,13 +164,14 @@ class SemanticAlignment(nn.Module):
         nn.init.zeros_(self.attention.out_proj.weight)
         self.scale, self.bias = nn.Parameter(torch.tensor(scale)), nn.Parameter(torch.tensor(bias))
 
-    def forward(self, dense: Tensor, text: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def forward(self, dense: Tensor, text: Tensor, target: Tensor, *, validate: bool = True) -> dict[str, Tensor]:
         """{"bce", "dice", "total"}; BCE in nats a class and pixel, Dice in 0 .. 1 over the classes that are in each picture.
 
         Args:
             dense: (B, D, h, w) unit vectors of the student.
             text: (C, D) unit vectors of the training classes.
-            target: (B, H, W) class ids, 255 where nothing is known.
+            target: (B, H, W) class ids, NO_LABEL where nothing is known.
+            validate: look whether every id is that of a word; on a GPU that waits for the device.
 
         Raises:
             ValueError: shapes that do not fit.
@@ -168,13 +181,10 @@ class SemanticAlignment(nn.Module):
                 f"got dense {tuple(dense.shape)}, text {tuple(text.shape)} and target {tuple(target.shape)}; "
                 "expected (B, D, h, w), (C, D) and (B, H, W)"
             )
-        known = target[target != IGNORE]
-        if len(known) and not 0 <= int(known.min()) <= int(known.max()) < len(text):
-            raise ValueError(
-                f"got class ids {int(known.min())} .. {int(known.max())}; expected 0 .. {len(text) - 1}, one for each word, or {IGNORE}"
-            )
+        if validate:
+            _check_ids(target, len(text))
         logits = F.interpolate(self.maps(dense, text), target.shape[-2:], mode="bilinear", align_corners=False).float()
-        labelled = (target != IGNORE)[:, None]
+        labelled = (target != NO_LABEL)[:, None]
         wanted = F.one_hot(torch.where(labelled[:, 0], target, 0), len(text)).movedim(-1, 1) * labelled
         bce = F.binary_cross_entropy_with_logits(logits, wanted.to(logits), reduction="none")
         bce = (bce * labelled).sum() / (labelled.sum() * len(text)).clamp(min=1)
@@ -190,6 +200,14 @@ class SemanticAlignment(nn.Module):
         asked = self.norm_text(text).expand(len(dense), -1, -1)
         looked = text + self.attention(asked, patches, patches, need_weights=False)[0]
         return self.scale * torch.einsum("bdhw,bcd->bchw", dense, F.normalize(looked, dim=-1)) + self.bias
+
+
+def _check_ids(target: Tensor, words: int) -> None:
+    known = target[target != NO_LABEL]
+    if len(known) and not 0 <= int(known.min()) <= int(known.max()) < words:
+        raise ValueError(
+            f"got class ids {int(known.min())} .. {int(known.max())}; expected 0 .. {words - 1}, one for each word, or {NO_LABEL}"
+        )
 
 
 class SelectiveDenseDistillation(nn.Module):
@@ -238,7 +256,7 @@ class SelectiveDenseDistillation(nn.Module):
         return {"dense": loss, "total": loss}
 
 
-class ChimeraObjective(nn.Module):
+class ChimeraObjective(Objective):
     """Distillation and alignment beside the task loss of `FineTuning`: distillation * global + dense * local + alignment * SAM.
 
     Args:
@@ -252,9 +270,6 @@ class ChimeraObjective(nn.Module):
         smallest, schedule: of K.
         queue, temperature: of `SelectiveGlobalDistillation`.
         heads: of `SemanticAlignment`.
-
-    Attributes:
-        needs: what of a batch it must be called with.
 
     Raises:
         ValueError: negative weights, none at all, an unknown source, or what the modules refuse.
@@ -291,37 +306,31 @@ class ChimeraObjective(nn.Module):
         }
         self.weights = {name: weight for name, (weight, _) in modules.items() if weight}
         self.parts = nn.ModuleDict({name: modules[name][1]() for name in self.weights})
-        self.needs = ("student", "image", "target", "grid", "progress", *(("dense",) if local else ()))
+        self.wants_dense = bool(local)
 
-    def forward(
-        self,
-        *,
-        student: View,
-        image: Tensor,
-        target: Tensor,
-        grid: tuple[int, int],
-        progress: float,
-        dense: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    @classmethod
+    def needed(cls, student: DenseCLIP, teacher: DenseCLIP) -> tuple[object, ...]:
+        """As wide as the joint space."""
+        return (student.embed_dim,)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Named terms of the modules, and "total".
 
         Args:
-            student: the student's view.
-            image: (B, D) CLS embeddings of the frozen teacher.
-            target: (B, H, W) ids of the seen classes, 255 elsewhere.
-            grid: (h, w) of the student's patches.
-            progress: share of the training that is over.
-            dense: (B, N, D) the teacher's dense features, with source "teacher".
+            batch: its student, image, target, grid and progress are looked at; with source "teacher" the teacher's dense too.
         """
-        calls: dict[str, tuple[Any, ...]] = {
-            "global": (image, student.dense, progress),
-            "local": (image, dense, student.dense, progress),
-            "alignment": (student.dense.mT.unflatten(2, grid), student.text, target),
+        student = batch.student
+        calls: dict[str, Callable[[], tuple[object, ...]]] = {
+            "global": lambda: (batch.image, student.dense, batch.progress),
+            "local": lambda: (batch.image, batch.dense, student.dense, batch.progress),
+            "alignment": lambda: (student.dense.mT.unflatten(2, batch.grid), student.text, batch.target),
         }
+        # The targets of a training are places among its words by construction: no look at them, which would wait for the device.
+        options: dict[str, dict[str, bool]] = {"alignment": {"validate": False}}
         terms: dict[str, Tensor] = {}
         total = student.dense.new_zeros(())
         for name, module in self.parts.items():
-            got = module(*calls[name])
+            got = module(*calls[name](), **options.get(name, {}))
             total = total + self.weights[name] * got.pop("total")
             terms |= got
         return {**terms, "total": total}

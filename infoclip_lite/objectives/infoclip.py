@@ -23,32 +23,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from ..clip import DenseCLIP
 from ..information import gram, renyi_entropy, renyi_mutual_information
 from ..information._checks import check_alpha
 from ..information.renyi import Correction
+from .base import Batch, Objective, relation
 
 Axis = Literal["batch", "pixel", "class"]
 Residual = Literal["layernorm", "cosine"]
 Kind = Literal["information", "gap"]
-
-
-class View(NamedTuple):
-    """What one CLIP makes of a batch.
-
-    Attributes:
-        dense: (B, N, D) patch embeddings, unit vectors.
-        text: (C, D) embeddings of the training classes, unit vectors.
-        scale: the model's logit scale, a scalar.
-    """
-
-    dense: Tensor
-    text: Tensor
-    scale: Tensor
 
 
 class LPAM(nn.Module):
@@ -99,11 +87,6 @@ class LPAM(nn.Module):
         return learned + (relation(dense, text) if self.residual == "cosine" else pixels @ words.T)
 
 
-def relation(dense: Tensor, text: Tensor) -> Tensor:
-    """The relation without LPAM: cosines of patches (B, N, D) and words (C, D), as (B, N, C)."""
-    return nn.functional.normalize(dense, dim=-1) @ nn.functional.normalize(text, dim=-1).T
-
-
 def compression_loss(
     dense: Tensor,
     text: Tensor,
@@ -114,6 +97,7 @@ def compression_loss(
     base: float = 2.0,
     correction: Correction | None = None,
     centre: bool = False,
+    validate: bool = True,
 ) -> Tensor:
     """L_c: how much the relation still tells about the embeddings it was made of; less is more compressed.
 
@@ -129,6 +113,7 @@ def compression_loss(
         base: of the logarithm; 2 gives bits.
         correction: of the small-sample bias of I, as in `renyi_mutual_information`; alpha = 2 only.
         centre: subtract the mean over the samples first [O].
+        validate: look for NaN and for Gram matrices that cannot be; on a GPU every look waits for the device.
 
     Returns:
         A scalar, mean over pictures where the axis is not the batch.
@@ -141,9 +126,11 @@ def compression_loss(
         raise ValueError(
             f"got a relation {tuple(relation.shape)} for {tuple(dense.shape)} pixels and {tuple(text.shape)} words; expected (B, N, C)"
         )
-    known = _gram(text.T[None], axis, centre)[0] if axis == "class" else _gram(dense, axis, centre)
-    information = renyi_mutual_information(known, _gram(relation, axis, centre), alpha, base, correction)
-    return (information - renyi_entropy(known, alpha, base)).mean()
+    words = axis == "class"
+    known = _gram(text.T[None], axis, centre, validate)[0] if words else _gram(dense, axis, centre, validate)
+    related = _gram(relation, axis, centre, validate)
+    information = renyi_mutual_information(known, related, alpha, base, correction, validate=validate)
+    return (information - renyi_entropy(known, alpha, base, validate=validate)).mean()
 
 
 def transfer_loss(
@@ -156,12 +143,13 @@ def transfer_loss(
     correction: Correction | None = None,
     centre: bool = False,
     kind: Kind = "information",
+    validate: bool = True,
 ) -> Tensor:
     """L_d = -I(R_T; R_S): the student keeps what the teacher's relation says [P figure].
 
     Args:
         relation_teacher, relation_student: (B, N, C), neither detached.
-        axis, alpha, base, correction, centre: as for `compression_loss`.
+        axis, alpha, base, correction, centre, validate: as for `compression_loss`.
         kind: "information" is the paper's; "gap" what I(R_T; R_S) falls short of the mean of I(R_T; R_T) and I(R_S; R_S) [O].
 
     Returns:
@@ -178,15 +166,15 @@ def transfer_loss(
     if kind not in get_args(Kind):
         raise ValueError(f"unknown kind {kind!r}; expected one of {', '.join(get_args(Kind))}")
     _check_relation(relation_teacher, axis)
-    a, b = (_gram(r, axis, centre) for r in (relation_teacher, relation_student))
-    shared = renyi_mutual_information(a, b, alpha, base, correction)
+    a, b = (_gram(r, axis, centre, validate) for r in (relation_teacher, relation_student))
+    shared = renyi_mutual_information(a, b, alpha, base, correction, validate=validate)
     if kind == "information":
         return -shared.mean()
-    own = [renyi_mutual_information(g, g, alpha, base, correction) for g in (a, b)]
+    own = [renyi_mutual_information(g, g, alpha, base, correction, validate=validate) for g in (a, b)]
     return ((own[0] + own[1]) / 2 - shared).mean()
 
 
-class InfoCLIPObjective(nn.Module):
+class InfoCLIPObjective(Objective):
     """LPAM and both losses: lambda_1 L_c + lambda_2 L_d.
 
     Under this reading compression never touches the student: it trains LPAM, and through it what transfer asks for [S].
@@ -230,20 +218,28 @@ class InfoCLIPObjective(nn.Module):
             raise ValueError(f"got correction={correction!r} at alpha={alpha}; expected alpha=2, where it has a closed form")
         self.lpam = LPAM(dim, residual)
         self.compression, self.transfer = compression, transfer
-        self.options = {"axis": axis, "alpha": alpha, "base": base, "correction": correction, "centre": centre}
+        # At alpha = 2 nothing looks at a value, so that a step never waits for the device: what is not finite shows in the total.
+        self.looks = alpha != 2
+        self.options = {"axis": axis, "alpha": alpha, "base": base, "correction": correction, "centre": centre, "validate": self.looks}
         self.kind = kind
 
-    def forward(self, teacher: View, student: View) -> dict[str, Tensor]:
+    @classmethod
+    def needed(cls, student: DenseCLIP, teacher: DenseCLIP) -> tuple[object, ...]:
+        """LPAM is as wide as the joint space."""
+        return (student.embed_dim,)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Named scalars in units of log `base`: "compression" L_c and "transfer" L_d where their weight is not zero, and "total".
 
         No gradient reaches the teacher.
 
         Args:
-            teacher, student: two views of the same pictures and words.
+            batch: its teacher and student are looked at: two views of the same pictures and words.
 
         Raises:
             ValueError: teacher and student of different width, or what the losses refuse.
         """
+        teacher, student = batch.teacher, batch.student
         if teacher.dense.shape != student.dense.shape:
             raise ValueError(
                 f"the teacher's patches are {tuple(teacher.dense.shape)}, the student's {tuple(student.dense.shape)}; "
@@ -253,19 +249,21 @@ class InfoCLIPObjective(nn.Module):
         relation_teacher = self.lpam(dense, text)
         terms: dict[str, Tensor] = {}
         if self.compression:
-            terms["compression"] = _or_nan(compression_loss, dense, text, relation_teacher, **self.options)
+            terms["compression"] = self._safe(compression_loss, dense, text, relation_teacher)
         if self.transfer:
             relation_student = self.lpam(student.dense, student.text)
-            terms["transfer"] = _or_nan(transfer_loss, relation_teacher, relation_student, kind=self.kind, **self.options)
+            terms["transfer"] = self._safe(transfer_loss, relation_teacher, relation_student, kind=self.kind)
         weights = {"compression": self.compression, "transfer": self.transfer}
         total = sum((weights[name] * term for name, term in terms.items()), dense.new_zeros(()))
         return {**terms, "total": total}
 
-
-def _or_nan(loss: Callable[..., Tensor], *inputs: Tensor, **options: Any) -> Tensor:
-    """The loss, or NaN where an input is not finite: whoever trains can then say which term it was."""
-    total = torch.stack([x.sum() for x in inputs]).sum()
-    return loss(*inputs, **options) if torch.isfinite(total) else total * torch.nan
+    def _safe(self, loss: Callable[..., Tensor], *inputs: Tensor, **options: str) -> Tensor:
+        """The loss, or NaN where an input is not finite: whoever trains can then say which term it was."""
+        if self.looks:  # eigenvalues of what is not finite do not exist
+            total = torch.stack([x.sum() for x in inputs]).sum()
+            if not torch.isfinite(total):
+                return total * torch.nan
+        return loss(*inputs, **self.options, **options)
 
 
 def _check_relation(relation: Tensor, axis: Axis) -> None:
@@ -284,7 +282,7 @@ def _check_relation(relation: Tensor, axis: Axis) -> None:
         )
 
 
-def _gram(x: Tensor, axis: Axis, centre: bool = False) -> Tensor:
+def _gram(x: Tensor, axis: Axis, centre: bool, validate: bool) -> Tensor:
     """Linear Gram matrices of (B, N, C), each sample flattened and scaled to unit length [S]: (n, n), or (B, n, n) for one a picture."""
     samples = {"batch": x.flatten(1), "pixel": x, "class": x.mT}[axis]
-    return gram(samples - samples.mean(-2, keepdim=True) if centre else samples, normalize=True)
+    return gram(samples - samples.mean(-2, keepdim=True) if centre else samples, normalize=True, validate=validate)

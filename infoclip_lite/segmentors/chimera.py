@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..clip import DenseCLIP
-from ..clip.blocks import standard_block
-from ..clip.readouts import VARIANTS
+from ..clip.readouts import get_read_out
+from ..clip.tower import TowerPass
+from .base import Encoded, Segmentor, count, scaled_cosines
 
 Head = Literal["semantic", "linear"]
 Weights = Literal["package", "imagenet"]
@@ -155,24 +156,23 @@ class SemanticHead(nn.Module):
         clip: whose last blocks, ln_post and projection are copied.
         channels: of the body's features.
         blocks: how many of CLIP's last blocks.
-        attention: read-out of the very last one; see `clip.attention`.
+        read_out: of the very last one; see `clip.readouts`.
 
     Raises:
         ValueError: a number of blocks that CLIP does not have, or an unknown read-out.
     """
 
-    def __init__(self, clip: DenseCLIP, channels: int, *, blocks: int = 1, attention: str = "vanilla") -> None:
+    def __init__(self, clip: DenseCLIP, channels: int, *, blocks: int = 1, read_out: str = "vanilla") -> None:
         super().__init__()
         if not 1 <= blocks <= len(clip.blocks):
             raise ValueError(f"blocks is {blocks}; expected 1 .. {len(clip.blocks)}, the blocks of {clip.name}")
-        if attention not in VARIANTS:
-            raise ValueError(f"unknown attention {attention!r}; expected one of {', '.join(VARIANTS)}")
+        get_read_out(read_out)  # a slip is said now
         self.adapter = nn.Conv2d(channels, clip.width, 1)
         self.norm = nn.LayerNorm(clip.width)
         self.cls = nn.Parameter(torch.zeros(1, 1, clip.width))
         self.blocks, self.ln_post = deepcopy(clip.blocks[-blocks:]), deepcopy(clip.visual.ln_post)
         self.proj = nn.Parameter(clip.visual.proj.detach().clone())
-        self.attention = attention
+        self.read_out = read_out
         for frozen in self.frozen():
             frozen.requires_grad_(False)
 
@@ -186,7 +186,7 @@ class SemanticHead(nn.Module):
             clip: the model that lent the blocks.
             images: (B, 3, H, W), unlabelled pictures.
         """
-        tokens = clip.run_blocks(clip.embed(images)[0], len(clip.blocks) - len(self.blocks))[-1]
+        tokens = clip.tower(images).states[len(clip.blocks) - len(self.blocks)]
         patches = tokens[:, 1:].flatten(0, 1)
         self.norm.weight.copy_(patches.std(0))
         self.norm.bias.copy_(patches.mean(0))
@@ -201,9 +201,8 @@ class SemanticHead(nn.Module):
         grid = (features.shape[2], features.shape[3])
         patches = self.norm(self.adapter(features).flatten(2).mT)
         tokens = torch.cat([self.cls.expand(patches.shape[0], -1, -1).to(patches), patches], 1)
-        for block in self.blocks[:-1]:
-            tokens = standard_block(block, tokens)
-        joint = self.ln_post(VARIANTS[self.attention](self.blocks[-1], tokens, grid)) @ self.proj
+        read = get_read_out(self.read_out)
+        joint = self.ln_post(read(TowerPass(tokens, grid, self.blocks))) @ self.proj
         return joint.mT.unflatten(2, grid)
 
 
@@ -223,14 +222,14 @@ class LinearHead(nn.Module):
         return self.adapter(features)
 
 
-class ChimeraSeg(nn.Module):
+class ChimeraSeg(Segmentor):
     """Body and head of different animals; its words are CLIP's.
 
-    `clip` is there to encode words. Its image tower teaches in training and is never run in `forward`.
+    `clip` is there to encode words, and stays as it is. Its image tower teaches in training and is never run in `forward`.
 
     Args:
         clip: the frozen CLIP.
-        attention: read-out of the last block of the semantic head; the linear head has none.
+        read_out: of the last block of the semantic head; the linear head has none.
         templates: the prompt that class names are put in, for training and test alike.
         architecture, encoder, weights, width, tuned: of the body; see `Body`.
         head: "semantic" is the CLIP Semantic Head; "linear" a trained linear map in its place.
@@ -241,10 +240,13 @@ class ChimeraSeg(nn.Module):
         ValueError: an unknown head, or what body and head refuse.
     """
 
+    tunable = False  # CLIP stays frozen [P]; only body and adapter learn
+    prepared_with = 64  # pictures from which the semantic head takes the scale of CLIP's tokens
+
     def __init__(
         self,
         clip: DenseCLIP,
-        attention: str = "vanilla",
+        read_out: str = "vanilla",
         templates: Sequence[str] = ("a photo of a {}",),
         *,
         architecture: str = "Segformer",
@@ -261,47 +263,44 @@ class ChimeraSeg(nn.Module):
             raise ValueError(f"pool is {pool}; expected 1 (every feature) or more")
         if head not in get_args(Head):
             raise ValueError(f"unknown head {head!r}; expected 'semantic' or 'linear'")
-        self.clip, self.attention, self.templates, self.pool = clip.requires_grad_(False), (attention,), tuple(templates), pool
-        self.weights = weights
+        self.clip, self.pool, self.weights = clip, pool, weights
+        self.read_outs, self.templates = (read_out,), tuple(templates)
         self.body = Body(architecture, encoder, weights, width, tuned)
         self.head = (
-            SemanticHead(clip, self.body.channels, blocks=blocks, attention=attention)
+            SemanticHead(clip, self.body.channels, blocks=blocks, read_out=read_out)
             if head == "semantic"
             else LinearHead(self.body.channels, clip.embed_dim)
         )
 
-    def forward(self, images: Tensor, text_embeddings: Tensor) -> Tensor:
-        """Logits of every word at every pixel.
+    @property
+    def backend(self) -> str:
+        """The kind of head, and how many of CLIP's blocks are in it."""
+        if isinstance(self.head, SemanticHead):
+            return f"Chimera-Seg, {len(self.head.blocks)} of CLIP's blocks"
+        return "Chimera-Seg, linear"
 
-        Args:
-            images: (B, 3, H, W) floats in [0, 1], sides multiples of the body's stride.
-            text_embeddings: (C, D) unit vectors.
-
-        Returns:
-            (B, C, H, W) cosines times CLIP's logit scale.
+    def encode(self, images: Tensor) -> Encoded:
+        """Dense embeddings (B, D, h, w), unit vectors, at the resolution of the body.
 
         Raises:
-            ValueError: sides that do not fit the body, or text of another width than CLIP's.
+            ValueError: sides that do not fit the body.
         """
-        return F.interpolate(self.decode(self.encode(images), text_embeddings), images.shape[-2:], mode="bilinear", align_corners=False)
-
-    def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
-        """(C, D) unit vectors of words, in the templates of training if none are given."""
-        return self.clip.encode_text(names, templates or self.templates)
-
-    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Dense embeddings (B, D, h, w), unit vectors, at the resolution of the body."""
+        images = images.to(self.clip.device)
         features = F.avg_pool2d(self.body(images), self.pool, ceil_mode=True)
-        return (F.normalize(self.head(features).float(), dim=1),)
+        return Encoded(F.normalize(self.head(features).float(), dim=1))
 
-    def decode(self, encoded: Sequence[Tensor], text_embeddings: Tensor) -> Tensor:
-        """Logits (B, C, h, w) from what `encode` gave, before they are enlarged."""
+    def decode(self, encoded: Encoded, text: Tensor, *, pooling: int | None = None) -> Tensor:
+        """Logits (B, C, h, w): cosines times CLIP's logit scale.
+
+        Raises:
+            ValueError: text of another width than CLIP's.
+        """
         width = self.clip.embed_dim
-        if text_embeddings.ndim != 2 or text_embeddings.shape[1] != width:
-            raise ValueError(f"got text embeddings {tuple(text_embeddings.shape)}; expected (C, {width}) of the CLIP that lent its head")
-        return self.clip.logit_scale.float() * torch.einsum("bdhw,cd->bchw", encoded[0], text_embeddings)
+        if text.ndim != 2 or text.shape[1] != width:
+            raise ValueError(f"got text embeddings {tuple(text.shape)}; expected (C, {width}) of the CLIP that lent its head")
+        return scaled_cosines(self.clip, encoded.dense, text)
 
-    def match(self, images: Tensor) -> None:
+    def prepare(self, images: Tensor) -> None:
         """Start the semantic head at the scale of CLIP's own tokens; see `SemanticHead.match`. A linear head has no such scale.
 
         Args:
@@ -314,11 +313,8 @@ class ChimeraSeg(nn.Module):
         """What is trained and did not begin at random: the encoder of the body, if it came with weights."""
         return [p for p in self.body.encoder.parameters() if p.requires_grad] if self.weights else []
 
-    def at_inference(self) -> dict[str, int]:
-        """Parameters that `forward` needs, by part: "body", "adapter" (trained) and "frozen" (CLIP's)."""
-        count = {"body": _size(self.body.parameters()), "frozen": _size(self.head.frozen())}
-        return {**count, "adapter": _size(self.head.parameters()) - count["frozen"]}
-
-
-def _size(parameters: Any) -> int:
-    return sum(p.numel() for p in parameters)
+    def weights_at_inference(self) -> dict[str, int]:
+        """By part: "body", "adapter" (trained) and "frozen" (CLIP's)."""
+        frozen = count(self.head.frozen())
+        adapter = count(self.head.parameters()) - frozen
+        return {"body": count(self.body.parameters()), "frozen": frozen, "adapter": adapter}

@@ -2,56 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..clip import DenseCLIP
-from ..clip.readouts import VARIANTS
+from ..clip.readouts import check_read_outs
+from ..core.lookup import call
+from .base import Encoded, Segmentor, scaled_cosines
 
 
-class ZeroShotSegmentor(nn.Module):
+class ZeroShotSegmentor(Segmentor):
     """Logits are scaled cosines of patch and word, upsampled to the picture.
 
     Args:
         clip: the model.
-        attention: the dense read-out, or several whose cosines are averaged.
+        read_outs: the dense read-out, or several whose cosines are averaged; all are read off one pass through the tower.
 
     Raises:
-        ValueError: unknown read-out.
+        ValueError: unknown read-out, or none.
     """
 
-    def __init__(self, clip: DenseCLIP, attention: str | Sequence[str] = "value") -> None:
+    def __init__(self, clip: DenseCLIP, read_outs: str | Sequence[str] = "value") -> None:
         super().__init__()
         self.clip = clip
-        self.attention = (attention,) if isinstance(attention, str) else tuple(attention)
-        unknown = [a for a in self.attention if a not in VARIANTS]
-        if unknown or not self.attention:
-            raise ValueError(f"unknown attention {unknown or attention!r}; expected one or more of {', '.join(VARIANTS)}")
+        self.read_outs = check_read_outs(read_outs)
 
-    def forward(self, images: Tensor, text_embeddings: Tensor) -> Tensor:
-        """Logits of every word at every pixel.
+    @classmethod
+    def from_section(cls, clip: DenseCLIP, prompt: str, options: Mapping[str, object], what: str) -> ZeroShotSegmentor:
+        """As for any segmentor; tests keep the model's own templates, so the recipe's prompt is for training alone."""
+        return call(cls, (clip,), options, what)
 
-        Args:
-            images: (B, 3, H, W) floats in [0, 1].
-            text_embeddings: (C, D) unit vectors.
+    @property
+    def backend(self) -> str:
+        """The read-outs, which are all that costs time."""
+        return "+".join(self.read_outs)
 
-        Returns:
-            (B, C, H, W) cosines times the model's logit scale.
-        """
-        return F.interpolate(self.decode(self.encode(images), text_embeddings), images.shape[-2:], mode="bilinear", align_corners=False)
+    def encode(self, images: Tensor) -> Encoded:
+        """Dense embeddings (B, D, h, w) of each read-out; objectives look at the first."""
+        first, *more = self.clip.encode_each(images, self.read_outs)
+        return Encoded(first, tuple(more))
 
-    def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
-        """(C, D) unit vectors of words, in the model's own templates if none are given."""
-        return self.clip.encode_text(names, templates)
-
-    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Dense embeddings (B, D, h, w) of each read-out."""
-        return tuple(self.clip.encode_dense(images, a) for a in self.attention)
-
-    def decode(self, encoded: Sequence[Tensor], text_embeddings: Tensor) -> Tensor:
-        """Logits (B, C, h, w) from what `encode` gave, before they are enlarged."""
-        cosines = [torch.einsum("bdhw,cd->bchw", dense, text_embeddings) for dense in encoded]
-        return self.clip.logit_scale.float() * torch.stack(cosines).mean(0)
+    def decode(self, encoded: Encoded, text: Tensor, *, pooling: int | None = None) -> Tensor:
+        """Logits (B, C, h, w): scaled cosines, averaged over the read-outs."""
+        maps = [scaled_cosines(self.clip, dense, text) for dense in (encoded.dense, *encoded.more)]
+        return torch.stack(maps).mean(0)

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..clip.blocks import attention_kernel
+from ..segmentors import Segmentor
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -32,48 +36,47 @@ def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16 if dtype == torch.float32 else dtype, enabled=dtype != torch.float32)
 
 
-def accelerate(segmentor: Any, *, compile: bool = False, gradient_checkpointing: bool = False, channels_last: bool = False) -> None:
+def accelerate(segmentor: Segmentor, *, compile: bool = False, checkpointing: bool = False, channels_last: bool = False) -> None:
     """Change how a segmentor computes, in place; what it computes stays the same up to rounding.
 
     Args:
-        segmentor: a CLIP with or without a head. `segmentor.stages()`, if there is one, gives the modules of the head that are worth it.
+        segmentor: its `stages()` are the modules of the head that are worth it.
         compile: let torch.compile fuse the blocks of both towers and the stages of the head. The first step takes a minute longer.
-        gradient_checkpointing: keep only what enters a block or stage, and compute its inside again for the gradient (1604.06174): a
+        checkpointing: keep only what enters a block or stage, and compute its inside again for the gradient (1604.06174): a
             forward pass more for much less memory.
         channels_last: store the weights of convolutions with channels last, which tensor cores want.
 
     Raises:
-        ValueError: gradient_checkpointing with a body that counts batch statistics: it would count every picture twice.
+        ValueError: checkpointing with a body that counts batch statistics: it would count every picture twice.
     """
-    if gradient_checkpointing and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in segmentor.modules()):
+    if checkpointing and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in segmentor.modules()):
         raise ValueError(
-            "got gradient_checkpointing with a segmentor that has batch normalisation, which would count every picture twice; "
+            "got checkpointing with a segmentor that has batch normalisation, which would count every picture twice; "
             "expected false: to save memory raise `accumulate`"
         )
     if channels_last:
         segmentor.to(memory_format=torch.channels_last)
-    if not (compile or gradient_checkpointing):
+    if not (compile or checkpointing):
         return
     clip = segmentor.clip
-    stages: list[nn.Module] = getattr(segmentor, "stages", list)()
 
-    def changed(function: Callable) -> Callable:
+    def changed(function: Callable[_P, _R]) -> Callable[_P, _R]:
         function = torch.compile(function) if compile else function
-        return _recomputed(function, clip.device) if gradient_checkpointing else function
+        return _recomputed(function, clip.device) if checkpointing else function
 
     clip.block = changed(clip.block)
-    for module in (*clip.text_blocks, *stages):
+    for module in (*clip.text_blocks, *segmentor.stages()):
         module.forward = changed(module.forward)
 
 
-def _recomputed(function: Callable, device: torch.device) -> Callable:
+def _recomputed(function: Callable[_P, _R], device: torch.device) -> Callable[_P, _R]:
     """The function, whose insides are computed again in the backward pass rather than kept."""
 
     def again() -> tuple[AbstractContextManager, AbstractContextManager]:
         return nullcontext(), attention_kernel(device)
 
     @wraps(function)
-    def run(*args: Any, **options: Any) -> Any:
+    def run(*args: _P.args, **options: _P.kwargs) -> _R:
         if not torch.is_grad_enabled():
             return function(*args, **options)
         return checkpoint(function, *args, use_reentrant=False, context_fn=again, **options)

@@ -16,7 +16,7 @@ from ..core.processes import world
 from ..core.states import STATE, read_state, write_state
 from ..core.timing import peak_memory
 from ..evaluation.evaluate import evaluate
-from .build import build_pretraining, build_task, held_out_scenes
+from .build import build_pretraining, build_task, held_out
 from .loop import Task, fit
 from .recipe import FineTuneRecipe, load_recipe
 
@@ -70,7 +70,7 @@ class Estimate:
         return "\n".join(f"{topic:<12}{finding}" for topic, finding in lines.items())
 
     def _advice(self) -> str:
-        return ": raise `workers`" if self.waiting > 0.2 * self.step else ""
+        return ": raise `machine.workers`" if self.waiting > 0.2 * self.step else ""
 
 
 def dry_run(recipe: str | Path | dict[str, Any], *, save_every: int = 200, **changes: Any) -> Estimate:
@@ -94,7 +94,7 @@ def dry_run(recipe: str | Path | dict[str, Any], *, save_every: int = 200, **cha
         torch.cuda.reset_peak_memory_stats()
     if isinstance(loaded, FineTuneRecipe):
         task: Any = build_task(loaded)[0]
-        steps, pictures = loaded.steps, loaded.scenes * len(loaded.evaluate_at)
+        steps, pictures = loaded.steps, loaded.evaluation.scenes * len(loaded.evaluation.at)
     else:
         task = build_pretraining(loaded)
         steps, pictures = task.steps, 0
@@ -111,7 +111,7 @@ def dry_run(recipe: str | Path | dict[str, Any], *, save_every: int = 200, **cha
     picture = None
     if isinstance(loaded, FineTuneRecipe) and pictures:
         started = time.perf_counter()
-        evaluate(task.segmentor.eval(), held_out_scenes(loaded), limit=1, protocol=loaded.protocol)
+        evaluate(task.segmentor.eval(), held_out(loaded), limit=1, protocol=loaded.evaluation.protocol)
         picture = time.perf_counter() - started
     weights = list(task.module.parameters())
     return Estimate(

@@ -8,7 +8,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -84,7 +84,7 @@ def export_onnx(segmentor: Segmentor, names: Sequence[str], path: Path, *, size:
 
 
 @contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
+def _quiet() -> Iterator[None]:
     """The exporter tells of every pass on stdout and by logging; a user needs to hear of errors."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

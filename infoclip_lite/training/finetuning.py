@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,19 +11,20 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..clip import DenseCLIP
-from ..core.labels import IGNORE
+from ..core.labels import NO_LABEL
 from ..core.processes import mean_over_processes, rank, world
-from ..datasets import TrainingCrops
-from ..datasets.collage import Collage
-from ..objectives import View
-from .acceleration import autocast
+from ..datasets.base import Item, Trainable
+from ..objectives import Batch, Objective, View
+from ..objectives.base import Sources
+from ..segmentors import Encoded, Segmentor, Target
+from .acceleration import autocast, dtype_of
+from .recipe import MachineSection, OptimizerSection, Tune
 
-Tune = Literal["full", "image", "qv", "none"]
-Batch = tuple[Tensor, ...]
+Part = tuple[Tensor, ...]  # (images, masks), or (images, masks, labelled) where a batch is divided
 
 
 class FineTuning:
-    """The task that `fit` runs: a loss over the seen classes at every labelled pixel, and perhaps an alignment objective.
+    """The task that `fit` runs: the segmentor's loss over the seen classes, and perhaps an alignment objective beside it.
 
     Unseen nouns are never named in training and their pixels are ignored, never called background (inductive).
 
@@ -33,23 +32,20 @@ class FineTuning:
         segmentor: the model; its CLIP is what is tuned, its head (if any) what is trained.
         dataset: scenes with masks; `dataset.unseen` says what to ignore.
         batch: scenes a step.
-        lr: peak learning rate of CLIP, and of a segmentor's `pretrained()` parameters.
-        head_lr: of everything that begins at random: the head and the objective's own weights; None is `lr`.
-        weight_decay: of matrices; not of CLIP's under "qv", where it would shrink the frozen keys as well.
-        tune: "full" trains every weight of both towers, "image" those of the image tower, "qv" only the query and value projections of
-            every block of both, biases included (CAT-Seg's code tunes their weights alone [S]), "none" leaves CLIP alone.
-        loss: "cross_entropy" among the seen classes, or "bce", one sigmoid a class (as CAT-Seg does).
-        ignored: "skip" leaves ignored pixels out; "zero" (bce only) makes every class a wrong answer there, as CAT-Seg does [S].
-        anchors: further words that the objective's relation looks at, in the teacher's embedding for both models; they have no pixels and
-            no logits, and must not be unseen classes.
+        optimizer: rates and decay. `lr` is of CLIP and of a segmentor's `pretrained()` parameters, `head_lr` of everything that
+            begins at random: the head and the objective's own weights. Decay is of matrices; not of CLIP's under "qv", where it would
+            shrink the frozen keys as well.
+        machine: number format (autocast; weights and the loss stay float32), workers, and the passes that a step's batch is divided
+            into: as many times less memory, the same gradients. An objective sees one part at a time, so that one whose samples are
+            pictures ("batch" axis) meets fewer of them; so it is with several processes.
+        tune: "full" trains every weight of both towers, "image" those of the image tower, "qv" only the query and value projections
+            of every block of both, biases included (CAT-Seg's code tunes their weights alone [S]), "none" leaves CLIP alone.
         prompt: the template of the class names in training, for a segmentor that has none of its own.
-        objective: from what its `needs` name (see `objectives`) to named scalars with "total", added to the loss.
+        anchors: further words that the objective's relation looks at, in the teacher's embedding for both models; they have no pixels
+            and no logits, and must not be unseen classes.
+        objective: added to the segmentor's loss.
         teacher: the frozen pretrained CLIP; needed with an objective, and no part of `module`.
-        dtype: multiply in it (autocast); weights and the loss stay float32.
         steps: of the training, for an objective that follows its progress; None: as many as make an epoch.
-        workers: processes that read pictures ahead.
-        accumulate: passes that a step's batch is divided into: as many times less memory, the same gradients. An objective sees one
-            part at a time, so that one whose samples are pictures ("batch" axis) meets fewer of them; so it is with several processes.
 
     Attributes:
         skipped: how often each damaged file was passed over so far, all workers of this process together.
@@ -60,183 +56,199 @@ class FineTuning:
 
     def __init__(
         self,
-        segmentor: Any,
-        dataset: Collage | TrainingCrops,
+        segmentor: Segmentor,
+        dataset: Trainable,
         *,
         batch: int,
-        lr: float,
-        head_lr: float | None = None,
-        weight_decay: float = 1e-4,
+        optimizer: OptimizerSection | None = None,
+        machine: MachineSection | None = None,
         tune: Tune = "full",
-        loss: Literal["cross_entropy", "bce"] = "cross_entropy",
-        ignored: Literal["skip", "zero"] = "skip",
-        anchors: Sequence[str] = (),
         prompt: str = "a photo of a {}",
-        objective: nn.Module | None = None,
+        anchors: Sequence[str] = (),
+        objective: Objective | None = None,
         teacher: DenseCLIP | None = None,
-        dtype: torch.dtype = torch.float32,
         steps: int | None = None,
-        accumulate: int = 1,
-        workers: int = 0,
     ) -> None:
-        if tune not in ("full", "image", "qv", "none"):
-            raise ValueError(f"unknown tune {tune!r}; expected 'full', 'image', 'qv' or 'none'")
-        if ignored == "zero" and loss != "bce":
-            raise ValueError(f"got ignored='zero' with loss={loss!r}; expected loss='bce': cross-entropy has no 'none of these'")
-        if (objective is None) != (teacher is None):
-            raise ValueError("got an objective without a teacher, or a teacher without one; expected both or neither")
-        self.segmentor, self.dataset, self.batch = segmentor, dataset, batch
-        self.lr, self.head_lr, self.weight_decay, self.tune = lr, lr if head_lr is None else head_lr, weight_decay, tune
-        self.kind, self.ignored, self.dtype, self.accumulate, self.workers = loss, ignored, dtype, accumulate, workers
-        self.steps = len(dataset) // batch if steps is None else steps
-        if accumulate < 1 or batch % (accumulate * world()):
-            raise ValueError(
-                f"got a batch of {batch} scenes, accumulate={accumulate} and {world()} processes; expected a batch that divides evenly"
-            )
-        self.templates = getattr(segmentor, "templates", (prompt,))
+        self.segmentor, self.dataset, self.batch, self.tune = segmentor, dataset, batch, tune
+        self.optimizer = optimizer or OptimizerSection()
+        self.machine = machine or MachineSection(dtype="float32")
+        self.dtype = dtype_of(self.machine.dtype)
         self.objective, self.teacher = objective, teacher
+        self.steps = len(dataset) // batch if steps is None else steps
         self.skipped: Counter[str] = Counter()
-        self.module: nn.Module = segmentor if objective is None else nn.ModuleDict({"segmentor": segmentor, "objective": objective})
-        seen = [i for i in range(len(dataset.names)) if i not in dataset.unseen]
-        if not seen:
-            raise ValueError(f"all {len(dataset.names)} classes are unseen; expected at least one to learn from")
-        self.seen = [dataset.names[i] for i in seen]
-        self.relabel = torch.full((256,), IGNORE)
-        self.relabel[seen] = torch.arange(len(seen))
-        self.trained = [*_trained(segmentor.clip, tune), *getattr(segmentor, "pretrained", list)()]
+        self._check(anchors)
+        self.seen, self.relabel = seen_classes(dataset)
+        self.templates = segmentor.templates or (prompt,)
+        self.module: nn.Module = segmentor
+        if objective is not None:
+            self.module = nn.ModuleDict({"segmentor": segmentor, "objective": objective})
+        self.trained = [*trained_weights(segmentor.clip, tune), *segmentor.pretrained()]
         begun = {id(p) for p in (*segmentor.clip.parameters(), *self.trained)}
         self.heads = [p for p in self.module.parameters() if id(p) not in begun and p.requires_grad]
         if not self.trained and not self.heads:
             raise ValueError("got tune='none' and a segmentor without a head; expected something to train")
-        unseen = {dataset.names[i] for i in dataset.unseen} & set(anchors)
-        if unseen:
-            raise ValueError(f"anchors name the unseen classes {sorted(unseen)[:3]}; expected other words: training must not know them")
-        self.fixed_text: Tensor | None = None
+        self._fixed_text: Tensor | None = None
         if teacher is not None:
             with torch.no_grad():
                 self.teacher_text = teacher.encode_text([*self.seen, *anchors], self.templates)
 
-    def groups(self) -> list[dict]:
+    def _check(self, anchors: Sequence[str]) -> None:
+        """Options that exclude each other."""
+        if self.tune not in ("full", "image", "qv", "none"):
+            raise ValueError(f"unknown tune {self.tune!r}; expected 'full', 'image', 'qv' or 'none'")
+        if self.tune != "none" and not self.segmentor.tunable:
+            raise ValueError(
+                f"tune is {self.tune!r}; expected 'none' for {type(self.segmentor).__name__}: its CLIP stays frozen, only what is "
+                "beside it learns"
+            )
+        if (self.objective is None) != (self.teacher is None):
+            raise ValueError("got an objective without a teacher, or a teacher without one; expected both or neither")
+        passes = self.machine.accumulate
+        if passes < 1 or self.batch % (passes * world()):
+            raise ValueError(
+                f"got a batch of {self.batch} scenes, accumulate={passes} and {world()} processes; "
+                "expected a batch that divides evenly"
+            )
+        unseen = {self.dataset.names[i] for i in self.dataset.unseen} & set(anchors)
+        if unseen:
+            raise ValueError(
+                f"anchors name the unseen classes {sorted(unseen)[:3]}; expected other words: training must not know them"
+            )
+
+    def groups(self) -> list[dict[str, object]]:
         """CLIP's matrices, CLIP's other weights, and the same of the heads, those that exist."""
-        decay = 0.0 if self.tune == "qv" else self.weight_decay
-        split = [(self.trained, self.lr, decay), (self.heads, self.head_lr, self.weight_decay)]
-        groups = []
-        for parameters, lr, weight_decay in split:
+        lr, decay = self.optimizer.lr, self.optimizer.weight_decay
+        head_lr = lr if self.optimizer.head_lr is None else self.optimizer.head_lr
+        groups: list[dict[str, object]] = []
+        for parameters, rate, matrix_decay in (
+            (self.trained, lr, 0.0 if self.tune == "qv" else decay),
+            (self.heads, head_lr, decay),
+        ):
             for matrices in (True, False):
                 chosen = [p for p in parameters if (p.ndim > 1) == matrices]
                 if chosen:
-                    groups.append({"params": chosen, "lr": lr, "weight_decay": weight_decay if matrices else 0.0})
+                    groups.append({"params": chosen, "lr": rate, "weight_decay": matrix_decay if matrices else 0.0})
         return groups
 
-    def batches(self, first: int, last: int) -> Iterator[Batch | list[Batch]]:
-        """(images, masks) of step s: scenes s * batch .. (s + 1) * batch - 1, or of these every process and pass its share.
+    def batches(self, first: int, last: int) -> Iterator[Part | list[Part]]:
+        """(images, masks) of step s: scenes s * batch .. (s + 1) * batch - 1, or of these every process and pass its part.
 
         Where a batch is divided, each part is (images, masks, labelled): the mean number of labelled pixels over all parts.
         """
-        share = self.batch // world()
-        begins = [step * self.batch + rank() * share for step in range(first, last)]
-        indices = [[self._index(begin + i) for i in range(share)] for begin in begins]
-        ahead: dict[str, Any] = {"prefetch_factor": 4} if self.workers else {}
-        apart = torch.Generator()  # a loader draws a seed: not from torch's own generator, which the weights may depend on
-        loader = DataLoader(self.dataset, batch_sampler=indices, num_workers=self.workers, collate_fn=_collate, generator=apart, **ahead)  # type: ignore[arg-type]
+        own = self.batch // world()
+        begins = [step * self.batch + rank() * own for step in range(first, last)]
+        indices = [[self.dataset.place(begin + i) for i in range(own)] for begin in begins]
+        passes = self.machine.accumulate
+        loader = DataLoader(
+            self.dataset,  # type: ignore[arg-type]
+            batch_sampler=indices,
+            num_workers=self.machine.workers,
+            prefetch_factor=4 if self.machine.workers else None,
+            collate_fn=_collate,
+            generator=torch.Generator(),  # a loader draws a seed: not from torch's own generator
+        )
         for images, masks, skipped in loader:
             self.skipped.update(skipped)
-            if self.accumulate == world() == 1:
+            if passes == world() == 1:
                 yield images, masks
                 continue
-            labelled = mean_over_processes((self.relabel[masks] != IGNORE).sum().float()) / self.accumulate
-            parts = zip(images.chunk(self.accumulate), masks.chunk(self.accumulate), strict=True)
-            yield [(part, mask, labelled) for part, mask in parts]
+            labelled = (self.relabel[masks] != NO_LABEL).sum().float()
+            mean = mean_over_processes(labelled) / passes
+            parts = zip(images.chunk(passes), masks.chunk(passes), strict=True)
+            yield [(part, mask, mean) for part, mask in parts]
 
-    def _index(self, place: int) -> int:
-        """Crops have no end; rendered scenes are as many as they say, and come again."""
-        return place % len(self.dataset) if isinstance(self.dataset, Collage) else place
-
-    def loss(self, step: int, batch: Batch) -> dict[str, Tensor]:
+    def loss(self, step: int, batch: Part) -> dict[str, Tensor]:
         """{"total"} in nats a pixel; with an objective also "task" and the objective's terms. No labelled pixel: a task loss of zero."""
-        clip = self.segmentor.clip
-        images, masks, *counted = (t.to(clip.device) for t in batch)
-        target = self.relabel.to(masks.device)[masks]
-        labelled = counted[0] if counted else (target != IGNORE).sum()
-        with autocast(clip.device, self.dtype):  # left at every step: it keeps copies of the weights
+        device = self.segmentor.clip.device
+        images, masks, *counted = (t.to(device) for t in batch)
+        labels = self.relabel.to(device)[masks]
+        target = Target(labels, counted[0]) if counted else Target.of(labels)
+        with autocast(device, self.dtype):  # left at every step: it keeps copies of the weights
             text = self._text()
             encoded = self.segmentor.encode(images)
-            logits = self.segmentor.decode(encoded, text)
-            logits = F.interpolate(logits.float(), target.shape[-2:], mode="bilinear", align_corners=False)
-            task = self._task_loss(logits, target, labelled)
+            terms = self.segmentor.loss(encoded, text, target)
             if self.objective is None:
-                return {"total": task}
-            terms = self.objective(**self._needed(step, images, encoded[0], text, target))
-        return {"task": task, **terms, "total": task + terms["total"]}
+                return terms
+            beside = self.objective(self._batch(step, images, encoded, text, target))
+        total = terms.pop("total")
+        return {"task": total, **terms, **beside, "total": total + beside["total"]}
 
     def _text(self) -> Tensor:
         """Embeddings of the seen names; a text tower that is not tuned is asked once."""
-        if self.fixed_text is not None:
-            return self.fixed_text
+        if self._fixed_text is not None:
+            return self._fixed_text
         text = self.segmentor.encode_text(self.seen, self.templates)
         if self.tune in ("none", "image"):
-            self.fixed_text = text
+            self._fixed_text = text
         return text
 
-    def _needed(self, step: int, images: Tensor, dense: Tensor, text: Tensor, target: Tensor) -> dict[str, Any]:
-        """What the objective asks for, and nothing that it does not: the teacher's forward passes are the dearest part of a step."""
-        teacher: Any = self.teacher
-        clip, read_out = self.segmentor.clip, self.segmentor.attention[0]
-        needs = getattr(self.objective, "needs", ("teacher", "student"))
+    def _batch(self, step: int, images: Tensor, encoded: Encoded, text: Tensor, target: Target) -> Batch:
+        """The batch as the objective sees it; whatever it does not touch is not computed."""
+        teacher = self.teacher
+        if teacher is None:
+            raise ValueError("got an objective without a teacher; expected both")
 
-        def taught() -> View:
-            with torch.no_grad():
-                patches = teacher.encode_dense(images, read_out)
+        @torch.no_grad()
+        def teacher_view() -> View:
+            patches = teacher.encode_dense(images, self.segmentor.read_outs[0])
             return View(patches.flatten(2).mT, self.teacher_text, teacher.logit_scale.float())
 
-        def learnt() -> View:
+        def student_view() -> View:
             plain = text if text.ndim == 2 else F.normalize(text.mean(1), dim=-1)
-            words = torch.cat([plain, self.teacher_text[len(plain) :]])
-            return View(F.normalize(dense, dim=1).flatten(2).mT, words, clip.logit_scale.float())
+            words = torch.cat([plain, self.teacher_text[len(plain) :]])  # anchors are the teacher's for both
+            dense = F.normalize(encoded.dense, dim=1).flatten(2).mT
+            return View(dense, words, self.segmentor.clip.logit_scale.float())
 
-        @cache
-        def both() -> tuple[Tensor, Tensor]:
-            with torch.no_grad():
-                return teacher.encode_both(images, teacher.read_out)
+        @torch.no_grad()
+        def image_and_dense() -> tuple[Tensor, Tensor]:
+            image, dense = teacher.encode_both(images, teacher.read_outs)
+            return image, dense.flatten(2).mT
 
-        def summary() -> Tensor:
-            with torch.no_grad():
-                return both()[0] if "dense" in needs else teacher.encode_image(images)
+        @torch.no_grad()
+        def image() -> Tensor:
+            return teacher.encode_image(images)
 
-        parts: dict[str, Callable[[], Any]] = {
-            "teacher": taught,
-            "student": learnt,
-            "image": summary,
-            "dense": lambda: both()[1].flatten(2).mT,
-            "target": lambda: target,
-            "grid": lambda: tuple(dense.shape[2:]),
-            "progress": lambda: min(1.0, step / max(1, self.steps - 1)),
-        }
-        return {name: parts[name]() for name in needs}
-
-    def _task_loss(self, logits: Tensor, target: Tensor, count: Tensor) -> Tensor:
-        labelled = target != IGNORE
-        if self.kind == "cross_entropy":
-            return F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="sum") / count.clamp(min=1)
-        wanted = F.one_hot(torch.where(labelled, target, 0), logits.shape[1]).movedim(-1, 1) * labelled[:, None]
-        loss = F.binary_cross_entropy_with_logits(logits, wanted.to(logits.dtype), reduction="none")
-        if self.ignored == "zero":
-            return loss.mean()
-        return (loss * labelled[:, None]).sum() / (count * logits.shape[1]).clamp(min=1)
+        height, width = encoded.dense.shape[2:]
+        return Batch(
+            Sources(teacher_view, student_view, image_and_dense, image),
+            images=images,
+            target=target.labels,
+            grid=(height, width),
+            progress=min(1.0, step / max(1, self.steps - 1)),
+            wants_dense=self.objective is not None and self.objective.wants_dense,
+        )
 
 
-def _collate(scenes: Sequence[Any]) -> tuple[Tensor, Tensor, list[str]]:
+def seen_classes(dataset: Trainable) -> tuple[list[str], Tensor]:
+    """The names that may be learnt from, and a table from the data set's labels to places among them, NO_LABEL for all others.
+
+    Raises:
+        ValueError: no seen class.
+    """
+    seen = [i for i in range(len(dataset.names)) if i not in set(dataset.unseen)]
+    if not seen:
+        raise ValueError(f"all {len(dataset.names)} classes are unseen; expected at least one to learn from")
+    table = torch.full((max(dataset.ignore, len(dataset.names) - 1) + 1,), NO_LABEL)
+    table[seen] = torch.arange(len(seen))
+    table[dataset.ignore] = NO_LABEL
+    return [dataset.names[i] for i in seen], table
+
+
+def _collate(scenes: Sequence[Item]) -> tuple[Tensor, Tensor, list[str]]:
     images, masks = torch.stack([scene.image for scene in scenes]), torch.stack([scene.mask for scene in scenes])
     return images, masks, [name for scene in scenes for name in getattr(scene, "skipped", ())]
 
 
-def _trained(clip: DenseCLIP, tune: Tune) -> list[nn.Parameter]:
-    """Switch gradients on for what is tuned of CLIP, off for the rest, and return the former."""
-    clip.requires_grad_(False)
+def trained_weights(clip: DenseCLIP, tune: Tune) -> list[nn.Parameter]:
+    """Switch gradients on for what is tuned of CLIP, off for the rest, and return the former.
+
+    Hooks that an earlier training left on this CLIP are taken off.
+    """
+    release(clip)
     if tune == "none":
         return []
     if tune != "qv":
-        towers = clip.model if tune == "full" else clip.visual
+        towers: nn.Module = clip.model if tune == "full" else clip.visual
         trained = [p for name, p in towers.named_parameters() if name != "logit_scale"]
         for parameter in trained:
             parameter.requires_grad_(True)
@@ -245,9 +257,16 @@ def _trained(clip: DenseCLIP, tune: Tune) -> list[nn.Parameter]:
     for block in [*clip.blocks, *clip.text_blocks]:
         for parameter in (block.attn.in_proj_weight, block.attn.in_proj_bias):
             parameter.requires_grad_(True)
-            parameter.register_hook(_without_keys)
+            clip.gradient_hooks.append(parameter.register_hook(_without_keys))
             trained.append(parameter)
     return trained
+
+
+def release(clip: DenseCLIP) -> None:
+    """Freeze a CLIP, and take off the hooks that a training put on its weights."""
+    clip.requires_grad_(False)
+    while clip.gradient_hooks:
+        clip.gradient_hooks.pop().remove()
 
 
 def _without_keys(gradient: Tensor) -> Tensor:

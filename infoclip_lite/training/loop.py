@@ -174,7 +174,7 @@ def _gradients(
             except torch.OutOfMemoryError as error:
                 raise torch.OutOfMemoryError(
                     f"out of memory at step {step}: {error}; raise `accumulate` (activations shrink in proportion, results stay the same), "
-                    "set gradient_checkpointing: true (a forward pass more, several times less memory), lower `size` (they shrink with its "
+                    "set checkpointing: true (a forward pass more, several times less memory), lower `size` (they shrink with its "
                     "square), or set dtype: bfloat16 (about half)"
                 ) from error
     return mean

@@ -5,17 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from ..clip.model import DenseCLIP
+from ..clip.model import DenseCLIP, Tokenizer
 from ..datasets.collage import Collage, all_nouns, describe, stuff
 
-WORDS = (*all_nouns(), *stuff())
+@cache
+def caption_words() -> tuple[str, ...]:
+    """Every word that a caption can name; read from the pack when it is first asked for."""
+    return (*all_nouns(), *stuff())
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class CaptionedScenes(Dataset):
     def __init__(self, stage: Stage, seed: int) -> None:
         collage = partial(Collage, "train", stage.size, seed=seed, length=10**9)
         self.seed, self.close_ups = seed, stage.close_ups
-        self.scenes = [collage(classes, objects=stage.objects, scale=stage.scale) for classes in (None, WORDS)]
-        self.near = [collage(classes, objects=(1, 1), scale=(0.8, 1.6)) for classes in (None, WORDS)]
+        self.scenes = [collage(classes, objects=stage.objects, scale=stage.scale) for classes in (None, caption_words())]
+        self.near = [collage(classes, objects=(1, 1), scale=(0.8, 1.6)) for classes in (None, caption_words())]
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, str]:
         rng = random.Random(f"caption/{self.seed}/{index}")
@@ -64,17 +66,17 @@ class CaptionedScenes(Dataset):
 
 
 def _multi_hot(words: Sequence[str]) -> Tensor:
-    hot = torch.zeros(len(WORDS))
-    hot[[WORDS.index(w) for w in words]] = 1
+    hot = torch.zeros(len(caption_words()))
+    hot[[caption_words().index(w) for w in words]] = 1
     return hot
 
 
-def caption_tokens(tokenizer: Any) -> Tensor:
+def caption_tokens(tokenizer: Tokenizer) -> Tensor:
     """Ids of every token that a caption can hold, sorted (n,)."""
     rng = random.Random(0)
-    sentences = [describe(rng, [noun, "grass", *other]) for noun in WORDS for other in ([], ["cow"], ["cow", "sky"]) for _ in range(8)]
+    sentences = [describe(rng, [noun, "grass", *other]) for noun in caption_words() for other in ([], ["cow"], ["cow", "sky"]) for _ in range(8)]
     ids = torch.unique(tokenizer(sentences))
-    return torch.unique(torch.cat([ids, torch.unique(tokenizer(["", *WORDS]))]))
+    return torch.unique(torch.cat([ids, torch.unique(tokenizer(["", *caption_words()]))]))
 
 
 def contrastive_loss(image: Tensor, text: Tensor, matches: Tensor, scale: Tensor) -> Tensor:
@@ -161,5 +163,7 @@ class _Towers(nn.Module):
 
     def forward(self, images: Tensor, ids: Tensor, keep: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         tokens, _ = self.clip.embed(images, keep, generator)
-        image = self.clip.project(self.clip.run_blocks(tokens)[-1][:, 0])
+        for block in self.clip.blocks:
+            tokens = self.clip.block(block, tokens)
+        image = self.clip.project(tokens[:, 0])
         return image, self.clip.encode_tokens(ids)

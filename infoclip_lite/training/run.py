@@ -1,10 +1,11 @@
-"""One loop for every recipe: resumable, killable at any moment, the same numbers on every run of a machine."""
+"""Train what a recipe says: the run folder, what is watched on the way, and the finished run."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,20 @@ from torch import nn
 from ..clip import DenseCLIP
 from ..core.files import whole_file
 from ..core.processes import join_processes, world
-from ..datasets.collage import Collage
+from ..datasets.base import Captioned, Segmented, Trainable
 from ..evaluation.evaluate import evaluate
 from ..evaluation.probes import probe
 from ..objectives import interpolate
 from ..segmentors import Segmentor, ZeroShotSegmentor
 from .acceleration import autocast
-from .build import build_pretraining, build_task, held_out_scenes
+from .build import build_pretraining, build_task, held_out
+from .finetuning import FineTuning, release
 from .loop import fit
 from .pretraining import caption_tokens
-from .recipe import FineTuneRecipe, PretrainRecipe, Recipe, load_recipe
+from .recipe import FineTuneRecipe, PretrainRecipe, Recipe, load_recipe, merged
+
+Record = dict[str, float]
+Watch = Callable[[int, Segmentor], Mapping[str, float]]
 
 
 @dataclass
@@ -41,115 +46,185 @@ class Run:
 
     recipe: Recipe
     model: Segmentor
-    log: list[dict[str, float]]
+    log: list[Record]
     folder: Path | None = None
     objective: nn.Module | None = None
     reference: DenseCLIP | None = None
     skipped: dict[str, int] = field(default_factory=dict)
 
-    def evaluations(self) -> list[dict[str, float]]:
+    def evaluations(self) -> list[Record]:
         """The records of the log that hold metrics and probes."""
         return [record for record in self.log if "mIoU" in record]
 
 
+@dataclass(frozen=True)
+class _Options:
+    """How a training is run, whatever it trains."""
+
+    folder: Path | None
+    progress: bool
+    tensorboard: bool
+    save_every: int
+
+
 def train(
-    recipe: str | Path | dict[str, Any] | Recipe,
+    recipe: str | Path | Mapping[str, Any] | Recipe,
     *,
+    data: Trainable | Mapping[str, Any] | None = None,
+    held_out: Segmented | None = None,
     folder: str | Path | None = None,
     start: Run | None = None,
+    watch: Watch | None = None,
     progress: bool = True,
     tensorboard: bool = False,
+    save_every: int = 200,
     **changes: Any,
 ) -> Run:
     """Train what a recipe says.
 
     Args:
         recipe: name, file or content; see `load_recipe`.
+        data: a data set of your own to learn from, in place of the recipe's (see `datasets.base.Trainable`); or, as for any other
+            section, a mapping of keys to replace in the recipe's.
+        held_out: one to watch the training on, at the steps of `evaluation.at`.
         folder: where to keep the state; a run that finds one there goes on from it. None keeps nothing.
         start: the finished run of the recipe's `start`, if it is at hand; without it that recipe is trained first, in `folder`/start.
+        watch: called with the step and the segmentor at the steps of `evaluation.at`; its numbers join the log.
         progress: show a progress bar.
         tensorboard: write losses and metrics into `folder`/tensorboard too.
-        changes: keys of the recipe to replace, such as seed=3.
+        save_every: steps between states.
+        changes: keys of the recipe to replace, such as seed=3 or optimizer={"lr": 1e-3}.
 
     Returns:
-        The Run: its model, and a log with metrics and probes at the steps of `evaluate_at`.
+        The Run: its model, and a log with metrics and probes at the steps of `evaluation.at`.
 
     Raises:
         ValueError: what `load_recipe` says, a folder that holds a run of another recipe, or a start of another architecture.
     """
     join_processes()
-    recipe = replace(recipe, **changes) if isinstance(recipe, Recipe) else load_recipe(recipe, **changes)
-    where = None if folder is None else Path(folder)
-    if where is not None:
-        _claim(where, recipe)
-    if isinstance(recipe, PretrainRecipe):
-        if world() > 1:
-            raise ValueError(f"got {world()} processes for {recipe.name!r}; expected one: the contrast of a batch needs all its pictures")
-        return _pretrain(recipe, where, progress, tensorboard)
-    return _finetune(recipe, where, start, progress, tensorboard)
+    if isinstance(data, Mapping):
+        changes["data"], data = data, None
+    loaded = _changed(recipe, changes) if isinstance(recipe, Recipe) else load_recipe(recipe, **changes)
+    options = _Options(None if folder is None else Path(folder), progress, tensorboard, save_every)
+    if options.folder is not None:
+        _claim(options.folder, loaded, data)
+    if isinstance(loaded, PretrainRecipe):
+        return _pretrain(loaded, options)
+    if loaded.start is not None and start is None:
+        beside = options.folder and options.folder / "start"
+        start = train(loaded.start, data=data, folder=beside, progress=progress, save_every=save_every, seed=loaded.seed)
+    return _finetune(loaded, options, start, data, held_out, watch)
 
 
-def _finetune(recipe: FineTuneRecipe, folder: Path | None, start: Run | None, progress: bool, tensorboard: bool) -> Run:
-    if recipe.start is not None and start is None:
-        start = train(recipe.start, folder=folder and folder / "start", progress=progress, seed=recipe.seed)
-    task, reference = build_task(recipe, start)
-    segmentor = task.segmentor
-    mode = segmentor.training
-    held_out = held_out_scenes(recipe)
-    probed = [held_out[i] for i in range(recipe.scenes)] if recipe.evaluate_at and isinstance(held_out, Collage) else []
+def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """A loaded recipe with some keys replaced, section by section as in `load_recipe`."""
+    if not changes:
+        return recipe
+    task = "pretrain" if isinstance(recipe, PretrainRecipe) else "finetune"
+    return load_recipe(merged({"task": task, **asdict(recipe)}, changes))
 
-    def measure(step: int) -> dict[str, float]:
-        with autocast(segmentor.clip.device, task.dtype):
-            metrics = evaluate(segmentor.eval(), held_out, limit=recipe.scenes, protocol=recipe.protocol).metrics
-            segmentor.train(mode)
-            if not isinstance(held_out, Collage):
-                return metrics  # probes need captions
-            return {**metrics, **probe(segmentor.clip, reference, probed, held_out.names, held_out.unseen, recipe.attention[0])}
 
+def _finetune(
+    recipe: FineTuneRecipe,
+    options: _Options,
+    start: Run | None,
+    data: Trainable | None,
+    watched: Segmented | None,
+    watch: Watch | None,
+) -> Run:
+    task, reference = build_task(recipe, start, data)
+    if watched is None and data is None:
+        watched = held_out(recipe)
+    look = _watcher(recipe, task, reference, watched, watch) if watched is not None else None
     log = fit(
         task,
         steps=recipe.steps,
-        warmup=recipe.warmup,
-        clip_norm=recipe.clip_norm,
-        folder=folder,
-        evaluate=measure,
-        evaluate_at=recipe.evaluate_at,
-        progress=recipe.name if progress else None,
-        tensorboard=tensorboard,
+        warmup=recipe.optimizer.warmup,
+        clip_norm=recipe.optimizer.clip_norm,
+        folder=options.folder,
+        save_every=options.save_every,
+        evaluate=look,
+        evaluate_at=recipe.evaluation.at,
+        progress=recipe.name if options.progress else None,
+        tensorboard=options.tensorboard,
     )
-    if task.skipped:
-        most, times = task.skipped.most_common(1)[0]
-        warnings.warn(
-            f"{task.skipped.total()} crops stood in for {len(task.skipped)} damaged files, {times} of them for {most}", stacklevel=3
-        )
+    _warn_of_damage(task)
+    segmentor = task.segmentor
     if recipe.interpolate < 1:
         interpolate(segmentor.clip.model, reference.model, recipe.interpolate)
+    release(segmentor.clip)
     objective = None if task.objective is None else task.objective.eval().requires_grad_(False)
-    return Run(recipe, segmentor.eval().requires_grad_(False), log, folder, objective, reference, dict(task.skipped))
+    model = segmentor.eval().requires_grad_(False)
+    return Run(recipe, model, log, options.folder, objective, reference, dict(task.skipped))
 
 
-def _pretrain(recipe: PretrainRecipe, folder: Path | None, progress: bool, tensorboard: bool) -> Run:
+def _watcher(
+    recipe: FineTuneRecipe, task: FineTuning, reference: DenseCLIP, data: Segmented, watch: Watch | None
+) -> Callable[[int], Record]:
+    """What is measured on the way: metrics on held-out scenes, probes where these have captions, and whatever else somebody watches."""
+    segmentor = task.segmentor
+    mode = segmentor.training
+    scenes = min(recipe.evaluation.scenes, len(data))
+    captioned = isinstance(data, Captioned) and bool(recipe.evaluation.at)
+    probed = [data[i] for i in range(scenes)] if captioned else []
+
+    def look(step: int) -> Record:
+        with autocast(segmentor.clip.device, task.dtype):
+            segmentor.eval()
+            numbers = dict(evaluate(segmentor, data, limit=scenes, protocol=recipe.evaluation.protocol).metrics)
+            if watch is not None:
+                numbers |= watch(step, segmentor)
+            segmentor.train(mode)
+            if probed:
+                numbers |= probe(segmentor.clip, reference, probed, data.names, data.unseen, segmentor.read_outs[0])
+        return numbers
+
+    return look
+
+
+def _warn_of_damage(task: FineTuning) -> None:
+    if task.skipped:
+        most, times = task.skipped.most_common(1)[0]
+        crops, files = task.skipped.total(), len(task.skipped)
+        warnings.warn(f"{crops} crops stood in for {files} damaged files, {times} of them for {most}", stacklevel=4)
+
+
+def _pretrain(recipe: PretrainRecipe, options: _Options) -> Run:
+    if world() > 1:
+        raise ValueError(f"got {world()} processes for {recipe.name!r}; expected one: the contrast of a batch needs all its pictures")
     task = build_pretraining(recipe)
     log = fit(
         task,
         steps=task.steps,
         warmup=recipe.warmup,
         schedule=recipe.schedule,
-        folder=folder,
-        progress=recipe.name if progress else None,
-        tensorboard=tensorboard,
+        folder=options.folder,
+        save_every=options.save_every,
+        progress=recipe.name if options.progress else None,
+        tensorboard=options.tensorboard,
     )
     clip = task.clip
-    clip.known_tokens, clip.read_out = caption_tokens(clip.tokenizer), tuple(recipe.read_out)
-    return Run(recipe, ZeroShotSegmentor(clip.eval().requires_grad_(False), clip.read_out), log, folder)
+    clip.known_tokens, clip.read_outs = caption_tokens(clip.tokenizer), tuple(recipe.read_outs)
+    return Run(recipe, ZeroShotSegmentor(clip.eval().requires_grad_(False), clip.read_outs), log, options.folder)
 
 
-def _claim(folder: Path, recipe: Recipe) -> None:
+# Where files are and who reads them changes no number, so two runs that differ in nothing else are the same run.
+_ELSEWHERE: dict[str, dict[str, object]] = {"data": {"root": None}, "machine": {"workers": 0}}
+
+
+def _claim(folder: Path, recipe: Recipe, data: Trainable | None) -> None:
     """Keep the recipe beside the state, and refuse a folder that holds another recipe's state."""
-    elsewhere = {"root": None, "workers": 0}  # where files are and who reads them changes no number
-    kept = {key: elsewhere.get(key, value) for key, value in vars(recipe).items()}
-    path, text = folder / "recipe.json", json.dumps({"kind": type(recipe).__name__, **kept}, sort_keys=True)
+    kept: dict[str, Any] = {"kind": type(recipe).__name__, **asdict(recipe)}
+    for section, values in _ELSEWHERE.items():
+        for key, value in values.items():
+            if key in kept.get(section, ()):
+                kept[section] = {**kept[section], key: value}
+    if data is not None:
+        kept["data"] = data.describe()
+    path, text = folder / "recipe.json", json.dumps(kept, sort_keys=True)
     if path.exists() and (folder / "state.pt").exists() and path.read_text() != text:
-        raise ValueError(f"{folder} holds a run of another recipe ({path}); expected the same: choose another folder or delete it")
+        raise ValueError(
+            f"{folder} holds a run of another recipe ({path}); expected the same: choose another folder or delete it"
+        )
     with whole_file(path) as scratch:
         scratch.write_text(text)

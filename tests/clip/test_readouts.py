@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infoclip_lite import DenseCLIP
-from infoclip_lite.clip.blocks import NEIGHBOURHOOD_STD, attend, project_out, project_qkv, standard_block
+from infoclip_lite.clip.blocks import attend, project_out, project_qkv, standard_block
+from infoclip_lite.clip.readouts import NEIGHBOURHOOD_STD
 from infoclip_lite.clip.readouts import VARIANTS
 
 NAMES = ("vanilla", "value", "cls_value", "sclip", "clearclip", "naclip")

@@ -1,64 +1,57 @@
-"""Dense read-outs."""
+"""Dense read-outs: what is made of a pass through the image tower so that every patch has an embedding.
+
+A read-out is a function of a `TowerPass` that returns patch tokens (B, N, W), which then go through ln_post and CLIP's projection. It may
+look at any block. A new one is a file in this folder and a line in the table.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..blocks import feed_forward, project_out, project_qkv, similarity, standard_block
+from ...core.lookup import find
+from ..tower import TowerPass
+from .clearclip import clearclip
+from .cls_value import cls_value
+from .naclip import naclip
+from .sclip import sclip
+from .value import value
+from .vanilla import vanilla
 
-NEIGHBOURHOOD_STD = 5.0  # patches; NACLIP's Gaussian
+ReadOut = Callable[[TowerPass], Tensor]
 
-
-def _vanilla(block: Any, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    return standard_block(block, tokens)[:, 1:]
-
-
-def _value(block: Any, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    return project_out(block, project_qkv(block, tokens)[2])[:, 1:]
-
-
-def _cls_value(block: Any, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    values = project_out(block, project_qkv(block, tokens)[2])[:, 1:]
-    return feed_forward(block, tokens[:, :1] + values)
-
-
-def _sclip(block: Any, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    q, k, v = project_qkv(block, tokens)
-    mixed = (similarity(q, q).softmax(-1) + similarity(k, k).softmax(-1)) @ v
-    return feed_forward(block, tokens + project_out(block, mixed))[:, 1:]
-
-
-def _clearclip(block: Any, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    q, _, v = project_qkv(block, tokens)
-    return project_out(block, similarity(q, q).softmax(-1) @ v)[:, 1:]
-
-
-def _naclip(block: Any, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
-    _, k, v = project_qkv(block, tokens)
-    weights = (similarity(k, k) + _neighbourhood(grid, k)).softmax(-1)
-    return project_out(block, weights @ v)[:, 1:]
-
-
-def _neighbourhood(grid: tuple[int, int], like: Tensor) -> Tensor:
-    """Gaussian of the distance between patches (1 + N, 1 + N); zero for CLS, which has no place."""
-    rows, columns = (torch.arange(n, device=like.device, dtype=torch.float32) for n in grid)
-    squared = [(axis[:, None] - axis[None]).square() for axis in (rows, columns)]
-    distance = (squared[0][:, None, :, None] + squared[1][None, :, None, :]).flatten(2).flatten(0, 1)
-    near = torch.exp(-distance / (2 * NEIGHBOURHOOD_STD**2))
-    return F.pad(near, (1, 0, 1, 0)).to(like.dtype)
-
-
-Variant = Callable[[Any, Tensor, tuple[int, int]], Tensor]
-VARIANTS: dict[str, Variant] = {
-    "vanilla": _vanilla,  # softmax(q k^T) v, as trained
-    "value": _value,  # MaskCLIP: v alone, no residual, no feed-forward
-    "cls_value": _cls_value,  # CAT-Seg: what CLS would become if it attended to one patch alone
-    "sclip": _sclip,  # SCLIP: softmax(q q^T) + softmax(k k^T), residual and feed-forward kept
-    "clearclip": _clearclip,  # ClearCLIP: softmax(q q^T) v, no residual, no feed-forward
-    "naclip": _naclip,  # NACLIP: softmax(k k^T + neighbourhood) v, no residual, no feed-forward
+READ_OUTS: dict[str, ReadOut] = {
+    "vanilla": vanilla,
+    "value": value,
+    "cls_value": cls_value,
+    "sclip": sclip,
+    "clearclip": clearclip,
+    "naclip": naclip,
 }
+
+
+def get_read_out(name: object) -> ReadOut:
+    """The read-out of a name.
+
+    Raises:
+        ValueError: no such read-out; the nearest is named.
+    """
+    return find(READ_OUTS, name, "read-out")
+
+
+def check_read_outs(names: str | Sequence[str]) -> tuple[str, ...]:
+    """One name or several, all of them known, as a tuple.
+
+    Raises:
+        ValueError: none at all, or one that is not known.
+
+    >>> check_read_outs("value"), check_read_outs(["value", "sclip"])
+    (('value',), ('value', 'sclip'))
+    """
+    chosen = (names,) if isinstance(names, str) else tuple(names)
+    if not chosen:
+        raise ValueError(f"got read_outs={names!r}; expected one or more of {', '.join(READ_OUTS)}")
+    for name in chosen:
+        get_read_out(name)
+    return chosen

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from ...clip import DenseCLIP
 from ...clip.blocks import attend
-from ...clip.readouts import VARIANTS
+from ...clip.readouts import check_read_outs
+from ...core.lookup import find
+from ..base import Encoded, Segmentor
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,13 @@ MINI = AggregationConfig(
 SIZES = {"mini": MINI, "vit_b": VIT_B, "vit_l": VIT_L}
 
 
-class CostAggregationSegmentor(nn.Module):
+class CostAggregationSegmentor(Segmentor):
     """CLIP, its cost volume and the head that refines it.
 
     Args:
         clip: the model; its dense read-out and its text embeddings are the two sides of the cost volume.
-        attention: the dense read-out; "cls_value" is the one of CAT-Seg's code.
-        config: sizes of the head, or "mini", "vit_b", "vit_l".
-
-    Attributes:
+        read_out: the dense read-out; "cls_value" is the one of CAT-Seg's code.
+        size: of the head, "mini", "vit_b", "vit_l", or an AggregationConfig.
         templates: the prompt that class names are put in, for training and test alike.
 
     Raises:
@@ -88,44 +88,33 @@ class CostAggregationSegmentor(nn.Module):
             sizes that do not fit together.
     """
 
+    independent = True  # one sigmoid a class [S]
+
     def __init__(
         self,
         clip: DenseCLIP,
-        attention: str = "cls_value",
-        config: AggregationConfig | str = "mini",
+        read_out: str = "cls_value",
+        size: AggregationConfig | str = "mini",
         *,
         templates: Sequence[str] = ("a photo of a {}",),
     ) -> None:
         super().__init__()
-        if isinstance(config, str):
-            if config not in SIZES:
-                raise ValueError(f"unknown size {config!r}; expected {', '.join(SIZES)} or an AggregationConfig")
-            config = SIZES[config]
+        config = size if isinstance(size, AggregationConfig) else find(SIZES, size, "size")
         _check(config, len(clip.blocks))
-        if attention not in VARIANTS:
-            raise ValueError(f"unknown attention {attention!r}; expected one of {', '.join(VARIANTS)}")
         if len(templates) != config.templates:
             raise ValueError(f"got {len(templates)} templates; expected {config.templates}, as the head is built for")
-        self.clip, self.attention, self.config, self.templates = clip, (attention,), config, tuple(templates)
+        self.clip, self.config = clip, config
+        self.read_outs = check_read_outs([read_out])
+        self.templates: tuple[str, ...] = tuple(templates)
         self.upsample = nn.ModuleList(
             nn.ConvTranspose2d(clip.width, channels, 2 << i, 2 << i) for i, channels in enumerate(config.guidance_channels)
         )
         self.aggregator = Aggregator(config, clip.embed_dim)
 
-    def forward(self, images: Tensor, text_embeddings: Tensor) -> Tensor:
-        """Logits of every word at every pixel.
-
-        Args:
-            images: (B, 3, H, W) floats in [0, 1].
-            text_embeddings: (C, D) unit vectors, or (C, T, D) for T templates kept apart.
-
-        Returns:
-            (B, C, H, W) logits, one sigmoid a class [S].
-
-        Raises:
-            ValueError: text of another width than CLIP's, or another number of templates than the head was built for.
-        """
-        return F.interpolate(self.decode(self.encode(images), text_embeddings), images.shape[-2:], mode="bilinear", align_corners=False)
+    @property
+    def backend(self) -> str:
+        """One way of inference, whatever was tuned."""
+        return "CAT-Seg"
 
     def stages(self) -> list[nn.Module]:
         """The dear parts of the head, each of which may be compiled or computed again."""
@@ -136,23 +125,30 @@ class CostAggregationSegmentor(nn.Module):
         ensemble: Literal["mean", "none"] = "mean" if self.config.templates == 1 else "none"
         return self.clip.encode_text(names, templates or self.templates, ensemble=ensemble)
 
-    def encode(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Dense embeddings (B, D, h, w), then what guides the upsampling: block i's tokens as maps, 2, 4, ... times as large."""
-        features, states, grid = self.clip.dense_states(images, self.attention[0])
-        maps = [states[i + 1][:, 1:].transpose(1, 2).unflatten(2, grid) for i in self.config.guidance_blocks]
+    def encode(self, images: Tensor) -> Encoded:
+        """Dense embeddings (B, D, h, w), and what guides the upsampling: block i's tokens as maps, 2, 4, ... times as large."""
+        tower = self.clip.tower(images)
+        states, grid = [*tower.states[1:]], tower.grid  # states[i] is now what leaves block i
+        features = self.clip.read(tower, self.read_outs[0])
+        maps = [states[i][:, 1:].mT.unflatten(2, grid) for i in self.config.guidance_blocks]
         guides = [up(m) for up, m in zip(self.upsample, maps, strict=True)]
-        return features.transpose(1, 2).unflatten(2, grid), *guides
+        return Encoded(features.mT.unflatten(2, grid), tuple(guides))
 
-    def decode(self, encoded: Sequence[Tensor], text_embeddings: Tensor) -> Tensor:
-        """Logits (B, C, h', w') from what `encode` gave, before the last enlargement."""
-        text = text_embeddings[:, None] if text_embeddings.ndim == 2 else text_embeddings
+    def decode(self, encoded: Encoded, text: Tensor, *, pooling: int | None = None) -> Tensor:
+        """Logits (B, C, h', w') from what `encode` gave, before the last enlargement.
+
+        Raises:
+            ValueError: text of another width than CLIP's, or another number of templates than the head was built for.
+        """
+        words = text[:, None] if text.ndim == 2 else text
         expected = (self.config.templates, self.clip.embed_dim)
-        if text.ndim != 3 or tuple(text.shape[1:]) != expected:
+        if words.ndim != 3 or tuple(words.shape[1:]) != expected:
+            either = f" or (C, {expected[1]})" if expected[0] == 1 else ""
             raise ValueError(
-                f"got text embeddings {tuple(text_embeddings.shape)}; expected (C, {expected[0]}, {expected[1]})"
-                f"{f' or (C, {expected[1]})' if expected[0] == 1 else ''}: the same CLIP, and as many templates as the head was built for"
+                f"got text embeddings {tuple(text.shape)}; expected (C, {expected[0]}, {expected[1]}){either}: "
+                "the same CLIP, and as many templates as the head was built for"
             )
-        return self.aggregator(encoded[0], F.normalize(text, dim=-1), encoded[1:])
+        return self.aggregator(encoded.dense, F.normalize(words, dim=-1), encoded.more, pooling)
 
 
 def _check(config: AggregationConfig, blocks: int) -> None:
@@ -185,8 +181,15 @@ class Aggregator(nn.Module):
         self.decoder = nn.ModuleList(Up(a, b, g) for a, b, g in zip(widths, widths[1:], config.guidance_width, strict=False))
         self.head = nn.Conv2d(widths[-1], 1, 3, padding=1)
 
-    def forward(self, features: Tensor, text: Tensor, guides: Sequence[Tensor]) -> Tensor:
-        """Features (B, D, h, w) not yet of unit length, unit text (C, T, D), guides at 2, 4, ... times h, w: logits (B, C, ., .)."""
+    def forward(self, features: Tensor, text: Tensor, guides: Sequence[Tensor], pooling: int | None = None) -> Tensor:
+        """From cosines to logits (B, C, ., .).
+
+        Args:
+            features: (B, D, h, w), not yet of unit length.
+            text: (C, T, D) unit vectors.
+            guides: maps at 2, 4, ... times h and w.
+            pooling: of class aggregation; None as it was built.
+        """
         cost = torch.einsum("bdhw,ctd->bcthw", F.normalize(features, dim=1), text)
         classes, kept = len(text), None
         text = F.normalize(text.mean(1), dim=-1)[None]
@@ -197,7 +200,7 @@ class Aggregator(nn.Module):
         x = self.embed(cost.flatten(0, 1)).unflatten(0, cost.shape[:2]).permute(0, 1, 3, 4, 2)  # (B, C, h, w, hidden)
         appearance, words = self.appearance(features).permute(0, 2, 3, 1), self.words(text)
         for spatial, across in zip(self.spatial, self.classes, strict=True):
-            x = across(spatial(x, appearance), words)
+            x = across(spatial(x, appearance), words, pooling)
         y = x.permute(0, 1, 4, 2, 3).flatten(0, 1)
         for up, project, guide in zip(self.decoder, self.guides, guides, strict=True):
             y = up(y, project(guide))
@@ -304,11 +307,12 @@ class ClassAggregation(nn.Module):
         if self.tokens:
             self.filler, self.filler_word = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(config.text_width))
 
-    def forward(self, x: Tensor, words: Tensor) -> Tensor:
-        """x (B, C, h, w, hidden), words (B or 1, C, e): like x."""
+    def forward(self, x: Tensor, words: Tensor, pooling: int | None = None) -> Tensor:
+        """x (B, C, h, w, hidden), words (B or 1, C, e), and the side of the squares if it is not the trained one: like x."""
         batch, classes, height, width, _ = x.shape
         maps = x.permute(0, 1, 4, 2, 3).flatten(0, 1)
-        pooled = F.avg_pool2d(maps, min(self.pooling, height, width), ceil_mode=True).unflatten(0, (batch, classes))
+        side = min(self.pooling if pooling is None else pooling, height, width)
+        pooled = F.avg_pool2d(maps, side, ceil_mode=True).unflatten(0, (batch, classes))
         y = pooled.permute(0, 3, 4, 1, 2)  # (B, h', w', C, hidden)
         short = max(0, self.tokens - classes)
         if short:

@@ -1,0 +1,213 @@
+"""What every segmentor is: words and a picture in, small logits out, and a loss that is its own affair."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..clip import DenseCLIP
+from ..core.labels import NO_LABEL
+from ..core.lookup import call
+
+_S = TypeVar("_S", bound="Segmentor")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What a segmentor makes of pictures before it is told the words.
+
+    Attributes:
+        dense: (B, D, h, w) embeddings in the joint space; what an alignment objective looks at.
+        more: whatever else the segmentor's own `decode` wants.
+    """
+
+    dense: Tensor
+    more: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is known of the pixels of a batch.
+
+    Attributes:
+        labels: (B, H, W) int64, places among the words that are trained, or NO_LABEL.
+        counted: scalar, how many pixels are labelled; where a batch is divided over passes or processes, the mean over its parts, so
+            that the parts add up to the whole.
+    """
+
+    labels: Tensor
+    counted: Tensor
+
+    @classmethod
+    def of(cls, labels: Tensor) -> Target:
+        """A target of all the pixels there are."""
+        return cls(labels, (labels != NO_LABEL).sum())
+
+
+class Criterion(Protocol):
+    """A pixel loss: logits (B, C, H, W) and a target of the same size to a scalar."""
+
+    def __call__(self, logits: Tensor, target: Target) -> Tensor:
+        """The loss, in nats."""
+
+
+class CrossEntropy:
+    """Softmax cross-entropy among the words, in nats a labelled pixel; zero if there is none."""
+
+    def __call__(self, logits: Tensor, target: Target) -> Tensor:
+        """Logits (B, C, H, W) and a target of the same size to a scalar."""
+        total = F.cross_entropy(logits, target.labels, ignore_index=NO_LABEL, reduction="sum")
+        return total / target.counted.clamp(min=1)
+
+
+class BinaryCrossEntropy:
+    """One sigmoid a word, in nats a word and pixel, as CAT-Seg trains [S].
+
+    Args:
+        ignored: "skip" leaves ignored pixels out; "zero" makes every word a wrong answer there, as CAT-Seg does [S].
+
+    Raises:
+        ValueError: another `ignored`.
+    """
+
+    def __init__(self, *, ignored: Literal["skip", "zero"] = "skip") -> None:
+        if ignored not in ("skip", "zero"):
+            raise ValueError(f"ignored is {ignored!r}; expected 'skip' or 'zero'")
+        self.ignored = ignored
+
+    def __call__(self, logits: Tensor, target: Target) -> Tensor:
+        """Logits (B, C, H, W) and a target of the same size to a scalar."""
+        classes = logits.shape[1]
+        labelled = target.labels != NO_LABEL
+        wanted = F.one_hot(torch.where(labelled, target.labels, 0), classes).movedim(-1, 1) * labelled[:, None]
+        loss = F.binary_cross_entropy_with_logits(logits, wanted.to(logits.dtype), reduction="none")
+        if self.ignored == "zero":
+            return loss.mean()
+        return (loss * labelled[:, None]).sum() / (target.counted * classes).clamp(min=1)
+
+
+CRITERIA: dict[str, Callable[..., Criterion]] = {"cross_entropy": CrossEntropy, "bce": BinaryCrossEntropy}
+
+
+class Segmentor(nn.Module, ABC):
+    """A CLIP, and a way to label pixels with words.
+
+    A new segmentor says how it encodes and decodes; all else has a default that does nothing.
+
+    Attributes:
+        clip: encodes words, and pictures unless the segmentor has a body of its own.
+        read_outs: the dense read-outs that it uses.
+        templates: prompts for training and test alike; None takes the recipe's in training and the model's own in tests.
+        independent: whether its logits are one sigmoid a word (CAT-Seg), rather than cosines that compete.
+        tunable: whether its CLIP may be tuned.
+        prepared_with: how many unlabelled pictures `prepare` wants to see before training; 0 if it does nothing.
+        criterion: the pixel loss of the default `loss`.
+    """
+
+    clip: DenseCLIP
+    read_outs: tuple[str, ...]
+    templates: tuple[str, ...] | None = None
+    independent: bool = False
+    tunable: bool = True
+    prepared_with: int = 0
+    criterion: Criterion = CrossEntropy()
+
+    @classmethod
+    def from_section(cls: type[_S], clip: DenseCLIP, prompt: str, options: Mapping[str, object], what: str) -> _S:
+        """Build it from the options of a recipe's section.
+
+        Args:
+            clip: the model.
+            prompt: the recipe's template of class names.
+            options: keyword arguments of the class.
+            what: how a message calls it.
+
+        Raises:
+            ValueError: an unknown option, or what the class refuses.
+        """
+        return call(cls, (clip,), {"templates": (prompt,), **options}, what)
+
+    @property
+    def backend(self) -> str:
+        """Names the way of inference: segmentors that differ only in their weights share it, and cost the same."""
+        return type(self).__name__
+
+    def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
+        """(C, D) unit vectors of words, in the segmentor's templates if none are given."""
+        return self.clip.encode_text(names, templates or self.templates)
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Encoded:
+        """What pictures (B, 3, H, W) in [0, 1] are, before any word is named."""
+
+    @abstractmethod
+    def decode(self, encoded: Encoded, text: Tensor, *, pooling: int | None = None) -> Tensor:
+        """Logits (B, C, h, w) of words, before they are enlarged.
+
+        Args:
+            encoded: of `encode`.
+            text: (C, D) unit vectors, or what `encode_text` gave.
+            pooling: side in patches of the squares that class aggregation looks at; None as in training. Segmentors that do not
+                aggregate over classes have no use for it.
+        """
+
+    def forward(self, images: Tensor, text: Tensor) -> Tensor:
+        """Logits of every word at every pixel.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1].
+            text: (C, D) unit vectors, or what `encode_text` gave.
+
+        Returns:
+            (B, C, H, W) logits.
+        """
+        return enlarged(self.decode(self.encode(images), text.to(self.clip.device)), images.shape[-2:])
+
+    def loss(self, encoded: Encoded, text: Tensor, target: Target) -> dict[str, Tensor]:
+        """Named scalars with "total": by default the pixel loss of the enlarged logits.
+
+        Args:
+            encoded: of `encode`.
+            text: of the trained words.
+            target: what is known of the pixels.
+        """
+        logits = enlarged(self.decode(encoded, text).float(), target.labels.shape[-2:])
+        return {"total": self.criterion(logits, target)}
+
+    def pretrained(self) -> list[nn.Parameter]:
+        """Trained parameters outside CLIP that did not begin at random; they learn at CLIP's rate."""
+        return []
+
+    def prepare(self, images: Tensor) -> None:
+        """Look at unlabelled pictures (B, 3, H, W) once, before training begins."""
+
+    def stages(self) -> list[nn.Module]:
+        """The dear parts of the head, each of which may be compiled or computed again for the gradient."""
+        return []
+
+    def weights_at_inference(self) -> dict[str, int]:
+        """How many weights a picture meets, by part; words are encoded once, so the text tower is not among them."""
+        of_clip = {id(p) for p in self.clip.parameters()}
+        head = count(p for p in self.parameters() if id(p) not in of_clip)
+        return {"image tower": count(self.clip.visual.parameters()), "head": head}
+
+
+def enlarged(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Logits (B, C, h, w) at another size, bilinearly."""
+    return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)
+
+
+def scaled_cosines(clip: DenseCLIP, dense: Tensor, text: Tensor) -> Tensor:
+    """Cosines of unit vectors times CLIP's logit scale: (B, D, h, w) and (C, D) to (B, C, h, w)."""
+    return clip.logit_scale.float() * torch.einsum("bdhw,cd->bchw", dense, text)
+
+
+def count(parameters: Iterable[nn.Parameter]) -> int:
+    """How many numbers there are in some parameters."""
+    return sum(p.numel() for p in parameters)

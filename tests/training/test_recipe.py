@@ -1,0 +1,131 @@
+"""Recipes in sections: what they inherit, what a slip is met with, and that those that ship mean what they always meant."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infoclip_lite.training.recipe import FineTuneRecipe, PretrainRecipe, Recipe, list_recipes, load_recipe, merged
+
+BEFORE = json.loads((Path(__file__).parent / "recipes_before_sections.json").read_text())
+SEGMENTORS = {"zero_shot": "zero_shot", "catseg": "cost_aggregation", "chimera": "chimera"}
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """A recipe in the words of the flat format that came before: one key a setting, and a few for each method."""
+    if isinstance(recipe, PretrainRecipe):
+        values = dict(vars(recipe))
+        read_outs = values.pop("read_outs")
+        return {"kind": "PretrainRecipe", **values, "read_out": read_outs}
+    segmentor, data, loss = dict(recipe.segmentor), dict(recipe.data), dict(recipe.loss or {"name": "cross_entropy"})
+    kind = segmentor.pop("name")
+    read_outs = segmentor.pop("read_outs", None) or [segmentor.pop("read_out", "value")]
+    machine = dict(vars(recipe.machine))
+    return {
+        "kind": "FineTuneRecipe",
+        **{key: getattr(recipe, key) for key in ("name", "steps", "seed", "batch", "start", "tune", "prompt", "anchors", "interpolate")},
+        "objective": recipe.objective,
+        "clip": recipe.clip.name,
+        "pretrained": recipe.clip.pretrained,
+        "segmentor": SEGMENTORS[kind],
+        "attention": read_outs,
+        "head": segmentor.pop("size", "mini"),
+        "chimera": segmentor,
+        "loss": loss["name"],
+        "ignored": loss.get("ignored", "skip"),
+        "data": data["name"],
+        "size": data.get("size", 96),
+        **{key: data.get(key) for key in ("root", "seen")},
+        "skip_corrupt": data.get("skip_corrupt", False),
+        **vars(recipe.optimizer),
+        "evaluate_at": recipe.evaluation.at,
+        **{key: getattr(recipe.evaluation, key) for key in ("scenes", "split", "protocol")},
+        "gradient_checkpointing": machine.pop("checkpointing"),
+        **machine,
+    }
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_a_shipped_recipe_means_what_it_meant_before_sections(name: str) -> None:
+    assert flat(load_recipe(name)) == BEFORE[name]
+
+
+def test_the_recipes_of_then_are_still_there() -> None:
+    assert set(BEFORE) <= set(list_recipes())
+
+
+RECIPE = {"task": "finetune", "name": "small", "steps": 3}
+
+
+def write(folder: Path, **files: str) -> list[str]:
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return [str(folder / f"{name}.yaml") for name in files]
+
+
+def test_a_base_lies_under_what_a_recipe_says_itself(tmp_path: Path) -> None:
+    below, above = tmp_path / "below.yaml", tmp_path / "above.yaml"
+    below.write_text("task: finetune\nname: below\nsteps: 9\noptimizer: {lr: 0.5, warmup: 3}\nobjective: {name: kl, weight: 2.0}\n")
+    above.write_text(f"base: {below}\nname: above\noptimizer: {{lr: 0.25}}\nobjective: {{temperature: 4.0}}\n")
+    recipe = load_recipe(above)
+    assert isinstance(recipe, FineTuneRecipe) and (recipe.name, recipe.steps) == ("above", 9)
+    assert (recipe.optimizer.lr, recipe.optimizer.warmup) == (0.25, 3)
+    assert recipe.objective == {"name": "kl", "weight": 2.0, "temperature": 4.0}
+
+
+def test_a_section_that_names_another_thing_replaces_the_one_below() -> None:
+    below = {**RECIPE, "objective": {"name": "kl", "weight": 2.0}, "data": {"name": "collage", "size": 64}}
+    changed = merged(below, {"objective": {"name": "feature"}, "data": {"size": 32}})
+    assert changed["objective"] == {"name": "feature"} and changed["data"] == {"name": "collage", "size": 32}
+    assert merged(below, {"objective": None})["objective"] is None
+
+
+def test_a_missing_base_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no recipe 'mini/catsegg'; did you mean 'mini/catseg'"):
+        load_recipe({**RECIPE, "base": "mini/catsegg"})
+    with pytest.raises(ValueError, match="base is 3; expected the name of a recipe"):
+        load_recipe({**RECIPE, "base": 3})
+
+
+def test_a_base_that_goes_in_circles_is_refused(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text(f"base: {two}\nname: one\n")
+    two.write_text(f"base: {one}\nname: two\n")
+    with pytest.raises(ValueError, match="base goes in circles: .*two.yaml -> .*one.yaml -> .*two.yaml"):
+        load_recipe(one)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"optimiser": {"lr": 0.1}}, "unknown key 'optimiser' in the recipe; did you mean 'optimizer'"),
+        ({"optimizer": {"lrr": 0.1}}, "unknown key 'lrr' in optimizer of the recipe; did you mean 'lr'"),
+        ({"optimizer": {"lr": "1e-4"}}, "lr is '1e-4', a str; expected float .*write 1.0e-4"),
+        ({"optimizer": 3}, "optimizer is 3, a int; expected a section"),
+        ({"evaluation": {"at": 3}}, "at is 3"),
+        ({"machine": {"dtype": "float64"}}, "dtype is 'float64'"),
+        ({"segmentor": "catseg"}, "segmentor is 'catseg', a str"),
+        ({"segmentor": {"name": 3}}, "expected name: one word"),
+        ({"data": {"name": None}}, "expected name: one word"),
+        ({"steps": True}, "steps is True, a bool"),
+        ({"interpolate": 1.5}, "interpolate is 1.5; expected 0"),
+    ],
+)
+def test_a_slip_in_a_recipe_is_met_with_what_was_meant(bad: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_recipe({**RECIPE, **bad})
+
+
+def test_a_recipe_lacks_what_only_it_can_say() -> None:
+    with pytest.raises(ValueError, match="the recipe lacks name, steps"):
+        load_recipe({"task": "finetune"})
+
+
+def test_the_mini_recipes_say_only_what_differs() -> None:
+    folder = Path(load_recipe.__code__.co_filename).parents[1] / "recipes" / "mini"
+    for name in ("frozen", "wise", "feature", "kl", "l2sp", "pooled", "infoclip", "infoclip-paper", "plain-few-qv"):
+        said = [line for line in (folder / f"{name}.yaml").read_text().splitlines() if line and not line.startswith("#")]
+        assert said[0].startswith("base: ") and len(said) <= 4, name
