@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..clip import DenseCLIP
-from ..clip.readouts import VARIANTS
+from ..clip.readouts import READ_OUTS
 from ..datasets import Collage
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def compute_similarity(
     image = Collage("val", size=size)[scene].image
     text = clip.encode_text([word])[0] if word else None
     maps = {}
-    for name in VARIANTS:
+    for name in READ_OUTS:
         dense = clip.encode_dense(image[None].to(clip.device), name)[0]
         query = dense[:, patch[0], patch[1]] if text is None else text
         maps[name] = torch.einsum("dhw,d->hw", dense, query).cpu()

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from ..clip import DenseCLIP, save_clip
-from ..clip.readouts import VARIANTS
 from ..core.environment import environment
 from ..datasets.collage import Collage
 from ..evaluation.evaluate import evaluate
@@ -18,7 +17,8 @@ from ..training.recipe import PretrainRecipe, load_recipe
 from ..training.run import Run, train
 
 BLENDS = (("value", "cls_value"), ("cls_value", "sclip"))
-READ_OUTS: tuple[tuple[str, ...], ...] = (*((name,) for name in VARIANTS), *BLENDS)
+_SINGLE = ("vanilla", "value", "cls_value", "sclip", "clearclip", "naclip")  # those that the card has measured
+READ_OUTS: tuple[tuple[str, ...], ...] = (*((name,) for name in _SINGLE), *BLENDS)
 
 
 @torch.inference_mode()

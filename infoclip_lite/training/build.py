@@ -13,7 +13,7 @@ from ..clip.templates import COLLAGE_TEMPLATES
 from ..core.lookup import checked
 from ..core.processes import default_device, join_processes
 from ..datasets import held_out_data, training_data
-from ..datasets.base import Captioned, Segmented, Trainable
+from ..datasets.base import Segmented, Trainable, caption_words
 from ..evaluation.protocol import get_protocol
 from ..objectives import build_objective
 from ..segmentors import Segmentor
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
 
 def build_task(
-    recipe: FineTuneRecipe, start: Run | None = None, data: Trainable | None = None
+    recipe: FineTuneRecipe, start: Run | None = None, data: Segmented | None = None
 ) -> tuple[FineTuning, DenseCLIP]:
     """What a recipe trains, before its first step, and the pretrained CLIP it is compared with.
 
     Args:
         recipe: of fine-tuning.
         start: a finished run whose segmentor's weights it begins with.
-        data: learnt from in place of the recipe's data set.
+        data: learnt from in place of the recipe's data set; cut into crops unless it is `Trainable`.
 
     Raises:
         ValueError: a data set that cannot be read, a start of another architecture, or what segmentor and objective refuse.
     """
     join_processes()
-    data = learnt_from(recipe) if data is None else data  # before any weights are fetched: missing files are said at once
-    anchors = _anchors(recipe, data)
+    scenes = learnt_from(recipe, data)  # before any weights are fetched: missing files are said at once
+    anchors = _anchors(recipe, scenes)
     with torch.random.fork_rng():  # first weights come from the recipe's seed, and whoever called keeps the generator as it was
         torch.manual_seed(recipe.seed)
         segmentor = build_segmentor(recipe).to(default_device())
@@ -55,10 +55,10 @@ def build_task(
         if recipe.objective is not None:
             objective = build_objective(recipe.objective, segmentor.clip, reference).to(segmentor.clip.device)
         if start is None and segmentor.prepared_with:
-            segmentor.prepare(_unlabelled(data, segmentor.prepared_with).to(segmentor.clip.device))
+            segmentor.prepare(_unlabelled(scenes, segmentor.prepared_with).to(segmentor.clip.device))
         task = FineTuning(
             segmentor,
-            data,
+            scenes,
             batch=recipe.batch,
             optimizer=recipe.optimizer,
             machine=machine,
@@ -72,9 +72,9 @@ def build_task(
     return task, reference
 
 
-def learnt_from(recipe: FineTuneRecipe) -> Trainable:
-    """What a recipe learns from: item i is the same in every run, process and worker."""
-    return training_data(recipe.data, seed=recipe.seed, length=recipe.steps * recipe.batch)
+def learnt_from(recipe: FineTuneRecipe, data: Segmented | None = None) -> Trainable:
+    """What a recipe learns from, or `data` in its place: item i is the same in every run, process and worker."""
+    return training_data(recipe.data, seed=recipe.seed, length=recipe.steps * recipe.batch, data=data)
 
 
 def held_out(recipe: FineTuneRecipe) -> Segmented:
@@ -118,15 +118,9 @@ def build_pretraining(recipe: PretrainRecipe) -> Pretraining:
     )
 
 
-def _anchors(recipe: FineTuneRecipe, data: Trainable) -> list[str]:
+def _anchors(recipe: FineTuneRecipe, data: Segmented) -> list[str]:
     """Nouns of captions outside the segmentation vocabulary, where the recipe wants them."""
-    if recipe.anchors is None:
-        return []
-    if not isinstance(data, Captioned):
-        raise ValueError(
-            f"got anchors={recipe.anchors!r} with {type(data).__name__}, which has no captions; expected no anchors, or Collage"
-        )
-    return [word for word in data.caption_nouns if word not in data.names]
+    return [] if recipe.anchors is None else list(caption_words(data))
 
 
 def _begin_with(segmentor: nn.Module, start: Run, recipe: FineTuneRecipe) -> None:

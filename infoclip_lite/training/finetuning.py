@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from ..clip import DenseCLIP
 from ..core.labels import NO_LABEL
 from ..core.processes import mean_over_processes, rank, world
-from ..datasets.base import Item, Trainable
+from ..datasets.base import Labelled, Trainable
 from ..objectives import Batch, Objective, View
 from ..objectives.base import Sources
 from ..segmentors import Encoded, Segmentor, Target
@@ -234,7 +234,7 @@ def seen_classes(dataset: Trainable) -> tuple[list[str], Tensor]:
     return [dataset.names[i] for i in seen], table
 
 
-def _collate(scenes: Sequence[Item]) -> tuple[Tensor, Tensor, list[str]]:
+def _collate(scenes: Sequence[Labelled]) -> tuple[Tensor, Tensor, list[str]]:
     images, masks = torch.stack([scene.image for scene in scenes]), torch.stack([scene.mask for scene in scenes])
     return images, masks, [name for scene in scenes for name in getattr(scene, "skipped", ())]
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..clip.model import DenseCLIP, Tokenizer
 from ..datasets.collage import Collage, all_nouns, describe, stuff
 
+
 @cache
 def caption_words() -> tuple[str, ...]:
     """Every word that a caption can name; read from the pack when it is first asked for."""

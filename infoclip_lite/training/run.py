@@ -14,7 +14,7 @@ from torch import nn
 from ..clip import DenseCLIP
 from ..core.files import whole_file
 from ..core.processes import join_processes, world
-from ..datasets.base import Captioned, Segmented, Trainable
+from ..datasets.base import Segmented, captioned_items
 from ..evaluation.evaluate import evaluate
 from ..evaluation.probes import probe
 from ..objectives import interpolate
@@ -70,7 +70,7 @@ class _Options:
 def train(
     recipe: str | Path | Mapping[str, Any] | Recipe,
     *,
-    data: Trainable | Mapping[str, Any] | None = None,
+    data: Segmented | Mapping[str, Any] | None = None,
     held_out: Segmented | None = None,
     folder: str | Path | None = None,
     start: Run | None = None,
@@ -84,7 +84,7 @@ def train(
 
     Args:
         recipe: name, file or content; see `load_recipe`.
-        data: a data set of your own to learn from, in place of the recipe's (see `datasets.base.Trainable`); or, as for any other
+        data: a data set of your own to learn from, in place of the recipe's (see `datasets.Segmented`); or, as for any other
             section, a mapping of keys to replace in the recipe's.
         held_out: one to watch the training on, at the steps of `evaluation.at`.
         folder: where to keep the state; a run that finds one there goes on from it. None keeps nothing.
@@ -128,7 +128,7 @@ def _finetune(
     recipe: FineTuneRecipe,
     options: _Options,
     start: Run | None,
-    data: Trainable | None,
+    data: Segmented | None,
     watched: Segmented | None,
     watch: Watch | None,
 ) -> Run:
@@ -165,8 +165,8 @@ def _watcher(
     segmentor = task.segmentor
     mode = segmentor.training
     scenes = min(recipe.evaluation.scenes, len(data))
-    captioned = isinstance(data, Captioned) and bool(recipe.evaluation.at)
-    probed = [data[i] for i in range(scenes)] if captioned else []
+    # Probes need captions, and rendering for them costs as much as the metrics: only where somebody will look.
+    probed = captioned_items(data, scenes) if recipe.evaluation.at else []
 
     def look(step: int) -> Record:
         with autocast(segmentor.clip.device, task.dtype):
@@ -212,7 +212,7 @@ def _pretrain(recipe: PretrainRecipe, options: _Options) -> Run:
 _ELSEWHERE: dict[str, dict[str, object]] = {"data": {"root": None}, "machine": {"workers": 0}}
 
 
-def _claim(folder: Path, recipe: Recipe, data: Trainable | None) -> None:
+def _claim(folder: Path, recipe: Recipe, data: Segmented | None) -> None:
     """Keep the recipe beside the state, and refuse a folder that holds another recipe's state."""
     kept: dict[str, Any] = {"kind": type(recipe).__name__, **asdict(recipe)}
     for section, values in _ELSEWHERE.items():

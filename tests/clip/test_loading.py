@@ -233,7 +233,7 @@ def test_a_saved_model_comes_back_in_half_precision(tmp_path: Path, make_tiny: C
     save_clip(clip, path, tiny_config, card={"dense": {"value": 0.4}})
     back = load_clip(str(path))
     assert back.name == "tiny" and back.known_tokens is None and read_card(path) == {"dense": {"value": 0.4}}
-    assert back.read_out == ("value", "cls_value")
+    assert back.read_outs == ("value", "cls_value")
     assert torch.equal(back.mean, clip.mean) and torch.equal(back.std, clip.std)
     state = clip.model.state_dict()
     for key, value in back.model.state_dict().items():

@@ -16,7 +16,7 @@ from open_clip.model import CLIP, CustomTextCLIP, resize_pos_embed
 from torch import Tensor
 
 from infoclip_lite import DenseCLIP, load_clip
-from infoclip_lite.clip.readouts import VARIANTS
+from infoclip_lite.clip.readouts import READ_OUTS
 from infoclip_lite.datasets import Collage
 from infoclip_lite.datasets.collage import all_nouns, stuff
 
@@ -133,7 +133,7 @@ def test_something_that_is_no_clip_is_refused() -> None:
         wrapped(torch.nn.Linear(2, 2))
 
 
-@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from(list(VARIANTS)))
+@given(st.integers(1, 70), st.integers(1, 70), st.sampled_from(list(READ_OUTS)))
 def test_any_size_gives_the_grid_rounded_up(tiny: DenseCLIP, height: int, width: int, variant: str) -> None:
     dense = tiny.encode_dense(noise(1, 3, height, width), variant)
     assert dense.shape == (1, 32, -(-height // 8), -(-width // 8)) and dense.dtype == torch.float32
@@ -164,7 +164,7 @@ def test_positions_follow_rows_and_columns(make_tiny: MakeTiny) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", READ_OUTS)
 def test_half_precision_is_near_and_gives_float32(make_tiny: MakeTiny, dtype: torch.dtype, variant: str) -> None:
     images = noise(2, 3, 48, 32)
     full, half = make_tiny().requires_grad_(False), make_tiny().requires_grad_(False).to(dtype)
@@ -177,7 +177,7 @@ def test_half_precision_is_near_and_gives_float32(make_tiny: MakeTiny, dtype: to
     assert text.dtype == torch.float32 and torch.allclose(text, full.encode_text(["cow", "grass"]), atol=atol)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", READ_OUTS)
 def test_autocast_is_near(tiny: DenseCLIP, variant: str) -> None:
     images = noise(1, 3, 32, 32)
     with torch.autocast("cpu", torch.bfloat16):
@@ -185,7 +185,7 @@ def test_autocast_is_near(tiny: DenseCLIP, variant: str) -> None:
     assert got.dtype == torch.float32 and torch.allclose(got, tiny.encode_dense(images, variant), atol=0.06)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", READ_OUTS)
 def test_gradients_reach_pixels_weights_and_words(make_tiny: MakeTiny, variant: str) -> None:
     clip, images = make_tiny(), noise(1, 3, 32, 48).requires_grad_(True)
     dense = clip.encode_dense(images, variant)
@@ -208,7 +208,7 @@ def test_results_are_the_same_with_and_without_gradients(tiny: DenseCLIP) -> Non
 
 def test_pictures_of_a_batch_do_not_mix(tiny: DenseCLIP) -> None:
     images = noise(3, 3, 32, 32)
-    for variant in VARIANTS:
+    for variant in READ_OUTS:
         alone = torch.cat([tiny.encode_dense(one[None], variant) for one in images])
         assert torch.allclose(tiny.encode_dense(images, variant), alone, atol=1e-5)
 
@@ -221,10 +221,11 @@ def test_hidden_states_start_at_the_embedding_and_end_at_the_last_block(tiny: De
     assert torch.allclose(tiny.project(states[-1][:, 0]), tiny.encode_image(images))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", READ_OUTS)
 def test_dense_states_are_what_the_dense_embeddings_are_made_of(tiny: DenseCLIP, variant: str) -> None:
     images = noise(2, 3, 40, 24)
-    features, states, grid = tiny.dense_states(images, variant)
+    tower = tiny.tower(images)
+    features, states, grid = tiny.read(tower, variant), tower.states, tower.grid
     assert features.shape == (2, 15, 32) and features.dtype == torch.float32 and grid == (5, 3)
     assert torch.equal(F.normalize(features, dim=-1).mT.reshape(2, 32, 5, 3), tiny.encode_dense(images, variant))
     assert (features.norm(dim=-1) - 1).abs().min() > 1e-3, "before they are scaled to unit length"
@@ -233,8 +234,8 @@ def test_dense_states_are_what_the_dense_embeddings_are_made_of(tiny: DenseCLIP,
 
 
 def test_dense_states_refuse_an_unknown_read_out(tiny: DenseCLIP) -> None:
-    with pytest.raises(ValueError, match="unknown attention 'maskclip'"):
-        tiny.dense_states(noise(1, 3, 32, 32), "maskclip")
+    with pytest.raises(ValueError, match="unknown read-out 'klip'"):
+        tiny.read(tiny.tower(noise(1, 3, 32, 32)), "klip")
 
 
 def test_keeping_a_share_of_the_patches_keeps_their_places(tiny: DenseCLIP) -> None:
@@ -357,7 +358,7 @@ def test_what_a_model_says_about_itself(tiny: DenseCLIP) -> None:
 def test_a_gpu_gives_the_same(make_tiny: MakeTiny) -> None:
     images = noise(2, 3, 48, 32)
     cpu, gpu = make_tiny().requires_grad_(False), make_tiny().requires_grad_(False).cuda()
-    for variant in VARIANTS:
+    for variant in READ_OUTS:
         assert torch.allclose(gpu.encode_dense(images.cuda(), variant).cpu(), cpu.encode_dense(images, variant), atol=1e-3)
 
 
@@ -370,7 +371,7 @@ def test_both_embeddings_come_from_one_pass(mini: DenseCLIP) -> None:
     torch.testing.assert_close(dense, F.normalize(apart[0] + apart[1], dim=1), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("attention", [(), ("value", "sharp")])
-def test_both_embeddings_need_read_outs_that_exist(mini: DenseCLIP, attention: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("read_outs", [(), ("value", "sharp")])
+def test_both_embeddings_need_read_outs_that_exist(mini: DenseCLIP, read_outs: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="expected one (or more )?of vanilla"):
-        mini.encode_both(torch.rand(1, 3, 64, 64), attention)
+        mini.encode_both(torch.rand(1, 3, 64, 64), read_outs)

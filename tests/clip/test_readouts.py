@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from infoclip_lite import DenseCLIP
 from infoclip_lite.clip.blocks import attend, project_out, project_qkv, standard_block
-from infoclip_lite.clip.readouts import NEIGHBOURHOOD_STD
-from infoclip_lite.clip.readouts import VARIANTS
+from infoclip_lite.clip.readouts import READ_OUTS
+from infoclip_lite.clip.readouts.naclip import NEIGHBOURHOOD_STD
+from infoclip_lite.clip.tower import TowerPass
 
 NAMES = ("vanilla", "value", "cls_value", "sclip", "clearclip", "naclip")
 GRID = (3, 5)
@@ -76,7 +77,7 @@ def naive(block: nn.Module, tokens: Tensor, grid: tuple[int, int], variant: str)
 
 
 def test_the_six_variants_are_there() -> None:
-    assert tuple(VARIANTS) == NAMES and NEIGHBOURHOOD_STD == 5.0
+    assert set(NAMES) <= set(READ_OUTS) and NEIGHBOURHOOD_STD == 5.0
 
 
 @pytest.mark.parametrize("variant", NAMES)
@@ -85,8 +86,8 @@ def test_variant_equals_the_naive_loop(variant: str, model: str, images: Tensor,
     clip = request.getfixturevalue(model)
     tokens, grid = clip.embed(images)
     assert grid == GRID
-    entering = clip.run_blocks(tokens, 1)[-1]
-    got = VARIANTS[variant](clip.blocks[-1], entering, grid)
+    entering = standard_block(clip.blocks[0], tokens)
+    got = READ_OUTS[variant](TowerPass(entering, grid, clip.blocks[-1:]))
     wanted = torch.stack([naive(clip.blocks[-1], one, grid, variant) for one in entering])
     assert torch.allclose(got, wanted, atol=2e-5)
     projected = F.normalize(F.layer_norm(wanted, (48,), clip.visual.ln_post.weight, clip.visual.ln_post.bias) @ clip.visual.proj, dim=-1)
@@ -105,8 +106,8 @@ def test_reversing_the_patches_reverses_the_result(variant: str, tiny: DenseCLIP
     """No read-out may use the place of a patch otherwise than through distances."""
     tokens = torch.randn(1, 1 + 15, 48, generator=torch.Generator().manual_seed(0))
     back = torch.cat([tokens[:, :1], tokens[:, 1:].flip(1)], 1)
-    run = VARIANTS[variant]
-    assert torch.allclose(run(tiny.blocks[-1], back, GRID).flip(1), run(tiny.blocks[-1], tokens, GRID), atol=1e-5)
+    there, back_again = (READ_OUTS[variant](TowerPass(t, GRID, tiny.blocks[-1:])) for t in (tokens, back))
+    assert torch.allclose(back_again.flip(1), there, atol=1e-5)
 
 
 def test_naclip_prefers_near_patches(make_tiny: Callable[..., DenseCLIP]) -> None:
@@ -119,7 +120,7 @@ def test_naclip_prefers_near_patches(make_tiny: Callable[..., DenseCLIP]) -> Non
     block.attn.out_proj.weight.copy_(eye)
     block.attn.out_proj.bias.zero_()
     tokens = torch.eye(13, 48)[None]
-    weights = VARIANTS["naclip"](block, tokens, (3, 4))[0, :, :13]
+    weights = READ_OUTS["naclip"](TowerPass(tokens, (3, 4), [block]))[0, :, :13]
     rows, columns = torch.arange(12) // 4, torch.arange(12) % 4
     squared = (rows[:, None] - rows).square() + (columns[:, None] - columns).square()
     wanted = torch.cat([torch.zeros(12, 1), torch.exp(-squared / 50)], 1).softmax(1)
@@ -178,4 +179,4 @@ def test_gradients_are_those_of_finite_differences(variant: str, make_tiny: Call
     block = make_tiny().double().blocks[-1]
     tokens = torch.randn(1, 5, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).requires_grad_(True)
     direction = torch.randn(1, 4, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
-    assert torch.autograd.gradcheck(lambda t: (VARIANTS[variant](block, t, (2, 2)) * direction).sum(), tokens, fast_mode=True, atol=1e-4)
+    assert torch.autograd.gradcheck(lambda t: (READ_OUTS[variant](TowerPass(t, (2, 2), [block])) * direction).sum(), tokens, fast_mode=True, atol=1e-4)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from infoclip_lite import DenseCLIP
-from infoclip_lite.clip.readouts import VARIANTS
+from infoclip_lite.clip.readouts import READ_OUTS
 from infoclip_lite.figures.similarity import compute_similarity, describe_similarity, plot_similarity
 from infoclip_lite.figures.widgets import explore_similarity
 from infoclip_lite.studies.objective_sweep import points, report
@@ -47,13 +47,13 @@ def test_an_error_is_shown_and_goes_away(tiny: DenseCLIP) -> None:
 
 def test_maps_are_cosines_with_the_query(tiny: DenseCLIP) -> None:
     view = compute_similarity(tiny, 1, (2, 5))
-    assert list(view.maps) == list(VARIANTS)
+    assert list(view.maps) == list(READ_OUTS)
     for name, values in view.maps.items():
         assert values[2, 5] == pytest.approx(1, abs=1e-5) and values.max() <= 1 + 1e-5, name
     word = compute_similarity(tiny, 1, word="sheep")
     dense = tiny.encode_dense(view.image[None], "sclip")[0]
     assert torch.allclose(word.maps["sclip"], torch.einsum("dhw,d->hw", dense, tiny.encode_text(["sheep"])[0]), atol=1e-5)
-    assert [axis.get_title().split("\n")[0] for axis in plot_similarity(word).axes] == ['"sheep"', *VARIANTS]
+    assert [axis.get_title().split("\n")[0] for axis in plot_similarity(word).axes] == ['"sheep"', *READ_OUTS]
     with pytest.raises(ValueError, match="from 0 to 7"):
         compute_similarity(tiny, 0, (8, 0))
 

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from infoclip_lite import DenseCLIP
+from infoclip_lite.core.labels import NO_LABEL
 from infoclip_lite.objectives import (
+    Batch,
     ChimeraObjective,
     SelectiveDenseDistillation,
     SelectiveGlobalDistillation,
@@ -259,8 +261,8 @@ def test_dense_distillation_refuses_what_cannot_be(options: dict, hint: str) -> 
 def scene(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Dense features (2, D, 3, 4), words, and a target of the same grid with ignored places and class 3 nowhere."""
     target = torch.randint(0, 3, (2, 3, 4), generator=torch.Generator().manual_seed(seed))
-    target[0, 0, :2] = 255
-    target[1, target[1] == 2] = 255
+    target[0, 0, :2] = NO_LABEL
+    target[1, target[1] == 2] = NO_LABEL
     return unit(2, D, 3, 4, seed=seed, axis=1), unit(C, D, seed=seed + 1), target
 
 
@@ -299,7 +301,7 @@ def test_bce_and_dice_equal_a_slow_loop() -> None:
     for b in range(2):
         for c in range(C):
             overlap = got = wanted = 0.0
-            for place in ((r, k) for r in range(3) for k in range(4) if target[b][r, k] != 255):
+            for place in ((r, k) for r in range(3) for k in range(4) if target[b][r, k] != NO_LABEL):
                 p, right = probability[b, c][place].item(), float(target[b][place] == c)
                 bce.append(-math.log(p if right else 1 - p))
                 overlap, got, wanted = overlap + p * right, got + p, wanted + right
@@ -318,12 +320,12 @@ def test_ignored_places_count_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "maps", lambda dense, text: logits)
     module(dense, text, target)["total"].backward()
     touched = logits.grad.abs().amax(1) > 0
-    assert torch.equal(touched, target != 255)
+    assert torch.equal(touched, target != NO_LABEL)
 
 
 def test_a_target_without_labels_costs_nothing() -> None:
     dense, text, target = scene()
-    terms = SemanticAlignment(D)(dense, text, torch.full_like(target, 255))
+    terms = SemanticAlignment(D)(dense, text, torch.full_like(target, NO_LABEL))
     assert {name: value.item() for name, value in terms.items()} == {"bce": 0, "dice": 0, "total": 0}
 
 
@@ -339,7 +341,7 @@ def test_maps_are_enlarged_to_the_target() -> None:
     dense, text, target = scene()
     module, large = SemanticAlignment(D), target.repeat_interleave(2, 1).repeat_interleave(3, 2)
     logits = F.interpolate(module.maps(dense, text), (6, 12), mode="bilinear", align_corners=False)
-    labelled = (large != 255)[:, None].expand_as(logits)
+    labelled = (large != NO_LABEL)[:, None].expand_as(logits)
     wanted = (large[:, None] == torch.arange(C)[:, None, None]).float()
     assert module(dense, text, large)["bce"].item() == pytest.approx(
         F.binary_cross_entropy_with_logits(logits[labelled], wanted[labelled]).item(), rel=1e-4
@@ -348,7 +350,7 @@ def test_maps_are_enlarged_to_the_target() -> None:
 
 def test_features_of_the_right_class_cost_less() -> None:
     _, text, target = scene()
-    right = text[torch.where(target == 255, 0, target)].movedim(-1, 1)
+    right = text[torch.where(target == NO_LABEL, 0, target)].movedim(-1, 1)
     module = SemanticAlignment(D)
     assert module(right, text, target)["total"].item() < module(right, text.roll(1, 0), target)["total"].item() - 0.2
 
@@ -382,7 +384,7 @@ def wide(seed: int = 0) -> tuple[View, Tensor, Tensor]:
 def test_the_total_is_the_weighted_sum_on_the_pictures_grid() -> None:
     student, image, target = wide()
     objective = ChimeraObjective(D, distillation=0.5, alignment=2.0, smallest=4)
-    terms = objective(student=student, image=image, target=target, grid=(3, 4), progress=0.5)
+    terms = objective(Batch.of(student=student, image=image, target=target, grid=(3, 4), progress=0.5))
     assert set(terms) == {"global", "bce", "dice", "total"}
     assert terms["total"].item() == pytest.approx((0.5 * terms["global"] + 2 * (terms["bce"] + terms["dice"])).item())
     one, two = SelectiveGlobalDistillation(D, smallest=4), SemanticAlignment(D)
@@ -400,7 +402,7 @@ def test_words_are_aligned_on_the_students_grid(monkeypatch: pytest.MonkeyPatch,
     part = objective.parts["alignment"]
     monkeypatch.setattr(part, "forward", lambda maps, text, target: (seen.append(maps.shape), {"total": maps.sum()})[1])
     student = View(unit(2, grid[0] * grid[1], D), unit(C, D), torch.tensor(1.0))
-    objective(student=student, image=unit(2, D), target=torch.zeros(2, 6, 8, dtype=torch.long), grid=grid, progress=0.0)
+    objective(Batch.of(student=student, image=unit(2, D), target=torch.zeros(2, 6, 8, dtype=torch.long), grid=grid, progress=0.0))
     assert seen == [(2, D, *grid)]
 
 
@@ -408,7 +410,7 @@ def test_the_teacher_as_source_teaches_its_dense_features_and_the_whole_picture(
     student, image, target = wide()
     taught = unit(2, 12, D, seed=5)
     objective = ChimeraObjective(D, source="teacher", distillation=0.5, dense=2.0, alignment=0, smallest=4)
-    terms = objective(student=student, image=image, target=target, grid=(3, 4), progress=0.5, dense=taught)
+    terms = objective(Batch.of(student=student, image=image, target=target, grid=(3, 4), progress=0.5, dense=taught))
     assert set(terms) == {"global", "dense", "total"}
     assert terms["total"].item() == pytest.approx((0.5 * terms["global"] + 2 * terms["dense"]).item())
     local, whole = SelectiveDenseDistillation(smallest=4), SelectiveGlobalDistillation(D, schedule="constant")
@@ -420,8 +422,7 @@ def test_the_teacher_as_source_teaches_its_dense_features_and_the_whole_picture(
 @pytest.mark.parametrize("source", ["student", "teacher"])
 def test_the_teachers_dense_features_are_asked_for_where_they_are_used(source: str, dense: float) -> None:
     objective = ChimeraObjective(D, source=source, dense=dense)
-    assert ("dense" in objective.needs) == ("local" in objective.parts) == (source == "teacher" and dense > 0)
-    assert {"student", "image", "target", "grid", "progress"} == set(objective.needs) - {"dense"}
+    assert objective.wants_dense == ("local" in objective.parts) == (source == "teacher" and dense > 0)
 
 
 TERMS = {"distillation": {"global"}, "dense": {"dense"}, "alignment": {"bce", "dice"}}
@@ -431,7 +432,7 @@ TERMS = {"distillation": {"global"}, "dense": {"dense"}, "alignment": {"bce", "d
 def test_a_weight_of_zero_leaves_a_module_out(left_out: str) -> None:
     student, image, target = wide()
     objective = ChimeraObjective(D, **{left_out: 0.0}, source="teacher", smallest=4)
-    terms = objective(student=student, image=image, target=target, grid=(3, 4), progress=0.0, dense=unit(2, 12, D, seed=5))
+    terms = objective(Batch.of(student=student, image=image, target=target, grid=(3, 4), progress=0.0, dense=unit(2, 12, D, seed=5)))
     assert set(terms) == {"total"}.union(*TERMS.values()) - TERMS[left_out]
     assert ("parts.global.queue" in objective.state_dict()) == (left_out != "distillation")
     assert bool(list(objective.parameters())) == (left_out != "alignment")
@@ -440,7 +441,7 @@ def test_a_weight_of_zero_leaves_a_module_out(left_out: str) -> None:
 def test_progress_reaches_the_selection() -> None:
     student, image, target = wide()
     objective = ChimeraObjective(D, alignment=0, smallest=2).eval()
-    first, last = (objective(student=student, image=image, target=target, grid=(3, 4), progress=p)["global"].item() for p in (0.0, 1.0))
+    first, last = (objective(Batch.of(student=student, image=image, target=target, grid=(3, 4), progress=p))["global"].item() for p in (0.0, 1.0))
     assert first != pytest.approx(last, abs=1e-3)
 
 

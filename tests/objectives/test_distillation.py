@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from infoclip_lite import DenseCLIP
 from infoclip_lite.datasets import Collage
 from infoclip_lite.objectives import (
+    Batch,
     FeatureDistillation,
     InfoCLIPObjective,
     KLDistillation,
@@ -55,7 +56,7 @@ def test_kl_is_the_mean_divergence_from_the_teachers_words(temperature: float) -
             p, q = probabilities(teacher, b, n, temperature), probabilities(student, b, n, temperature)
             divergences.append((p * (p / q).log()).sum())
     wanted = torch.stack(divergences).mean().item() * temperature**2
-    terms = KLDistillation(weight=0.5, temperature=temperature)(teacher, student)
+    terms = KLDistillation(weight=0.5, temperature=temperature)(Batch.of(teacher=teacher, student=student))
     assert set(terms) == {"kl", "total"} and wanted > 0.01
     assert terms["kl"].item() == pytest.approx(wanted, rel=1e-4) and terms["total"].item() == pytest.approx(wanted / 2, rel=1e-4)
 
@@ -65,7 +66,7 @@ def test_features_are_held_by_squared_distance_or_cosine() -> None:
     pairs = [(teacher.dense[b, n], student.dense[b, n]) for b in range(B) for n in range(N)]
     squared = torch.stack([(t - s).square().sum() for t, s in pairs]).mean().item()
     angle = torch.stack([1 - t @ s for t, s in pairs]).mean().item()
-    l2, cosine = (FeatureDistillation(weight=3.0, metric=m)(teacher, student) for m in ("l2", "cosine"))
+    l2, cosine = (FeatureDistillation(weight=3.0, metric=m)(Batch.of(teacher=teacher, student=student)) for m in ("l2", "cosine"))
     assert l2["feature"].item() == pytest.approx(squared, rel=1e-5) and l2["total"].item() == pytest.approx(3 * squared, rel=1e-5)
     assert cosine["feature"].item() == pytest.approx(angle, rel=1e-5) and cosine["total"].item() == pytest.approx(3 * angle, rel=1e-5)
     assert squared == pytest.approx(2 * angle, rel=1e-5), "unit vectors: the two differ by a factor alone"
@@ -91,10 +92,10 @@ def test_pooled_features_are_held_in_squares_of_every_size() -> None:
                     gap = (pooled[0] - pooled[1]).abs()
                     cells.append(torch.where(gap < 0.1, 5 * gap**2, gap - 0.05).sum())
         losses.append(torch.stack(cells).mean())
-    terms = PooledCompensation(weight=2.0)(teacher, student)
+    terms = PooledCompensation(weight=2.0)(Batch.of(teacher=teacher, student=student))
     wanted = torch.stack(losses).mean().item()
     assert terms["pooled"].item() == pytest.approx(wanted, rel=1e-4) and terms["total"].item() == pytest.approx(2 * wanted, rel=1e-4)
-    one = PooledCompensation(squares=[4])(teacher, student)["total"].item()
+    one = PooledCompensation(squares=[4])(Batch.of(teacher=teacher, student=student))["total"].item()
     assert one == pytest.approx(losses[2].item(), rel=1e-4)
 
 
@@ -129,7 +130,7 @@ def test_views_of_different_shape_are_refused(rival: str) -> None:
 
 def test_pooling_refuses_patches_that_are_no_square() -> None:
     with pytest.raises(ValueError, match="got 12 patches; expected a square grid"):
-        PooledCompensation()(view(0, patches=12), view(1, patches=12))
+        PooledCompensation()(Batch.of(teacher=view(0, patches=12), student=view(1, patches=12)))
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, math.nan])

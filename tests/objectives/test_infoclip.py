@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from infoclip_lite.information import gram, renyi_joint_entropy, renyi_mutual_information
-from infoclip_lite.objectives import LPAM, InfoCLIPObjective, View, build_objective, compression_loss, relation, transfer_loss
+from infoclip_lite.objectives import LPAM, Batch, InfoCLIPObjective, View, build_objective, compression_loss, relation, transfer_loss
 
 B, N, C, D = 3, 5, 4, 8
 AXES = ["batch", "pixel", "class"]
@@ -206,9 +206,9 @@ def test_losses_keep_full_precision_inside_autocast(axis: str) -> None:
 def test_objective_inside_autocast_is_float32_and_near() -> None:
     torch.manual_seed(0)
     objective = InfoCLIPObjective(D, axis="pixel")
-    plain = objective(view(0), view(1))
+    plain = objective(Batch.of(teacher=view(0), student=view(1)))
     with torch.autocast("cpu", torch.bfloat16):
-        inside = objective(view(0), view(1))
+        inside = objective(Batch.of(teacher=view(0), student=view(1)))
     for name, value in plain.items():
         assert inside[name].dtype == torch.float32 and inside[name].item() == pytest.approx(value.item(), abs=0.02)
 
@@ -219,7 +219,7 @@ def test_objective_is_the_weighted_sum_of_its_named_terms(axis: str) -> None:
     objective = InfoCLIPObjective(D, axis=axis, alpha=3.0, base=math.e, residual="cosine", compression=0.5, transfer=2.0)
     lively(objective.lpam)
     teacher, student = view(0), view(1)
-    terms = objective(teacher, student)
+    terms = objective(Batch.of(teacher=teacher, student=student))
     r_t, r_s = objective.lpam(teacher.dense, teacher.text), objective.lpam(student.dense, student.text)
     l_c = compression_by_hand(teacher.dense.double(), teacher.text.double(), r_t.double(), axis, 3.0).item()
     l_d = transfer_by_hand(r_t.double(), r_s.double(), axis, 3.0).item()
@@ -231,7 +231,7 @@ def test_objective_is_the_weighted_sum_of_its_named_terms(axis: str) -> None:
 def test_defaults_are_the_papers() -> None:
     torch.manual_seed(0)
     objective, teacher, student = InfoCLIPObjective(D), view(0), view(1)
-    terms = objective(teacher, student)
+    terms = objective(Batch.of(teacher=teacher, student=student))
     r_t, r_s = objective.lpam(teacher.dense, teacher.text), objective.lpam(student.dense, student.text)
     wanted = compression_loss(teacher.dense, teacher.text, r_t, axis="batch", alpha=2, base=2) + transfer_loss(r_t, r_s)
     assert terms["total"].item() == pytest.approx(wanted.item(), abs=1e-6) and objective.lpam.residual == "layernorm"
@@ -242,14 +242,14 @@ def test_teacher_and_student_share_one_lpam() -> None:
     same = view(0)
     objective = InfoCLIPObjective(D, compression=0)
     r = objective.lpam(same.dense, same.text)
-    assert objective(same, same)["total"].item() == pytest.approx(transfer_loss(r, r).item(), abs=1e-6)
+    assert objective(Batch.of(teacher=same, student=same))["total"].item() == pytest.approx(transfer_loss(r, r).item(), abs=1e-6)
 
 
 @pytest.mark.parametrize("axis", AXES)
 def test_no_gradient_reaches_the_teacher(axis: str) -> None:
     teacher, student = with_gradients(view(0)), with_gradients(view(1))
     objective = InfoCLIPObjective(D, axis=axis)
-    objective(teacher, student)["total"].backward()
+    objective(Batch.of(teacher=teacher, student=student))["total"].backward()
     assert teacher.dense.grad is None and teacher.text.grad is None
     for tensor in (student.dense, student.text, objective.lpam.query.weight, objective.lpam.norm_text.weight):
         assert tensor.grad.isfinite().all() and tensor.grad.abs().max() > 0
@@ -259,7 +259,7 @@ def test_transfer_trains_lpam_through_the_teachers_relation_as_well() -> None:
     torch.manual_seed(0)
     objective, teacher, student = InfoCLIPObjective(D, axis="pixel", compression=0), view(0), view(1)
     lpam, weight = objective.lpam, objective.lpam.query.weight
-    (got,) = torch.autograd.grad(objective(teacher, student)["total"], weight)
+    (got,) = torch.autograd.grad(objective(Batch.of(teacher=teacher, student=student))["total"], weight)
     r_t, r_s = lpam(teacher.dense, teacher.text), lpam(student.dense, student.text)
     (both,) = torch.autograd.grad(transfer_loss(r_t, r_s, axis="pixel"), weight, retain_graph=True)
     (one,) = torch.autograd.grad(transfer_loss(r_t.detach(), r_s, axis="pixel"), weight)
@@ -269,15 +269,15 @@ def test_transfer_trains_lpam_through_the_teachers_relation_as_well() -> None:
 def test_compression_trains_lpam_and_never_the_student() -> None:
     student = with_gradients(view(1))
     objective = InfoCLIPObjective(D, transfer=0)
-    terms = objective(view(0), student)
+    terms = objective(Batch.of(teacher=view(0), student=student))
     terms["total"].backward()
     assert set(terms) == {"compression", "total"}
     assert student.dense.grad is None and student.text.grad is None and objective.lpam.key.weight.grad.abs().max() > 0
 
 
 def test_weights_of_zero_leave_terms_out() -> None:
-    assert set(InfoCLIPObjective(D, compression=0)(view(0), view(1))) == {"transfer", "total"}
-    nothing = InfoCLIPObjective(D, compression=0, transfer=0)(view(0), view(1))
+    assert set(InfoCLIPObjective(D, compression=0)(Batch.of(teacher=view(0), student=view(1)))) == {"transfer", "total"}
+    nothing = InfoCLIPObjective(D, compression=0, transfer=0)(Batch.of(teacher=view(0), student=view(1)))
     assert set(nothing) == {"total"} and nothing["total"].item() == 0
 
 
@@ -293,7 +293,7 @@ def test_one_picture_says_nothing_at_the_batch_axis(weights: dict) -> None:
 @pytest.mark.parametrize(("axis", "hint"), [("class", 'axis="class" has 1 sample'), ("pixel", "1 class.*train with two words or more")])
 def test_one_class_is_refused_where_it_says_nothing(axis: str, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
-        InfoCLIPObjective(D, axis=axis)(view(0, words=1), view(1, words=1))
+        InfoCLIPObjective(D, axis=axis)(Batch.of(teacher=view(0, words=1), student=view(1, words=1)))
 
 
 def test_pixels_and_words_of_different_width_are_refused() -> None:
@@ -305,9 +305,9 @@ def test_pixels_and_words_of_different_width_are_refused() -> None:
 
 def test_teacher_and_student_of_different_width_or_words_are_refused() -> None:
     with pytest.raises(ValueError, match=r"teacher's patches are \(3, 5, 8\), the student's \(3, 5, 10\); expected one shape"):
-        InfoCLIPObjective(D)(view(0), view(1, dim=D + 2))
+        InfoCLIPObjective(D)(Batch.of(teacher=view(0), student=view(1, dim=D + 2)))
     with pytest.raises(ValueError, match=r"\(3, 5, 4\) and \(3, 5, 6\); expected one shape"):
-        InfoCLIPObjective(D)(view(0), view(1, words=6))
+        InfoCLIPObjective(D)(Batch.of(teacher=view(0), student=view(1, words=6)))
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_the_gap_is_never_negative_and_zero_for_relations_that_are_alike(axis: s
 def test_the_objective_hands_centring_and_kind_on() -> None:
     torch.manual_seed(0)
     objective, teacher, student = InfoCLIPObjective(D, axis="pixel", centre=True, kind="gap"), view(0), view(1)
-    terms = objective(teacher, student)
+    terms = objective(Batch.of(teacher=teacher, student=student))
     r_t, r_s = objective.lpam(teacher.dense, teacher.text), objective.lpam(student.dense, student.text)
     wanted = transfer_loss(r_t, r_s, axis="pixel", centre=True, kind="gap").item()
     assert terms["transfer"].item() == pytest.approx(wanted, abs=1e-6)

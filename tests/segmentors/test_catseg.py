@@ -52,7 +52,7 @@ def lively(module: nn.Module, seed: int = 1) -> nn.Module:
 
 def build(clip: DenseCLIP, **changes: object) -> CostAggregationSegmentor:
     torch.manual_seed(0)
-    return lively(CostAggregationSegmentor(clip, config=replace(SMALL, **changes)))
+    return lively(CostAggregationSegmentor(clip, size=replace(SMALL, **changes)))
 
 
 @pytest.fixture(scope="module")
@@ -279,7 +279,7 @@ def test_up_convolves_maps_and_guide_together() -> None:
 def test_several_templates_have_a_map_each(make_tiny: MakeTiny) -> None:
     torch.manual_seed(0)
     clip, templates = make_tiny(), ("a photo of a {}", "a {} in the scene")
-    head = lively(CostAggregationSegmentor(clip, config=replace(SMALL, templates=2), templates=templates))
+    head = lively(CostAggregationSegmentor(clip, size=replace(SMALL, templates=2), templates=templates))
     images, text = noise(1, 3, 32, 32), head.encode_text(["cow", "grass", "sky"])
     assert text.shape == (3, 2, 32) and torch.allclose(text[:, 1], clip.encode_text(["cow", "grass", "sky"], templates[1:]), atol=1e-6)
     logits = head(images, text)
@@ -295,7 +295,7 @@ def test_one_template_may_be_written_either_way(segmentor: CostAggregationSegmen
 
 def test_words_are_put_in_the_heads_own_prompt(make_tiny: MakeTiny) -> None:
     clip = make_tiny()
-    head = CostAggregationSegmentor(clip, config=SMALL, templates=("A photo of a {} in the scene",))
+    head = CostAggregationSegmentor(clip, size=SMALL, templates=("A photo of a {} in the scene",))
     assert torch.allclose(head.encode_text(["cow"]), clip.encode_prompts(["A photo of a cow in the scene"]), atol=1e-6)
     assert torch.allclose(head.encode_text(["cow"], ("the {}",)), clip.encode_prompts(["the cow"]), atol=1e-6)
 
@@ -324,21 +324,21 @@ def test_official_sizes_are_those_of_the_config_files() -> None:
 )
 def test_sizes_that_do_not_fit_are_refused(tiny: DenseCLIP, changes: dict, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
-        CostAggregationSegmentor(tiny, config=replace(SMALL, **changes))
+        CostAggregationSegmentor(tiny, size=replace(SMALL, **changes))
 
 
 def test_an_unknown_size_names_those_there_are(tiny: DenseCLIP) -> None:
     with pytest.raises(ValueError, match="unknown size 'vit_g'; expected mini, vit_b, vit_l"):
-        CostAggregationSegmentor(tiny, config="vit_g")
+        CostAggregationSegmentor(tiny, size="vit_g")
 
 
 def test_a_head_for_a_deeper_tower_is_refused(tiny: DenseCLIP) -> None:
     with pytest.raises(ValueError, match=r"guidance_blocks are \(3, 7\).*the image tower has 2"):
-        CostAggregationSegmentor(tiny, config="vit_b")
+        CostAggregationSegmentor(tiny, size="vit_b")
 
 
 def test_an_unknown_read_out_is_refused(tiny: DenseCLIP, text: Tensor) -> None:
-    with pytest.raises(ValueError, match="unknown attention 'maskclip'"):
+    with pytest.raises(ValueError, match="unknown read-out 'klip'"):
         CostAggregationSegmentor(tiny, "maskclip", SMALL)(noise(1, 3, 32, 32), text)
 
 
@@ -357,10 +357,10 @@ def test_autocast_is_near(segmentor: CostAggregationSegmentor, text: Tensor) -> 
 
 
 def test_read_outs_and_templates_are_checked_when_it_is_built(make_tiny: MakeTiny) -> None:
-    with pytest.raises(ValueError, match="unknown attention 'sclop'"):
+    with pytest.raises(ValueError, match="unknown read-out 'sclop'"):
         CostAggregationSegmentor(make_tiny(), "sclop", SMALL)
     with pytest.raises(ValueError, match="got 2 templates; expected 1"):
-        CostAggregationSegmentor(make_tiny(), config=SMALL, templates=("a {}", "the {}"))
+        CostAggregationSegmentor(make_tiny(), size=SMALL, templates=("a {}", "the {}"))
 
 
 def test_class_aggregation_sees_the_last_row_of_an_odd_grid(make_tiny: MakeTiny) -> None:

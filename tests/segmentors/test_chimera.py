@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from infoclip_lite import DenseCLIP, train
 from infoclip_lite.clip.blocks import standard_block
-from infoclip_lite.clip.readouts import VARIANTS
+from infoclip_lite.clip.readouts import READ_OUTS
+from infoclip_lite.clip.tower import TowerPass
 from infoclip_lite.segmentors import ChimeraSeg, chimera
 from infoclip_lite.segmentors.chimera import ARCHITECTURES, Body, LinearHead, SemanticHead
 from infoclip_lite.training import run as training
@@ -29,9 +30,9 @@ SMALL: dict[str, Any] = {"encoder": "tu-mobilenetv3_small_050", "weights": None,
 PACKAGE: dict[str, Any] = {"encoder": "tu-tf_efficientnet_lite0", "weights": "package", "width": 32}
 
 
-def small(clip: DenseCLIP, attention: str = "vanilla", **options: Any) -> ChimeraSeg:
+def small(clip: DenseCLIP, read_out: str = "vanilla", **options: Any) -> ChimeraSeg:
     torch.manual_seed(1)
-    return ChimeraSeg(clip, attention, **{**SMALL, **options})
+    return ChimeraSeg(clip, read_out, **{**SMALL, **options})
 
 
 def pictures(*shape: int, seed: int = 0) -> Tensor:
@@ -88,11 +89,11 @@ def test_logits_are_cosines_times_clips_scale(make_tiny: MakeTiny) -> None:
     assert torch.equal(segmentor(images, text), enlarged)
 
 
-@pytest.mark.parametrize("attention", VARIANTS)
+@pytest.mark.parametrize("read_out", READ_OUTS)
 @pytest.mark.parametrize("blocks", [1, 2])
-def test_the_head_is_adapter_norm_clips_blocks_and_projection(make_tiny: MakeTiny, attention: str, blocks: int) -> None:
+def test_the_head_is_adapter_norm_clips_blocks_and_projection(make_tiny: MakeTiny, read_out: str, blocks: int) -> None:
     clip, features = make_tiny(), torch.randn(2, 8, 3, 5, generator=torch.Generator().manual_seed(0))
-    head = lively(SemanticHead(clip, 8, blocks=blocks, attention=attention))
+    head = lively(SemanticHead(clip, 8, blocks=blocks, read_out=read_out))
     rows = []
     for b in range(2):
         mapped = [head.adapter.weight[:, :, 0, 0] @ features[b, :, r, c] + head.adapter.bias for r in range(3) for c in range(5)]
@@ -101,16 +102,16 @@ def test_the_head_is_adapter_norm_clips_blocks_and_projection(make_tiny: MakeTin
     tokens = torch.stack(rows)
     if blocks == 2:
         tokens = standard_block(clip.blocks[0], tokens)
-    joint = clip.visual.ln_post(VARIANTS[attention](clip.blocks[1], tokens, (3, 5))) @ clip.visual.proj
+    joint = clip.visual.ln_post(READ_OUTS[read_out](TowerPass(tokens, (3, 5), clip.blocks[1:]))) @ clip.visual.proj
     assert torch.allclose(head(features), joint.mT.reshape(2, 32, 3, 5), atol=1e-5)
 
 
 def test_read_outs_and_numbers_of_blocks_differ(make_tiny: MakeTiny) -> None:
     clip, features, got = make_tiny(), torch.randn(1, 8, 4, 4), []
     for blocks in (1, 2):
-        for attention in VARIANTS:
+        for read_out in READ_OUTS:
             torch.manual_seed(0)
-            got.append(lively(SemanticHead(clip, 8, blocks=blocks, attention=attention))(features))
+            got.append(lively(SemanticHead(clip, 8, blocks=blocks, read_out=read_out))(features))
     for i, a in enumerate(got):
         assert all((a - b).abs().max() > 1e-3 for b in got[:i])
 
@@ -144,7 +145,7 @@ def test_clips_image_tower_is_never_run(make_tiny: MakeTiny, monkeypatch: pytest
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("CLIP's image tower was run")
 
-    for method in ("embed", "run_blocks", "dense_states", "encode_image"):
+    for method in ("embed", "tower", "encode_each", "encode_image"):
         monkeypatch.setattr(segmentor.clip, method, refuse)
     for module in segmentor.clip.visual.modules():
         module.register_forward_pre_hook(refuse)
@@ -376,7 +377,7 @@ def test_wrong_options_say_what_was_expected(recipe: dict, make_tiny: MakeTiny, 
 
 
 def test_an_unknown_read_out_is_refused(make_tiny: MakeTiny) -> None:
-    with pytest.raises(ValueError, match="unknown attention 'nothing'; expected one of vanilla"):
+    with pytest.raises(ValueError, match="unknown read-out 'nothing'; expected one of vanilla"):
         small(make_tiny(), "nothing")
 
 

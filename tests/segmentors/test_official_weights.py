@@ -108,7 +108,7 @@ def empty_segmentor(size: str) -> CostAggregationSegmentor:
     """Of full size and without memory."""
     config = open_clip.get_model_config(OFFICIAL[size][0])
     with torch.device("meta"):
-        return CostAggregationSegmentor(DenseCLIP(CLIP(**config), None, mean=(0.5,) * 3, std=(0.25,) * 3), config=size)
+        return CostAggregationSegmentor(DenseCLIP(CLIP(**config), None, mean=(0.5,) * 3, std=(0.25,) * 3), size=size)
 
 
 def empty_state(size: str) -> dict[str, Tensor]:
@@ -138,7 +138,7 @@ def test_a_checkpoint_of_the_other_size_says_which_model_it_wants() -> None:
 def segmentor(make_tiny: MakeTiny) -> CostAggregationSegmentor:
     """Small, with a value of its own in every weight."""
     torch.manual_seed(0)
-    segmentor = CostAggregationSegmentor(make_tiny(), config=SMALL).eval().requires_grad_(False)
+    segmentor = CostAggregationSegmentor(make_tiny(), size=SMALL).eval().requires_grad_(False)
     for parameter in segmentor.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
     return segmentor
@@ -181,7 +181,7 @@ def test_weights_of_one_shape_are_not_mistaken_for_each_other(segmentor: CostAgg
 
 
 def blank(segmentor: CostAggregationSegmentor, make_tiny: MakeTiny) -> CostAggregationSegmentor:
-    return CostAggregationSegmentor(make_tiny(seed=7), config=segmentor.config)
+    return CostAggregationSegmentor(make_tiny(seed=7), size=segmentor.config)
 
 
 def equal(a: CostAggregationSegmentor, b: CostAggregationSegmentor) -> bool:
@@ -235,7 +235,7 @@ def test_a_weight_of_another_shape_is_named_with_both_shapes(segmentor: CostAggr
 
 
 def test_another_number_of_layers_is_refused(segmentor: CostAggregationSegmentor, make_tiny: MakeTiny) -> None:
-    deeper = CostAggregationSegmentor(make_tiny(), config=replace(SMALL, layers=3))
+    deeper = CostAggregationSegmentor(make_tiny(), size=replace(SMALL, layers=3))
     with pytest.raises(ValueError, match="weights missing, 0 unknown"):
         from_official(to_official(segmentor), deeper)
     with pytest.raises(ValueError, match="0 weights missing"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from infoclip_lite.clip import read_card
-from infoclip_lite.clip.readouts import VARIANTS
+from infoclip_lite.clip.readouts import READ_OUTS
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_card_reports_known_and_new_photographs(card: dict) -> None:
 
 
 def test_every_read_out_is_reported(card: dict) -> None:
-    assert set(VARIANTS) <= card["dense"].keys()
+    assert set(READ_OUTS) <= card["dense"].keys()
     for scores in card["dense"].values():
         for split in SPLITS:
             assert {"pAcc", "mIoU", "mIoU_seen", "mIoU_unseen", "hIoU"} <= scores[split].keys()

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...clip import DenseCLIP, load_clip
 from ...clip.blocks import project_out, project_qkv
-from ...clip.readouts import VARIANTS
+from ...clip.readouts import READ_OUTS
+from ...clip.tower import TowerPass
 from ...datasets import Collage
 from ...evaluation.metrics import SegmentationMetrics
 from ...segmentors import ZeroShotSegmentor
@@ -105,7 +106,7 @@ def value_value(answer: Any) -> None:
         (mixed(k, k), "those are keys with keys"),
         (mixed(q, k), "those are queries with keys, as the block was trained"),
         (truth + entering[:, 1:], "leave out the residual"),
-        (VARIANTS["value"](block, entering, (3, 3)).double(), "nothing was mixed: that is the read-out value"),
+        (READ_OUTS["value"](TowerPass(entering, (3, 3), [block])).double(), "nothing was mixed: that is the read-out value"),
     ]
     if not torch.allclose(got, truth, atol=1e-4):
         says = next((mistake for trap, mistake in traps if torch.allclose(got, trap, atol=1e-4)), "look at the hint")
@@ -133,9 +134,9 @@ def _blend_miou(names: tuple[str, ...]) -> float:
 def blend(answer: Any) -> None:
     """The answer is a tuple of one to five read-outs that beats ("value", "cls_value") on scenes kept aside."""
     names = (answer,) if isinstance(answer, str) else tuple(answer)
-    unknown = [name for name in names if name not in VARIANTS]
+    unknown = [name for name in names if name not in READ_OUTS]
     if unknown or not 1 <= len(names) <= 5:
-        raise Wrong(repr(names), f"one to five of {', '.join(VARIANTS)}", "spell the names as in the table of section 7")
+        raise Wrong(repr(names), f"one to five of {', '.join(READ_OUTS)}", "spell the names as in the table of section 7")
     plain, score = _blend_miou(("value", "cls_value")), _blend_miou(names)
     if score <= plain:
         alone, alike = (
