@@ -19,7 +19,7 @@ from ..clip import DenseCLIP, load_clip
 from ..clip.templates import COLLAGE_TEMPLATES
 from ..core.lookup import build
 from ..core.processes import join_processes
-from ..datasets import Pictures, TrainingCrops, build_dataset
+from ..datasets import Segmented, TrainingCrops, build_dataset
 from ..datasets.collage import Collage, all_nouns
 from ..evaluation.protocol import get_protocol
 from ..objectives import build_objective
@@ -98,7 +98,7 @@ def _scenes(recipe: FineTuneRecipe) -> Collage | TrainingCrops:
     return TrainingCrops(pictures, recipe.size, seed=recipe.seed, skip_corrupt=recipe.skip_corrupt)
 
 
-def held_out_scenes(recipe: FineTuneRecipe) -> Collage | Pictures:
+def held_out_scenes(recipe: FineTuneRecipe) -> Segmented:
     """What a recipe's training is watched on."""
     get_protocol(recipe.protocol)  # a wrong name is said before the training, not after
     if recipe.data == "collage":

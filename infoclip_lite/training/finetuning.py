@@ -138,7 +138,7 @@ class FineTuning:
         indices = [[self._index(begin + i) for i in range(share)] for begin in begins]
         ahead: dict[str, Any] = {"prefetch_factor": 4} if self.workers else {}
         apart = torch.Generator()  # a loader draws a seed: not from torch's own generator, which the weights may depend on
-        loader = DataLoader(self.dataset, batch_sampler=indices, num_workers=self.workers, collate_fn=_collate, generator=apart, **ahead)  # type: ignore[arg-type]
+        loader = DataLoader(self.dataset, batch_sampler=indices, num_workers=self.workers, collate_fn=_collate, generator=apart, **ahead)  # type: ignore
         for images, masks, skipped in loader:
             self.skipped.update(skipped)
             if self.accumulate == world() == 1:
