@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from .collage import Collage, Scene
     from .crops import Crop, TrainingCrops
+    from .folder import Folder
     from .image import read_image
     from .pictures import Pictures
     from .registry import DATASETS, build_data, build_dataset, held_out_data, training_data
@@ -29,6 +30,7 @@ _HOME = {
     "Collage": "collage",
     "Crop": "crops",
     "DATASETS": "registry",
+    "Folder": "folder",
     "Item": "base",
     "Pictures": "pictures",
     "Sample": "base",
@@ -52,6 +54,7 @@ __all__ = [
     "Captioned",
     "Collage",
     "Crop",
+    "Folder",
     "Item",
     "Pictures",
     "Sample",

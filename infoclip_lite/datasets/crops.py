@@ -145,7 +145,10 @@ class TrainingCrops(SegmentationDataset):
         if rng.random() < 0.5:
             image, mask = image.flip(-1), mask.flip(-1)
         below, right = self.size - mask.shape[0], self.size - mask.shape[1]
-        return Crop(F.pad(image, (0, right, 0, below), value=0.5), F.pad(mask, (0, right, 0, below), value=self.ignore))
+        return Crop(
+            F.pad(image, (0, right, 0, below), value=0.5),
+            F.pad(mask, (0, right, 0, below), value=self.ignore),
+        )
 
     def _window(self, mask: Tensor, rng: random.Random) -> tuple[int, int]:
         """Top left corner."""

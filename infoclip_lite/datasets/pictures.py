@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Reader = Callable[[str], np.ndarray]
-OFFICIAL = "as the official files use them: were these files converted for another program? Unpack the official ones"
 
 
 class DamagedFile(ValueError):
@@ -35,7 +34,7 @@ class Pictures(SegmentationDataset):
         owners: the class id of each word, by default its place.
         read: from a label file to (H, W) integers.
         shorter: pictures whose shorter side is longer than this are reduced to it, labels too; None keeps every size.
-        hint: the end of the message about a label that the data set does not have.
+        expected: the labels that files may have, in words, for the message about any other.
 
     Raises:
         ValueError: on reading, a picture and labels of different size, or a label that the data set does not have.
@@ -56,14 +55,14 @@ class Pictures(SegmentationDataset):
         owners: Sequence[int] | None = None,
         read: Reader | None = None,
         shorter: int | None = None,
-        hint: str = OFFICIAL,
+        expected: str | None = None,
     ) -> None:
         super().__init__(names, split=split, ignore=ignore, unseen=unseen, words=words, owners=owners)
         self.files = list(files)
         self.lookup = lookup
         self.read = read or read_png
         self.shorter = shorter
-        self.hint = hint
+        self.expected = expected or _known_labels(lookup)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -80,8 +79,12 @@ class Pictures(SegmentationDataset):
         return Sample(image, mask, path)
 
     def settings(self) -> dict[str, object]:
-        """The files, as they were listed, and what is done with their sizes."""
-        return {"shorter": self.shorter, "files": fingerprint(self.files)}
+        """The files, as they were listed, what their labels mean, and what is done with their sizes."""
+        return {
+            "shorter": self.shorter,
+            "files": fingerprint(self.files),
+            "labels": fingerprint(self.lookup.tolist()),
+        }
 
     def _classes(self, path: str) -> np.ndarray:
         raw = decoded(self.read, path)
@@ -92,9 +95,8 @@ class Pictures(SegmentationDataset):
             classes = self.lookup[raw]
             if classes.min() >= 0:
                 return classes
-        known = np.flatnonzero(self.lookup >= 0)
-        wrong = np.setdiff1d(np.unique(raw), known)[:5].tolist()
-        raise ValueError(f"{path} has the labels {wrong}; expected some of {known[0]} .. {known[-1]} {self.hint}")
+        wrong = np.setdiff1d(np.unique(raw), np.flatnonzero(self.lookup >= 0))[:5].tolist()
+        raise ValueError(f"{path} has the labels {wrong}; expected {self.expected}")
 
 
 def lookup_table(labels: Mapping[int, int], ignored: Sequence[int], ignore: int, size: int = 256) -> np.ndarray:
@@ -138,7 +140,7 @@ def decoded(read: Reader, path: str) -> np.ndarray:
     except (FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # Pillow and scipy raise a dozen kinds for broken files
-        raise DamagedFile(f"{path} cannot be decoded ({error}); it is truncated or damaged: unpack it again") from error
+        raise DamagedFile(f"{path} cannot be decoded ({error}); it is truncated or damaged: get it again") from error
 
 
 def _reduced(image: Tensor, mask: Tensor, shorter: int) -> tuple[Tensor, Tensor]:
@@ -150,6 +152,15 @@ def _reduced(image: Tensor, mask: Tensor, shorter: int) -> tuple[Tensor, Tensor]
     size = (shorter, round(width * scale)) if height <= width else (round(height * scale), shorter)
     smaller = F.interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
     return smaller.clamp(0, 1), F.interpolate(mask[None, None].double(), size, mode="nearest")[0, 0].long()
+
+
+def _known_labels(lookup: np.ndarray) -> str:
+    """What is said of the labels of official files."""
+    known = np.flatnonzero(lookup >= 0)
+    return (
+        f"some of {known[0]} .. {known[-1]} as the official files use them: "
+        "were these files converted for another program? Unpack the official ones"
+    )
 
 
 def _sizes(path: str, image: tuple[int, ...], labels: str, mask: tuple[int, ...]) -> str:

@@ -12,6 +12,7 @@ from ._lookup import call, find, split_section
 from .base import Segmented, Trainable
 from .collage import Collage
 from .fetching.files import data_root
+from .folder import Folder
 from .official.ade20k import ade20k_150, ade20k_847
 from .official.coco_stuff import OFFICIAL as _COCO
 from .official.coco_stuff import coco_stuff
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     from .crops import TrainingCrops
 
 _WHAT = "data set"
-_CROPPING = ("size", "skip_corrupt", "category", "colour")  # what a section says of training crops, not of the pictures
+_CROPPING = (
+    "size",
+    "skip_corrupt",
+    "category",
+    "colour",
+)  # what a section says of training crops, not of the pictures
 _CROP_SIZE = 96
 
 
@@ -34,11 +40,13 @@ class Entry:
         build: (root, split, options) -> the split.
         source: what `infoclip-lite data download` calls its files; None where there is nothing to download.
         official: number of pictures in each split, where that is known.
+        owned: a user's own files: there is no place where they would be looked for, so a root must be said.
     """
 
     build: Callable[..., Segmented]
     source: str | None = None
     official: Mapping[str, int] = field(default_factory=dict)
+    owned: bool = False
 
     def open(self, name: str, split: str, options: Mapping[str, object]) -> Segmented:
         """A split.
@@ -50,7 +58,7 @@ class Entry:
         """
         rest = dict(options)
         root = rest.pop("root", None)
-        if root is not None and not isinstance(root, str | Path):
+        if not isinstance(root, str | Path) and (self.owned or root is not None):
             raise ValueError(f"root of {_WHAT} {name!r} is {root!r}; expected a folder")
         return call(self.build, (data_root(root), split), rest, f"{_WHAT} {name!r}")
 
@@ -94,6 +102,7 @@ _VOC = {"train": 10582, "val": 1449}
 _CONTEXT = {"train": 4998, "val": 5105}
 DATASETS: dict[str, Entry] = {
     "collage": Rendered(Collage),
+    "folder": Entry(Folder, owned=True),
     "coco_stuff": Entry(coco_stuff, "coco_stuff", _COCO),
     "coco_stuff_zss": Entry(partial(coco_stuff, zero_shot=True), "coco_stuff", _COCO),
     "voc_zss": Entry(partial(pascal_voc, zero_shot=True), "voc", _VOC),
@@ -133,8 +142,8 @@ def build_dataset(name: str, split: str, root: str | Path | None = None, **optio
     """A split of a data set by its name.
 
     Args:
-        name: one of `DATASETS`: collage, coco_stuff (171 classes), coco_stuff_zss (156/15), voc_zss (15/5), pas20, pas20b, pc59,
-            pc459, a150, a847.
+        name: one of `DATASETS`: collage, folder (of one's own, see `Folder`), coco_stuff (171 classes),
+            coco_stuff_zss (156/15), voc_zss (15/5), pas20, pas20b, pc59, pc459, a150, a847.
         split: "train" or "val"; Collage also has "test" and "test-new".
         root: folder of the data sets; None is $INFOCLIP_LITE_DATA, else ~/.cache/infoclip_lite/data. Collage ships and needs none.
         options: of the data set, such as `synonyms=True` (encode synonyms too) or Collage's `size`.
@@ -211,7 +220,7 @@ def _refuse_seen(name: str, options: Mapping[str, object]) -> None:
     if options.get("seen") is not None:
         raise ValueError(
             f"got seen={options['seen']!r} with data={name!r}; expected none: "
-            "a data set of pictures says itself what is unseen (coco_stuff_zss, voc_zss)"
+            "a data set of pictures says itself what is unseen (coco_stuff_zss, voc_zss, `unseen` of a folder)"
         )
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from infoclip_lite.datasets import (
     Captioned,
     Collage,
+    Folder,
     Item,
     Sample,
     SegmentationDataset,
@@ -43,9 +44,16 @@ class Two(SegmentationDataset):
         return Sample(torch.zeros(3, 20, 30), torch.full((20, 30), index), f"{index}.png")
 
 
+COCO = "coco-stuff/{}/val2017"
+OWN = {
+    "images": COCO.format("images"),
+    "labels": COCO.format("annotations"),
+    "names": [f"class {i}" for i in range(182)],
+}
 MAKERS: dict[str, Callable[[Path], Segmented]] = {
     "Collage": lambda root: Collage("val", 32, length=3),
     "Pictures": lambda root: build_dataset("coco_stuff_zss", "val", root),
+    "Folder": lambda root: Folder(root, **OWN),
     "TrainingCrops": lambda root: TrainingCrops(build_dataset("coco_stuff_zss", "val", root), 16),
     "SegmentationDataset": lambda root: Two(["cow", "grass"]),
 }
@@ -91,7 +99,12 @@ def test_descriptions_differ_where_data_sets_differ(root: Path) -> None:
         Collage("val", classes=["cow", "grass"]),
     ]
     crops = [TrainingCrops(pictures[i], 16 + j, seed=k) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
-    own = [Two(["cow", "grass"]), Two(["grass", "cow"]), Two(["cow", "grass"], unseen=[1]), Two(["cow", "grass"], ignore=7)]
+    own = [
+        Two(["cow", "grass"]),
+        Two(["grass", "cow"]),
+        Two(["cow", "grass"], unseen=[1]),
+        Two(["cow", "grass"], ignore=7),
+    ]
     said = [json.dumps(dataset.describe()) for dataset in (*pictures, *scenes, *crops, *own)]
     assert len(set(said)) == len(said)
 

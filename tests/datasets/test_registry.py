@@ -8,7 +8,14 @@ import pytest
 import real_data
 import torch
 
-from infoclip_lite.datasets import Collage, TrainingCrops, build_data, build_dataset, held_out_data, training_data
+from infoclip_lite.datasets import (
+    Collage,
+    TrainingCrops,
+    build_data,
+    build_dataset,
+    held_out_data,
+    training_data,
+)
 from infoclip_lite.datasets.registry import DATASETS, Entry, downloadable
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the official .* split has")
@@ -51,7 +58,11 @@ def test_pictures_to_learn_from_are_cropped_and_those_to_test_on_are_whole(root:
     assert same(crops, expected, 9) and crops.skip_corrupt and crops.unseen == expected.unseen
     held_out = held_out_data(section, "val", 5)
     assert held_out.describe() == build_dataset("coco_stuff_zss", "val", root).describe()
-    assert training_data({"name": "pas20", "root": root, "seen": None}, seed=0, length=1)[0].image.shape == (3, 96, 96)
+    assert training_data({"name": "pas20", "root": root, "seen": None}, seed=0, length=1)[0].image.shape == (
+        3,
+        96,
+        96,
+    )
 
 
 def test_a_data_set_of_ones_own_takes_the_place_of_the_named_one(root: Path) -> None:
@@ -71,7 +82,10 @@ def test_a_data_set_of_ones_own_takes_the_place_of_the_named_one(root: Path) -> 
         ({"name": "collage", "size": "large"}, "data set 'collage' cannot be built from .*large"),
         ({"name": "collage", "seed": 3}, "got seed in data set 'collage'"),
         ({"name": "collage", "length": 3}, "got length in data set 'collage'"),
-        ({"name": "coco_stuff", "seen": ["cow"]}, r"got seen=\['cow'\] with data='coco_stuff'; expected none: .*says itself"),
+        (
+            {"name": "coco_stuff", "seen": ["cow"]},
+            r"got seen=\['cow'\] with data='coco_stuff'; expected none: .*says itself",
+        ),
         ({"name": "coco_stuff", "synonym": True}, "did you mean 'synonyms'"),
         ({"name": "coco_stuff", "root": 3}, "root of data set 'coco_stuff' is 3; expected a folder"),
     ],
