@@ -1,16 +1,41 @@
 """InfoCLIP Lite: see CLIP's pixel-text alignment degrade, measure it in bits, repair it."""
 
-from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
-from .clip import DenseCLIP, load_clip
-from .evaluation.evaluate import evaluate
-from .evaluation.report import Report
-from .evaluation.segment import Segmentation, segment
-from .training.run import Run, train
+from .core.environment import package_version
+from .core.lazy import lazy_face
 
-try:
-    __version__ = version("infoclip-lite")
-except PackageNotFoundError:  # running from a source tree that was not installed
-    __version__ = "0.0.0"
+if TYPE_CHECKING:
+    from . import clip, datasets, evaluation, information, objectives, segmentors, training
+    from .clip import DenseCLIP, load_clip
+    from .evaluation.evaluate import evaluate
+    from .evaluation.report import Report
+    from .evaluation.segment import Segmentation, segment
+    from .training.run import Run, train
+else:
+    # Looked up when first used: neither `import infoclip_lite` nor `infoclip-lite --help` waits for torch, and
+    # `load_clip` does not wait for what only a training needs.
+    __getattr__, __dir__ = lazy_face(
+        __name__,
+        {
+            "DenseCLIP": "clip.model",
+            "Report": "evaluation.report",
+            "Run": "training.run",
+            "Segmentation": "evaluation.segment",
+            "evaluate": "evaluation.evaluate",
+            "load_clip": "clip.loading",
+            "segment": "evaluation.segment",
+            "train": "training.run",
+            # The rooms with a public face, so that `infoclip_lite.datasets.Collage` needs no import of its own.
+            "clip": "",
+            "datasets": "",
+            "evaluation": "",
+            "information": "",
+            "objectives": "",
+            "segmentors": "",
+            "training": "",
+        },
+    )
 
+__version__ = package_version()
 __all__ = ["DenseCLIP", "Report", "Run", "Segmentation", "evaluate", "load_clip", "segment", "train"]

@@ -1,4 +1,4 @@
-"""Where the files that ship with the package are: data/ beside the source, or _data/ inside a wheel."""
+"""Where the files that ship with the package are, and how a file is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def data_dir() -> Path:
-    """The folder with collage/, checkpoints/ and reports/.
+    """The folder with collage/, checkpoints/ and reports/: _data/ inside a wheel, data/ beside the source.
 
     Raises:
         FileNotFoundError: the package was installed without its data.
     """
+    # The wheel's copy first: a stray data/ folder beside an installed package is somebody else's.
     for candidate in (_PACKAGE / "_data", _PACKAGE.parent / "data"):
+        # Looked for by a file in it, since an interrupted installation leaves empty folders.
         if (candidate / "collage" / "manifest.json").exists():
             return candidate
     raise FileNotFoundError(
-        f"no data folder beside {_PACKAGE}; expected data/collage/manifest.json: reinstall with `pip install .` in a full clone"
+        f"no data folder beside {_PACKAGE}; expected data/collage/manifest.json: "
+        "reinstall with `pip install .` in a full clone"
     )
 
 
@@ -30,6 +33,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     A reader, or a run that is killed, sees the old file or the new one, never half of either.
 
+    Args:
+        path: the file; its folder is made if it is not there.
+
     Raises:
         OSError: the folder cannot be made or written, said before anything is touched.
     """
@@ -38,14 +44,19 @@ def whole_file(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise OSError(f"cannot write {path}: {path.parent} is not a folder") from error
+    # In the same folder, because a rename is atomic within one file system only; with the process's number,
+    # because two processes may write the same file at once.
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield scratch
+        # On the disk before it gets its name: else a power cut could leave the new name with no content.
         with open(scratch, "rb") as handle:
             os.fsync(handle.fileno())
         os.chmod(scratch, 0o644)  # some writers make their file private
         os.replace(scratch, path)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
+        raise OSError(
+            error.errno, f"cannot write {path}: {error.strerror}; free space or choose another folder"
+        ) from error
     finally:
         scratch.unlink(missing_ok=True)

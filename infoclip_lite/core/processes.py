@@ -1,4 +1,4 @@
-"""How many processes train together, and means over them. One process, the usual case, needs nothing of this."""
+"""How many processes train together, and means over them. One process, the usual case, needs none of this."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 
 import torch
 import torch.distributed as dist
-from accelerate import PartialState
 from torch import Tensor
 
 
 def world() -> int:
     """Number of processes that were launched together (`accelerate launch`, `torchrun`)."""
+    # A torch built without distributed support (some macOS builds) has the module, but not its functions.
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
@@ -21,16 +21,26 @@ def rank() -> int:
 
 
 def mean_over_processes(value: Tensor) -> Tensor:
-    """The mean of a tensor over all processes; the tensor itself where there is one. No gradient flows through it."""
+    """The mean of a tensor over all processes, without gradient; the tensor itself where there is only one.
+
+    Args:
+        value: of any shape, the same in every process.
+    """
     if world() == 1:
         return value
+    # A copy: all_reduce writes into what it is given, and the caller's tensor may be a weight.
     total = value.detach().clone()
     dist.all_reduce(total)
     return total / world()
 
 
 def any_process(flag: bool, device: torch.device | str = "cpu") -> bool:
-    """Whether the flag is up in at least one process."""
+    """Whether the flag is up in at least one process.
+
+    Args:
+        flag: of this process.
+        device: where the processes meet; NCCL needs this process's GPU.
+    """
     return mean_over_processes(torch.tensor(float(flag), device=device)).item() > 0
 
 
@@ -42,6 +52,7 @@ def default_device() -> torch.device:
     """
     if not torch.cuda.is_available():
         return torch.device("cpu")
+    # LOCAL_RANK counts the processes of one machine; the rank counts those of all machines.
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if local >= torch.cuda.device_count():
         raise ValueError(
@@ -52,6 +63,14 @@ def default_device() -> torch.device:
 
 
 def join_processes() -> None:
-    """Where `torchrun` or `accelerate launch` started several processes, let them know of each other (gloo on a CPU, NCCL on GPUs)."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        PartialState(cpu=not torch.cuda.is_available())
+    """Let the processes that `torchrun` or `accelerate launch` started know of each other.
+
+    They talk through gloo on a CPU, NCCL on GPUs. Does nothing in a process that was started alone, nor when
+    called again.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        return
+    # Here, not above: one process alone never needs accelerate, which takes half a second to load.
+    from accelerate import PartialState
+
+    PartialState(cpu=not torch.cuda.is_available())

@@ -9,32 +9,42 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from ..core.environment import package_version
 from ..core.files import whole_file
 
-RELEASE = f"v{version('infoclip-lite')}"  # the tag that badges and the first cell are pinned to
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+# Badges and the first cell are pinned to a release: a notebook must meet the package it was written for.
+RELEASE = f"v{package_version()}"
 SETUP = """\
 try:
     import infoclip_lite  # noqa: F401
 except ImportError:  # Colab or another bare machine: a few minutes, once
     %pip install --quiet "infoclip-lite[notebooks,chimera] @ git+https://github.com/{repository}@{release}"\
 """
+# What nbval replaces before it compares: numbers of seconds, which differ from run to run.
+SANITIZE = Path(__file__).with_name("nbval_sanitize.cfg")
+_LONGEST = 600  # seconds a cell may take; the slowest takes some forty
 _BADGES = re.compile(r"\n*^\[!\[Open in Colab\].*$", re.MULTILINE)
 _TIME = re.compile(r"(\*\*Time\*\*: )(.*?)( to run)")
 _CAPTION = re.compile(r"^\*(Figure: .*?)\*$", re.DOTALL | re.MULTILINE)
 
 
 def execute(paths: Sequence[Path], repository: str | None = None) -> dict[str, float]:
-    """Run notebooks from top to bottom and store them with outputs, measured time and alt texts; seconds for each.
+    """Run notebooks from top to bottom and store them with outputs, measured time and alt texts.
 
     Args:
         paths: of the notebooks.
-        repository: OWNER/NAME on GitHub that Colab and Binder are sent to; None leaves badges and first cell as they are.
+        repository: OWNER/NAME on GitHub for Colab and Binder; None leaves badges and setup alone.
+
+    Returns:
+        Seconds that each took, by the file's name.
 
     Raises:
         ValueError: a repository that is not OWNER/NAME, or a header that has no place for the time.
@@ -45,7 +55,9 @@ def execute(paths: Sequence[Path], repository: str | None = None) -> dict[str, f
         import nbformat
         from nbclient import NotebookClient
     except ImportError as error:
-        raise ImportError("executing notebooks needs nbclient; install with `pip install -e .[notebooks,test]`") from error
+        raise ImportError(
+            "executing notebooks needs nbclient; install with `pip install -e .[notebooks,test]`"
+        ) from error
     seconds = {}
     for path in paths:
         notebook = nbformat.read(path, as_version=4)
@@ -53,15 +65,15 @@ def execute(paths: Sequence[Path], repository: str | None = None) -> dict[str, f
             stamp_launch(notebook, path.name, repository)
         started = time.perf_counter()
         NotebookClient(
-            notebook, timeout=600, kernel_name="python3", coalesce_streams=True, resources={"metadata": {"path": str(path.parent)}}
+            notebook,
+            timeout=_LONGEST,
+            kernel_name="python3",
+            # One output where a cell printed twice: how a stream is cut depends on the machine's speed.
+            coalesce_streams=True,
+            resources={"metadata": {"path": str(path.parent)}},
         ).execute()
         seconds[path.name] = round(time.perf_counter() - started, 1)
-        notebook.metadata.pop("widgets", None)
-        for cell in notebook.cells:
-            cell.metadata.pop("execution", None)
-            for output in cell.get("outputs", []):
-                if "image/png" in output.get("data", {}):
-                    output["data"]["image/png"] = _smaller(output["data"]["image/png"])
+        _tidy(notebook)
         stamp_time(notebook, seconds[path.name])
         stamp_alt_texts(notebook)
         with whole_file(path) as scratch:
@@ -69,8 +81,19 @@ def execute(paths: Sequence[Path], repository: str | None = None) -> dict[str, f
     return seconds
 
 
-def stamp_launch(notebook: Any, name: str, repository: str) -> None:
-    """Put the badges under the title's question, and the cell that installs the package where it is missing first among the code.
+def _tidy(notebook: NotebookNode) -> None:
+    """Take out what differs from run to run or only makes the file large."""
+    # The state of widgets is large, and useless without a kernel; each has a still figure beside it.
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # times of day
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output["data"]["image/png"] = _smaller(output["data"]["image/png"])
+
+
+def stamp_launch(notebook: NotebookNode, name: str, repository: str) -> None:
+    """Put the badges under the title's question, and the cell that installs the package first among the code.
 
     Args:
         notebook: as nbformat reads it; its first cell is the title.
@@ -82,42 +105,63 @@ def stamp_launch(notebook: Any, name: str, repository: str) -> None:
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise ValueError(f"got repository {repository!r}; expected OWNER/NAME, as in its address on GitHub")
-    from nbformat.v4 import new_code_cell
-
     title = notebook.cells[0]
+    # Title, question, badges, the rest: who opens the page on GitHub sees the question first.
+    paragraphs = _BADGES.sub("", title.source).split("\n\n", 2)
+    paragraphs.insert(2, _badges(name, repository))
+    title.source = "\n\n".join(paragraphs)
+    _stamp_setup(notebook, SETUP.format(repository=repository, release=RELEASE))
+
+
+def _badges(name: str, repository: str) -> str:
     colab = f"https://colab.research.google.com/github/{repository}/blob/{RELEASE}/notebooks/{name}"
     binder = f"https://mybinder.org/v2/gh/{repository}/{RELEASE}?labpath=notebooks%2F{name}"
-    paragraphs = _BADGES.sub("", title.source).split("\n\n", 2)
-    pictures = "https://colab.research.google.com/assets/colab-badge.svg", "https://mybinder.org/badge_logo.svg"
-    paragraphs.insert(2, f"[![Open in Colab]({pictures[0]})]({colab}) [![Launch on Binder]({pictures[1]})]({binder})")
-    title.source = "\n\n".join(paragraphs)
-    setup = SETUP.format(repository=repository, release=RELEASE)
+    drawn = "https://colab.research.google.com/assets/colab-badge.svg", "https://mybinder.org/badge_logo.svg"
+    return f"[![Open in Colab]({drawn[0]})]({colab}) [![Launch on Binder]({drawn[1]})]({binder})"
+
+
+def _stamp_setup(notebook: NotebookNode, source: str) -> None:
+    from nbformat.v4 import new_code_cell
+
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    # A notebook that was stamped before keeps its cell, so that numbers of cells stay.
     if code and "setup" in code[0].metadata.get("tags", []):
-        code[0].source = setup
-    else:
-        cell = new_code_cell(setup, metadata={"tags": ["setup"]})
-        cell["id"] = "setup"
-        notebook.cells.insert(1, cell)
+        code[0].source = source
+        return
+    cell = new_code_cell(source, metadata={"tags": ["setup"]})
+    cell["id"] = "setup"  # a random one would change the file at every stamping
+    notebook.cells.insert(1, cell)
 
 
-def stamp_time(notebook: Any, seconds: float) -> None:
+def stamp_time(notebook: NotebookNode, seconds: float) -> None:
     """Write the measured time into the header's "**Time**: ... to run".
+
+    Args:
+        notebook: as nbformat reads it; its first cell is the title.
+        seconds: that it took.
 
     Raises:
         ValueError: a header without that phrase.
     """
     title = notebook.cells[0]
+    # To five seconds: finer would promise what the next machine does not keep, and change at every run.
     rounded = max(5, 5 * round(seconds / 5))
     measured = f"{rounded} seconds" if rounded < 90 else f"{rounded / 60:.1f} minutes".replace(".0", "")
     title.source, found = _TIME.subn(rf"\g<1>{measured}\g<3>", title.source, count=1)
     if not found:
-        raise ValueError("the first cell has no '**Time**: ... to run'; expected it, so that the measured time has a place")
+        raise ValueError(
+            "the first cell has no '**Time**: ... to run'; expected it, so that the measured time has a place"
+        )
 
 
-def stamp_alt_texts(notebook: Any) -> None:
-    """Give every picture the caption that follows it, "*Figure: ...*", as the text for those who cannot see it."""
+def stamp_alt_texts(notebook: NotebookNode) -> None:
+    """Give every picture the caption below it, "*Figure: ...*", as the text for those who cannot see it.
+
+    Args:
+        notebook: as nbformat reads it; pictures without a caption below them get an empty text.
+    """
     caption = ""
+    # Backwards: a caption stands below its picture.
     for cell in reversed(notebook.cells):
         if cell.cell_type == "markdown":
             found = _CAPTION.search(cell.source)
@@ -129,7 +173,10 @@ def stamp_alt_texts(notebook: Any) -> None:
 
 
 def _smaller(png: str) -> str:
-    """A PNG in base64 with a palette of 256 colours, a third of the size for a figure of lines; as it was where that gains nothing."""
+    """A PNG in base64 with a palette of 256 colours, a third of the size for a figure of lines.
+
+    As it was where that gains nothing.
+    """
     with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
         buffer = io.BytesIO()
         picture.convert("RGB").quantize(256).save(buffer, format="PNG", optimize=True)
@@ -138,9 +185,21 @@ def _smaller(png: str) -> str:
 
 
 def check(paths: Sequence[Path]) -> int:
-    """Strict nbval: run every cell again and compare its output with the stored one. The exit status of pytest."""
-    options = ["--nbval", "--nbval-current-env", "--nbval-cell-timeout=600", "-o", "addopts="]
-    sanitize = Path(__file__).parent.parent / "tests" / "nbval_sanitize.cfg"
-    if sanitize.exists():
-        options.append(f"--nbval-sanitize-with={sanitize}")
-    return subprocess.run([sys.executable, "-m", "pytest", *options, *map(str, paths)], check=False).returncode
+    """Strict nbval: run every cell again and compare its output with the stored one.
+
+    Args:
+        paths: of the notebooks.
+
+    Returns:
+        The exit status of pytest, 0 if every output is the same.
+    """
+    options = [
+        "--nbval",  # strict: every output is compared, not only those of marked cells
+        "--nbval-current-env",
+        f"--nbval-cell-timeout={_LONGEST}",
+        f"--nbval-sanitize-with={SANITIZE}",
+        "-o",
+        "addopts=",  # the project's own options are for its tests
+    ]
+    command = [sys.executable, "-m", "pytest", *options, *map(str, paths)]
+    return subprocess.run(command, check=False).returncode

@@ -1,10 +1,86 @@
 """Data sets of pictures, masks and captions."""
 
-from .base import Sample
-from .collage import Collage, Scene
-from .crops import Crop, TrainingCrops
-from .image import read_image
-from .pictures import Pictures
-from .registry import DATASETS, build_dataset
+from __future__ import annotations
 
-__all__ = ["DATASETS", "Collage", "Crop", "Pictures", "Sample", "Scene", "TrainingCrops", "build_dataset", "read_image"]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .base import (
+        Captioned,
+        Item,
+        Sample,
+        SegmentationDataset,
+        Segmented,
+        Trainable,
+        caption_words,
+        captioned_items,
+        check_segmented,
+    )
+    from .collage import Collage, Scene
+    from .crops import Crop, TrainingCrops
+    from .folder import Folder
+    from .image import read_image
+    from .pictures import Pictures
+    from .registry import DATASETS, build_data, build_dataset, held_out_data, training_data
+
+# A name is imported when it is first asked for: torchvision is loaded by those who crop, PIL by those who read.
+_HOME = {
+    "Captioned": "base",
+    "Collage": "collage",
+    "Crop": "crops",
+    "DATASETS": "registry",
+    "Folder": "folder",
+    "Item": "base",
+    "Pictures": "pictures",
+    "Sample": "base",
+    "Scene": "collage",
+    "SegmentationDataset": "base",
+    "Segmented": "base",
+    "Trainable": "base",
+    "TrainingCrops": "crops",
+    "build_data": "registry",
+    "build_dataset": "registry",
+    "caption_words": "base",
+    "captioned_items": "base",
+    "check_segmented": "base",
+    "held_out_data": "registry",
+    "read_image": "image",
+    "training_data": "registry",
+}
+
+__all__ = [
+    "DATASETS",
+    "Captioned",
+    "Collage",
+    "Crop",
+    "Folder",
+    "Item",
+    "Pictures",
+    "Sample",
+    "Scene",
+    "SegmentationDataset",
+    "Segmented",
+    "Trainable",
+    "TrainingCrops",
+    "build_data",
+    "build_dataset",
+    "caption_words",
+    "captioned_items",
+    "check_segmented",
+    "held_out_data",
+    "read_image",
+    "training_data",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value  # the next time it is there
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,10 +1,20 @@
-"""Pictures with pixel labels from the official files: one reader for every data set."""
+"""What a data set is: the protocols that training and evaluation rely on, and a base class with their defaults.
+
+Nothing here imports torch when the program runs: the list of data sets is shown without it.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
-from torch import Tensor
+from ..core.labels import ignore_for
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Sample(NamedTuple):
@@ -19,3 +29,188 @@ class Sample(NamedTuple):
     image: Tensor
     mask: Tensor
     path: str
+
+
+@runtime_checkable
+class Item(Protocol):
+    """An item with a label for every pixel, a tuple that begins with image and mask: `Sample`, `Scene`, `Crop`."""
+
+    @property
+    def image(self) -> Tensor:
+        """(3, H, W) float32 in [0, 1]."""
+
+    @property
+    def mask(self) -> Tensor:
+        """(H, W) int64, class ids, or the data set's `ignore`."""
+
+    # Any: what stands in a tuple at a place that is not written out has no better type.
+    def __getitem__(self, place: SupportsIndex, /) -> Any:
+        """The image at 0, the mask at 1."""
+
+
+@runtime_checkable
+class Captioned(Item, Protocol):
+    """A labelled item that a sentence describes too: `Scene`."""
+
+    @property
+    def caption(self) -> str:
+        """A sentence."""
+
+    @property
+    def nouns(self) -> Sequence[str]:
+        """The class names that can be seen, in the order of the data set's `names`."""
+
+
+@runtime_checkable
+class Segmented(Protocol):
+    """A data set with a label for every pixel: all that evaluation asks of one.
+
+    `SegmentationDataset` has all of it but the items.
+    """
+
+    # Properties: a tuple or a list, an attribute or a computed one, each will do.
+    @property
+    def names(self) -> Sequence[str]:
+        """The class names, in the order of the masks' ids."""
+
+    @property
+    def unseen(self) -> Sequence[int]:
+        """Ids of the classes whose pixels must not be learnt from."""
+
+    @property
+    def ignore(self) -> int:
+        """The label of pixels that do not count."""
+
+    @property
+    def words(self) -> Sequence[str]:
+        """What is encoded: the names, or more words than classes."""
+
+    @property
+    def owners(self) -> Sequence[int]:
+        """The class id of each word."""
+
+    @property
+    def split(self) -> str:
+        """Which part of the data set this is, such as "train"."""
+
+    def __len__(self) -> int:
+        """Number of items."""
+
+    def __getitem__(self, index: int, /) -> Item:
+        """The item `index`, from 0 on."""
+
+    def describe(self) -> dict[str, object]:
+        """What tells two data sets apart, without opening a picture; JSON can hold it."""
+
+
+@runtime_checkable
+class Trainable(Segmented, Protocol):
+    """A data set whose items have one size, and which a training may go through for as long as it likes."""
+
+    def place(self, number: int) -> int:
+        """The index of the item that a training takes as its `number`-th, from 0 on without end."""
+
+
+class SegmentationDataset(ABC):
+    """The base of data sets: their classes, and the defaults of what few data sets say differently.
+
+    A subclass adds `__len__` and `__getitem__`, and what else tells two of its kind apart in `settings`. torch's
+    DataLoader takes it as it is.
+
+    Args:
+        names: of the classes, in the order of their ids.
+        split: which part of the data set this is.
+        ignore: the label of pixels that do not count; None is 255, or 65535 with more than 254 classes.
+        unseen: ids of classes whose pixels must not be learnt from.
+        words: what is encoded, `names` by default; more than classes where several words count as one.
+        owners: the class id of each word, by default its place.
+    """
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        split: str = "",
+        ignore: int | None = None,
+        unseen: Sequence[int] = (),
+        words: Sequence[str] | None = None,
+        owners: Sequence[int] | None = None,
+    ) -> None:
+        self.names = tuple(names)
+        self.split = split
+        self.ignore = ignore_for(len(self.names)) if ignore is None else ignore
+        self.unseen = tuple(unseen)
+        self.words = self.names if words is None else tuple(words)
+        self.owners = tuple(range(len(self.words))) if owners is None else tuple(owners)
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Number of items."""
+
+    @abstractmethod
+    def __getitem__(self, index: int, /) -> Item:
+        """The item `index`; IndexError ends an iteration."""
+
+    def settings(self) -> dict[str, object]:
+        """What tells two data sets of this kind apart, beside classes, split and length; JSON can hold it."""
+        return {}
+
+    def describe(self) -> dict[str, object]:
+        """What tells two data sets apart, without opening a picture; JSON can hold it."""
+        return {
+            "kind": type(self).__name__,
+            "split": self.split,
+            "items": len(self),
+            "ignore": self.ignore,
+            "classes": fingerprint([self.names, self.unseen, self.words, self.owners]),
+            **self.settings(),
+        }
+
+
+def fingerprint(value: object) -> str:
+    """SHA-256 of anything that JSON can hold: a long list in 64 letters.
+
+    >>> fingerprint(["cow", "grass"]) == fingerprint(("cow", "grass")) != fingerprint(["grass", "cow"])
+    True
+    """
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def check_segmented(dataset: object) -> Segmented:
+    """The data set, if it has all that `Segmented` asks for.
+
+    Args:
+        dataset: what a caller gave.
+
+    Raises:
+        ValueError: it lacks something; says what.
+    """
+    if isinstance(dataset, Segmented):
+        return dataset
+    wanted = ("names", "unseen", "ignore", "words", "owners", "split", "__len__", "__getitem__", "describe")
+    lacking = [name for name in wanted if not hasattr(dataset, name)]
+    raise ValueError(
+        f"got a {type(dataset).__name__} without {', '.join(lacking)}; expected a data set with pixel labels, "
+        "such as a subclass of infoclip_lite.datasets.SegmentationDataset, which has all but the items"
+    )
+
+
+def captioned_items(dataset: Segmented, count: int) -> list[Captioned]:
+    """The first `count` items of a data set with captions; none of a data set without, of which one item at most is read."""
+    # Whether items have captions is asked of an item: no data set has to announce it.
+    if count < 1 or not isinstance(dataset[0], Captioned):
+        return []
+    items = (dataset[index] for index in range(min(count, len(dataset))))
+    return [item for item in items if isinstance(item, Captioned)]
+
+
+def caption_words(dataset: Segmented) -> tuple[str, ...]:
+    """The words that captions of a data set name and that are none of its classes.
+
+    Raises:
+        ValueError: a data set without captions.
+    """
+    words: Sequence[str] | None = getattr(dataset, "caption_words", None)
+    if words is None:
+        raise ValueError(f"got anchors from the captions of {type(dataset).__name__}; expected none: the data set has no captions")
+    return tuple(words)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision.transforms.v2 import functional as V
 
-from .base import Sample
+from .base import Item, SegmentationDataset, Segmented, check_segmented, fingerprint
 from .pictures import DamagedFile
 
 
@@ -31,14 +29,14 @@ class Crop(NamedTuple):
     skipped: tuple[str, ...] = ()
 
 
-class TrainingCrops(Dataset[Crop]):
+class TrainingCrops(SegmentationDataset):
     """Random crops of a data set, without end: crop i is picture i of a shuffled epoch, i // len(dataset).
 
     As CAT-Seg trains [S]: the shorter side is resized to the crop's, then a window, the colours of SSD, and a flip in half of the cases.
     Labels of unseen classes are kept: what is learnt from is `FineTuning`'s to say.
 
     Args:
-        dataset: `Pictures`, or anything that gives samples with `.image` and `.mask` and has names, unseen, ignore and split.
+        dataset: `Pictures`, or anything that is `Segmented`.
         size: side of the crops in pixels.
         seed: another seed, other crops in another order.
         shorter: sizes of the shorter side to choose from; None is `size` alone, as CAT-Seg has it.
@@ -48,12 +46,13 @@ class TrainingCrops(Dataset[Crop]):
         skip_corrupt: put the next picture of the epoch in the place of one that cannot be decoded; a warning names that one, the crop too.
 
     Raises:
-        ValueError: an empty data set, or a size, share or seed out of range; on reading, a picture that cannot be decoded, by name.
+        ValueError: a data set that is empty or lacks something, or a size, share or seed out of range; on reading, a
+            picture that cannot be decoded, by name.
     """
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: Segmented,
         size: int,
         *,
         seed: int = 0,
@@ -62,17 +61,23 @@ class TrainingCrops(Dataset[Crop]):
         colour: bool = True,
         skip_corrupt: bool = False,
     ) -> None:
-        if len(dataset) == 0:
+        if len(check_segmented(dataset)) == 0:
             raise ValueError("got a data set without pictures; expected at least one")
         if size < 16 or any(side < 1 for side in shorter or ()):
             raise ValueError(f"got size={size}, shorter={shorter}; expected a crop of 16 pixels or more and positive sides")
         if not 0 < category <= 1:
             raise ValueError(f"category is {category}; expected a share above 0 and at most 1")
+        super().__init__(
+            dataset.names,
+            split=dataset.split,
+            ignore=dataset.ignore,
+            unseen=dataset.unseen,
+            words=dataset.words,
+            owners=dataset.owners,
+        )
         self.dataset, self.size, self.seed = dataset, size, seed
         self.shorter, self.category, self.colour = tuple(shorter or (size,)), category, colour
         self.skip_corrupt, self._damaged = skip_corrupt, set[str]()
-        self.names, self.unseen, self.split = dataset.names, dataset.unseen, dataset.split
-        self.ignore: int = getattr(dataset, "ignore", 255)
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))  # of the epoch that was read last
 
     def __len__(self) -> int:
@@ -85,6 +90,21 @@ class TrainingCrops(Dataset[Crop]):
         sample, skipped = self._sample(*divmod(index, len(self)))
         return self._crop(sample, random.Random(f"crops/{self.seed}/{index}"))._replace(skipped=skipped)
 
+    def place(self, number: int) -> int:
+        """The crop that a training takes as its `number`-th: the one of that number, for there is no end of them."""
+        return number
+
+    def settings(self) -> dict[str, object]:
+        """How pictures are cut, and the pictures."""
+        return {
+            "size": self.size,
+            "seed": self.seed,
+            "shorter": list(self.shorter),
+            "category": self.category,
+            "colour": self.colour,
+            "pictures": fingerprint(self.dataset.describe()),
+        }
+
     def _shuffled(self, epoch: int) -> Tensor:
         if self._order[0] == epoch:
             return self._order[1]
@@ -93,7 +113,7 @@ class TrainingCrops(Dataset[Crop]):
         self._order = (epoch, order)
         return order
 
-    def _sample(self, epoch: int, place: int) -> tuple[Sample, tuple[str, ...]]:
+    def _sample(self, epoch: int, place: int) -> tuple[Item, tuple[str, ...]]:
         order, skipped = self._shuffled(epoch), list[str]()
         for step in range(len(self)):
             try:
@@ -108,7 +128,9 @@ class TrainingCrops(Dataset[Crop]):
                 skipped.append(name)
         raise ValueError(f"none of the {len(self)} pictures can be decoded, {skipped[0]} for one; unpack the data set again")
 
-    def _crop(self, sample: Sample, rng: random.Random) -> Crop:
+    def _crop(self, sample: Item, rng: random.Random) -> Crop:
+        from torchvision.transforms.v2 import functional as V  # here: it takes long to load
+
         shorter = self.shorter[int(rng.random() * len(self.shorter))]
         height, width = sample.mask.shape
         scale = shorter / min(height, width)
@@ -123,7 +145,10 @@ class TrainingCrops(Dataset[Crop]):
         if rng.random() < 0.5:
             image, mask = image.flip(-1), mask.flip(-1)
         below, right = self.size - mask.shape[0], self.size - mask.shape[1]
-        return Crop(F.pad(image, (0, right, 0, below), value=0.5), F.pad(mask, (0, right, 0, below), value=self.ignore))
+        return Crop(
+            F.pad(image, (0, right, 0, below), value=0.5),
+            F.pad(mask, (0, right, 0, below), value=self.ignore),
+        )
 
     def _window(self, mask: Tensor, rng: random.Random) -> tuple[int, int]:
         """Top left corner."""
@@ -159,6 +184,8 @@ def distort(image: Tensor, rng: random.Random) -> Tensor:
     if saturation is not None:
         image = _saturated(image, saturation)
     if hue is not None:
+        from torchvision.transforms.v2 import functional as V  # here: it takes long to load
+
         image = V.adjust_hue(image, hue)
     if contrast is not None and not early:
         image = (image * contrast).clamp(0, 1)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import Dataset
 
-from ..core.labels import IGNORE
-from .base import Sample
-from .image import read_image
+from .base import Sample, SegmentationDataset, fingerprint
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Reader = Callable[[str], np.ndarray]
 
@@ -22,20 +20,21 @@ class DamagedFile(ValueError):
     """A picture or label file that is there but cannot be decoded."""
 
 
-class Pictures(Dataset[Sample]):
-    """A split of a data set in its official files.
+class Pictures(SegmentationDataset):
+    """A split of a data set in files: pictures, and label files of the same size.
 
     Args:
         files: (picture, label file) of every item.
         names: of the classes, in the order of their ids.
         lookup: (N,) int64, from what a label file says to the class id; -1 is refused. See `lookup_table`.
         split: "train" or "val".
-        ignore: the label of pixels that do not count.
+        ignore: the label of pixels that do not count; None is 255, or 65535 with more than 254 classes.
         unseen: ids of classes whose pixels must not be learnt from.
         words: what is encoded, `names` by default; more than classes where several words count as one.
         owners: the class id of each word, by default its place.
         read: from a label file to (H, W) integers.
         shorter: pictures whose shorter side is longer than this are reduced to it, labels too; None keeps every size.
+        expected: the labels that files may have, in words, for the message about any other.
 
     Raises:
         ValueError: on reading, a picture and labels of different size, or a label that the data set does not have.
@@ -50,46 +49,54 @@ class Pictures(Dataset[Sample]):
         lookup: np.ndarray,
         *,
         split: str,
-        ignore: int = IGNORE,
+        ignore: int | None = None,
         unseen: Sequence[int] = (),
         words: Sequence[str] | None = None,
         owners: Sequence[int] | None = None,
         read: Reader | None = None,
         shorter: int | None = None,
+        expected: str | None = None,
     ) -> None:
-        self.files, self.names, self.lookup = list(files), tuple(names), lookup
-        self.split, self.ignore, self.unseen = split, ignore, tuple(unseen)
-        self.words = self.names if words is None else tuple(words)
-        self.owners = tuple(range(len(self.words))) if owners is None else tuple(owners)
-        self.read, self.shorter = read or read_png, shorter
+        super().__init__(names, split=split, ignore=ignore, unseen=unseen, words=words, owners=owners)
+        self.files = list(files)
+        self.lookup = lookup
+        self.read = read or read_png
+        self.shorter = shorter
+        self.expected = expected or _known_labels(lookup)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Sample:
+        import torch  # here, so that data sets can be listed without it
+
         path, labels = self.files[index]
         image, mask = read_photo(path), torch.from_numpy(self._classes(labels))
         if image.shape[1:] != mask.shape:
-            raise ValueError(f"{path} is {tuple(image.shape[1:])}, its labels {labels} are {tuple(mask.shape)}; expected the same size")
+            raise ValueError(_sizes(path, tuple(image.shape[1:]), labels, tuple(mask.shape)))
         if self.shorter is not None and min(mask.shape) > self.shorter:
             image, mask = _reduced(image, mask, self.shorter)
         return Sample(image, mask, path)
 
+    def settings(self) -> dict[str, object]:
+        """The files, as they were listed, what their labels mean, and what is done with their sizes."""
+        return {
+            "shorter": self.shorter,
+            "files": fingerprint(self.files),
+            "labels": fingerprint(self.lookup.tolist()),
+        }
+
     def _classes(self, path: str) -> np.ndarray:
         raw = decoded(self.read, path)
         if raw.ndim != 2 or not np.issubdtype(raw.dtype, np.integer):
-            raise ValueError(f"{path} holds {raw.dtype} of shape {raw.shape}; expected (H, W) integers, one label a pixel")
+            raise ValueError(_no_labels(path, raw))
         low, high = int(raw.min()), int(raw.max())
         if low >= 0 and high < len(self.lookup):
             classes = self.lookup[raw]
             if classes.min() >= 0:
                 return classes
-        known = np.flatnonzero(self.lookup >= 0)
-        wrong = np.setdiff1d(np.unique(raw), known)[:5].tolist()
-        raise ValueError(
-            f"{path} has the labels {wrong}; expected some of {known[0]} .. {known[-1]} as the official files use them: "
-            "were these files converted for another program? Unpack the official ones"
-        )
+        wrong = np.setdiff1d(np.unique(raw), np.flatnonzero(self.lookup >= 0))[:5].tolist()
+        raise ValueError(f"{path} has the labels {wrong}; expected {self.expected}")
 
 
 def lookup_table(labels: Mapping[int, int], ignored: Sequence[int], ignore: int, size: int = 256) -> np.ndarray:
@@ -106,6 +113,7 @@ def read_photo(path: str) -> Tensor:
     Raises:
         DamagedFile: it cannot be decoded.
     """
+    from .image import read_image  # here, so that data sets can be listed without torch
 
     def load(path: str) -> np.ndarray:
         with Image.open(path) as file:
@@ -132,13 +140,48 @@ def decoded(read: Reader, path: str) -> np.ndarray:
     except (FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # Pillow and scipy raise a dozen kinds for broken files
-        raise DamagedFile(f"{path} cannot be decoded ({error}); it is truncated or damaged: unpack it again") from error
+        raise DamagedFile(f"{path} cannot be decoded ({error}); it is truncated or damaged: get it again") from error
 
 
 def _reduced(image: Tensor, mask: Tensor, shorter: int) -> tuple[Tensor, Tensor]:
     """Bilinear without smoothing and nearest by rounding down: what OpenCV does, with which the papers' files were made."""
+    import torch.nn.functional as F
+
     height, width = mask.shape
     scale = shorter / min(height, width)
     size = (shorter, round(width * scale)) if height <= width else (round(height * scale), shorter)
     smaller = F.interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
     return smaller.clamp(0, 1), F.interpolate(mask[None, None].double(), size, mode="nearest")[0, 0].long()
+
+
+def _known_labels(lookup: np.ndarray) -> str:
+    """What is said of the labels of official files."""
+    known = np.flatnonzero(lookup >= 0)
+    return (
+        f"some of {known[0]} .. {known[-1]} as the official files use them: "
+        "were these files converted for another program? Unpack the official ones"
+    )
+
+
+def _sizes(path: str, image: tuple[int, ...], labels: str, mask: tuple[int, ...]) -> str:
+    """What is said of a picture and labels of different size."""
+    # Cameras store a turned picture and a tag; a program that follows the tag draws labels of the turned size.
+    turned = image == mask[::-1]
+    hint = ": is the picture turned by its EXIF tag? Store it upright" if turned else ""
+    return f"{path} is {image}, its labels {labels} are {mask}; expected the same size{hint}"
+
+
+def _no_labels(path: str, raw: np.ndarray) -> str:
+    """What is said of a label file that holds anything but one integer a pixel, such as colours."""
+    said = f"{path} holds {raw.dtype} of shape {raw.shape}; expected (H, W) integers, one label a pixel"
+    if raw.ndim != 3 or raw.shape[2] < 2:
+        return said
+    colours = raw[..., :3]
+    if (colours == colours[..., :1]).all():
+        return f"{said}: its channels are equal, so keep one of them: Image.open(path).getchannel(0).save(path)"
+    found = [tuple(colour) for colour in np.unique(colours.reshape(-1, colours.shape[2]), axis=0).tolist()]
+    shown = ", ".join(map(str, found[:3]))
+    return (
+        f"{said}: it has {len(found)} colours, such as {shown}, and nothing here says which class a colour stands for; "
+        "convert it to a palette or grey PNG whose pixel values are the labels"
+    )

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from ..core.environment import environment
 from ..core.processes import join_processes, rank, world
+from ..datasets.base import Segmented
 from .counts import Tally, describe, digest
 from .predict import best_synonym, encode_words, flatten_synonyms, gather_words, predict
 from .protocol import WHOLE, Protocol, get_protocol
@@ -29,7 +29,7 @@ __all__ = ["Report", "best_synonym", "encode_words", "environment", "evaluate", 
 @torch.inference_mode()
 def evaluate(
     model_or_run: Any,
-    dataset: Dataset,
+    dataset: Segmented,
     *,
     limit: int | None = None,
     batch_size: int = 16,
@@ -79,7 +79,7 @@ def evaluate(
     segmentor: Any = getattr(model_or_run, "model", model_or_run)
     changes: dict[str, Any] = {"templates": templates and tuple(templates), "synonyms": synonyms, "window": window, "stride": stride}
     protocol = replace(get_protocol(protocol), **{key: value for key, value in changes.items() if value is not None})
-    total = len(dataset) if limit is None else min(limit, len(dataset))  # type: ignore[arg-type]
+    total = len(dataset) if limit is None else min(limit, len(dataset))
     if total < 1:
         raise ValueError(f"got {total} scenes (limit={limit}); expected at least 1")
     if protocol.threshold > 0 and gammas:
@@ -116,4 +116,4 @@ def evaluate(
     bar.close()
     tally.merge()
     details |= {"processes": world(), "wall_time_s": round(tally.seconds + time.perf_counter() - started, 2), **environment()}
-    return build_report(dataset.names, tally.sweep, gammas, tally.pictures, details)  # type: ignore[attr-defined]
+    return build_report(dataset.names, tally.sweep, gammas, tally.pictures, details)

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..clip import DenseCLIP, load_clip
 from ..core.processes import default_device
 from ..core.reports import write_report
 from ..core.timing import kept_for_gradient, peak_memory
+from ..datasets import Sample, SegmentationDataset
 from ..evaluation.evaluate import evaluate
 from ..evaluation.metrics import SegmentationMetrics
 from ..segmentors import CostAggregationSegmentor, Segmentor, ZeroShotSegmentor
@@ -316,17 +316,19 @@ def evaluation_memory(head: str, chunk: int | None, *, model: str = "ViT-B-16-qu
     }
 
 
-class _ManyWords(Dataset):
+class _ManyWords(SegmentationDataset):
     """One picture of 640 pixels, and 847 words."""
 
-    names, unseen = tuple(f"word {i}" for i in range(WORDS)), ()
+    def __init__(self) -> None:
+        super().__init__([f"word {i}" for i in range(WORDS)])
 
     def __len__(self) -> int:
         return 1
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> Sample:
         generator = torch.Generator().manual_seed(index)
-        return torch.rand(3, SIDE, SIDE, generator=generator), torch.randint(WORDS, (SIDE, SIDE), generator=generator)
+        image = torch.rand(3, SIDE, SIDE, generator=generator)
+        return Sample(image, torch.randint(WORDS, (SIDE, SIDE), generator=generator), "drawn")
 
 
 PAPER_SIZE = {

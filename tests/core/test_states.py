@@ -1,4 +1,4 @@
-"""Nothing is lost: killed at any moment, in mid-save too, with a damaged state or no room on the disk, a run ends with the same weights."""
+"""Nothing is lost: killed at any moment, with a damaged state or a full disk, a run ends with the same weights."""
 
 from __future__ import annotations
 
@@ -45,13 +45,19 @@ class Noisy:
         return {"total": (self.module(batch) - batch.sum(1, keepdim=True)).square().mean()}
 
 
-def run(folder: Path | None, pause: float = 0.0, steps: int = STEPS, every: int = EVERY) -> tuple[dict[str, Tensor], list]:
+def run(
+    folder: Path | None, pause: float = 0.0, steps: int = STEPS, every: int = EVERY
+) -> tuple[dict[str, Tensor], list]:
     task = Noisy(pause)
     log = fit(task, steps=steps, folder=folder, save_every=every)
     return task.module.state_dict(), log
 
 
-def in_a_process(work: Callable[[], object], kill_after: float | None = None) -> int:
+def in_a_process(
+    work: Callable[[], object],
+    kill_after: float | None = None,
+    kill_when: Callable[[], bool] | None = None,
+) -> int:
     """Run in a child; the number of the signal that ended it, or its exit status."""
     child = os.fork()
     if child == 0:
@@ -64,6 +70,10 @@ def in_a_process(work: Callable[[], object], kill_after: float | None = None) ->
         os._exit(0)
     if kill_after is not None:
         time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    if kill_when is not None:
+        while not kill_when():
+            time.sleep(0.002)
         os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
@@ -92,7 +102,9 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
     rng, steps, pause = random.Random(0), 150, 0.02
     moments = [rng.uniform(0.05, 0.3) for _ in range(10)]
     assert sum(moments) < steps * pause, "so that none of them comes to its end"
-    ends = [in_a_process(lambda: run(tmp_path, pause, steps, every=1), kill_after=moment) for moment in moments]
+    ends = [
+        in_a_process(lambda: run(tmp_path, pause, steps, every=1), kill_after=moment) for moment in moments
+    ]
     assert ends == [signal.SIGKILL] * 10
     assert read_state(tmp_path) is not None, "some of the way was gone"
     assert same(run(tmp_path, steps=steps, every=1000), run(None, steps=steps))
@@ -100,7 +112,9 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("call", range(1, 7))
 @pytest.mark.parametrize("what", ["replace", "fsync"])
-def test_killed_in_mid_save(tmp_path: Path, wanted: tuple, monkeypatch: pytest.MonkeyPatch, what: str, call: int) -> None:
+def test_killed_in_mid_save(
+    tmp_path: Path, wanted: tuple, monkeypatch: pytest.MonkeyPatch, what: str, call: int
+) -> None:
     """A save is writes, syncs and renames; the process ends at the n-th of them."""
 
     def work() -> None:
@@ -121,7 +135,8 @@ def test_killed_in_mid_save(tmp_path: Path, wanted: tuple, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
 def test_a_damaged_state_is_passed_over(tmp_path: Path, wanted: tuple, damage: str) -> None:
-    in_a_process(lambda: run(tmp_path, pause=0.01), kill_after=0.4)
+    both = [tmp_path / "previous.pt", tmp_path / "state.pt"]
+    in_a_process(lambda: run(tmp_path, pause=0.02), kill_when=lambda: all(state.exists() for state in both))
     path = tmp_path / "state.pt"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
@@ -165,7 +180,9 @@ def test_sigterm_is_the_systems_again_afterwards(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_no_room_is_said_before_the_old_state_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_is_said_before_the_old_state_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_state(tmp_path, {"step": 1})
     before = (tmp_path / "state.pt").read_bytes()
     usage = namedtuple("usage", "total used free")

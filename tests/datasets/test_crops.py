@@ -17,18 +17,17 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from infoclip_lite.datasets import Sample, TrainingCrops, build_dataset
+from infoclip_lite.datasets import Sample, SegmentationDataset, TrainingCrops, build_dataset
 from infoclip_lite.datasets.crops import distort
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the official .* split has")
 
 
-class Squares:
+class Squares(SegmentationDataset):
     """Pictures whose red says where a pixel is across, green down, blue which picture; labels are halves and quarters."""
 
-    names, unseen, ignore, split = ("left", "right", "rare"), (1,), 255, "train"
-
     def __init__(self, count: int = 7, shape: tuple[int, int] = (40, 60)) -> None:
+        super().__init__(("left", "right", "rare"), unseen=(1,), split="train")
         self.count, self.shape, self.read = count, shape, list[int]()
 
     def __len__(self) -> int:
@@ -86,7 +85,7 @@ def test_every_epoch_shows_every_picture_once_in_another_order() -> None:
         crops[i]
     epochs = [squares.read[i : i + 20] for i in (0, 20, 40)]
     assert all(sorted(epoch) == list(range(20)) for epoch in epochs) and len({tuple(epoch) for epoch in epochs}) == 3
-    assert len(crops) == 20 and (crops.names, crops.unseen, crops.ignore, crops.split) == (Squares.names, (1,), 255, "train")
+    assert len(crops) == 20 and (crops.names, crops.unseen, crops.ignore, crops.split) == (squares.names, (1,), 255, "train")
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (90, 30), (16, 16), (33, 200)])

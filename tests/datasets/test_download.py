@@ -20,11 +20,12 @@ import pytest
 import real_data
 
 from infoclip_lite.cli import data_command
-from infoclip_lite.datasets import DATASETS, build_dataset
+from infoclip_lite.datasets import build_dataset
 from infoclip_lite.datasets.fetching import download
 from infoclip_lite.datasets.fetching.download import SOURCES, Archive, Source, datasets_of, source_of
 from infoclip_lite.datasets.fetching.fetch import fetch, hash_file
 from infoclip_lite.datasets.fetching.unpack import Limits, unpack
+from infoclip_lite.datasets.registry import downloadable
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the official .* split has")
 CONTENT = bytes(range(256)) * 4000
@@ -368,7 +369,7 @@ def test_context_comes_as_two_archives_and_a_text_file(server: Server, tmp_path:
 
 
 def test_sources_are_complete() -> None:
-    assert {entry.source for entry in DATASETS.values()} == set(SOURCES)
+    assert {entry.source for entry in downloadable().values()} == set(SOURCES)
     for name, source in SOURCES.items():
         assert datasets_of(name) and all(source_of(d) == name for d in datasets_of(name))
         for archive in source.archives:
@@ -378,5 +379,17 @@ def test_sources_are_complete() -> None:
             assert archive.makes and (archive.urls or source.by_hand)
     with pytest.raises(ValueError, match="did you mean 'coco_stuff'"):
         source_of("cocostuff")
-    with pytest.raises(ValueError, match="ships with the package"):
+    with pytest.raises(ValueError, match="needs no download"):
         source_of("collage")
+
+
+def test_addresses_and_digests_of_voc_and_sbd_are_torchvisions() -> None:
+    from torchvision.datasets import SBDataset
+    from torchvision.datasets.voc import DATASET_YEAR_DICT
+
+    for source, year in (("voc", "2012"), ("pascal_context", "2010")):
+        archive, known = SOURCES[source].archives[0], DATASET_YEAR_DICT[year]
+        assert archive.urls[0] == known["url"] and archive.name == known["filename"]
+        assert archive.digest == f"md5:{known['md5']}" and archive.makes[0] == f"{known['base_dir']}/JPEGImages"
+    sbd = SOURCES["voc"].archives[1]
+    assert (sbd.urls[0], sbd.name, sbd.digest) == (SBDataset.url, SBDataset.filename, f"md5:{SBDataset.md5}")

@@ -17,14 +17,16 @@ from PIL import Image
 
 from infoclip_lite.cli import data_command
 from infoclip_lite.core.words import check_names, synonyms_of
-from infoclip_lite.datasets import DATASETS, Collage, build_dataset, read_image
+from infoclip_lite.datasets import Collage, build_dataset, read_image
 from infoclip_lite.datasets.fetching.files import data_root
 from infoclip_lite.datasets.fetching.verify import survey, verify_dataset
 from infoclip_lite.datasets.official import classes as vocabulary
 from infoclip_lite.datasets.official.ade20k import read_full_labels, read_index
 from infoclip_lite.datasets.official.classes import COCO_STUFF_UNSEEN, VOC_UNSEEN, class_table
+from infoclip_lite.datasets.registry import downloadable
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the official .* split has")
+DATASETS = downloadable()
 WRITERS: dict[str, Callable[[Path], None]] = {
     "voc": real_data.write_voc,
     "coco_stuff": real_data.write_coco,
@@ -140,7 +142,7 @@ def test_tables_agree_with_each_other() -> None:
     assert [coco[n] + 1 for n in ("person", "stop sign", "toothbrush", "banner", "wood")] == [1, 13, 90, 92, 182]  # COCO's category ids
     voc, context, ade = (class_table(n) for n in ("voc", "pc59", "ade847"))
     assert set(voc.words) <= set(context.words) and list(voc.words) == sorted(voc.words)
-    lines = (Path(vocabulary.__file__).parent / "classes" / "ade847.txt").read_text().splitlines()
+    lines = (Path(vocabulary.__file__).parent / "names" / "ade847.txt").read_text().splitlines()
     rows = sorted((int(label), words.lower()) for label, words in (line.split("\t") for line in lines if line[0] != "#"))
     ordered = [words for label, words in rows if label <= 3100]  # ADE20K numbered its words in alphabetical order, later ones at the end
     assert ordered == sorted(ordered) and len(ordered) > 800 and [label for label, _ in rows] == sorted(ade.labels)

@@ -9,15 +9,17 @@ import json
 import math
 import random
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import NamedTuple
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import numpy as np
-import torch
 from PIL import Image
-from torch.utils.data import Dataset
 
 from ...core.files import data_dir
+from ..base import SegmentationDataset, fingerprint
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SPLITS = ("train", "val", "test", "test-new")
 _FEWEST_PIXELS = 0.01  # of the picture: an object of which less can be seen is not named in the caption
@@ -34,55 +36,93 @@ class Scene(NamedTuple):
         nouns: the nouns and stuff that can be seen, in the order of `Collage.names`.
     """
 
-    image: torch.Tensor
-    mask: torch.Tensor
+    image: Tensor
+    mask: Tensor
     caption: str
     nouns: list[str]
+
+
+class _Record(TypedDict):
+    """What the manifest says of a picture."""
+
+    file: str
+    word: str
+    kind: str  # "noun" or "stuff"
+    role: str  # "train" or "test"
+    sha256: str
+
+
+class _Manifest(TypedDict):
+    seen: list[str]
+    unseen: list[str]
+    pictures: list[_Record]
 
 
 class _Picture(NamedTuple):
     word: str
     role: str
-    levels: list[Image.Image]  # a mip pyramid, full size first
+    file: str
+    cutout: bool
+
+    @property
+    def levels(self) -> list[Image.Image]:
+        """A mip pyramid, full size first; of a texture its full size alone."""
+        return _levels(self.file, self.cutout)
 
 
 @lru_cache(maxsize=1)
-def _pack() -> tuple[dict, dict[str, list[_Picture]]]:
-    folder = data_dir() / "collage"
-    manifest = json.loads((folder / "manifest.json").read_text())
+def _manifest() -> _Manifest:
+    return json.loads((data_dir() / "collage" / "manifest.json").read_text())
+
+
+@lru_cache(maxsize=1)
+def _pictures() -> dict[str, list[_Picture]]:
+    """The pictures of every word, none of them opened."""
     pictures: dict[str, list[_Picture]] = {}
-    for record in manifest["pictures"]:
-        with Image.open(folder / record["file"]) as file:
-            full = file.convert("RGBA").convert("RGBa") if record["kind"] == "noun" else file.convert("RGB")
-        levels = [full]
-        while record["kind"] == "noun" and max(levels[-1].size) > 16:
-            levels.append(levels[-1].reduce(2))
-        pictures.setdefault(record["word"], []).append(_Picture(record["word"], record["role"], levels))
-    return manifest, pictures
+    for record in _manifest()["pictures"]:
+        picture = _Picture(record["word"], record["role"], record["file"], record["kind"] == "noun")
+        pictures.setdefault(picture.word, []).append(picture)
+    return pictures
+
+
+# A picture is decoded when a scene first shows it: names and captions need none, and one scene shows a handful of hundreds.
+@cache
+def _levels(file: str, cutout: bool) -> list[Image.Image]:
+    with Image.open(data_dir() / "collage" / file) as picture:
+        full = picture.convert("RGBA").convert("RGBa") if cutout else picture.convert("RGB")
+    levels = [full]
+    while cutout and max(levels[-1].size) > 16:
+        levels.append(levels[-1].reduce(2))
+    return levels
 
 
 def seen_nouns() -> tuple[str, ...]:
     """The 20 nouns whose pixels a segmentor may be trained on."""
-    return tuple(_pack()[0]["seen"])
+    return tuple(_manifest()["seen"])
 
 
 def unseen_nouns() -> tuple[str, ...]:
     """The 20 nouns that appear in captions only; their pixels are for testing."""
-    return tuple(_pack()[0]["unseen"])
+    return tuple(_manifest()["unseen"])
 
 
 @lru_cache(maxsize=1)
 def stuff() -> tuple[str, ...]:
     """The 12 kinds of background."""
-    return tuple(dict.fromkeys(r["word"] for r in _pack()[0]["pictures"] if r["kind"] == "stuff"))
+    return _words("stuff")
 
 
+@lru_cache(maxsize=1)
 def all_nouns() -> tuple[str, ...]:
     """Every noun of the pack, those outside the segmentation vocabulary too."""
-    return tuple(dict.fromkeys(r["word"] for r in _pack()[0]["pictures"] if r["kind"] == "noun"))
+    return _words("noun")
 
 
-class Collage(Dataset):
+def _words(kind: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(record["word"] for record in _manifest()["pictures"] if record["kind"] == kind))
+
+
+class Collage(SegmentationDataset):
     """Rendered scenes with pixel labels and captions.
 
     Args:
@@ -125,28 +165,38 @@ class Collage(Dataset):
             raise ValueError(f"length is {length}; expected at least 1 scene")
         if not 0 <= objects[0] <= objects[1] or not 0 < scale[0] <= scale[1]:
             raise ValueError(f"got objects={objects}, scale={scale}; expected (fewest, most) and (smallest, largest) in order")
-        pictures = _pack()[1]
-        self.names: tuple[str, ...] = tuple(classes) if classes is not None else (*seen_nouns(), *unseen_nouns(), *stuff())
-        unknown = [name for name in self.names if name not in pictures]
+        pictures = _pictures()
+        names = tuple(classes) if classes is not None else (*seen_nouns(), *unseen_nouns(), *stuff())
+        unknown = [name for name in names if name not in pictures]
         if unknown:
-            raise ValueError(f"Collage has no pictures of {', '.join(unknown)}; expected words of datasets.collage.all_nouns() or stuff()")
-        if len(set(self.names)) < len(self.names):
-            raise ValueError(f"classes has a word twice: {sorted(n for n in set(self.names) if self.names.count(n) > 1)}")
+            expected = "words of datasets.collage.all_nouns() or stuff()"
+            raise ValueError(f"Collage has no pictures of {', '.join(unknown)}; expected {expected}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"classes has a word twice: {sorted(n for n in set(names) if names.count(n) > 1)}")
         learnt = set(seen_nouns() if seen is None else seen)
         missing = learnt - set(all_nouns())
         if missing:
             raise ValueError(f"seen names {sorted(missing)}, which Collage has no pictures of")
-        self.unseen: tuple[int, ...] = tuple(i for i, n in enumerate(self.names) if n not in learnt and n not in stuff())
-        self.split, self.size, self.seed, self.length = split, size, seed, length
+        unseen = [i for i, name in enumerate(names) if name not in learnt and name not in stuff()]
+        super().__init__(names, split=split, unseen=unseen)
+        self.size, self.seed, self.length = size, seed, length
         self.objects, self.scale = objects, scale
         role = "test" if split == "test-new" else "train"
-        self._stuff = [(i, pictures[n]) for i, n in enumerate(self.names) if n in stuff()]
-        cutouts = [(i, [p for p in pictures[n] if p.role == role]) for i, n in enumerate(self.names) if n not in stuff()]
+        self._stuff = [(i, pictures[name]) for i, name in enumerate(names) if name in stuff()]
+        every = [(i, pictures[name]) for i, name in enumerate(names) if name not in stuff()]
+        cutouts = [(i, [picture for picture in photographs if picture.role == role]) for i, photographs in every]
         self._cutouts = [(i, photographs) for i, photographs in cutouts if photographs]
         if not self._stuff:
-            raise ValueError(f"classes {self.names} has no stuff to paste on; expected at least one of {', '.join(stuff())}")
+            expected = f"at least one of {', '.join(stuff())}"
+            raise ValueError(f"classes {names} has no stuff to paste on; expected {expected}")
         if not self._cutouts and objects[0] > 0:
-            raise ValueError(f"no photographs for split {split!r} among {self.names}; expected a noun with two photographs or more")
+            expected = "a noun with two photographs or more"
+            raise ValueError(f"no photographs for split {split!r} among {names}; expected {expected}")
+
+    @property
+    def caption_words(self) -> tuple[str, ...]:
+        """The nouns that captions of the pack name and that are none of the classes."""
+        return tuple(noun for noun in all_nouns() if noun not in self.names)
 
     def __len__(self) -> int:
         return self.length
@@ -154,12 +204,29 @@ class Collage(Dataset):
     def __getitem__(self, index: int) -> Scene:
         if not -self.length <= index < self.length:
             raise IndexError(f"scene {index} of {self.length}")
+        import torch  # here, so that words and classes can be had without it
+
         canvas, mask, caption, nouns = self.render(index % self.length)
         image = torch.from_numpy(canvas).permute(2, 0, 1).float() / 255
-        return Scene(image, torch.from_numpy(mask).long(), caption, nouns)
+        return Scene(image, torch.from_numpy(mask.astype(np.int64)), caption, nouns)
+
+    def place(self, number: int) -> int:
+        """The scene that a training takes as its `number`-th: there are as many as `length` says, and they come again."""
+        return number % self.length
+
+    def settings(self) -> dict[str, object]:
+        """What a scene depends on beside its split and index, the pictures of the pack included."""
+        pack = fingerprint([record["sha256"] for record in _manifest()["pictures"]])
+        return {
+            "size": self.size,
+            "seed": self.seed,
+            "objects": list(self.objects),
+            "scale": list(self.scale),
+            "pack": pack,
+        }
 
     def render(self, index: int) -> tuple[np.ndarray, np.ndarray, str, list[str]]:
-        """The scene as arrays: image (size, size, 3) uint8, mask (size, size) uint8, caption, words in it."""
+        """The scene as arrays: image (size, size, 3) uint8, mask (size, size) uint8 or uint16, caption, words in it."""
         rng = random.Random(f"collage/{self.seed}/{self.split}/{index}")
         canvas, mask = self._ground(rng)
         boxes: list[tuple[float, float, float]] = []
@@ -177,7 +244,8 @@ class Collage(Dataset):
         chosen.sort(key=lambda c: self.names[c[0]] not in _UPRIGHT)
         first = chosen[0]
         canvas = self._texture(rng, first[1])
-        mask = np.full((self.size, self.size), first[0], dtype=np.uint8)
+        kind = np.uint8 if len(self.names) <= 256 else np.uint16
+        mask = np.full((self.size, self.size), first[0], dtype=kind)
         if len(chosen) == 2 and chosen[1][0] != first[0]:
             second = self._texture(rng, chosen[1][1])
             rows, columns = np.mgrid[0 : self.size, 0 : self.size] / self.size - 0.5

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchvision.datasets import SBDataset
-from torchvision.datasets.voc import DATASET_YEAR_DICT
-
 from ...core.files import whole_file
-from ..registry import DATASETS, entry
+from .._lookup import nearest
+from ..registry import DATASETS, downloadable
 from .fetch import check_digest, fetch, hash_file
 from .files import data_root
 from .unpack import LIMITS, Limits, unpack
@@ -53,21 +51,29 @@ class Source:
     limits: Limits = LIMITS
 
 
-def _voc(year: str) -> Archive:
-    known = DATASET_YEAR_DICT[year]
-    older = f"http://host.robots.ox.ac.uk/pascal/VOC/voc{year}/{known['filename']}"
-    makes = (f"{known['base_dir']}/JPEGImages", f"{known['base_dir']}/ImageSets")
-    return Archive((known["url"], older), known["filename"], f"md5:{known['md5']}", ".", makes)
+def _voc(year: str, day: str, md5: str) -> Archive:
+    name, folder = f"VOCtrainval_{day}-May-{year}.tar", f"VOCdevkit/VOC{year}"
+    servers = ("https://thor.robots.ox.ac.uk", "http://host.robots.ox.ac.uk")  # the newer one first
+    urls = tuple(f"{server}/pascal/VOC/voc{year}/{name}" for server in servers)
+    return Archive(urls, name, f"md5:{md5}", ".", (f"{folder}/JPEGImages", f"{folder}/ImageSets"))
 
 
+# Addresses and MD5 of VOC and SBD are torchvision's, which a test compares; reading them from there would load torch.
+_VOC_2012 = _voc("2012", "11", "6cd6e144f989b92b3379bac3b3de84fd")
+_VOC_2010 = _voc("2010", "03", "da459979d0c395079b5c75ee67908abb")
+_BERKELEY = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping"
+_SBD = Archive(
+    (f"{_BERKELEY}/semantic_contours/benchmark.tgz",),
+    "benchmark.tgz",
+    "md5:82b4d87ceb2ed10f6038a1cba92111cb",
+    ".",
+    ("benchmark_RELEASE/dataset/cls",),
+)
 _COCO = "http://images.cocodataset.org/zips"
 _CONTEXT = "https://roozbehm.info/pascal-context"
 SOURCES: dict[str, Source] = {
     "voc": Source(
-        (
-            _voc("2012"),
-            Archive((SBDataset.url,), SBDataset.filename, f"md5:{SBDataset.md5}", ".", ("benchmark_RELEASE/dataset/cls",)),
-        ),
+        (_VOC_2012, _SBD),
         "torchvision",
         "If the server of Oxford or Berkeley is gone, any mirror will do: the MD5 is checked.",
     ),
@@ -100,7 +106,7 @@ SOURCES: dict[str, Source] = {
     ),
     "pascal_context": Source(
         (
-            _voc("2010"),
+            _VOC_2010,
             Archive(
                 (f"{_CONTEXT}/trainval.tar.gz", "https://www.cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz"),
                 "trainval.tar.gz",
@@ -192,16 +198,22 @@ def source_of(name: str) -> str:
     """The name of the source of a data set.
 
     Raises:
-        ValueError: no such data set.
+        ValueError: no such data set, or one that needs no download.
     """
-    if name == "collage":
-        raise ValueError(f"collage ships with the package; expected one of {', '.join([*SOURCES, *DATASETS])}")
-    return name if name in SOURCES else entry(name).source
+    if name in SOURCES:
+        return name
+    known = downloadable()
+    if name in known:
+        return str(known[name].source)
+    if name in DATASETS:
+        raise ValueError(f"{name} needs no download; expected one of {', '.join([*SOURCES, *known])}")
+    raise ValueError(f"unknown data set {name!r}; {nearest(name, [*SOURCES, *known])}")
 
 
 def datasets_of(name: str) -> list[str]:
     """The data sets that a name stands for: itself, or all that come from a source."""
-    return [name] if name in DATASETS else [key for key, value in DATASETS.items() if value.source == source_of(name)]
+    known = downloadable()
+    return [name] if name in known else [key for key, entry in known.items() if entry.source == source_of(name)]
 
 
 def _obtain(archive: Archive, path: Path, source: Source, tries: int, progress: bool) -> None:

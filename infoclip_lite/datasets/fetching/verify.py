@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from tqdm.auto import tqdm
 
-from ..pictures import Pictures
-from ..registry import DATASETS
+from ..base import Segmented
+from ..registry import DATASETS, downloadable
 from .download import datasets_of
 from .files import data_root
 
@@ -39,7 +38,7 @@ class Finding(NamedTuple):
 
 def survey(root: str | Path | None = None) -> list[Finding]:
     """What is there of every data set, by counts alone."""
-    return [_look(name, split, data_root(root), 0, False) for name in DATASETS for split in ("train", "val")]
+    return [_look(name, split, data_root(root), 0, False) for name in downloadable() for split in ("train", "val")]
 
 
 def verify_dataset(name: str, root: str | Path | None = None, *, sample: int = 200, progress: bool = False) -> list[Finding]:
@@ -73,7 +72,7 @@ def table(findings: list[Finding], problems: bool = True) -> str:
 def _look(name: str, split: str, root: Path, sample: int, progress: bool) -> Finding:
     official = DATASETS[name].official[split]
     try:
-        dataset = DATASETS[name].build(root, split)
+        dataset = DATASETS[name].open(name, split, {"root": root})
     except (FileNotFoundError, ValueError) as error:
         return Finding(name, split, None, official, 0, "-", 0.0, [str(error)])
     problems = [] if len(dataset) == official else [f"{len(dataset):,} pictures; expected {official:,}"]
@@ -83,7 +82,7 @@ def _look(name: str, split: str, root: Path, sample: int, progress: bool) -> Fin
     return Finding(name, split, len(dataset), official, count, classes, ignored / max(1, pixels), problems)
 
 
-def _read(dataset: Pictures, indices: list[int], problems: list[str], progress: bool) -> tuple[set[int], int, int]:
+def _read(dataset: Segmented, indices: list[int], problems: list[str], progress: bool) -> tuple[set[int], int, int]:
     met: set[int] = set()
     ignored = pixels = 0
     for index in tqdm(indices, disable=not progress, leave=False):
@@ -92,6 +91,6 @@ def _read(dataset: Pictures, indices: list[int], problems: list[str], progress: 
         except (OSError, ValueError) as error:
             problems.append(str(error))
             continue
-        met |= set(torch.unique(mask).tolist()) - {dataset.ignore}
+        met |= set(mask.unique().tolist()) - {dataset.ignore}
         ignored, pixels = ignored + int((mask == dataset.ignore).sum()), pixels + mask.numel()
     return met, ignored, pixels

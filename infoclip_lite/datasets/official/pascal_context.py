@@ -14,7 +14,6 @@ import re
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from ...core.labels import IGNORE, IGNORE_MANY
 from ..fetching.files import check_files, missing, read_list, split_of
@@ -73,4 +72,6 @@ def read_context_names(path: Path, root: Path) -> dict[str, int]:
 
 def read_context_labels(path: str) -> np.ndarray:
     """(H, W) integers of a .mat file's LabelMap."""
+    import scipy.io  # here: it takes long to load, and a list of data sets needs none of it
+
     return scipy.io.loadmat(path, variable_names=["LabelMap"])["LabelMap"].astype(np.int64)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 
 from ...core.labels import IGNORE
 from ..fetching.files import check_files, read_list, split_of
@@ -77,5 +76,7 @@ def _train(root: Path) -> list[tuple[str, str]]:
 def read_voc_labels(path: str) -> np.ndarray:
     """(H, W) uint8 of a VOC palette PNG or an SBD .mat."""
     if path.endswith(".mat"):
+        import scipy.io  # here: it takes long to load, and pictures without .mat files need none of it
+
         return scipy.io.loadmat(path, variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0]
     return read_png(path)

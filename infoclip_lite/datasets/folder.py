@@ -1,0 +1,167 @@
+"""A data set of one's own: a folder of pictures, a folder of masks, and the names of the classes.
+
+root/images/**/STEM.jpg     .jpg, .jpeg, .png, .webp, .bmp, .tif or .tiff
+root/masks/**/STEM.png      palette or grey, 8 or 16 bits, of the picture's size: a class a pixel
+root/names.txt              one name a line, label 0 first; or LABEL<tab>NAME
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..core.labels import IGNORE, IGNORE_MANY, ignore_for
+from ..core.words import check_names, synonyms_of
+from ._lookup import nearest
+from .listing import ALL, choose, existing, list_pictures, pair_up, read_lines
+from .pictures import Pictures, lookup_table
+
+_LABELS = IGNORE_MANY + 1  # what 16 bits can say
+
+
+class Folder(Pictures):
+    """Pictures, masks and names of one's own.
+
+    A picture and its mask have the same path below their folders, but for the suffix. What is in which split is said
+    in one of three ways: folders images/train, images/val (and masks/train, ...); `lists`; or `val_fraction`. Where
+    none of them is, there is one split, "all".
+
+    Args:
+        root: the folder; the paths below are relative to it.
+        split: "all", "train", "val", or what else the folders or lists are called.
+        images: folder of the pictures.
+        labels: folder of the masks. 255 and 65535 do not count, unless a class has that label.
+        names: file of the names, or the names themselves; synonyms are separated by "|".
+        unseen: names of the classes whose pixels must not be learnt from.
+        ignored: further labels of the masks that do not count, such as 0 where the background has no name.
+        lists: split -> text file with one picture a line: its path below `images`, with or without suffix.
+        val_fraction: share of the pictures that is "val", the others are "train". It is drawn by a hash of the path
+            below `images`: pictures that are added later change no other picture's split.
+
+    Raises:
+        FileNotFoundError: no such folder or file, no picture at all, or pictures without a mask.
+        ValueError: blank or repeated names or labels, an unseen name that is none of them, an unknown split (the
+            nearest is named), or two pictures for one mask. On reading: see `Pictures`.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = ALL,
+        *,
+        images: str | Path = "images",
+        labels: str | Path = "masks",
+        names: str | Path | Sequence[str] = "names.txt",
+        unseen: Sequence[str] = (),
+        ignored: Sequence[int] = (),
+        lists: Mapping[str, str] | None = None,
+        val_fraction: float | None = None,
+    ) -> None:
+        root = Path(root).expanduser()
+        classes = _names(root, names)
+        words = check_names(list(classes.values()))
+        plain = [synonyms_of(word)[0] for word in words]
+        photos, masks = existing(root / images), existing(root / labels)
+        pictures = list_pictures(photos, without=masks)
+        chosen = choose(pictures, split, photos, _lists(root, lists), val_fraction)
+        origin = "the given names" if not isinstance(names, str | Path) else str(root / names)
+        super().__init__(
+            pair_up(photos, masks, pictures, chosen),
+            plain,
+            _lookup(list(classes), ignored, len(plain)),
+            split=split,
+            unseen=list(dict.fromkeys(_id(name, words, plain) for name in _unseen(unseen))),
+            words=words,
+            read=read_labels,
+            expected=_expected(list(classes), origin),
+        )
+
+
+def read_labels(path: str) -> np.ndarray:
+    """(H, W) labels of a palette or grey PNG, as they are stored; of a black and white one 0 and 1."""
+    with Image.open(path) as file:
+        labels = np.asarray(file)
+    return labels.astype(np.uint8) if labels.dtype == bool else labels
+
+
+def read_names(path: Path) -> dict[int, str]:
+    """The names of a file by their labels: one name a line, label 0 first, or LABEL<tab>NAME in every line.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a blank line before the last name, a label that is no number of 0 .. 65535, or one that is there
+            twice.
+    """
+    lines = read_lines(path, "one class name a line")
+    blank = [number for number, line in enumerate(lines, 1) if not line.strip()]
+    if blank:  # it would move the labels of all names below it
+        raise ValueError(f"{path} is blank in line {blank[0]}; expected one class name a line, that of label 0 first")
+    if not any("\t" in line for line in lines):
+        return dict(enumerate(line.strip() for line in lines))
+    classes: dict[int, str] = {}
+    for number, line in enumerate(lines, 1):
+        label, tab, name = line.partition("\t")
+        if not tab or not label.strip().isdecimal() or not 0 <= int(label) < _LABELS:
+            expected = "LABEL<tab>NAME as in other lines, 0 .. 65535"
+            raise ValueError(f"{path} says {line!r} in line {number}; expected {expected}")
+        if int(label) in classes:
+            raise ValueError(f"{path} has label {int(label)} twice, the second time in line {number}; expected it once")
+        classes[int(label)] = name.strip()
+    return classes
+
+
+def _names(root: Path, names: str | Path | Sequence[str]) -> dict[int, str]:
+    if isinstance(names, str | Path):
+        return read_names(root / names)
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong:  # YAML reads no, on and 1 as something else
+        raise ValueError(f"names has {wrong[0]!r}, a {type(wrong[0]).__name__}; expected texts: put it in quotation marks")
+    return dict(enumerate(names))
+
+
+def _lists(root: Path, lists: Mapping[str, str] | None) -> dict[str, Path] | None:
+    if lists is None:
+        return None
+    if not isinstance(lists, Mapping) or not lists:
+        expected = "a text file for each split, such as {train: train.txt, val: val.txt}"
+        raise ValueError(f"lists is {lists!r}; expected {expected}")
+    return {str(split): root / file for split, file in lists.items()}
+
+
+def _unseen(unseen: Sequence[str]) -> Sequence[str]:
+    if isinstance(unseen, str):
+        raise ValueError(f"unseen is the text {unseen!r}; expected a list of names, such as [{unseen!r}]")
+    return unseen
+
+
+def _id(name: str, words: Sequence[str], plain: Sequence[str]) -> int:
+    """The class id of a name, with or without its synonyms."""
+    for known in (plain, words):
+        if name in known:
+            return known.index(name)
+    raise ValueError(f"unseen names {name!r}, which is none of the {len(plain)} classes; {nearest(name, plain)}")
+
+
+def _lookup(labels: Sequence[int], ignored: Sequence[int], classes: int) -> np.ndarray:
+    """(65536,) from the labels of masks to class ids."""
+    both = sorted(set(labels) & set(ignored))
+    if both:
+        raise ValueError(f"ignored has {both}, which are labels of classes; expected other labels")
+    outside = [label for label in ignored if not 0 <= label < _LABELS]
+    if outside:
+        raise ValueError(f"ignored has {outside}; expected labels of 0 .. {_LABELS - 1}")
+    nothing = {IGNORE, IGNORE_MANY, *ignored} - set(labels)
+    return lookup_table({label: i for i, label in enumerate(labels)}, sorted(nothing), ignore_for(classes), _LABELS)
+
+
+def _expected(labels: Sequence[int], origin: str) -> str:
+    """Which labels masks may have, in words."""
+    nothing = [str(label) for label in (IGNORE, IGNORE_MANY) if label not in labels]
+    return (
+        f"labels of the {len(labels)} names of {origin}, {min(labels)} .. {max(labels)}, or "
+        f"{' or '.join(nothing) or 'none'} where nothing counts: add names, or say with `ignored` which labels do not "
+        "count (of a palette PNG the places in the palette are the labels, not the colours)"
+    )
