@@ -34,9 +34,7 @@ def lazy_face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], o
 
     def load(name: str) -> object:
         if name not in homes:
-            raise AttributeError(
-                f"module {package!r} has no attribute {name!r}; expected one of {', '.join(sorted(homes))}"
-            )
+            raise AttributeError(f"module {package!r} has no attribute {name!r}; expected one of {', '.join(sorted(homes))}")
         home = import_module(f"{package}.{homes[name] or name}")
         found: object = getattr(home, name) if homes[name] else home
         setattr(face, name, found)  # the next look-up is an ordinary one

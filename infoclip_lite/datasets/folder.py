@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ..core.labels import IGNORE, IGNORE_MANY, ignore_for
+from ..core.lookup import nearest
 from ..core.words import check_names, synonyms_of
-from ._lookup import nearest
 from .listing import ALL, choose, existing, list_pictures, pair_up, read_lines
 from .pictures import Pictures, lookup_table
 

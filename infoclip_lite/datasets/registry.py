@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._lookup import call, find, split_section
+from ..core.lookup import call, find, split_section
 from .base import Segmented, Trainable
 from .collage import Collage
 from .fetching.files import data_root

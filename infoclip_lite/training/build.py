@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from .run import Run
 
 
-def build_task(
-    recipe: FineTuneRecipe, start: Run | None = None, data: Segmented | None = None
-) -> tuple[FineTuning, DenseCLIP]:
+def build_task(recipe: FineTuneRecipe, start: Run | None = None, data: Segmented | None = None) -> tuple[FineTuning, DenseCLIP]:
     """What a recipe trains, before its first step, and the pretrained CLIP it is compared with.
 
     Args:
@@ -127,9 +125,7 @@ def _begin_with(segmentor: nn.Module, start: Run, recipe: FineTuneRecipe) -> Non
     try:
         segmentor.load_state_dict(start.model.state_dict())
     except RuntimeError as error:
-        raise ValueError(
-            f"the run of {recipe.start!r} has another architecture than {recipe.name!r}; expected the same keys"
-        ) from error
+        raise ValueError(f"the run of {recipe.start!r} has another architecture than {recipe.name!r}; expected the same keys") from error
 
 
 def _unlabelled(data: Trainable, count: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from ..clip import DenseCLIP
 from ..core.labels import NO_LABEL
 from ..core.processes import mean_over_processes, rank, world
-from ..datasets.base import Labelled, Trainable
+from ..datasets.base import Item, Trainable
 from ..objectives import Batch, Objective, View
 from ..objectives.base import Sources
 from ..segmentors import Encoded, Segmentor, Target
@@ -106,14 +106,11 @@ class FineTuning:
         passes = self.machine.accumulate
         if passes < 1 or self.batch % (passes * world()):
             raise ValueError(
-                f"got a batch of {self.batch} scenes, accumulate={passes} and {world()} processes; "
-                "expected a batch that divides evenly"
+                f"got a batch of {self.batch} scenes, accumulate={passes} and {world()} processes; expected a batch that divides evenly"
             )
         unseen = {self.dataset.names[i] for i in self.dataset.unseen} & set(anchors)
         if unseen:
-            raise ValueError(
-                f"anchors name the unseen classes {sorted(unseen)[:3]}; expected other words: training must not know them"
-            )
+            raise ValueError(f"anchors name the unseen classes {sorted(unseen)[:3]}; expected other words: training must not know them")
 
     def groups(self) -> list[dict[str, object]]:
         """CLIP's matrices, CLIP's other weights, and the same of the heads, those that exist."""
@@ -234,7 +231,7 @@ def seen_classes(dataset: Trainable) -> tuple[list[str], Tensor]:
     return [dataset.names[i] for i in seen], table
 
 
-def _collate(scenes: Sequence[Labelled]) -> tuple[Tensor, Tensor, list[str]]:
+def _collate(scenes: Sequence[Item]) -> tuple[Tensor, Tensor, list[str]]:
     images, masks = torch.stack([scene.image for scene in scenes]), torch.stack([scene.mask for scene in scenes])
     return images, masks, [name for scene in scenes for name in getattr(scene, "skipped", ())]
 

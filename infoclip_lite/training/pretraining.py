@@ -75,7 +75,8 @@ def _multi_hot(words: Sequence[str]) -> Tensor:
 def caption_tokens(tokenizer: Tokenizer) -> Tensor:
     """Ids of every token that a caption can hold, sorted (n,)."""
     rng = random.Random(0)
-    sentences = [describe(rng, [noun, "grass", *other]) for noun in caption_words() for other in ([], ["cow"], ["cow", "sky"]) for _ in range(8)]
+    company = ([], ["cow"], ["cow", "sky"])  # articles and joints differ with what stands beside a noun
+    sentences = [describe(rng, [noun, "grass", *other]) for noun in caption_words() for other in company for _ in range(8)]
     ids = torch.unique(tokenizer(sentences))
     return torch.unique(torch.cat([ids, torch.unique(tokenizer(["", *caption_words()]))]))
 

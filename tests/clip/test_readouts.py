@@ -179,4 +179,6 @@ def test_gradients_are_those_of_finite_differences(variant: str, make_tiny: Call
     block = make_tiny().double().blocks[-1]
     tokens = torch.randn(1, 5, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).requires_grad_(True)
     direction = torch.randn(1, 4, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
-    assert torch.autograd.gradcheck(lambda t: (READ_OUTS[variant](TowerPass(t, (2, 2), [block])) * direction).sum(), tokens, fast_mode=True, atol=1e-4)
+    assert torch.autograd.gradcheck(
+        lambda t: (READ_OUTS[variant](TowerPass(t, (2, 2), [block])) * direction).sum(), tokens, fast_mode=True, atol=1e-4
+    )

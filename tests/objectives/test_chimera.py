@@ -441,7 +441,9 @@ def test_a_weight_of_zero_leaves_a_module_out(left_out: str) -> None:
 def test_progress_reaches_the_selection() -> None:
     student, image, target = wide()
     objective = ChimeraObjective(D, alignment=0, smallest=2).eval()
-    first, last = (objective(Batch.of(student=student, image=image, target=target, grid=(3, 4), progress=p))["global"].item() for p in (0.0, 1.0))
+    first, last = (
+        objective(Batch.of(student=student, image=image, target=target, grid=(3, 4), progress=p))["global"].item() for p in (0.0, 1.0)
+    )
     assert first != pytest.approx(last, abs=1e-3)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.files import whole_file
-from .._lookup import nearest
+from ...core.lookup import nearest
 from ..registry import DATASETS, downloadable
 from .fetch import check_digest, fetch, hash_file
 from .files import data_root
