@@ -20,6 +20,9 @@ _SMALLEST, _LARGEST = 384, 4096
 _SHOWN = 0.005
 # Seaborn's order puts two oranges side by side; these are its colours, the most different first.
 _ORDER = (0, 1, 2, 4, 8, 9, 3, 6, 5, 7)
+_YELLOW = 4  # its place in `palette`
+
+Shade = tuple[float, float, float]  # red, green, blue in [0, 1]
 
 
 def palette(count: int) -> np.ndarray:
@@ -31,6 +34,20 @@ def palette(count: int) -> np.ndarray:
     # No palette tells more than ten apart by hue alone; the rest is evenly spread and needs the legend.
     others = list(sns.husl_palette(max(0, count - 10), s=0.8, l=0.6))
     return (np.array(first + others).reshape(-1, 3) * 255).astype(np.uint8)
+
+
+def shades(count: int) -> list[Shade]:
+    """The colours of `palette` for lines, bars and marks: three fractions each, as matplotlib takes them."""
+    every = (palette(max(count, 10)) / 255).tolist()
+    # A yellow line vanishes on white paper: areas may have it fifth, lines only as their tenth.
+    order = [*(place for place in range(10) if place != _YELLOW), _YELLOW, *range(10, count)]
+    return [(every[place][0], every[place][1], every[place][2]) for place in order[:count]]
+
+
+def verdict_shades() -> tuple[Shade, Shade, Shade]:
+    """Three colours that every figure on differences uses: better (blue), worse (red), not sure (grey)."""
+    blue, *_, red, _pink, _brown, grey = shades(9)
+    return blue, red, grey
 
 
 def colourise(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:

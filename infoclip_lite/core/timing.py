@@ -4,14 +4,123 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
 
 import torch
 from torch import Tensor, nn
 
 
+def take_turns(
+    functions: Mapping[str, Callable[[], object]],
+    rounds: int,
+    *,
+    warmup: int = 1,
+    in_a_row: int = 1,
+    device: torch.device | None = None,
+) -> dict[str, list[float]]:
+    """Seconds of each function, all in turns in one run, so that a machine's moods meet all alike.
+
+    Args:
+        functions: what is timed, by label; called without arguments.
+        rounds: turns of each function that count.
+        warmup: rounds before those, which do not count: caches fill, kernels are compiled.
+        in_a_row: timed calls in one turn. With more than one, a call that does not count comes first, so
+            that caches hold the function's own data and not those of the one before.
+        device: what they compute on; its queue is waited for before every reading of the clock. None waits
+            for every GPU that this process uses.
+
+    Returns:
+        label -> rounds * in_a_row seconds, in the order of measuring; the same place of two labels is of
+        the same round.
+
+    Raises:
+        ValueError: nothing to time, or no round.
+    """
+    if not functions or rounds < 1 or in_a_row < 1:
+        got = f"{len(functions)} functions, {rounds} rounds, {in_a_row} calls"
+        raise ValueError(f"got {got}; expected at least one of each")
+    seconds: dict[str, list[float]] = {label: [] for label in functions}
+    for turn in range(-warmup, rounds):
+        # Back and forth: whoever goes first in a round meets what the end of the last one left in caches
+        # and clocks.
+        order = list(functions) if turn % 2 == 0 else list(functions)[::-1]
+        for label in order:
+            if in_a_row > 1:
+                functions[label]()
+            taken = [seconds_of(functions[label], device) for _ in range(in_a_row)]
+            if turn >= 0:
+                seconds[label] += taken
+    return seconds
+
+
+def seconds_of(function: Callable[[], object], device: torch.device | None = None) -> float:
+    """Seconds of one call, the work that it queues on a GPU included.
+
+    Args:
+        function: what is timed.
+        device: what it computes on; see `take_turns`.
+    """
+    synchronise(device)
+    started = time.perf_counter()
+    function()
+    synchronise(device)
+    return time.perf_counter() - started
+
+
+def synchronise(device: torch.device | None = None) -> None:
+    """Wait until a GPU has done what it was told; a CPU has when the call returns.
+
+    Args:
+        device: the one to wait for; None is every GPU that this process has used, and costs nothing without
+            one.
+    """
+    if device is None:
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            for index in range(torch.cuda.device_count()):
+                torch.cuda.synchronize(index)
+    elif device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The median of each label of `take_turns`.
+
+    A pause of the machine moves a mean, and the best of many turns is luck.
+
+    >>> medians({"a": [3.0, 1.0, 2.0]})
+    {'a': 2.0}
+    """
+    return {label: median(values) for label, values in seconds.items()}
+
+
+def ratios(seconds: Mapping[str, Sequence[float]], reference: str) -> dict[str, list[float]]:
+    """Time of each label by that of the reference in the same turn: what slows a whole round down cancels.
+
+    Args:
+        seconds: of `take_turns`.
+        reference: the label to divide by.
+
+    >>> ratios({"a": [2.0, 4.0], "b": [1.0, 1.0]}, "b")
+    {'a': [2.0, 4.0], 'b': [1.0, 1.0]}
+    """
+    by = seconds[reference]
+    return {
+        label: [own / other for own, other in zip(values, by, strict=True)]
+        for label, values in seconds.items()
+    }
+
+
 def kept_for_gradient(loss: Callable[[], Tensor], module: nn.Module) -> int:
-    """Bytes that autograd keeps between a forward and its backward pass, both of which are done; each storage once, weights aside."""
+    """Bytes that autograd keeps between a forward and its backward pass: each storage once, no weights.
+
+    Args:
+        loss: gives a scalar; both passes are done.
+        module: whose weights are left out of the count.
+    """
     kept: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
@@ -30,5 +139,6 @@ def peak_memory() -> int:
     """The most bytes so far: allocated on the GPU, or without one taken by this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    # Linux counts in kilobytes, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

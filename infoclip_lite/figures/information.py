@@ -1,11 +1,11 @@
-"""Figures on information, and the few computations behind the sliders: `compute_*` gives numbers, `plot_*` draws them."""
+"""Figures on information: `compute_*` gives the numbers behind a slider, `plot_*` draws them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,18 +13,34 @@ import seaborn as sns
 import torch
 from torch import Tensor
 
+from ..core.overlay import shades
 from ..information import gaussian_rbf_information, gram, renyi_entropy, renyi_mutual_information
 from ..information.tasks import get_task
+from ..studies.rows import EstimatorReport
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = sns.color_palette("colorblind", 8)
+# A Gram matrix as a heat map: its samples have no names.
+_SQUARE = {"cmap": "mako", "square": True, "xticklabels": False, "yticklabels": False}
+# Curves and marks are told apart by shape as well as by colour.
+_MARKS = "osv^DPX*"
 
 
 @dataclass(frozen=True)
 class RenyiView:
-    """What `compute_renyi` found: two (n, n) Gram matrices, eigenvalues of the first, entropies and information in bits."""
+    """What `compute_renyi` found, in bits.
+
+    Attributes:
+        gram_x, gram_y: (n, n) Gram matrices of trace 1.
+        eigenvalues: (n,) of the first, largest first.
+        entropy_x, entropy_y: of order alpha.
+        information: of order alpha, as the formula gives it.
+        corrected: at alpha = 2, less what unrelated samples would give.
+        population: at alpha = 2, what it tends to as n grows.
+        shannon: the pair's information.
+    """
 
     gram_x: Tensor
     gram_y: Tensor
@@ -37,9 +53,20 @@ class RenyiView:
     shannon: float
 
 
-def compute_renyi(n: int = 100, rho: float = 0.75, width: float = 1.0, alpha: float = 2.0, seed: int = 0) -> RenyiView:
-    """Gram matrices of n normal pairs under RBF kernels of one width, and everything they say, in bits; samples sorted by x for the eye."""
+def compute_renyi(
+    n: int = 100, rho: float = 0.75, width: float = 1.0, alpha: float = 2.0, seed: int = 0
+) -> RenyiView:
+    """Gram matrices of n normal pairs under RBF kernels of one width, and everything they say, in bits.
+
+    Args:
+        n: pairs.
+        rho: their correlation.
+        width: of both kernels, in standard deviations.
+        alpha: order of entropies and information.
+        seed: of the draw.
+    """
     x, y = get_task("normal", rho=rho).sample(n, torch.Generator().manual_seed(seed))
+    # Sorted by x, so that the eye sees a band along the diagonal; no entropy depends on the order.
     order = x[:, 0].argsort()
     a, b = (gram(z[order], "rbf", width=width) for z in (x, y))
     covariance = torch.tensor([[1.0, rho], [rho, 1.0]], dtype=torch.float64)
@@ -57,8 +84,14 @@ def compute_renyi(n: int = 100, rho: float = 0.75, width: float = 1.0, alpha: fl
 
 
 def plot_table(joint: np.ndarray, names_x: Sequence[str], names_y: Sequence[str]) -> Figure:
-    """A joint table beside the product of its margins, and the terms p log2(p / product) that add up to the information."""
+    """A joint table beside the product of its margins, and the terms that add up to the information.
+
+    Args:
+        joint: (X, Y) probabilities that sum to 1.
+        names_x, names_y: of rows and columns.
+    """
     product = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+    # 0 log 0 is 0: what never happens adds nothing.
     terms = np.where(joint > 0, joint * np.log2(np.where(joint > 0, joint / product, 1)), 0)
     figure, axes = _canvas(3, width=9.0)
     panels = (
@@ -67,18 +100,25 @@ def plot_table(joint: np.ndarray, names_x: Sequence[str], names_y: Sequence[str]
         ("terms of the sum (bits)", terms, "vlag"),
     )
     for axis, (title, values, colours) in zip(axes, panels, strict=True):
-        centre = {"center": 0} if colours == "vlag" else {"vmin": 0, "vmax": max(joint.max(), product.max())}
-        sns.heatmap(values, annot=True, fmt=".3f", cmap=colours, cbar=False, ax=axis, xticklabels=names_y, yticklabels=names_x, **centre)
+        # Joint and product share one scale, or equal colours would not mean equal probabilities.
+        scale = {"center": 0} if colours == "vlag" else {"vmin": 0, "vmax": max(joint.max(), product.max())}
+        ticks = {"xticklabels": names_y, "yticklabels": names_x}
+        sns.heatmap(values, annot=True, fmt=".3f", cmap=colours, cbar=False, ax=axis, **ticks, **scale)
         axis.set(title=title, xlabel="y")
     axes[0].set_ylabel("x")
     return figure
 
 
 def plot_pairs(samples: Sequence[tuple[str, Tensor, Tensor]]) -> Figure:
-    """Scatter plots side by side, (title, x, y) each; the first coordinates are drawn."""
+    """Scatter plots side by side.
+
+    Args:
+        samples: (title, x, y) each, x and y of shape (n, dimensions); the first coordinates are drawn.
+    """
     figure, axes = _canvas(len(samples), width=2.6 * len(samples))
+    colours = shades(len(samples))
     for i, (axis, (title, x, y)) in enumerate(zip(axes, samples, strict=True)):
-        axis.scatter(x[:, 0], y[:, 0], s=4, alpha=0.4, color=COLOURS[i % 8])
+        axis.scatter(x[:, 0], y[:, 0], s=4, alpha=0.4, color=colours[i])
         axis.set(title=title, xlabel="x (first coordinate)", ylabel="y (first coordinate)" if i == 0 else "")
     return figure
 
@@ -94,13 +134,22 @@ def plot_lines(
     log_x: bool = False,
     identity: bool = False,
 ) -> Figure:
-    """Named curves over x, optionally with (low, high) bands, horizontal levels, a logarithmic x and the line y = x."""
+    """Named curves over x.
+
+    Args:
+        x: where they were measured.
+        lines: name -> values at each x.
+        xlabel, ylabel: with units.
+        bands: name -> (low, high) at each x, shaded.
+        levels: name -> a height, drawn as a horizontal line.
+        log_x: whether x is logarithmic.
+        identity: draw the line y = x, as "truth".
+    """
     figure, (axis,) = _canvas(1, width=6.4)
-    marks = "osv^DPX*"
-    for i, (name, values) in enumerate(lines.items()):
-        axis.plot(x, values, marker=marks[i % 8], markersize=4, color=COLOURS[i % 8], label=name)
+    for i, ((name, values), colour) in enumerate(zip(lines.items(), shades(len(lines)), strict=True)):
+        axis.plot(x, values, marker=_MARKS[i % len(_MARKS)], markersize=4, color=colour, label=name)
         if bands and name in bands:
-            axis.fill_between(x, *bands[name], color=COLOURS[i % 8], alpha=0.2, linewidth=0)
+            axis.fill_between(x, *bands[name], color=colour, alpha=0.2, linewidth=0)
     for i, (name, value) in enumerate((levels or {}).items()):
         axis.axhline(value, color="black", linestyle=("--", ":", "-.")[i % 3], label=name)
     if identity:
@@ -112,15 +161,21 @@ def plot_lines(
     return figure
 
 
-def plot_benchmark(report: Mapping[str, Any], n: int, estimators: Sequence[str]) -> Figure:
-    """Heat map of mean errors (estimate minus truth, nats) at one n, tasks by estimators, from the report of `infoclip-lite benchmark`."""
-    tasks = [task["task"] for task in report["tasks"]]
-    found = {(row["task"], row["estimator"]): row["mean"] for row in report["errors"] if row["n"] == n}
-    values = np.array([[found.get((task, name), np.nan) for name in estimators] for task in tasks])  # NaN stays blank: not run
-    names = [f"{task['task']}  ({task['truth']:.2f})" for task in report["tasks"]]
-    figure, (axis,) = _canvas(1, width=9.0, height=0.34 * len(tasks) + 1.4)
+def plot_benchmark(report: EstimatorReport, n: int, estimators: Sequence[str]) -> Figure:
+    """Heat map of mean errors (estimate minus truth, nats) at one n, tasks by estimators.
+
+    Args:
+        report: of `read_estimators`.
+        n: number of samples.
+        estimators: the columns.
+    """
+    found = {cell: row.mean for cell, row in report.at(n).items()}
+    # NaN stays blank in the figure: it was not run, being too slow there.
+    values = [[found.get((known.task, name), math.nan) for name in estimators] for known in report.tasks]
+    names = [f"{known.task}  ({known.truth:.2f})" for known in report.tasks]
+    figure, (axis,) = _canvas(1, width=9.0, height=0.34 * len(names) + 1.4)
     sns.heatmap(
-        values,
+        np.array(values),
         annot=True,
         fmt=".2f",
         cmap="vlag",
@@ -133,51 +188,66 @@ def plot_benchmark(report: Mapping[str, Any], n: int, estimators: Sequence[str])
         yticklabels=names,
         cbar_kws={"label": "estimate minus truth (nats)", "extend": "both"},
     )
-    axis.set(xlabel="estimator", ylabel="task (exact nats)", title=f"n = {n}, mean of {report['seeds']} seeds")
+    axis.set(xlabel="estimator", ylabel="task (exact nats)", title=f"n = {n}, mean of {report.seeds} seeds")
     plt.setp(axis.get_xticklabels(), rotation=30, ha="right", rotation_mode="anchor")
     return figure
 
 
 def plot_renyi(view: RenyiView) -> Figure:
-    """Two Gram matrices, the eigenvalues of the first, and the entropies and information they give."""
+    """Two Gram matrices, the eigenvalues of the first, and the entropies and information they give.
+
+    Args:
+        view: of `compute_renyi`.
+    """
     figure, axes = _canvas(4, width=11.0)
     n = len(view.gram_x)
     for axis, matrix, name in ((axes[0], view.gram_x, "x"), (axes[1], view.gram_y, "y")):
-        sns.heatmap(matrix * n, cmap="mako", vmin=0, vmax=1, cbar=name == "y", square=True, xticklabels=False, yticklabels=False, ax=axis)
-        axis.set(title=f"similarity in {name}", xlabel="sample (sorted by x)", ylabel="sample" if name == "x" else "")
+        # The trace is 1, so a diagonal entry is 1 / n: times n it is the kernel itself, 1 for a sample and
+        # itself.
+        sns.heatmap(matrix * n, vmin=0, vmax=1, cbar=name == "y", ax=axis, **_SQUARE)
+        axis.set(
+            title=f"similarity in {name}",
+            xlabel="sample (sorted by x)",
+            ylabel="sample" if name == "x" else "",
+        )
     shown = view.eigenvalues[:20].numpy()
-    axes[2].bar(range(1, len(shown) + 1), shown, color=COLOURS[0])
+    colours = shades(3)
+    axes[2].bar(range(1, len(shown) + 1), shown, color=colours[0])
     axes[2].set(title="eigenvalues of A (sum 1)", xlabel="rank", ylabel="share", ylim=(0, 1))
-    names = ["S(x)", "S(y)", "I", "Shannon's I"]
-    axes[3].barh(names, [view.entropy_x, view.entropy_y, view.information, view.shannon], color=[*COLOURS[:3], "grey"])
+    bars = {
+        "S(x)": view.entropy_x,
+        "S(y)": view.entropy_y,
+        "I": view.information,
+        "Shannon's I": view.shannon,
+    }
+    axes[3].barh(list(bars), list(bars.values()), color=[*colours, "grey"])
     axes[3].axvline(math.log2(n), color="black", linestyle="--", linewidth=1)
-    axes[3].set(title=f"bits (dashed: log2 {n})", xlabel="bits", xlim=(min(0.0, view.information), math.log2(n) * 1.05))
+    # The information of a Gram matrix may fall below zero for other orders than 2: the axis begins there.
+    left = min(0.0, view.information)
+    axes[3].set(title=f"bits (dashed: log2 {n})", xlabel="bits", xlim=(left, math.log2(n) * 1.05))
     axes[3].invert_yaxis()
     return figure
 
 
 def plot_grams(matrices: Sequence[tuple[str, Tensor]], *, unit: str) -> Figure:
-    """Square matrices as heat maps side by side on one colour scale."""
+    """Square matrices as heat maps side by side on one colour scale.
+
+    Args:
+        matrices: (title, (n, n) values) each.
+        unit: of the values.
+    """
     top = max(float(matrix.max()) for _, matrix in matrices)
     figure, axes = _canvas(len(matrices), width=2.7 * len(matrices))
     for i, (axis, (title, matrix)) in enumerate(zip(axes, matrices, strict=True)):
+        # One colour bar for all: they are on one scale.
         last = i == len(matrices) - 1
-        sns.heatmap(
-            matrix,
-            cmap="mako",
-            vmin=0,
-            vmax=top,
-            square=True,
-            cbar=last,
-            cbar_kws={"label": unit, "shrink": 0.7} if last else None,
-            xticklabels=False,
-            yticklabels=False,
-            ax=axis,
-        )
+        bar = {"label": unit, "shrink": 0.7} if last else None
+        sns.heatmap(matrix, vmin=0, vmax=top, cbar=last, cbar_kws=bar, ax=axis, **_SQUARE)
         axis.set(title=title, xlabel="sample j", ylabel="sample i" if i == 0 else "")
     return figure
 
 
-def _canvas(columns: int, *, width: float, height: float = 2.8) -> tuple[Figure, list[Any]]:
-    figure, axes = plt.subplots(1, columns, figsize=(width, height), dpi=80, layout="constrained", squeeze=False)
+def _canvas(columns: int, *, width: float, height: float = 2.8) -> tuple[Figure, list[Axes]]:
+    size = (width, height)
+    figure, axes = plt.subplots(1, columns, figsize=size, dpi=80, layout="constrained", squeeze=False)
     return figure, list(axes[0])

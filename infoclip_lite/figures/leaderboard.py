@@ -2,81 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import seaborn as sns
 
+from ..core.overlay import Shade, shades
 from ..core.statistics import pareto_front, surely_better
+from ..studies.rows import Leaderboard
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FAMILIES = ("zero-shot", "cosine head", "CAT-Seg", "Chimera-Seg")
-_MARKERS = ("o", "s", "D", "^")
+_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 
 
-def plot_ranking(rows: Mapping[str, Mapping[str, Any]], labels: Sequence[str], *, split: str = "test") -> Figure:
-    """Mean hIoU of some methods with its 95% interval, best first, and beside it the ranks among all that the paired intervals allow.
+def plot_ranking(board: Leaderboard, labels: Sequence[str], *, split: str = "test") -> Figure:
+    """Mean hIoU of some methods with its 95% interval, best first, and beside it the ranks that are possible.
 
     Args:
-        rows: of the report "leaderboard".
-        labels: the methods to draw.
+        board: of `read_leaderboard`.
+        labels: the methods to draw; ranks are those among all, as the paired intervals allow.
         split: "test" or "test-new".
 
     Raises:
         ValueError: a method that is not in the report.
     """
-    unknown = [label for label in labels if label not in rows]
+    unknown = [label for label in labels if label not in board.methods]
     if unknown:
-        raise ValueError(f"got {', '.join(unknown)}; expected methods of the leaderboard, such as {next(iter(rows))!r}")
-    ordered = sorted(labels, key=lambda label: rows[label]["ranks"][split]["rank"])
+        known = next(iter(board.methods))
+        raise ValueError(f"got {', '.join(unknown)}; expected methods of the leaderboard, such as {known!r}")
+    looks, count = _looks(board), len(board.methods)
+    ordered = sorted(labels, key=lambda label: board.methods[label].ranks[split].rank)
+    size = (9, 0.9 + 0.27 * len(ordered))
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(9, 0.9 + 0.27 * len(ordered)), sharey=True, layout="constrained", width_ratios=(3, 2)
+        1, 2, figsize=size, sharey=True, layout="constrained", width_ratios=(3, 2)
     )
     for place, label in enumerate(ordered):
-        row = rows[label]
-        colour, marker = _look(row["family"])
-        score, ranks = row[split]["hIoU"], row["ranks"][split]
-        left.errorbar(100 * score["mean"], place, xerr=100 * score["half"], fmt=marker, color=colour, capsize=2.5)
-        right.plot([ranks["from"], ranks["to"]], [place, place], color=colour, linewidth=5, solid_capstyle="butt")
-        right.plot(ranks["rank"], place, marker, color="black", markersize=4)
+        method = board.methods[label]
+        colour, marker = looks[method.family]
+        score, ranks = method.scores[split]["hIoU"], method.ranks[split]
+        left.errorbar(100 * score.mean, place, xerr=100 * score.ci95, fmt=marker, color=colour, capsize=2.5)
+        right.plot(
+            [ranks.best, ranks.worst], [place, place], color=colour, linewidth=5, solid_capstyle="butt"
+        )
+        right.plot(ranks.rank, place, marker, color="black", markersize=4)
     left.set_yticks(range(len(ordered)), ordered, fontsize=9)
     left.invert_yaxis()
     left.set(xlabel="hIoU (%)", xlim=(0, None))
-    right.set(xlabel=f"ranks that are possible, among {len(rows)}", xlim=(0, len(rows) + 1))
+    right.set(xlabel=f"ranks that are possible, among {count}", xlim=(0, count + 1))
     sns.despine(figure)
     return figure
 
 
-def plot_price(rows: Mapping[str, Mapping[str, Any]], speed: Mapping[str, Any], *, split: str = "test") -> Figure:
+def plot_price(board: Leaderboard, *, split: str = "test") -> Figure:
     """hIoU over time, in forward passes of CLIP; methods that none surely beats in less time are named.
 
     Args:
-        rows, speed: of the report "leaderboard".
+        board: of `read_leaderboard`.
         split: "test" or "test-new".
     """
-    times = {label: speed["engines"][row["engine"]]["ratio"] for label, row in rows.items()}
+    times = {label: board.time_of(label) for label in board.methods}
+    points = {label: 100 * score.mean for label, score in board.scores(split).items()}
     figure, axis = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    for family in FAMILIES:
-        colour, marker = _look(family)
-        mine = [label for label, row in rows.items() if row["family"] == family]
-        axis.plot(
-            [times[n] for n in mine], [100 * rows[n][split]["hIoU"]["mean"] for n in mine], marker, color=colour, label=family, alpha=0.8
-        )
-    best: dict[str, str] = {}
-    for label in front(rows, speed, split=split):
-        best.setdefault(rows[label]["engine"], label)
-    for label in best.values():
-        axis.annotate(
-            label,
-            (times[label], 100 * rows[label][split]["hIoU"]["mean"]),
-            xytext=(0, 8),
-            textcoords="offset points",
-            fontsize=8,
-            ha="center" if times[label] < 0.7 * max(times.values()) else "right",
-        )
+    for family, (colour, marker) in _looks(board).items():
+        mine = [label for label, method in board.methods.items() if method.family == family]
+        x, y = [times[label] for label in mine], [points[label] for label in mine]
+        axis.plot(x, y, marker, color=colour, label=family, alpha=0.8)
+    # One name for each way of inference: its methods stand in one column, and more names would lie on each
+    # other.
+    named: dict[str, str] = {}
+    for label in price_front(board, split=split):
+        named.setdefault(board.methods[label].backend, label)
+    for label in named.values():
+        at = (times[label], points[label])
+        # Names at the right edge grow to the left, or they would be cut.
+        side = "center" if times[label] < 0.7 * max(times.values()) else "right"
+        axis.annotate(label, at, xytext=(0, 8), textcoords="offset points", fontsize=8, ha=side)
     axis.set(xlabel="time of a picture (1 = CLIP's own forward pass)", ylabel="hIoU (%)", xlim=(0, None))
     axis.legend(frameon=False, fontsize=9, loc="lower right")
     axis.margins(y=0.12)
@@ -85,19 +88,25 @@ def plot_price(rows: Mapping[str, Mapping[str, Any]], speed: Mapping[str, Any], 
     return figure
 
 
-def front(rows: Mapping[str, Mapping[str, Any]], speed: Mapping[str, Any], *, split: str = "test") -> list[str]:
-    """Methods that no other surely beats in the same time or less, fastest first, and the best mean first among equals.
+def price_front(board: Leaderboard, *, split: str = "test") -> list[str]:
+    """Methods that no other surely beats in the same time or less, fastest first, then best mean first.
 
     Args:
-        rows, speed: of the report "leaderboard".
+        board: of `read_leaderboard`.
         split: "test" or "test-new".
     """
-    better = surely_better({label: row[split]["hIoU"] for label, row in rows.items()})
-    times = {label: speed["engines"][row["engine"]]["ratio"] for label, row in rows.items()}
-    ordered = {label: times[label] for label in sorted(rows, key=lambda n: rows[n]["ranks"][split]["rank"])}
-    return pareto_front(ordered, lambda a, b: (a, b) in better)
+    better = surely_better(board.scores(split))
+    by_rank = sorted(board.methods, key=lambda label: board.methods[label].ranks[split].rank)
+    times = {label: board.time_of(label) for label in by_rank}
+    return pareto_front(times, lambda a, b: (a, b) in better)
 
 
-def _look(family: str) -> tuple[tuple[float, float, float], str]:
-    place = FAMILIES.index(family)
-    return sns.color_palette("colorblind")[(0, 1, 2, 4)[place]], _MARKERS[place]
+def _looks(board: Leaderboard) -> dict[str, tuple[Shade, str]]:
+    """Colour and mark of each family that is on the leaderboard, by name: a new family gets the next."""
+    # Zero-shot first, as in every table; the others by name, so that new rows change nobody's colour for
+    # another order of ranks.
+    families = sorted(
+        {method.family for method in board.methods.values()}, key=lambda name: (name != "zero-shot", name)
+    )
+    colours = shades(len(families))
+    return {family: (colours[i], _MARKERS[i % len(_MARKERS)]) for i, family in enumerate(families)}

@@ -27,7 +27,8 @@ class ObjectiveView:
         axis, alpha, lambda_1, lambda_2: the point.
         here: its {"mIoU_seen", "mIoU_unseen", "hIoU"}, shares.
         plain: the same of plain fine-tuning.
-        plane: for each measure (lambda_1, lambda_2) shares at this axis and alpha; NaN where a point was not run.
+        plane: for each measure (lambda_1, lambda_2) shares at this axis and alpha; NaN where a point was
+            not run.
         command: Python that trains the point again.
         caption: what the sweep is, and is not.
     """
@@ -44,7 +45,11 @@ class ObjectiveView:
 
 
 def compute_objective(
-    axis: str = "pixel", alpha: float = 2.0, lambda_1: float = 1.0, lambda_2: float = 1.0, report: Mapping[str, Any] | None = None
+    axis: str = "pixel",
+    alpha: float = 2.0,
+    lambda_1: float = 1.0,
+    lambda_2: float = 1.0,
+    report: Mapping[str, Any] | None = None,
 ) -> ObjectiveView:
     """A point of the sweep, and all with the same axis and alpha.
 
@@ -70,29 +75,44 @@ def compute_objective(
             raise ValueError(f"{name} is {value!r}; expected one of the sweep's: {', '.join(map(str, grid))}")
     found, label = report["points"], label_of(axis, alpha, lambda_1, lambda_2)
     if label not in found:
-        raise ValueError(f"the sweep lacks {label!r}; run `infoclip-lite benchmark objective_sweep` to its end")
+        raise ValueError(
+            f"the sweep lacks {label!r}; run `infoclip-lite benchmark objective_sweep` to its end"
+        )
     nothing = dict.fromkeys(KEYS, np.nan)
     plane = {
-        key: np.array([[found.get(label_of(axis, alpha, one, two), nothing)[key] for two in TRANSFER] for one in COMPRESSION])
+        key: np.array(
+            [
+                [found.get(label_of(axis, alpha, one, two), nothing)[key] for two in TRANSFER]
+                for one in COMPRESSION
+            ]
+        )
         for key in _MEASURES
     }
     point = points()[label]
     options = "".join(f", {key}={value!r}" for key, value in point.changes.items())
     command = f'train("{point.recipe}", seed={SEED}{options})'
     caption = f"one seed, {report['steps']} steps, {report['scenes']} validation scenes: a map, not a result"
-    return ObjectiveView(axis, alpha, lambda_1, lambda_2, found[label], found["plain"], plane, command, caption)
+    return ObjectiveView(
+        axis, alpha, lambda_1, lambda_2, found[label], found["plain"], plane, command, caption
+    )
 
 
 def describe_objective(view: ObjectiveView) -> str:
     """The point in a sentence, and how to train it again."""
     gain = 100 * (view.here["hIoU"] - view.plain["hIoU"])
-    point = f"axis {view.axis}, alpha {view.alpha:g}, lambda_1 = {view.lambda_1:g}, lambda_2 = {view.lambda_2:g}"
+    point = (
+        f"axis {view.axis}, alpha {view.alpha:g}, lambda_1 = {view.lambda_1:g}, lambda_2 = {view.lambda_2:g}"
+    )
     score = f"hIoU {100 * view.here['hIoU']:.1f}%, {gain:+.1f} points from plain fine-tuning"
     return f"{point}: {score} ({view.caption}). Again: {view.command}"
 
 
 def plot_objective(view: ObjectiveView) -> Figure:
-    """hIoU and unseen mIoU over the weights of both losses, coloured by the difference to plain fine-tuning; the point is framed."""
+    """hIoU and unseen mIoU over the weights of both losses, coloured by the difference to plain fine-tuning.
+
+    Args:
+        view: of `compute_objective`; its point is framed.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(9, 2.9), layout="constrained")
     for axis, (key, title) in zip(axes, _MEASURES.items(), strict=True):
         values, plain = 100 * view.plane[key], 100 * view.plain[key]

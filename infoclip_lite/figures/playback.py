@@ -1,27 +1,37 @@
-"""A training as a slider: `compute_frame` takes one step out of a report, `plot_frame` draws it. Nothing is trained here."""
+"""A training as a slider: `compute_frame` takes one step out of a report, `plot_frame` draws it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..core.overlay import UNLABELLED, palette
+from ..core.overlay import UNLABELLED, palette, shades
 from ..core.reports import read_report
+from ..core.statistics import Row
 from ..studies.degradation_frames import KEYS, unpack
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_TITLES = dict(zip(KEYS, ("mIoU, seen", "mIoU, unseen", "nouns recognised", "recall, image to text"), strict=True))
+_NAMES = ("mIoU, seen", "mIoU, unseen", "nouns recognised", "recall, image to text")
+_TITLES = dict(zip(KEYS, _NAMES, strict=True))
 
 
 @dataclass(frozen=True)
 class FrameView:
-    """One step of a training: scenes (N, H, W, 3), label maps (N, H, W), and the curves {measure: values} over all `steps`."""
+    """One step of a training.
+
+    Attributes:
+        images: (N, H, W, 3) uint8 scenes.
+        truth, labels: (N, H, W) indices of `names`: what is there, and what the segmentor says at this step.
+        names: the words.
+        steps: that have a frame.
+        curves: measure -> its value at each of `steps`, fractions.
+        step: the one that is shown.
+    """
 
     images: np.ndarray
     truth: np.ndarray
@@ -32,7 +42,7 @@ class FrameView:
     step: int
 
 
-def compute_frame(step: int = 200, report: Mapping[str, Any] | None = None) -> FrameView:
+def compute_frame(step: int = 200, report: Row | None = None) -> FrameView:
     """The frame of one step.
 
     Args:
@@ -49,39 +59,51 @@ def compute_frame(step: int = 200, report: Mapping[str, Any] | None = None) -> F
         raise ValueError(f"got step {step}; expected one of {steps}")
     labels = unpack(report["frames"][steps.index(step)]["labels"])
     curves = {key: [frame[key] for frame in report["frames"]] for key in KEYS}
-    return FrameView(unpack(report["images"]), unpack(report["truth"]), labels, report["names"], steps, curves, step)
+    images, truth = (unpack(report[key]) for key in ("images", "truth"))
+    return FrameView(images, truth, labels, report["names"], steps, curves, step)
 
 
 def describe_frame(view: FrameView) -> str:
     """One sentence on the figure, for those who do not see it."""
     at = view.steps.index(view.step)
-    numbers = ", ".join(f"{_TITLES[key]} {values[at]:.2f} (from {values[0]:.2f})" for key, values in view.curves.items())
-    return f"After {view.step} steps of plain fine-tuning: {numbers}."
+    parts = [f"{_TITLES[key]} {values[at]:.2f} (from {values[0]:.2f})" for key, values in view.curves.items()]
+    return f"After {view.step} steps of plain fine-tuning: {', '.join(parts)}."
 
 
 def plot_frame(view: FrameView, *, height: float = 1.6) -> Figure:
-    """For each scene the picture, the truth and the segmentation at this step; below, the measures with the step marked."""
-    used = [i for i in np.unique(np.concatenate([view.truth.ravel(), view.labels.ravel()])) if i < len(view.names)]
-    table = np.full((256, 3), UNLABELLED, dtype=np.uint8)
-    table[used] = palette(len(used))
+    """For each scene the picture, the truth and the segmentation; below, the measures with the step marked.
+
+    Args:
+        view: of `compute_frame`.
+        height: of a scene in inches.
+    """
     count = len(view.images)
-    figure = plt.figure(figsize=(3 * count * height * 0.7, 2.4 * height + 0.6), dpi=80, layout="constrained")
+    size = (3 * count * height * 0.7, 2.4 * height + 0.6)
+    figure = plt.figure(figsize=size, dpi=80, layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.3))  # type: ignore[misc]
+    colours, titles = _colours(view), ("scene", "truth", f"step {view.step}")
     axes = top.subplots(1, 3 * count)
     for i in range(count):
-        for axis, picture, title in zip(
-            axes[3 * i :],
-            (view.images[i], table[view.truth[i]], table[view.labels[i]]),
-            ("scene", "truth", f"step {view.step}"),
-            strict=False,
-        ):
+        pictures = (view.images[i], colours[view.truth[i]], colours[view.labels[i]])
+        for axis, picture, title in zip(axes[3 * i :], pictures, titles, strict=False):
             axis.imshow(picture, interpolation="nearest")
             axis.set_title(title, fontsize=9)
             axis.axis("off")
     axis = bottom.subplots()
-    for (key, values), colour, mark in zip(view.curves.items(), palette(len(view.curves)) / 255, "osv^", strict=False):
+    for (key, values), colour, mark in zip(
+        view.curves.items(), shades(len(view.curves)), "osv^", strict=False
+    ):
         axis.plot(view.steps, values, color=colour, marker=mark, markersize=4, label=_TITLES[key])
     axis.axvline(view.step, color="black", linewidth=1)
     axis.set(xlabel="training step", ylabel="share", ylim=(0, 1))
     axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)
     return figure
+
+
+def _colours(view: FrameView) -> np.ndarray:
+    """(256, 3) a colour for each label that occurs: a word keeps its colour in all panels of a step."""
+    every = np.unique(np.concatenate([view.truth.ravel(), view.labels.ravel()]))
+    used = [i for i in every if i < len(view.names)]
+    table = np.full((256, 3), UNLABELLED, dtype=np.uint8)
+    table[used] = palette(len(used))
+    return table

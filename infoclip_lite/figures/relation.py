@@ -2,119 +2,158 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-from pathlib import Path
-
 import torch
+from PIL import Image
+from torch import Tensor, nn
 
+from ..clip import DenseCLIP
 from ..core.files import data_dir, whole_file
 from ..datasets.collage import Collage
 from ..objectives import relation
-from ..studies.infoclip import _FULL, FOLDER
+from ..studies.infoclip import FOLDER, FULL_BASELINE, VARIANTS
+from ..training.recipe import FineTuneRecipe
 from ..training.run import Run, train
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_LARGE = 0.2  # of the picture: a smaller object has too few patches for its map to be read by eye
+
+
+@dataclass(frozen=True)
+class WordView:
+    """One word on one scene, in several views.
+
+    Attributes:
+        image: (3, H, W) floats in [0, 1].
+        word: an unseen noun that is on it.
+        truth: (H, W) bool, the pixels that show it.
+        maps: title of a view -> (h, w) relation of each patch and the word.
+    """
+
+    image: np.ndarray
+    word: str
+    truth: np.ndarray
+    maps: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def standardised(self, title: str) -> np.ndarray:
+        """(H, W) the map at the picture's size, mean 0 and deviation 1, so that views can be compared."""
+        values = np.asarray(self.maps[title], dtype=np.float32)
+        values = (values - values.mean()) / max(float(values.std()), 1e-6)
+        height, width = self.truth.shape
+        return np.asarray(Image.fromarray(values).resize((width, height), Image.Resampling.BICUBIC))
+
+    def precision(self, title: str) -> float:
+        """How well the map ranks the word's pixels above the others: average precision, 1 is perfect.
+
+        Chance is the fraction of the picture that shows the word.
+        """
+        from sklearn.metrics import average_precision_score
+
+        return float(average_precision_score(self.truth.ravel(), self.standardised(title).ravel()))
 
 
 def infoclip_picture(out: Path | None = None, *, folder: Path = FOLDER) -> Path:
-    """One word, four views of it: teacher before and after LPAM, student after plain fine-tuning of every weight and after InfoCLIP.
-
-    The first test scenes are taken whose largest unseen noun covers a fifth of the picture, one scene for each of three nouns.
+    """Four views of a word: teacher without and with LPAM, student after plain tuning and after InfoCLIP.
 
     Args:
         out: where the picture is written; data/reports/infoclip.jpg by default.
         folder: where runs are kept.
     """
     start = train("mini/head", folder=folder / "starts" / "mini-head-0")
-    runs = {name: train(f"mini/{name}", folder=folder / "picture" / name, start=start, **_FULL) for name in ("catseg", "infoclip")}
-    figure = relation_figure(*relation_views(runs["catseg"], runs["infoclip"]))
+    labels = {"catseg": FULL_BASELINE, "infoclip": "full: infoclip"}
+    runs = {
+        name: train(VARIANTS[label].load(0), folder=folder / "picture" / name, start=start)
+        for name, label in labels.items()
+    }
+    figure = relation_figure(relation_views(runs["catseg"], runs["infoclip"]))
     target = out or data_dir() / "reports" / "infoclip.jpg"
     with whole_file(target) as scratch:
         figure.savefig(scratch, format="jpeg", dpi=80, bbox_inches="tight", pil_kwargs={"quality": 85})
     return target
 
 
-def relation_views(plain: Run, ours: Run, *, count: int = 3, size: int = 96) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows for `relation_figure`: a scene, an unseen word, where it is, and the word's map in each view.
+def relation_views(plain: Run, ours: Run, *, count: int = 3, size: int = 96) -> list[WordView]:
+    """The first test scenes whose largest unseen noun covers a fifth of the picture, one scene for each noun.
 
     Args:
         plain, ours: finished runs; `ours` with an LPAM.
         count: number of scenes.
         size: of the scenes in pixels; larger than in training, for the eye.
 
-    Returns:
-        Rows {"image", "word", "truth", "maps": {title: (h, w)}}, and the titles in order.
-
     Raises:
         ValueError: `ours` was trained without an LPAM.
     """
-    if ours.objective is None or not hasattr(ours.objective, "lpam"):
-        raise ValueError(f"the run of {ours.recipe.name!r} has no LPAM; expected one with objective infoclip")
-    lpam: Any = ours.objective.lpam
-    recipe = ours.recipe
-    scenes = Collage("test", size, seed=1, length=400, objects=(1, 2), scale=(0.5, 0.8), seen=recipe.seen)  # type: ignore[union-attr]
-    teacher: Any = ours.reference
-    rows: list[dict[str, Any]] = []
-    for index in range(len(scenes)):
-        scene = scenes[index]
-        shares = {i: (scene.mask == i).float().mean().item() for i in scenes.unseen}
-        label = max(shares, key=lambda i: shares[i])
-        if shares[label] < 0.2 or scenes.names[label] in [row["word"] for row in rows]:
+    lpam = getattr(ours.objective, "lpam", None)
+    recipe, teacher = ours.recipe, ours.reference
+    if lpam is None or teacher is None or not isinstance(recipe, FineTuneRecipe):
+        raise ValueError(f"the run of {recipe.name!r} has no LPAM; expected one with objective infoclip")
+    views: tuple[tuple[str, DenseCLIP, nn.Module | None], ...] = (
+        ("teacher", teacher, None),
+        ("teacher, through LPAM", teacher, lpam),
+        ("student, plain", plain.model.clip, None),
+        ("student, InfoCLIP", ours.model.clip, None),
+    )
+    # Few and large objects: what the map of a word shows has to be seen in three centimetres.
+    scenes = Collage("test", size, seed=1, length=400, objects=(1, 2), scale=(0.5, 0.8), seen=recipe.seen)
+    found: list[WordView] = []
+    for scene in (scenes[index] for index in range(len(scenes))):
+        fractions = {i: (scene.mask == i).float().mean().item() for i in scenes.unseen}
+        label = max(fractions, key=lambda i: fractions[i])
+        word = scenes.names[label]
+        if fractions[label] < _LARGE or word in [view.word for view in found]:
             continue
-        truth = (scene.mask == label).numpy()
-        with torch.inference_mode():
-            rows.append({"image": scene.image, "word": scenes.names[label], "truth": truth, "maps": {}})
-            for title, clip, through in (
-                ("teacher", teacher, None),
-                ("teacher, through LPAM", teacher, lpam),
-                ("student, plain", plain.model.clip, None),
-                ("student, InfoCLIP", ours.model.clip, None),
-            ):
-                dense = clip.encode_dense(scene.image[None], "cls_value")
-                text = clip.encode_text(scenes.names, ("a photo of a {}",))
-                patches = dense.flatten(2).mT
-                maps = relation(patches, text) if through is None else through(patches, text)
-                own = maps[0, :, label] - maps[0].mean(-1)  # the word against all words
-                rows[-1]["maps"][title] = own.unflatten(0, dense.shape[2:]).numpy()
-        if len(rows) == count:
+        view = WordView(scene.image.numpy(), word, (scene.mask == label).numpy())
+        for title, clip, through in views:
+            view.maps[title] = _map(clip, through, scene.image, scenes.names, label)
+        found.append(view)
+        if len(found) == count:
             break
-    return rows, list(rows[0]["maps"])
+    return found
 
 
-def relation_figure(rows: Sequence[Mapping[str, Any]], titles: Sequence[str], *, height: float = 2.1) -> Figure:
+@torch.inference_mode()
+def _map(
+    clip: DenseCLIP, through: nn.Module | None, image: Tensor, names: Sequence[str], label: int
+) -> np.ndarray:
+    """(h, w) relation of each patch and one word, less that of an average word."""
+    dense = clip.encode_dense(image[None].to(clip.device), "cls_value")
+    text = clip.encode_text(names, ("a photo of a {}",))
+    patches = dense.flatten(2).mT
+    maps = relation(patches, text) if through is None else through(patches, text)
+    # The word against all words: what a patch has in common with every word says nothing about this one.
+    own = maps[0, :, label] - maps[0].mean(-1)
+    return own.unflatten(0, dense.shape[2:]).cpu().numpy()
+
+
+def relation_figure(views: Sequence[WordView], *, height: float = 2.1) -> Figure:
     """The map of one word on one scene in several views, a scene a row; the word's outline is drawn in white.
 
-    Each map is standardised (mean 0, deviation 1), so that views on different scales can be compared; under it stands how well it ranks the
-    word's pixels above the others (average precision; 1 is perfect, the pixels' share is chance).
+    Beside each title stands the map's average precision; see `WordView.precision`.
 
     Args:
-        rows: {"image": (3, H, W) in [0, 1], "word", "truth": (H, W) bool, "maps": {title: (h, w)}}.
-        titles: of the maps, in order.
+        views: one a row, all with the same titles.
         height: of a row in inches.
     """
     import matplotlib.pyplot as plt
-    from sklearn.metrics import average_precision_score
 
+    titles = list(views[0].maps)
     columns = len(titles) + 1
-    figure, axes = plt.subplots(
-        len(rows), columns, figsize=(height * columns, (height + 0.25) * len(rows)), squeeze=False, layout="constrained"
-    )
-    for line, row in zip(axes, rows, strict=True):
-        truth = np.asarray(row["truth"])
-        line[0].imshow(np.asarray(row["image"]).transpose(1, 2, 0))
-        line[0].set_title(f'"{row["word"]}"', fontsize=11)
+    size = (height * columns, (height + 0.25) * len(views))
+    figure, axes = plt.subplots(len(views), columns, figsize=size, squeeze=False, layout="constrained")
+    for line, view in zip(axes, views, strict=True):
+        line[0].imshow(view.image.transpose(1, 2, 0))
+        line[0].set_title(f'"{view.word}"', fontsize=11)
         for axis, title in zip(line[1:], titles, strict=True):
-            values = np.asarray(row["maps"][title], dtype=np.float32)
-            values = (values - values.mean()) / max(float(values.std()), 1e-6)
-            full = np.asarray(Image.fromarray(values).resize(truth.shape[::-1], Image.Resampling.BICUBIC))
-            axis.imshow(full, cmap="inferno", vmin=-2, vmax=3)
-            axis.contour(truth, [0.5], colors="white", linewidths=0.8)
-            axis.set_title(f"{title}: {average_precision_score(truth.ravel(), full.ravel()):.2f}", fontsize=9)
+            axis.imshow(view.standardised(title), cmap="inferno", vmin=-2, vmax=3)
+            axis.contour(view.truth, [0.5], colors="white", linewidths=0.8)
+            axis.set_title(f"{title}: {view.precision(title):.2f}", fontsize=9)
         for axis in line:
             axis.axis("off")
     return figure

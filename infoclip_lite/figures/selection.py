@@ -1,4 +1,4 @@
-"""Figures on Chimera-Seg: `compute_selection` finds which positions a lesson is made of, `plot_selection` draws them."""
+"""Which positions Chimera-Seg learns from: `compute_selection` finds them, `plot_selection` draws them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def compute_selection(
     read_out: Sequence[str] | None = None,
     size: int = 64,
 ) -> SelectionView:
-    """Which patches of a validation scene resemble CLS most, and how many of them are kept at this point of a training.
+    """Which patches of a validation scene resemble CLS most, and how many are kept at this progress.
 
     Args:
         clip: the frozen teacher.
@@ -70,14 +70,15 @@ def compute_selection(
         size: side of the scene in pixels, a multiple of CLIP's patch.
 
     Raises:
-        ValueError: an unknown schedule or read-out, a progress outside 0 .. 1, a size that is no multiple of the patch, more positions to
-            keep than there are, or no read-out.
+        ValueError: an unknown schedule or read-out, a progress outside 0 .. 1, a size that is no multiple
+            of the patch, more positions to keep than there are, or no read-out.
         IndexError: a scene that the split does not have.
     """
     read_out = clip.read_out if read_out is None else read_out
     if size % clip.patch_size or not read_out:
         raise ValueError(
-            f"got size={size} and read_out={read_out!r}; expected a multiple of {clip.patch_size} pixels and at least one name"
+            f"got size={size} and read_out={read_out!r}; "
+            f"expected a multiple of {clip.patch_size} pixels and at least one name"
         )
     scenes = Collage("val", size=size)
     image, mask, *_ = scenes[scene]
@@ -104,7 +105,7 @@ def compute_selection(
 
 
 def plot_selection(*views: SelectionView, height: float = 2.0) -> Figure:
-    """The scene, its similarity to CLS, and for each view the picture with all patches but the kept ones greyed out.
+    """The scene, its similarity to CLS, and for each view the picture with only the kept patches in colour.
 
     Objects are outlined in white; under each title stands how much of the kept area shows objects.
 
@@ -119,7 +120,9 @@ def plot_selection(*views: SelectionView, height: float = 2.0) -> Figure:
         raise ValueError("got no view; expected what compute_selection gives, once or more")
     first = views[0]
     side = first.image.shape[-1]
-    figure, axes = plt.subplots(1, len(views) + 2, figsize=(height * (len(views) + 2.4), height + 0.5), dpi=80, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(views) + 2, figsize=(height * (len(views) + 2.4), height + 0.5), dpi=80, layout="constrained"
+    )
     picture = first.image.permute(1, 2, 0).numpy()
     axes[0].imshow(picture)
     axes[0].set_title(f"scene\n{first.chance:.0%} objects", fontsize=9)
@@ -130,7 +133,9 @@ def plot_selection(*views: SelectionView, height: float = 2.0) -> Figure:
         patch = side // view.kept.shape[0]
         full = view.kept.numpy().repeat(patch, 0).repeat(patch, 1)[..., None]
         axis.imshow(np.where(full, picture, 0.75 + 0.15 * picture.mean(-1, keepdims=True)))
-        axis.set_title(f"progress {view.progress:g}: K = {view.count}\n{view.on_objects:.0%} objects", fontsize=9)
+        axis.set_title(
+            f"progress {view.progress:g}: K = {view.count}\n{view.on_objects:.0%} objects", fontsize=9
+        )
     for axis in axes:
         if first.outline.any() and not first.outline.all():
             axis.contour(first.outline.numpy(), [0.5], colors="white", linewidths=0.9)

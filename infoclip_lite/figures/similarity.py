@@ -1,4 +1,4 @@
-"""Similarity maps: which patches of a scene resemble one patch, or a word, under every read-out of CLIP's last block."""
+"""Similarity maps: which patches of a scene resemble one patch, or a word, under every read-out."""
 
 from __future__ import annotations
 
@@ -68,15 +68,25 @@ def compute_similarity(
 
 def describe_similarity(view: SimilarityView) -> str:
     """One sentence on the figure, for those who do not see it."""
-    asked = f'the word "{view.word}"' if view.word else f"the patch in row {view.patch[0]}, column {view.patch[1]}"  # type: ignore[index]
+    asked = f'the word "{view.word}"'
+    if view.patch is not None:
+        row, column = view.patch
+        asked = f"the patch in row {row}, column {column}"
     spread = {name: float(values.std()) for name, values in view.maps.items()}
     widest = max(spread, key=lambda name: spread[name])
-    return f"Cosine of every patch with {asked} under {len(view.maps)} read-outs; patches differ most under {widest}."
+    maps = f"{len(view.maps)} read-outs"
+    return f"Cosine of every patch with {asked} under {maps}; patches differ most under {widest}."
 
 
 def plot_similarity(view: SimilarityView, *, height: float = 1.9) -> Figure:
     """The scene with the patch framed, and one map for each read-out, each on its own colour scale."""
-    figure, axes = plt.subplots(1, len(view.maps) + 1, figsize=(height * (len(view.maps) + 1), height + 0.5), dpi=80, layout="constrained")
+    figure, axes = plt.subplots(
+        1,
+        len(view.maps) + 1,
+        figsize=(height * (len(view.maps) + 1), height + 0.5),
+        dpi=80,
+        layout="constrained",
+    )
     side = view.image.shape[-1]
     axes[0].imshow(view.image.permute(1, 2, 0).numpy(), extent=(0, side, side, 0))
     axes[0].set_title(f'"{view.word}"' if view.word else "the patch", fontsize=10)

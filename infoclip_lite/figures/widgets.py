@@ -1,4 +1,4 @@
-"""Every explorer. A widget computes nothing: it hands its values to `compute_*` and the result to `plot_*`, its static twin."""
+"""Every explorer. A widget computes nothing: its values go to `compute_*`, the result to `plot_*`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ from .similarity import SimilarityView, compute_similarity, describe_similarity,
 
 
 class Explorer:
-    """Controls above a figure that is drawn anew whenever one is let go; what goes wrong is said below, and the last figure stays.
+    """Controls above a figure that is drawn anew whenever one is let go.
+
+    What goes wrong is said below the figure, and the last figure stays.
 
     Attributes:
         controls: the controls by name; set `.value` to move one.
@@ -53,7 +55,9 @@ class Explorer:
     def _react(self, _change: Any = None) -> None:
         try:
             self._update()
-        except Exception as error:  # a callback has no cell to print a traceback in: say it where the reader looks
+        except (
+            Exception
+        ) as error:  # a callback has no cell to print a traceback in: say it where the reader looks
             self.message.value = f'<b role="alert">{html.escape(f"{type(error).__name__}: {error}")}</b>'
 
     def _update(self) -> None:
@@ -80,7 +84,10 @@ class PatchGrid(widgets.GridBox):
         cells = [(i // side, i % side) for i in range(side * side)]
         buttons = []
         for row, column in cells:
-            button = widgets.Button(tooltip=f"row {row}, column {column}", layout={"width": "24px", "height": "24px", "margin": "0"})
+            button = widgets.Button(
+                tooltip=f"row {row}, column {column}",
+                layout={"width": "24px", "height": "24px", "margin": "0"},
+            )
             button.on_click(partial(self._click, (row, column)))
             buttons.append(button)
         super().__init__(buttons, layout={"grid_template_columns": f"repeat({side}, 25px)"})
@@ -98,14 +105,18 @@ class PatchGrid(widgets.GridBox):
 
 
 def explore_similarity(clip: DenseCLIP | None = None) -> Explorer:
-    """Click a patch or type a word: its similarity map under every read-out; static twin plot_similarity(compute_similarity(clip)).
+    """Click a patch or type a word: its similarity map under every read-out.
+
+    The static twin is plot_similarity(compute_similarity(clip)).
 
     Args:
         clip: the model; None takes the one that ships.
     """
     clip = load_clip("collage-mini") if clip is None else clip
     grid = PatchGrid(64 // clip.patch_size, (3, 3))
-    word = widgets.Text(value="", description="word", placeholder="instead of a patch", continuous_update=False)
+    word = widgets.Text(
+        value="", description="word", placeholder="instead of a patch", continuous_update=False
+    )
     grid.observe(lambda _change: setattr(word, "value", ""), names="value")  # who clicks asks about the patch
     scene = widgets.IntSlider(value=0, min=0, max=99, description="scene", continuous_update=False)
 
@@ -113,7 +124,12 @@ def explore_similarity(clip: DenseCLIP | None = None) -> Explorer:
         grid.paint(view.image.permute(1, 2, 0).numpy())
         return plot_similarity(view)
 
-    return Explorer(partial(compute_similarity, clip), plot, {"scene": scene, "patch": grid, "word": word}, describe_similarity)
+    return Explorer(
+        partial(compute_similarity, clip),
+        plot,
+        {"scene": scene, "patch": grid, "word": word},
+        describe_similarity,
+    )
 
 
 def explore_training() -> Explorer:
@@ -123,7 +139,7 @@ def explore_training() -> Explorer:
 
 
 def explore_objective() -> Explorer:
-    """InfoCLIP's settings as a map from a sweep that ships (one seed); static twin plot_objective(compute_objective())."""
+    """InfoCLIP's settings as a map (a sweep, one seed); static twin plot_objective(compute_objective())."""
     controls = {
         "axis": _choice("axis", list(AXES), "pixel"),
         "alpha": _choice("alpha", sorted(ALPHAS), 2.0),
@@ -134,7 +150,7 @@ def explore_objective() -> Explorer:
 
 
 def explore_selection(clip: DenseCLIP | None = None) -> Explorer:
-    """Sliders on the training's progress, the scene, the schedule of K and the read-out (2506.22032, our reading [I]).
+    """Sliders on the training's progress, the scene, the schedule of K and the read-out (2506.22032, [I]).
 
     The static twin is plot_selection(compute_selection(clip)).
 
@@ -153,7 +169,10 @@ def explore_selection(clip: DenseCLIP | None = None) -> Explorer:
 
 
 def explore_information() -> Explorer:
-    """Every estimator against the truth (width and alpha: the matrix-based one's); static twin plot_information(compute_information())."""
+    """Every estimator against the truth; width and alpha are the matrix-based one's.
+
+    The static twin is plot_information(compute_information()).
+    """
     controls = {
         "estimator": widgets.Dropdown(options=list(ESTIMATORS), value="KSG", description="estimator"),
         "n": _choice("n", [10, 30, 100, 300], 100),
@@ -177,7 +196,9 @@ def explore_renyi() -> Explorer:
 
 
 def _slider(text: str, value: float, low: float, high: float, step: float) -> widgets.FloatSlider:
-    return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=text, continuous_update=False)
+    return widgets.FloatSlider(
+        value=value, min=low, max=high, step=step, description=text, continuous_update=False
+    )
 
 
 def _choice(text: str, options: list[Any], value: Any) -> widgets.SelectionSlider:

@@ -35,16 +35,29 @@ def score_clip(clip: DenseCLIP, scenes: int = 400) -> dict[str, Any]:
         rendered = [data[i] for i in range(scenes)]
         recalls = [retrieval(clip, rendered[i : i + 100]) for i in range(0, scenes - 99, 100)]
         card["retrieval"][split] = {key: sum(r[key] for r in recalls) / len(recalls) for key in recalls[0]}
-        card["noun_recognition"][split] = noun_recognition(clip, rendered, [n for n in data.names if any(n in s.nouns for s in rendered)])
+        card["noun_recognition"][split] = noun_recognition(
+            clip, rendered, [n for n in data.names if any(n in s.nouns for s in rendered)]
+        )
         for read_out in READ_OUTS:
             report = evaluate(ZeroShotSegmentor(clip, read_out), data)
             label = "+".join(read_out)
-            margin = cosine_margin(clip, rendered[:100], data.names, read_out[0]) if len(read_out) == 1 else None
-            card["dense"].setdefault(label, {})[split] = {**report.metrics, **({"margin": margin} if margin is not None else {})}
+            margin = (
+                cosine_margin(clip, rendered[:100], data.names, read_out[0]) if len(read_out) == 1 else None
+            )
+            card["dense"].setdefault(label, {})[split] = {
+                **report.metrics,
+                **({"margin": margin} if margin is not None else {}),
+            }
     return {**card, "environment": environment()}
 
 
-def pretrain(recipe: str | Path = "mini/pretrain", *, out: Path, folder: Path | None = None, cost: dict[str, Any] | None = None) -> Run:
+def pretrain(
+    recipe: str | Path = "mini/pretrain",
+    *,
+    out: Path,
+    folder: Path | None = None,
+    cost: dict[str, Any] | None = None,
+) -> Run:
     """Pretrain a CLIP, score it and write the checkpoint with its card.
 
     Args:
@@ -59,7 +72,13 @@ def pretrain(recipe: str | Path = "mini/pretrain", *, out: Path, folder: Path | 
     run = train(what, folder=folder)
     clip = run.model.clip
     losses = [record["total"] for record in run.log[-50:]]
-    config = {"model": what.model, "mean": what.mean, "std": what.std, "name": what.name, "read_out": what.read_out}
+    config = {
+        "model": what.model,
+        "mean": what.mean,
+        "std": what.std,
+        "name": what.name,
+        "read_out": what.read_out,
+    }
     card = {
         **score_clip(clip),
         "recipe": {**vars(what)},
@@ -75,13 +94,21 @@ def card_table(card: dict[str, Any]) -> str:
     """The card of a CLIP as a Markdown table: known photographs beside new ones."""
     test, new = "test", "test-new"
     rows = [
-        ("right caption for a picture, among 100", *(card["retrieval"][s]["image_to_text"] for s in (test, new))),
-        ("right picture for a caption, among 100", *(card["retrieval"][s]["text_to_image"] for s in (test, new))),
+        (
+            "right caption for a picture, among 100",
+            *(card["retrieval"][s]["image_to_text"] for s in (test, new)),
+        ),
+        (
+            "right picture for a caption, among 100",
+            *(card["retrieval"][s]["text_to_image"] for s in (test, new)),
+        ),
         ("noun recognition (mean average precision)", *(card["noun_recognition"][s] for s in (test, new))),
     ]
     for read_out, scores in card["dense"].items():
         rows.append((f"dense mIoU, {read_out}", *(scores[s]["mIoU"] for s in (test, new))))
     best = max(card["dense"], key=lambda name: card["dense"][name][test]["mIoU"])
-    rows.append((f"dense mIoU of unseen nouns, {best}", *(card["dense"][best][s]["mIoU_unseen"] for s in (test, new))))
+    rows.append(
+        (f"dense mIoU of unseen nouns, {best}", *(card["dense"][best][s]["mIoU_unseen"] for s in (test, new)))
+    )
     lines = ["| collage-mini | known photographs | new photographs |", "|---|---|---|"]
     return "\n".join([*lines, *(f"| {label} | {known:.1%} | {fresh:.1%} |" for label, known, fresh in rows)])

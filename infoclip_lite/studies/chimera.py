@@ -8,23 +8,32 @@ from typing import Any
 
 from ..clip import load_clip
 from ..core.reports import write_report
-from ..core.statistics import interval
+from ..core.statistics import Interval, paired_interval
 from ..datasets.collage import Collage
 from ..evaluation.evaluate import evaluate
 from ..segmentors import ZeroShotSegmentor
 from ..training.run import Run
-from .study import Variant, described, gather, run_variants, score_run, table, tune
+from .rows import StudyTable
+from .study import Variant, described, gather, run_variants, score_run, table, table_json, tune
 
 FOLDER = Path("runs/chimera")
 BASELINE = "linear"
 GAMMAS = (0.5, 1.0, 2.0, 4.0)
-_SMALL = {"architecture": "Segformer", "encoder": "tu-tf_efficientnet_lite0", "weights": "package", "width": 256, "pool": 2}
+_SMALL = {
+    "architecture": "Segformer",
+    "encoder": "tu-tf_efficientnet_lite0",
+    "weights": "package",
+    "width": 256,
+    "pool": 2,
+}
 _GLM = {"name": "chimera", "alignment": 0.0, "schedule": "constant"}
 _SGD = {"name": "chimera", "alignment": 0.0, "source": "teacher"}
 
 
 def _chimera(objective: dict[str, Any] | None, attention: str = "vanilla", **body: Any) -> Variant:
-    return Variant("mini/chimera", {"chimera": {**_SMALL, **body}, "objective": objective, "attention": [attention]})
+    return Variant(
+        "mini/chimera", {"chimera": {**_SMALL, **body}, "objective": objective, "attention": [attention]}
+    )
 
 
 # Each rung has one part more than the one before it. No variant is "the paper's": of the paper we have an abstract.
@@ -61,7 +70,9 @@ GRID: dict[str, Variant] = {
 GRID_SEEDS = (100,)
 
 
-def chimera(*, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None) -> dict[str, Any]:
+def chimera(
+    *, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None
+) -> dict[str, Any]:
     """Run every variant with every seed on test scenes; write data/reports/chimera.json with what all seeds have finished.
 
     Args:
@@ -88,8 +99,8 @@ def chimera(*, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FO
         "missing": [label for label in VARIANTS if label not in records],
         "seeds": seeds,
         "grid": grid,
-        "table": rows,
-        "ladder": ladder(rows),
+        "table": table_json(rows),
+        "ladder": table_json(ladder(rows)),
         "calibration": {label: _calibration(runs) for label, runs in records.items()},
         "zero_shot": _zero_shot(),
         "logs": {label: [run["log"] for run in runs] for label, runs in records.items()},
@@ -98,14 +109,15 @@ def chimera(*, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FO
     return write_report("chimera", content, out)
 
 
-def ladder(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def ladder(rows: StudyTable) -> dict[str, dict[str, Interval]]:
     """For each rung but the first: mean and 95% interval of its difference to the rung below, seed by seed."""
     rungs = [label for label in LADDER if label in rows]
-    steps: dict[str, dict[str, Any]] = {}
-    for below, label in zip(rungs, rungs[1:], strict=False):
-        pairs = {key: (rows[label][key]["values"], rows[below][key]["values"]) for key in rows[label]}
-        steps[label] = {key: interval([a - b for a, b in zip(*pair, strict=True)]) for key, pair in pairs.items()}
-    return steps
+    return {
+        label: {
+            key: paired_interval(score.values, rows[below][key].values) for key, score in rows[label].items()
+        }
+        for below, label in zip(rungs, rungs[1:], strict=False)
+    }
 
 
 def _score(run: Run) -> dict[str, Any]:
@@ -114,11 +126,16 @@ def _score(run: Run) -> dict[str, Any]:
 
 
 def _calibration(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    return {str(g): {k: statistics.fmean(r["calibration"][str(g)][k] for r in runs) for k in runs[0]["test"]} for g in GAMMAS}
+    return {
+        str(g): {k: statistics.fmean(r["calibration"][str(g)][k] for r in runs) for k in runs[0]["test"]}
+        for g in GAMMAS
+    }
 
 
 def _zero_shot() -> dict[str, Any]:
     """The teacher itself, untrained, on the same test scenes."""
     clip, recipe = load_clip(), VARIANTS[BASELINE].load(0)
     data = Collage("test", recipe.size, length=200, seen=recipe.seen)
-    return {"+".join(a): evaluate(ZeroShotSegmentor(clip, a), data).metrics for a in (("vanilla",), clip.read_out)}
+    return {
+        "+".join(a): evaluate(ZeroShotSegmentor(clip, a), data).metrics for a in (("vanilla",), clip.read_out)
+    }

@@ -30,7 +30,10 @@ def infoclip_cost(*, repeats: int = 5, out: Path | None = None) -> dict[str, Any
 
 _SIZES: dict[str, tuple[str, dict[str, Any]]] = {
     "mini": ("mini/infoclip", {}),
-    "ViT-B/16, 384 px, batch 4": ("paper/infoclip-vitb16", {"data": "collage", "pretrained": None, "dtype": "auto"}),
+    "ViT-B/16, 384 px, batch 4": (
+        "paper/infoclip-vitb16",
+        {"data": "collage", "pretrained": None, "dtype": "auto"},
+    ),
 }
 
 
@@ -49,7 +52,10 @@ def cost_rows(*, repeats: int = 5, sizes: Sequence[str] = tuple(_SIZES)) -> list
         recipe = load_recipe(name, **changes)
         if not isinstance(recipe, FineTuneRecipe):
             raise ValueError(f"{name} is a recipe for pretraining; expected one with task: finetune")
-        tasks = {on: build_task(recipe if on else replace(recipe, objective=None, anchors=None))[0] for on in (True, False)}
+        tasks = {
+            on: build_task(recipe if on else replace(recipe, objective=None, anchors=None))[0]
+            for on in (True, False)
+        }
         batch = next(iter(tasks[True].batches(0, 1)))
         seconds: dict[bool, list[float]] = {True: [], False: []}
         memory = {}
@@ -146,7 +152,12 @@ def chimera_cost(*, repeats: int = 5, out: Path | None = None) -> dict[str, Any]
         for label, model in models.items():
             parts = model.at_inference() if isinstance(model, ChimeraSeg) else {"all": _image_side(model)}
             took = statistics.median(seconds[label][1:])
-            row = {"what": what, "model": label, "ms_a_picture": round(1000 * took / batch, 3), "parameters": sum(parts.values())}
+            row = {
+                "what": what,
+                "model": label,
+                "ms_a_picture": round(1000 * took / batch, 3),
+                "parameters": sum(parts.values()),
+            }
             rows.append({**row, "parts": parts})
     return write_report("chimera_cost", {"rows": rows, "words": _WORDS}, out)
 

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ..core.reports import write_report
-from .study import Variant, described, gather, run_variants, score_run, table, tune
+from .study import Variant, described, gather, run_variants, score_run, table, table_json, tune
 
 FOLDER = Path("runs/infoclip")
 BASELINE, FULL_BASELINE = "plain", "full: plain"
-_OURS = {"name": "infoclip", "axis": "pixel", "centre": True, "kind": "gap", "compression": 0.0, "transfer": 3.0}
+_OURS = {
+    "name": "infoclip",
+    "axis": "pixel",
+    "centre": True,
+    "kind": "gap",
+    "compression": 0.0,
+    "transfer": 3.0,
+}
 
 
 _FULL: dict[str, Any] = {"tune": "full", "lr": 3e-4}
@@ -23,7 +30,9 @@ def _paper(full: bool = False, **changes: Any) -> Variant:
 
 
 def _ours(full: bool = False, anchors: str | None = "captions", **changes: Any) -> Variant:
-    return Variant("mini/infoclip", {"objective": {**_OURS, **changes}, "anchors": anchors, **(_FULL if full else {})})
+    return Variant(
+        "mini/infoclip", {"objective": {**_OURS, **changes}, "anchors": anchors, **(_FULL if full else {})}
+    )
 
 
 def _with(variant: Variant, **changes: Any) -> Variant:
@@ -92,7 +101,9 @@ GRID: dict[str, Variant] = {
 GRID_SEEDS = (100, 101)
 
 
-def infoclip(*, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None) -> dict[str, Any]:
+def infoclip(
+    *, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None
+) -> dict[str, Any]:
     """Run every variant with every seed on test scenes; write data/reports/infoclip.json with the variants that all seeds have finished.
 
     Args:
@@ -110,7 +121,9 @@ def infoclip(*, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = F
     return report(grid, seeds=seeds, folder=folder, out=out)
 
 
-def report(grid: dict[str, Any], *, seeds: int, folder: Path = FOLDER, out: Path | None = None) -> dict[str, Any]:
+def report(
+    grid: dict[str, Any], *, seeds: int, folder: Path = FOLDER, out: Path | None = None
+) -> dict[str, Any]:
     """Write the report of what is finished; see `infoclip`.
 
     Raises:
@@ -118,7 +131,9 @@ def report(grid: dict[str, Any], *, seeds: int, folder: Path = FOLDER, out: Path
     """
     records = gather(VARIANTS, range(seeds), folder)
     if not {BASELINE, FULL_BASELINE} <= records.keys():
-        raise FileNotFoundError(f"{folder} has {list(records)} with all {seeds} seeds; expected {BASELINE!r} and {FULL_BASELINE!r}")
+        raise FileNotFoundError(
+            f"{folder} has {list(records)} with all {seeds} seeds; expected {BASELINE!r} and {FULL_BASELINE!r}"
+        )
     full = {label: runs for label, runs in records.items() if label.startswith("full: ")}
     gentle = {label: runs for label, runs in records.items() if label not in full}
     content = {
@@ -127,7 +142,7 @@ def report(grid: dict[str, Any], *, seeds: int, folder: Path = FOLDER, out: Path
         "seeds": seeds,
         "baselines": [BASELINE, FULL_BASELINE],
         "grid": grid,
-        "table": {**table(gentle, BASELINE), **table(full, FULL_BASELINE)},
+        "table": table_json({**table(gentle, BASELINE), **table(full, FULL_BASELINE)}),
         "logs": {label: [run["log"] for run in runs] for label, runs in records.items()},
         "seconds": {label: [run["seconds"]["train"] for run in runs] for label, runs in records.items()},
     }

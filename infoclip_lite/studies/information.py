@@ -14,13 +14,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from scipy.stats import t as student
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..core.statistics import interval
 from ..information.critics import Training
 from ..information.estimators import ESTIMATORS, Estimate, LimitWarning, ksg
-from ..information.renyi import Correction, gaussian_rbf_information, gram, linear_renyi_entropy, renyi_entropy, renyi_mutual_information
+from ..information.renyi import (
+    Correction,
+    gaussian_rbf_information,
+    gram,
+    linear_renyi_entropy,
+    renyi_entropy,
+    renyi_mutual_information,
+)
 from ..information.tasks import Task, get_task
 
 TASKS: tuple[tuple[str, dict[str, float]], ...] = (
@@ -39,21 +46,11 @@ TASKS: tuple[tuple[str, dict[str, float]], ...] = (
     ("spiral", {"rho": 0.75, "dim": 3}),
 )
 NEURAL = ("infonce", "nwj", "donsker_varadhan", "smile", "leave_one_out", "club")
-CANDIDATES: dict[str, Callable[..., Estimate]] = {**ESTIMATORS, "ksg_raw": functools.partial(ksg, ranks=False)}
+CANDIDATES: dict[str, Callable[..., Estimate]] = {
+    **ESTIMATORS,
+    "ksg_raw": functools.partial(ksg, ranks=False),
+}
 CORRECTIONS: tuple[Correction | None, ...] = (None, "permutation", "ustatistic")
-
-
-def interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean and 95% interval of the mean (Student's t), as {"mean", "low", "high"}.
-
-    Raises:
-        ValueError: fewer than two values.
-    """
-    if len(values) < 2:
-        raise ValueError(f"got {len(values)} values, expected at least 2; hint: more seeds")
-    mean = statistics.fmean(values)
-    half = float(student.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
-    return {"mean": round(mean, 5), "low": round(mean - half, 5), "high": round(mean + half, 5)}
 
 
 def run_benchmark(
@@ -90,15 +87,26 @@ def run_benchmark(
     names = list(CANDIDATES) if estimators is None else list(estimators)
     built = [get_task(name, **parameters) for name, parameters in tasks]
     cells = [
-        (task, n, name) for task in built for name in names for n in (neural_sizes if name in NEURAL else sizes) if _bearable(name, task, n)
+        (task, n, name)
+        for task in built
+        for name in names
+        for n in (neural_sizes if name in NEURAL else sizes)
+        if _bearable(name, task, n)
     ]
     errors = []
     for task, n, name in tqdm(cells, disable=not progress, desc="benchmark"):
         runs = [_estimate(name, task, n, seed, steps) for seed in range(seeds)]
-        row = interval([run.value - task.mutual_information for run in runs])
+        row = _ends([run.value - task.mutual_information for run in runs])
         errors.append({"task": label(task), "estimator": name, "n": n, **row, "limit": runs[0].upper_limit})
     described = [
-        {"task": label(t), "truth": t.mutual_information, "dim_x": t.dim_x, "dim_y": t.dim_y, "parameters": t.parameters} for t in built
+        {
+            "task": label(t),
+            "truth": t.mutual_information,
+            "dim_x": t.dim_x,
+            "dim_y": t.dim_y,
+            "parameters": t.parameters,
+        }
+        for t in built
     ]
     return {
         "unit": "nats, estimate minus truth",
@@ -125,14 +133,27 @@ def run_matrix_checks(batches: int = 4000) -> dict[str, Any]:
     for kernel, make in kernels.items():
         for n, d in ((4, 5), (4, 100), (16, 5), (16, 100), (256, 20)):
             generator = torch.Generator().manual_seed(0)
-            a, b = (make(torch.randn(batches if n <= 16 else 20, n, d, generator=generator)) for _ in range(2))
+            a, b = (
+                make(torch.randn(batches if n <= 16 else 20, n, d, generator=generator)) for _ in range(2)
+            )
             for correction in CORRECTIONS:
-                row = interval(renyi_mutual_information(a, b, correction=correction).tolist())
-                independent.append({"kernel": kernel, "n": n, "d": d, "correction": correction or "none", "cap": math.log2(n), **row})
+                row = _ends(renyi_mutual_information(a, b, correction=correction).tolist())
+                independent.append(
+                    {
+                        "kernel": kernel,
+                        "n": n,
+                        "d": d,
+                        "correction": correction or "none",
+                        "cap": math.log2(n),
+                        **row,
+                    }
+                )
     return {"unit": "bits", "independent": independent, "bfloat16_error": _bfloat16_errors()}
 
 
-def run_convergence(sizes: Sequence[int] = (250, 1000, 4000), seeds: int = 20, *, rho: float = 0.75, width: float = 1.0) -> dict[str, Any]:
+def run_convergence(
+    sizes: Sequence[int] = (250, 1000, 4000), seeds: int = 20, *, rho: float = 0.75, width: float = 1.0
+) -> dict[str, Any]:
     """I_2 of normal samples under RBF kernels against its closed form: relative errors, (I_2 - exact) / exact.
 
     `against` tells which closed form: at the covariance of the "population", or at that of the "sample" itself, which shows how much of
@@ -155,7 +176,10 @@ def run_convergence(sizes: Sequence[int] = (250, 1000, 4000), seeds: int = 20, *
         errors: dict[tuple[str, str], list[float]] = {}
         for seed in range(seeds):
             pair = get_task("normal", rho=rho).sample(n, torch.Generator().manual_seed(seed))
-            truths = {"population": exact, "sample": gaussian_rbf_information(torch.cat(pair, 1).T.cov(), 1, width, width)}
+            truths = {
+                "population": exact,
+                "sample": gaussian_rbf_information(torch.cat(pair, 1).T.cov(), 1, width, width),
+            }
             a, b = (gram(z.float(), "rbf", width=width) for z in pair)
             for correction in CORRECTIONS:
                 value = float(renyi_mutual_information(a, b, correction=correction))
@@ -163,8 +187,17 @@ def run_convergence(sizes: Sequence[int] = (250, 1000, 4000), seeds: int = 20, *
                     errors.setdefault((correction or "none", against), []).append(value / truth - 1)
         for (name, against), values in errors.items():
             spread = round(statistics.stdev(values), 5)
-            rows.append({"n": n, "correction": name, "against": against, **interval(values), "one_sample": spread})
-    return {"unit": "fraction of the closed form", "rho": rho, "width": width, "exact": exact, "seeds": seeds, "rows": rows}
+            rows.append(
+                {"n": n, "correction": name, "against": against, **_ends(values), "one_sample": spread}
+            )
+    return {
+        "unit": "fraction of the closed form",
+        "rho": rho,
+        "width": width,
+        "exact": exact,
+        "seeds": seeds,
+        "rows": rows,
+    }
 
 
 def run_speed(repeats: int = 60, *, environment: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -191,6 +224,12 @@ def label(task: Task) -> str:
     return " ".join([task.name, *(f"{key}={value:g}" for key, value in task.parameters.items())])
 
 
+def _ends(values: Sequence[float]) -> dict[str, float]:
+    """The 95% interval of the mean by its ends, as this report has it."""
+    found = interval(values)
+    return {"mean": round(found.mean, 5), "low": round(found.low, 5), "high": round(found.high, 5)}
+
+
 def _bearable(name: str, task: Task, n: int) -> bool:
     return not name.startswith("ksg") or n <= 2000 or task.dim_x + task.dim_y <= 10
 
@@ -212,7 +251,9 @@ def _bfloat16_errors() -> dict[str, float]:
         low = [gram(v).bfloat16() for v in z]
         for name, alpha in (("I_2", 2.0), ("I_1.01", 1.01)):
             exact = renyi_mutual_information(gram(z[0].double()), gram(z[1].double()), alpha)
-            errors[name] = max(errors[name], abs(float(renyi_mutual_information(low[0], low[1], alpha) - exact)))
+            errors[name] = max(
+                errors[name], abs(float(renyi_mutual_information(low[0], low[1], alpha) - exact))
+            )
     return errors
 
 
@@ -246,11 +287,31 @@ def _contests() -> list[tuple[str, Callable[[], None], Callable[[], None]]]:
         ("entropy n=576, against eigenvalues (alpha=1.01)", run(entropy, a), by_eigenvalues[0]),
         ("information n=576, against eigenvalues (alpha=1.01)", run(information, a, b), by_eigenvalues[1]),
         ("entropy n=576, against the bare Frobenius norm", run(entropy, a), run(bare_entropy, a)),
-        ("information n=576, against the bare Frobenius norms", run(information, a, b), run(bare_information, a, b)),
-        ("bare Frobenius norm n=576, against eigenvalues (alpha=1.01)", run(bare_entropy, a), by_eigenvalues[0]),
-        ("bare Frobenius norms n=576, against eigenvalues (alpha=1.01)", run(bare_information, a, b), by_eigenvalues[1]),
-        ("entropy n=4096 d=64, low rank against dense", run(bind(linear_renyi_entropy, z), z), run(lambda: renyi_entropy(gram(z)), z)),
-        ("32 Grams of n=64, one call against a loop", run(bind(renyi_mutual_information, many[0], many[1]), *many), run(loop, *many)),
+        (
+            "information n=576, against the bare Frobenius norms",
+            run(information, a, b),
+            run(bare_information, a, b),
+        ),
+        (
+            "bare Frobenius norm n=576, against eigenvalues (alpha=1.01)",
+            run(bare_entropy, a),
+            by_eigenvalues[0],
+        ),
+        (
+            "bare Frobenius norms n=576, against eigenvalues (alpha=1.01)",
+            run(bare_information, a, b),
+            by_eigenvalues[1],
+        ),
+        (
+            "entropy n=4096 d=64, low rank against dense",
+            run(bind(linear_renyi_entropy, z), z),
+            run(lambda: renyi_entropy(gram(z)), z),
+        ),
+        (
+            "32 Grams of n=64, one call against a loop",
+            run(bind(renyi_mutual_information, many[0], many[1]), *many),
+            run(loop, *many),
+        ),
     ]
 
 
@@ -265,4 +326,9 @@ def _compare(what: str, ours: Callable[[], None], peer: Callable[[], None], repe
                 function()
                 best[i] = min(best[i], time.perf_counter() - start)
     ours_ms, peer_ms = (1000 * value for value in best)
-    return {"what": what, "ours_ms": round(ours_ms, 4), "peer_ms": round(peer_ms, 4), "ratio": round(peer_ms / ours_ms, 2)}
+    return {
+        "what": what,
+        "ours_ms": round(ours_ms, 4),
+        "peer_ms": round(peer_ms, 4),
+        "ratio": round(peer_ms / ours_ms, 2),
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 
 from ..clip import DenseCLIP, load_clip
 from ..core.reports import read_report, write_report
-from ..core.statistics import rank_ranges, surely_better
+from ..core.statistics import Row, Score, rank_ranges, surely_better
 from ..datasets.collage import Collage
 from ..evaluation.evaluate import evaluate
 from ..evaluation.metrics import SegmentationMetrics
@@ -27,10 +28,11 @@ from .chimera import VARIANTS as CHIMERA
 from .chimera import chimera
 from .infoclip import VARIANTS as INFOCLIP
 from .infoclip import infoclip
+from .rows import SPLITS, Method, RankRange, StudyTable, table_of
 from .study import Variant, described, gather, run_variants, score_run, table
 
 FOLDER = Path("runs/leaderboard")
-SIZE, SCENES, SPLITS = 64, 200, ("test", "test-new")
+SIZE, SCENES = 64, 200
 METRICS = ("mIoU_seen", "mIoU_unseen", "hIoU")
 DRAWS = 500
 BATCH, ROUNDS = 16, 40
@@ -45,7 +47,12 @@ STUDIES = {"infoclip": INFOCLIP, "chimera": CHIMERA}
 
 
 def leaderboard(
-    *, retrain: bool = False, seeds: int = 5, rounds: int = ROUNDS, folder: Path = FOLDER, out: Path | None = None
+    *,
+    retrain: bool = False,
+    seeds: int = 5,
+    rounds: int = ROUNDS,
+    folder: Path = FOLDER,
+    out: Path | None = None,
 ) -> dict[str, Any]:
     """Measure what is not trained, the speed and the sizes; train the cosine heads; read the two studies; rank; write the report.
 
@@ -82,13 +89,13 @@ def leaderboard(
         "words": len(Collage("test").names),
         "seen": seen,
         "seeds": seeds,
-        "speed": speed(_engines(clip), rounds=rounds),
-        "rows": ranked(rows),
+        "speed": speed(_backends(clip), rounds=rounds),
+        "rows": {label: method.to_json() for label, method in ranked(rows).items()},
     }
     return write_report("leaderboard", content, out)
 
 
-def read_study(name: str, report: Mapping[str, Any], variants: Mapping[str, Variant], seeds: int) -> dict[str, dict[str, Any]]:
+def read_study(name: str, report: Row, variants: Mapping[str, Variant], seeds: int) -> StudyTable:
     """The table of a study's report, if every variant is in it, with the settings that the package has now.
 
     Args:
@@ -103,7 +110,9 @@ def read_study(name: str, report: Mapping[str, Any], variants: Mapping[str, Vari
     again = f"run `infoclip-lite benchmark {name} --seeds {seeds}`, or `infoclip-lite benchmark leaderboard --retrain`"
     missing = [label for label in variants if label not in report["table"]]
     if missing or report["missing"]:
-        raise ValueError(f"the report {name!r} lacks {', '.join(missing or report['missing'])}; expected every variant: {again}")
+        raise ValueError(
+            f"the report {name!r} lacks {', '.join(missing or report['missing'])}; expected every variant: {again}"
+        )
     if report["seeds"] != seeds:
         raise ValueError(f"the report {name!r} has {report['seeds']} seeds; expected {seeds}: {again}")
     for label, wanted in described(dict(variants)).items():
@@ -116,16 +125,20 @@ def read_study(name: str, report: Mapping[str, Any], variants: Mapping[str, Vari
                 f"as the package has it now: {again}"
             )
         measures = [f"{split}/{metric}" for split in SPLITS for metric in METRICS]
-        short = [key for key in measures if len(report["table"][label].get(key, {}).get("values", ())) != seeds]
+        short = [
+            key for key in measures if len(report["table"][label].get(key, {}).get("values", ())) != seeds
+        ]
         if short:
-            raise ValueError(f"the report {name!r} has no {seeds} values of {short[0]} for {label!r}; expected one a seed: {again}")
-    return report["table"]
+            raise ValueError(
+                f"the report {name!r} has no {seeds} values of {short[0]} for {label!r}; expected one a seed: {again}"
+            )
+    return table_of(report)
 
 
-def _same_scenes(report: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]) -> None:
+def _same_scenes(report: Row, rows: Mapping[str, Method]) -> None:
     """CLIP itself is in Chimera-Seg's report: on the same scenes it scores what it scores here, up to the rounding of another processor."""
     for names, metrics in report["zero_shot"].items():
-        here = rows[f"zero-shot: {names}"]["test"]["hIoU"]["mean"]
+        here = rows[f"zero-shot: {names}"].scores["test"]["hIoU"].mean
         if abs(metrics["hIoU"] - here) > 0.002:
             raise ValueError(
                 f"CLIP ({names}) has hIoU {metrics['hIoU']:.4f} in the report 'chimera' and {here:.4f} here; expected the same scenes and "
@@ -133,15 +146,17 @@ def _same_scenes(report: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]
             )
 
 
-def _untrained(clip: DenseCLIP, names: Sequence[str], seen: Sequence[str] | None) -> dict[str, Any]:
+def _untrained(clip: DenseCLIP, names: Sequence[str], seen: Sequence[str] | None) -> Method:
     model = ZeroShotSegmentor(clip, names)
-    scores = {split: untrained_scores(model, Collage(split, SIZE, length=SCENES, seen=seen)) for split in SPLITS}
+    scores = {
+        split: untrained_scores(model, Collage(split, SIZE, length=SCENES, seen=seen)) for split in SPLITS
+    }
     sizes = {"total": _count(clip), "trained": 0, "inference": at_inference(model)}
-    return {"family": "zero-shot", "tuned": "nothing", "engine": "+".join(names), "parameters": sizes, "labelled_scenes": 0, **scores}
+    return Method("zero-shot", "nothing", "+".join(names), sizes, 0, scores)
 
 
 @torch.inference_mode()
-def untrained_scores(model: Segmentor, data: Collage, *, draws: int = DRAWS) -> dict[str, dict[str, Any]]:
+def untrained_scores(model: Segmentor, data: Collage, *, draws: int = DRAWS) -> dict[str, Score]:
     """Metrics of a model that is not trained, with the 95% interval over scenes: a bootstrap, scenes drawn with replacement [O].
 
     Args:
@@ -150,7 +165,7 @@ def untrained_scores(model: Segmentor, data: Collage, *, draws: int = DRAWS) -> 
         draws: how often as many scenes are drawn; the same ones for every model.
 
     Returns:
-        {metric: {"mean", "half", "draws"}}: of all scenes as `evaluate` gives it, 1.96 deviations of the draws, and the draws.
+        metric -> Score: of all scenes as `evaluate` gives it, 1.96 deviations of the draws, and the draws.
     """
     metrics = evaluate(model, data).metrics
     text = model.encode_text(data.names)
@@ -167,11 +182,13 @@ def untrained_scores(model: Segmentor, data: Collage, *, draws: int = DRAWS) -> 
         drawn = SegmentationMetrics(len(data.names), data.unseen)
         drawn.confusion = torch.einsum("n,nij->ij", times, confusions)
         results.append(drawn.compute())
-    spread = {key: [round(r[key], 5) for r in results] for key in METRICS}
-    return {key: {"mean": metrics[key], "half": 1.96 * statistics.stdev(spread[key]), "draws": spread[key]} for key in METRICS}
+    spread = {key: tuple(round(r[key], 5) for r in results) for key in METRICS}
+    return {
+        key: Score(metrics[key], 1.96 * statistics.stdev(spread[key]), draws=spread[key]) for key in METRICS
+    }
 
 
-def _trained(study: str, label: str, variant: Variant, measures: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+def _trained(study: str, label: str, variant: Variant, measures: Mapping[str, Score]) -> tuple[str, Method]:
     recipe = variant.load(0)
     start = None if recipe.start is None else load_recipe(recipe.start)
     begun = start.steps * start.batch if isinstance(start, FineTuneRecipe) else 0
@@ -180,19 +197,14 @@ def _trained(study: str, label: str, variant: Variant, measures: Mapping[str, An
     kinds = {"full": ", all weights", "qv": ", q and v", "none": ""}
     key = f"CAT-Seg{kinds[recipe.tune]}: {plain}" if study == "infoclip" else f"{family}: {plain}"
     tuned = {"full": "all of CLIP", "qv": "CLIP's q and v", "none": "nothing of CLIP"}[recipe.tune]
-    row = {
-        "family": family,
-        "tuned": tuned,
-        "paper": variant.paper,
-        "engine": engine(recipe),
-        "parameters": parameters(recipe),
-        "labelled_scenes": recipe.steps * recipe.batch + begun,
+    scores = {
+        split: {m: replace(measures[f"{split}/{m}"], difference=None) for m in METRICS} for split in SPLITS
     }
-    scores = {split: {m: {k: measures[f"{split}/{m}"][k] for k in ("mean", "half", "values")} for m in METRICS} for split in SPLITS}
-    return key, {**row, **scores}
+    seen = recipe.steps * recipe.batch + begun
+    return key, Method(family, tuned, backend(recipe), parameters(recipe), seen, scores, paper=variant.paper)
 
 
-def engine(recipe: FineTuneRecipe) -> str:
+def backend(recipe: FineTuneRecipe) -> str:
     """The name of the way of inference: trainings that differ only in their weights share it, and cost the same."""
     if recipe.segmentor == "zero_shot":
         return "+".join(recipe.attention)
@@ -227,18 +239,20 @@ def _count(module: torch.nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
 
 
-def _engines(clip: DenseCLIP) -> dict[str, Segmentor]:
+def _backends(clip: DenseCLIP) -> dict[str, Segmentor]:
     """One segmentor for each way of inference; their weights do not matter here."""
     models: dict[str, Segmentor] = {"+".join(names): ZeroShotSegmentor(clip, names) for names in READ_OUTS}
     for variant in (*INFOCLIP.values(), *CHIMERA.values()):
         recipe = variant.load(0)
-        if engine(recipe) not in models:
-            models[engine(recipe)] = build_segmentor(recipe)
+        if backend(recipe) not in models:
+            models[backend(recipe)] = build_segmentor(recipe)
     return models
 
 
 @torch.inference_mode()
-def speed(models: Mapping[str, Segmentor], *, rounds: int = ROUNDS, batch: int = BATCH, size: int = SIZE) -> dict[str, Any]:
+def speed(
+    models: Mapping[str, Segmentor], *, rounds: int = ROUNDS, batch: int = BATCH, size: int = SIZE
+) -> dict[str, Any]:
     """Time of one forward pass, words encoded beforehand, float32; every model once a round, in turns: all share the machine's moods.
 
     Args:
@@ -248,14 +262,17 @@ def speed(models: Mapping[str, Segmentor], *, rounds: int = ROUNDS, batch: int =
         size: of them in pixels.
 
     Returns:
-        {"batch", "rounds", "dtype", "reference", "engines": {name: {"ms", "ratio", "low", "high"}}}: milliseconds a picture; and how many
+        {"batch", "rounds", "dtype", "reference", "backends": {name: {"ms", "ratio", "low", "high"}}}: milliseconds a picture; and how many
         times CLIP's own forward pass (`encode_image`) in the same round: median, and first and third quartile over rounds.
     """
     data = Collage("test", size, length=batch)
     images = torch.stack([data[i].image for i in range(batch)])
     passes: dict[str, Callable[[], Any]] = {}
     for name, model in models.items():
-        words = F.normalize(torch.randn(len(data.names), model.clip.embed_dim, generator=torch.Generator().manual_seed(0)), dim=-1)
+        words = F.normalize(
+            torch.randn(len(data.names), model.clip.embed_dim, generator=torch.Generator().manual_seed(0)),
+            dim=-1,
+        )
         passes.setdefault(REFERENCE, partial(model.clip.encode_image, images))
         passes[name] = partial(model.eval(), images, words)
     taken: dict[str, list[float]] = {name: [] for name in passes}
@@ -264,28 +281,36 @@ def speed(models: Mapping[str, Segmentor], *, rounds: int = ROUNDS, batch: int =
             started = time.perf_counter()
             forward()
             taken[name].append(time.perf_counter() - started)
-    engines = {}
+    backends = {}
     for name, seconds in taken.items():
         ratios = [own / clip for own, clip in zip(seconds[2:], taken[REFERENCE][2:], strict=True)]
         low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
         ms = 1000 * statistics.median(seconds[2:]) / batch
-        engines[name] = {"ms": round(ms, 3), "ratio": round(middle, 3), "low": round(low, 3), "high": round(high, 3)}
-    return {"batch": batch, "rounds": rounds, "dtype": "float32", "reference": REFERENCE, "engines": engines}
+        backends[name] = {
+            "ms": round(ms, 3),
+            "ratio": round(middle, 3),
+            "low": round(low, 3),
+            "high": round(high, 3),
+        }
+    return {
+        "batch": batch,
+        "rounds": rounds,
+        "dtype": "float32",
+        "reference": REFERENCE,
+        "backends": backends,
+    }
 
 
-def ranked(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Rows by hIoU on known photographs, best first, with {"rank", "from", "to", "corrected": [from, to]} of each split.
-
-    "rank" is the place by the mean; "from" and "to" are the best and the worst place that the paired 95% intervals allow, and "corrected"
-    the same when all pairs together are to hold (Holm).
-    """
-    labels = sorted(rows, key=lambda label: -rows[label][SPLITS[0]]["hIoU"]["mean"])
-    result = {label: {**rows[label], "ranks": {}} for label in labels}
+def ranked(methods: Mapping[str, Method]) -> dict[str, Method]:
+    """The methods by hIoU on known photographs, best first, each with its ranks on each split."""
+    ranks: dict[str, dict[str, RankRange]] = {label: {} for label in methods}
     for split in SPLITS:
-        scores = {label: rows[label][split]["hIoU"] for label in labels}
-        order = sorted(labels, key=lambda label: -scores[label]["mean"])
-        plain, corrected = (rank_ranges(labels, surely_better(scores, corrected=c)) for c in (False, True))
+        scores = {label: method.scores[split]["hIoU"] for label, method in methods.items()}
+        plain, corrected = (
+            rank_ranges(list(scores), surely_better(scores, corrected=c)) for c in (False, True)
+        )
+        order = sorted(scores, key=lambda label: -scores[label].mean)
         for place, label in enumerate(order, 1):
-            first, last = plain[label]
-            result[label]["ranks"][split] = {"rank": place, "from": first, "to": last, "corrected": list(corrected[label])}
-    return result
+            ranks[label][split] = RankRange(place, *plain[label], corrected[label])
+    first = sorted(methods, key=lambda label: -methods[label].scores[SPLITS[0]]["hIoU"].mean)
+    return {label: replace(methods[label], ranks=ranks[label]) for label in first}

@@ -33,8 +33,17 @@ def points() -> dict[str, Variant]:
     short = {"steps": STEPS}
     found = {"plain": Variant("mini/catseg", short)}
     for alpha, axis, compression, transfer in product(ALPHAS, AXES, COMPRESSION, TRANSFER):
-        objective = {"name": "infoclip", "axis": axis, "alpha": alpha, "compression": compression, "transfer": transfer}
-        found.setdefault(label_of(axis, alpha, compression, transfer), Variant("mini/infoclip-paper", {**short, "objective": objective}))
+        objective = {
+            "name": "infoclip",
+            "axis": axis,
+            "alpha": alpha,
+            "compression": compression,
+            "transfer": transfer,
+        }
+        found.setdefault(
+            label_of(axis, alpha, compression, transfer),
+            Variant("mini/infoclip-paper", {**short, "objective": objective}),
+        )
     return found
 
 
@@ -58,14 +67,18 @@ def report(*, folder: Path = FOLDER, out: Path | None = None) -> dict[str, Any]:
     grid = points()
     records = gather(grid, (SEED,), folder)
     if "plain" not in records:
-        raise FileNotFoundError(f"{folder} has no finished run of 'plain'; run: infoclip-lite benchmark objective_sweep")
+        raise FileNotFoundError(
+            f"{folder} has no finished run of 'plain'; run: infoclip-lite benchmark objective_sweep"
+        )
     content = {
         "what": "one seed, short trainings, validation scenes: a map and not a result",
         "seed": SEED,
         "steps": STEPS,
         "scenes": SCENES,
         "missing": [label for label in grid if label not in records],
-        "points": {label: {key: round(runs[0]["val"][key], 4) for key in KEYS} for label, runs in records.items()},
+        "points": {
+            label: {key: round(runs[0]["val"][key], 4) for key in KEYS} for label, runs in records.items()
+        },
     }
     return write_report("objective_sweep", content, out)
 

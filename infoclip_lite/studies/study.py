@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from ..core.files import whole_file
-from ..core.statistics import interval
+from ..core.statistics import Interval, Score, interval, paired_interval
 from ..datasets.collage import Collage
 from ..evaluation.evaluate import evaluate
 from ..evaluation.probes import probe
 from ..training.acceleration import autocast, dtype_of
 from ..training.recipe import FineTuneRecipe, load_recipe
 from ..training.run import Run, train
+from .rows import StudyTable
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ def run_variants(
             scratch.write_text(json.dumps(record))
 
 
-def tune(grid: dict[str, Variant], seeds: Sequence[int], folder: Path, *, part: tuple[int, int] = (1, 1)) -> dict[str, dict[str, float]]:
+def tune(
+    grid: dict[str, Variant], seeds: Sequence[int], folder: Path, *, part: tuple[int, int] = (1, 1)
+) -> dict[str, dict[str, float]]:
     """Run a grid of settings on validation scenes: {label: {"mIoU_seen", "mIoU_unseen", "hIoU"}}, means over seeds, of what is finished.
 
     Args:
@@ -152,17 +155,23 @@ def score_run(
             return result
         data = Collage(splits[0], recipe.size, length=60, seen=recipe.seen)
         probed = [data[i] for i in range(len(data))]
-        result["probes"] = probe(run.model.clip, run.reference, probed, data.names, data.unseen, recipe.attention[0])
+        result["probes"] = probe(
+            run.model.clip, run.reference, probed, data.names, data.unseen, recipe.attention[0]
+        )
     return result
 
 
-def gather(variants: dict[str, Variant], seeds: Sequence[int], folder: Path) -> dict[str, list[dict[str, Any]]]:
+def gather(
+    variants: dict[str, Variant], seeds: Sequence[int], folder: Path
+) -> dict[str, list[dict[str, Any]]]:
     """The records of the variants that all seeds have finished, by label, in the order of the seeds."""
     finished = [label for label in variants if all(run_path(folder, label, seed).exists() for seed in seeds)]
-    return {label: [json.loads(run_path(folder, label, seed).read_text()) for seed in seeds] for label in finished}
+    return {
+        label: [json.loads(run_path(folder, label, seed).read_text()) for seed in seeds] for label in finished
+    }
 
 
-def table(records: dict[str, list[dict[str, Any]]], baseline: str) -> dict[str, dict[str, Any]]:
+def table(records: dict[str, list[dict[str, Any]]], baseline: str) -> StudyTable:
     """For each label and each measure: mean, 95% interval, and the same of the difference to the baseline, seed by seed.
 
     Measures are "test/mIoU_unseen", "probes/margin" and so on.
@@ -178,16 +187,20 @@ def table(records: dict[str, list[dict[str, Any]]], baseline: str) -> dict[str, 
             f"{unpaired[0]} has {len(records[unpaired[0]])} runs, {baseline} {len(records[baseline])}; expected the same seeds"
         )
     flat = {label: [_flatten(r) for r in runs] for label, runs in records.items()}
-    rows: dict[str, dict[str, Any]] = {}
+    rows: StudyTable = {}
     for label, runs in flat.items():
         rows[label] = {}
         for key in runs[0]:
-            values = [run[key] for run in runs]
-            entry: dict[str, Any] = {**interval(values), "values": values}
-            if label != baseline:
-                entry["difference"] = interval([v - b[key] for v, b in zip(values, flat[baseline], strict=True)])
-            rows[label][key] = entry
+            values, others = (tuple(run[key] for run in of) for of in (runs, flat[baseline]))
+            versus = None if label == baseline else paired_interval(values, others)
+            found = interval(values)
+            rows[label][key] = Score(found.mean, found.ci95, values=values, difference=versus)
     return rows
+
+
+def table_json(rows: Mapping[str, Mapping[str, Interval]]) -> dict[str, dict[str, dict[str, object]]]:
+    """Rows of a table, or of a ladder of differences, as reports hold them."""
+    return {label: {key: cell.to_json() for key, cell in row.items()} for label, row in rows.items()}
 
 
 def _flatten(record: dict[str, Any]) -> dict[str, float]:

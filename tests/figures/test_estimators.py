@@ -8,7 +8,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from infoclip_lite.figures.estimators import DRAWS, ESTIMATORS, MATRIX, compute_information, describe_information, plot_information
+from infoclip_lite.figures.estimators import (
+    DRAWS,
+    ESTIMATORS,
+    MATRIX,
+    compute_information,
+    describe_information,
+    plot_information,
+)
 from infoclip_lite.figures.widgets import explore_information
 
 
@@ -35,23 +42,37 @@ def test_the_right_model_has_no_bias_and_the_others_have_theirs() -> None:
 
 def test_limits_are_those_of_the_samples() -> None:
     view = compute_information("InfoNCE, perfect critic", n=10, dim=10, rho=0.95)
-    assert view.limit == pytest.approx(math.log(10)) and view.estimates.max() <= view.limit < view.truth[view.chosen]
+    assert (
+        view.limit == pytest.approx(math.log(10))
+        and view.estimates.max() <= view.limit < view.truth[view.chosen]
+    )
     assert compute_information("KSG").limit is None
 
 
 def test_width_and_alpha_move_the_matrix_based_one_alone() -> None:
-    assert (compute_information("KSG", width=0.1, alpha=3.0).estimates == compute_information("KSG").estimates).all()
+    assert (
+        compute_information("KSG", width=0.1, alpha=3.0).estimates == compute_information("KSG").estimates
+    ).all()
     wide, narrow = (compute_information(MATRIX, n=300, width=width) for width in (1.0, 0.3))
-    assert narrow.population is not None and (narrow.population[1:] > wide.population[1:]).all()  # to Shannon's as the width goes to zero
+    assert (
+        narrow.population is not None and (narrow.population[1:] > wide.population[1:]).all()
+    )  # to Shannon's as the width goes to zero
     assert np.abs(wide.estimates.mean(0) - wide.population).max() < 0.05
     twice = compute_information(MATRIX, n=300, dim=2)
-    assert twice.population == pytest.approx(2 * wide.population) and np.abs(twice.estimates.mean(0) - twice.population).max() < 0.1
+    assert (
+        twice.population == pytest.approx(2 * wide.population)
+        and np.abs(twice.estimates.mean(0) - twice.population).max() < 0.1
+    )
     assert compute_information(MATRIX, alpha=3.0).population is None
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
-    [({"estimator": "ksg"}, "KSG"), ({"rho": 1.0}, "in \\[0, 1\\)"), ({"n": 3, "dim": 5, "estimator": "Gaussian"}, "samples")],
+    [
+        ({"estimator": "ksg"}, "KSG"),
+        ({"rho": 1.0}, "in \\[0, 1\\)"),
+        ({"n": 3, "dim": 5, "estimator": "Gaussian"}, "samples"),
+    ],
 )
 def test_what_cannot_be_is_refused(wrong: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
@@ -61,7 +82,13 @@ def test_what_cannot_be_is_refused(wrong: dict, says: str) -> None:
 def test_the_figure_shows_truth_bias_and_limit() -> None:
     figure = plot_information(compute_information("InfoNCE, perfect critic", n=30, dim=2))
     labels = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
-    assert {"truth", "bias", "InfoNCE, perfect critic, mean", f"all {DRAWS} draws", "it cannot say more: 3.40"} == labels
+    assert {
+        "truth",
+        "bias",
+        "InfoNCE, perfect critic, mean",
+        f"all {DRAWS} draws",
+        "it cannot say more: 3.40",
+    } == labels
     plt.close(figure)
 
 
@@ -73,5 +100,8 @@ def test_controls_move_numbers_picture_and_words() -> None:
     assert explorer.view.estimator == "Gaussian" and explorer.view.rho[explorer.view.chosen] == 0.3
     assert explorer.picture.value != before and explorer.message.value != said
     assert f"truth {-0.5 * math.log(1 - 0.09):.2f} nats" in describe_information(explorer.view)
-    explorer.controls["n"].value, explorer.controls["dim"].value = 10, 10  # too few samples for ten dimensions
+    explorer.controls["n"].value, explorer.controls["dim"].value = (
+        10,
+        10,
+    )  # too few samples for ten dimensions
     assert "alert" in explorer.message.value and explorer.view.n == 10 and explorer.view.dim == 1

@@ -9,9 +9,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infoclip_lite.core.overlay import UNLABELLED, colourise, overlay, palette, picture_row
-from infoclip_lite.figures.pictures import band, curves_with_bands, difference_plot, heat_maps, label_maps, patch_grid
-from infoclip_lite.figures.relation import relation_figure
+from infoclip_lite.core.overlay import (
+    UNLABELLED,
+    colourise,
+    overlay,
+    palette,
+    picture_row,
+    shades,
+    verdict_shades,
+)
+from infoclip_lite.core.statistics import Interval
+from infoclip_lite.figures.pictures import (
+    band,
+    curves_with_bands,
+    difference_plot,
+    heat_maps,
+    label_maps,
+    patch_grid,
+)
+from infoclip_lite.figures.relation import WordView, relation_figure
+from infoclip_lite.studies.rows import Point
 
 NAMES = ["cow", "grass", "sky"]
 
@@ -29,6 +46,14 @@ def test_palette_has_as_many_colours_as_asked_all_different(count: int) -> None:
     assert len({tuple(c) for c in colours.tolist()} | {UNLABELLED}) == count + 1
 
 
+def test_lines_have_the_palettes_colours_without_yellow_among_the_first() -> None:
+    """A yellow line on white paper cannot be seen."""
+    found = [tuple(round(255 * channel) for channel in shade) for shade in shades(12)]
+    assert len(set(found)) == 12 and set(found[:10]) == {tuple(c) for c in palette(10).tolist()}
+    yellow = tuple(palette(10)[4].tolist())
+    assert yellow == found[9] and shades(3) == shades(12)[:3] and shades(0) == []
+
+
 def test_a_words_colour_does_not_depend_on_how_many_follow() -> None:
     assert np.array_equal(palette(5), palette(10)[:5])
 
@@ -37,7 +62,9 @@ def test_a_words_colour_does_not_depend_on_how_many_follow() -> None:
 def test_labels_get_their_colours_and_others_grey(dtype: type) -> None:
     labels = np.array([[0, 1], [2, 255]], dtype=dtype)
     colours = palette(3)
-    assert np.array_equal(colourise(labels, NAMES), np.array([[colours[0], colours[1]], [colours[2], UNLABELLED]]))
+    assert np.array_equal(
+        colourise(labels, NAMES), np.array([[colours[0], colours[1]], [colours[2], UNLABELLED]])
+    )
     assert (colourise(np.array([[-1, 3, 254]]), NAMES) == UNLABELLED).all()
 
 
@@ -64,7 +91,9 @@ def test_legend_lies_below_and_shows_the_words_that_occur() -> None:
 def test_many_words_wrap_into_rows_inside_the_picture() -> None:
     names = [f"a rather long word {i}" for i in range(12)]
     labels = np.repeat(np.arange(12), 40)[:, None].repeat(480, 1).astype(np.uint8)
-    few, many = (overlay(np.zeros((480, 480, 3), np.uint8), np.minimum(labels, last), names) for last in (0, 11))
+    few, many = (
+        overlay(np.zeros((480, 480, 3), np.uint8), np.minimum(labels, last), names) for last in (0, 11)
+    )
     assert many.height > few.height + 5 * 20 and many.width == 480
     assert np.asarray(many)[480:, -2:].min() > 200, "nothing may be cut at the border"
 
@@ -97,7 +126,7 @@ def test_heat_maps_share_one_labelled_scale() -> None:
 
 def test_band_draws_mean_and_interval() -> None:
     axis = plt.figure().add_subplot()
-    band(axis, [0, 10, 20], [1.0, 2.0, 3.0], [0.1, 0.2, 0.3], "plain", 0)
+    band(axis, [Point(1.0, 0.1, 0), Point(2.0, 0.2, 10), Point(3.0, 0.3, 20)], "plain", 0)
     line, shade = axis.lines[0], axis.collections[0].get_paths()[0].get_extents()
     assert line.get_label() == "plain" and line.get_ydata().tolist() == [1, 2, 3]
     assert (shade.y0, shade.y1) == pytest.approx((0.9, 3.3)) and (shade.x0, shade.x1) == (0, 20)
@@ -111,7 +140,10 @@ def test_label_maps_share_colours_and_one_legend() -> None:
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert sorted(words) == ["cow", "grass", "other", "sky"]
     truth, guess = (axis.images[0].get_array() for axis in figure.axes[1:])
-    assert tuple(guess[0, 5]) == UNLABELLED and len({tuple(truth[0, 0]), tuple(truth[0, 5]), tuple(guess[0, 0])}) == 3
+    assert (
+        tuple(guess[0, 5]) == UNLABELLED
+        and len({tuple(truth[0, 0]), tuple(truth[0, 5]), tuple(guess[0, 0])}) == 3
+    )
     handles = dict(zip(words, figure.legends[0].get_patches(), strict=True))
     assert np.allclose(np.array(handles["cow"].get_facecolor()[:3]) * 255, truth[0, 0], atol=1)
 
@@ -121,15 +153,21 @@ def test_patch_grid_frames_the_patches_asked_for() -> None:
     (axis,) = figure.axes
     frame = axis.patches[0]
     assert (frame.get_x(), frame.get_y(), frame.get_width(), frame.get_height()) == (16, 8, 8, 8)
-    assert axis.texts[0].get_text() == "here" and "pixels" in axis.get_xlabel() and "pixels" in axis.get_ylabel()
-    assert list(axis.get_xticks()) == list(range(0, 49, 8)) and list(axis.get_yticks()) == list(range(0, 33, 8))
+    assert (
+        axis.texts[0].get_text() == "here" and "pixels" in axis.get_xlabel() and "pixels" in axis.get_ylabel()
+    )
+    assert list(axis.get_xticks()) == list(range(0, 49, 8)) and list(axis.get_yticks()) == list(
+        range(0, 33, 8)
+    )
     assert not list(patch_grid(np.zeros((16, 16, 3)), 8).axes[0].patches)
 
 
 def test_curves_have_a_panel_each_metric_and_a_band_each_training() -> None:
-    records = [{"step": 0, "mean": 0.2, "half": 0.01}, {"step": 50, "mean": 0.3, "half": 0.02}]
+    records = [Point(0.2, 0.01, 0), Point(0.3, 0.02, 50)]
     summaries = {"full": {"mIoU": records, "margin": records}, "qv": {"mIoU": records[:1], "margin": records}}
-    figure = curves_with_bands(summaries, {"mIoU": "dense", "margin": "margin of the right word"}, ylabel="share")
+    figure = curves_with_bands(
+        summaries, {"mIoU": "dense", "margin": "margin of the right word"}, ylabel="share"
+    )
     assert [axis.get_title() for axis in figure.axes] == ["dense", "margin of the right word"]
     assert all(axis.get_xlabel() == "training step" and len(axis.lines) == 2 for axis in figure.axes)
     assert figure.axes[0].get_ylabel() == "share"
@@ -137,13 +175,13 @@ def test_curves_have_a_panel_each_metric_and_a_band_each_training() -> None:
 
 
 def test_differences_are_points_in_order_with_a_colour_for_certainty() -> None:
-    rows = {"up": {"mean": 0.02, "half": 0.01}, "down": {"mean": -0.03, "half": 0.01}, "unsure": {"mean": 0.01, "half": 0.02}}
+    rows = {"up": Interval(0.02, 0.01), "down": Interval(-0.03, 0.01), "unsure": Interval(0.01, 0.02)}
     axis = plt.figure().subplots()
     difference_plot(axis, rows)
     assert [t.get_text() for t in axis.get_yticklabels()] == list(rows)
     points = np.array([(c[0].get_xdata()[0], c[0].get_ydata()[0]) for c in axis.containers])
     assert np.allclose(points, [(2, 0), (-3, 1), (1, 2)])
-    assert len({c[0].get_color() for c in axis.containers}) == 3
+    assert tuple(c[0].get_color() for c in axis.containers) == verdict_shades()
     assert axis.yaxis_inverted(), "the first row is on top"
     bars = [segment for c in axis.containers for segment in c[2][0].get_segments()]
     assert np.allclose([(s[0][0], s[1][0]) for s in bars], [(1, 3), (-4, -2), (-1, 3)])
@@ -153,8 +191,8 @@ def test_a_words_maps_are_standardised_and_scored() -> None:
     truth = np.zeros((24, 24), dtype=bool)
     truth[:, 12:] = True
     right = np.array([[0.0, 1.0], [0.0, 1.0]])
-    rows = [{"image": np.zeros((3, 24, 24)), "word": "cow", "truth": truth, "maps": {"good": 5 + 100 * right, "bad": -right}}]
-    axes = relation_figure(rows, ["good", "bad"]).axes
+    view = WordView(np.zeros((3, 24, 24)), "cow", truth, {"good": 5 + 100 * right, "bad": -right})
+    axes = relation_figure([view]).axes
     assert [a.get_title() for a in axes[:2]] == ['"cow"', "good: 1.00"]
     assert float(axes[2].get_title().removeprefix("bad: ")) < truth.mean(), "worse than chance"
     shown = [np.asarray(a.images[0].get_array()) for a in axes[1:]]

@@ -32,7 +32,9 @@ def test_similarity_is_the_cosine_of_cls_and_the_averaged_read_outs(mini: DenseC
     assert torch.equal(view.image, image[0]) and torch.allclose(view.similarity, wanted, atol=1e-5)
     alone = compute_selection(mini, 3, read_out=["sclip"]).similarity
     assert torch.allclose(
-        alone, F.cosine_similarity(mini.encode_dense(image, "sclip"), mini.encode_image(image)[..., None, None])[0], atol=1e-5
+        alone,
+        F.cosine_similarity(mini.encode_dense(image, "sclip"), mini.encode_image(image)[..., None, None])[0],
+        atol=1e-5,
     )
 
 
@@ -91,13 +93,19 @@ def test_figure_shows_scene_similarity_and_a_panel_each_view(tiny: DenseCLIP) ->
     panels = [axis for axis in figure.axes if axis.get_title()]
     titles = [axis.get_title() for axis in panels]
     assert titles[0].startswith("scene") and "CLS" in titles[1]
-    assert [title.split("\n")[0] for title in titles[2:]] == ["progress 0: K = 64", "progress 0.5: K = 40", "progress 1: K = 16"]
+    assert [title.split("\n")[0] for title in titles[2:]] == [
+        "progress 0: K = 64",
+        "progress 0.5: K = 40",
+        "progress 1: K = 16",
+    ]
     assert not any(axis.axison for axis in panels) and "cosine" in [axis.get_ylabel() for axis in figure.axes]
     drawn = np.asarray(panels[4].images[0].get_array())
     kept = np.kron(views[2].kept.numpy(), np.ones((8, 8), bool))
     picture = views[2].image.permute(1, 2, 0).numpy()
     assert np.allclose(drawn[kept], picture[kept]), "kept patches are shown as they are"
-    assert np.allclose(np.ptp(drawn[~kept], axis=-1), 0) and drawn[~kept].min() >= 0.75, "the others in light grey"
+    assert np.allclose(np.ptp(drawn[~kept], axis=-1), 0) and drawn[~kept].min() >= 0.75, (
+        "the others in light grey"
+    )
     with pytest.raises(ValueError, match="no view"):
         plot_selection()
 
@@ -120,4 +128,6 @@ def test_read_outs_can_be_chosen_and_the_default_is_the_twin(mini: DenseCLIP) ->
     explorer = explore_selection()
     assert torch.allclose(explorer.view.similarity, compute_selection(mini).similarity, atol=1e-5)
     explorer.controls["read_out"].value = ("sclip",)
-    assert torch.allclose(explorer.view.similarity, compute_selection(mini, read_out=["sclip"]).similarity, atol=1e-5)
+    assert torch.allclose(
+        explorer.view.similarity, compute_selection(mini, read_out=["sclip"]).similarity, atol=1e-5
+    )

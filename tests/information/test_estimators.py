@@ -14,7 +14,7 @@ from infoclip_lite.information import estimators as e
 from infoclip_lite.information import gram, renyi_mutual_information
 from infoclip_lite.information.critics import Training, infonce_bound
 from infoclip_lite.information.tasks import get_task, list_tasks
-from infoclip_lite.studies.information import interval, run_benchmark, run_convergence, run_matrix_checks
+from infoclip_lite.studies.information import run_benchmark, run_convergence, run_matrix_checks
 
 QUICK = Training(steps=300, hidden=32, embedding=8)
 
@@ -242,10 +242,6 @@ def test_convergence_rows_are_relative_errors():
     for n in (40, 160):
         assert rows[n, "permutation", "sample"]["one_sample"] < rows[n, "permutation", "population"]["one_sample"]
 
-
-def test_interval_needs_two_values():
-    with pytest.raises(ValueError, match="more seeds"):
-        interval([1.0])
 
 
 def test_moving_a_slider_computes_anew():

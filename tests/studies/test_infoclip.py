@@ -5,17 +5,28 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import torch
 
-from infoclip_lite import Run, train
 from infoclip_lite.cli import benchmark_command
-from infoclip_lite.figures.relation import relation_views
 from infoclip_lite.studies.cost import _step
 from infoclip_lite.studies.infoclip import BASELINE, GRID, GRID_SEEDS, VARIANTS
 from infoclip_lite.training.build import build_task
 from infoclip_lite.training.recipe import load_recipe
 
-SHARED = ("start", "segmentor", "attention", "steps", "batch", "size", "seen", "warmup", "loss", "split", "dtype", "head_lr", "prompt")
+SHARED = (
+    "start",
+    "segmentor",
+    "attention",
+    "steps",
+    "batch",
+    "size",
+    "seen",
+    "warmup",
+    "loss",
+    "split",
+    "dtype",
+    "head_lr",
+    "prompt",
+)
 
 
 @pytest.mark.parametrize("table", [VARIANTS, GRID], ids=["variants", "grid"])
@@ -38,32 +49,6 @@ def test_what_is_called_the_papers_has_its_weights_order_and_axis_or_says_what_w
     assert objective == {"name": "infoclip", "axis": "batch"}
     paper = {label for label, v in VARIANTS.items() if v.paper}
     assert paper and all("paper" in label for label in paper)
-
-
-@pytest.fixture(scope="module")
-def runs() -> dict[str, Run]:
-    head = train("mini/head", steps=1, progress=False)
-    return {name: train(f"mini/{name}", steps=1, start=head, progress=False) for name in ("catseg", "infoclip")}
-
-
-def test_views_of_a_word_differ_by_what_made_them(runs: dict[str, Run]) -> None:
-    rows, titles = relation_views(runs["catseg"], runs["infoclip"], count=2)
-    assert len(rows) == 2 and rows[0]["word"] != rows[1]["word"]
-    for row in rows:
-        assert list(row["maps"]) == titles and all(m.shape == (12, 12) for m in row["maps"].values())
-        assert row["truth"].mean() >= 0.2 and row["truth"].shape == row["image"].shape[1:]
-    maps = [torch.tensor(m) for m in rows[0]["maps"].values()]
-    assert not torch.allclose(maps[0], maps[1]) and not torch.allclose(maps[2], maps[3])
-
-
-def test_views_need_a_run_with_lpam(runs: dict[str, Run]) -> None:
-    with pytest.raises(ValueError, match="no LPAM; expected one with objective infoclip"):
-        relation_views(runs["infoclip"], runs["catseg"])
-
-
-def test_nothing_of_teacher_or_lpam_is_left_at_inference(runs: dict[str, Run]) -> None:
-    plain, ours = (set(runs[name].model.state_dict()) for name in ("catseg", "infoclip"))
-    assert plain == ours and not any("lpam" in key for key in ours)
 
 
 def test_memory_that_is_kept_counts_a_storage_once_and_no_weights() -> None:

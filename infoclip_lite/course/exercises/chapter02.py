@@ -55,17 +55,17 @@ def paired(answer: Any) -> None:
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         raise Wrong(f"a {type(result).__name__}", "two numbers, mean and half-width", "return both: mean, half")
     mean, half = result
-    close(mean, truth["mean"], what="the mean change", tolerance=1e-4, traps=[(-truth["mean"], "after minus before")])
+    close(mean, truth.mean, what="the mean change", tolerance=1e-4, traps=[(-truth.mean, "after minus before")])
     pooled = (torch.tensor(before).var() + torch.tensor(after).var()).sqrt().item()
     t, root = stats.t.ppf(0.975, n - 1), n**0.5
     traps = [
         (1.96 * changes.std().item() / root, "1.96 is for many seeds: five need Student's t with 4 degrees of freedom"),
         (t * changes.std(correction=0).item() / root, "divide by n - 1 in the standard deviation: ddof=1"),
         (t * changes.std().item(), "divide by the root of n: the mean varies less than one seed"),
-        (2 * truth["half"], "that is the whole width"),
+        (2 * truth.ci95, "that is the whole width"),
         (t * pooled / root, "you did not pair: take the deviation of the changes"),
     ]
-    close(half, truth["half"], what="the half-width", tolerance=1e-4, traps=traps)
+    close(half, truth.ci95, what="the half-width", tolerance=1e-4, traps=traps)
 
 
 @exercise("2.4", "CKA sees the geometry among features, not whether they still point at their words.")

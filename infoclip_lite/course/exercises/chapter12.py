@@ -7,7 +7,7 @@ from typing import Any
 
 from scipy import stats
 
-from ...core.statistics import seed_interval
+from ...core.statistics import ci95_of_mean
 from ...training.recipe import load_recipe
 from . import exercise
 from .compare import Wrong, answered, close
@@ -78,7 +78,7 @@ def most_bits(answer: Any) -> None:
 def seeds_needed(answer: Any) -> None:
     """The answer is a function: deviation of a paired difference, gain -> the fewest seeds whose 95% interval is no wider than the gain."""
     for deviation, gain in ((1.0, 0.6), (0.5, 0.6), (2.0, 0.6)):
-        truth = next(n for n in range(2, 10_000) if seed_interval(deviation, n) <= gain)
+        truth = next(n for n in range(2, 10_000) if ci95_of_mean(deviation, n) <= gain)
         normal = next(n for n in range(2, 10_000) if 1.96 * deviation / math.sqrt(n) <= gain)
         one_sided = next(n for n in range(2, 10_000) if stats.t.ppf(0.95, n - 1) * deviation / math.sqrt(n) <= gain)
         traps = [

@@ -1,0 +1,85 @@
+"""One timer: in turns, waiting for the device before every reading of the clock."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from infoclip_lite.core import timing
+from infoclip_lite.core.timing import kept_for_gradient, medians, peak_memory, ratios, seconds_of, take_turns
+
+CUDA = torch.device("cuda", 0)
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What happens, in order, on a machine that seems to have a GPU: waits and readings of the clock."""
+    seen: list[str] = []
+    clock = time.perf_counter
+
+    def reading() -> float:
+        seen.append("clock")
+        return clock()
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device=None: seen.append("wait"))
+    monkeypatch.setattr(timing.time, "perf_counter", reading)
+    return seen
+
+
+@pytest.mark.parametrize("device", [None, CUDA], ids=["every GPU", "one GPU"])
+def test_the_device_is_waited_for_before_every_reading_of_the_clock(
+    events: list[str], device: torch.device | None
+) -> None:
+    take_turns({"a": lambda: events.append("a"), "b": lambda: events.append("b")}, 1, warmup=0, device=device)
+    one = ["wait", "clock", "work", "wait", "clock"]
+    assert events == [e if e != "work" else name for name in ("a", "b") for e in one]
+
+
+def test_a_cpu_is_not_waited_for(events: list[str]) -> None:
+    seconds_of(lambda: None, torch.device("cpu"))
+    assert events == ["clock", "clock"]
+
+
+def test_turns_go_back_and_forth_and_the_first_rounds_do_not_count() -> None:
+    calls: list[str] = []
+    taken = take_turns({name: (lambda n=name: calls.append(n)) for name in "ab"}, 3, warmup=2)
+    assert "".join(calls) == "abbaabbaab" and {name: len(s) for name, s in taken.items()} == {"a": 3, "b": 3}
+
+
+def test_calls_in_a_row_follow_one_that_does_not_count() -> None:
+    calls: list[str] = []
+    taken = take_turns({name: (lambda n=name: calls.append(n)) for name in "ab"}, 2, warmup=0, in_a_row=2)
+    assert "".join(calls) == "aaabbb" + "bbbaaa" and len(taken["a"]) == 4
+
+
+def test_slower_work_takes_longer() -> None:
+    taken = medians(take_turns({"slow": lambda: time.sleep(0.02), "fast": lambda: time.sleep(0.001)}, 3))
+    assert taken["slow"] > 2 * taken["fast"] > 0
+
+
+def test_a_ratio_is_of_one_round() -> None:
+    seconds = {"ours": [1.0, 10.0, 2.0], "peer": [2.0, 20.0, 6.0]}
+    assert ratios(seconds, "ours") == {"ours": [1.0] * 3, "peer": [2.0, 2.0, 3.0]}
+
+
+@pytest.mark.parametrize(("functions", "rounds"), [({}, 1), ({"a": lambda: None}, 0)])
+def test_nothing_to_time_is_refused(functions: dict, rounds: int) -> None:
+    with pytest.raises(ValueError, match="expected at least one of each"):
+        take_turns(functions, rounds)
+
+
+def test_what_is_kept_counts_a_storage_once_and_no_weights() -> None:
+    """x (100 floats) is kept for the weight of the layer, and its output (50) for the square."""
+    layer, x = nn.Linear(10, 5), torch.randn(10, 10)
+    assert kept_for_gradient(lambda: layer(x).square().sum(), layer) == 4 * (100 + 50)
+    assert layer.weight.grad is not None, "both passes are done"
+
+
+def test_memory_is_counted_in_bytes() -> None:
+    assert 10e6 < peak_memory() < 1e12
