@@ -207,15 +207,11 @@ def contrasts(scores: Mapping[str, Score], pairs: Sequence[tuple[str, str]]) -> 
     """
     missing = sorted({label for pair in pairs for label in pair} - scores.keys())
     if missing:
-        raise ValueError(
-            f"got a contrast with {missing[0]!r}; expected methods that were measured: {', '.join(scores)}"
-        )
+        known = ", ".join(scores)
+        raise ValueError(f"got a contrast with {missing[0]!r}; expected methods that were measured: {known}")
     found = [difference(scores[first], scores[second]) for first, second in pairs]
-    corrected = holm([d.p for d in found])
-    return [
-        Contrast(d.mean, d.ci95, d.p, first, second, p)
-        for (first, second), d, p in zip(pairs, found, corrected, strict=True)
-    ]
+    rows = zip(pairs, found, holm([d.p for d in found]), strict=True)
+    return [Contrast(d.mean, d.ci95, d.p, first, second, corrected) for (first, second), d, corrected in rows]
 
 
 def surely_better(scores: Mapping[str, Score], *, corrected: bool = False) -> set[tuple[str, str]]:
@@ -231,9 +227,8 @@ def surely_better(scores: Mapping[str, Score], *, corrected: bool = False) -> se
     found = [difference(scores[a], scores[b]) for a, b in pairs]
     p_values = [d.p for d in found]
     sure = [p <= LEVEL for p in holm(p_values)] if corrected else [p < LEVEL for p in p_values]
-    return {
-        pair if d.mean > 0 else pair[::-1] for pair, d, holds in zip(pairs, found, sure, strict=True) if holds
-    }
+    rows = zip(pairs, found, sure, strict=True)
+    return {pair if d.mean > 0 else pair[::-1] for pair, d, holds in rows if holds}
 
 
 def rank_ranges(labels: Sequence[str], better: set[tuple[str, str]]) -> dict[str, tuple[int, int]]:

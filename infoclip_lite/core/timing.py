@@ -107,11 +107,11 @@ def ratios(seconds: Mapping[str, Sequence[float]], reference: str) -> dict[str, 
     >>> ratios({"a": [2.0, 4.0], "b": [1.0, 1.0]}, "b")
     {'a': [2.0, 4.0], 'b': [1.0, 1.0]}
     """
-    by = seconds[reference]
-    return {
-        label: [own / other for own, other in zip(values, by, strict=True)]
-        for label, values in seconds.items()
-    }
+
+    def by_round(own: Sequence[float]) -> list[float]:
+        return [ours / other for ours, other in zip(own, seconds[reference], strict=True)]
+
+    return {label: by_round(values) for label, values in seconds.items()}
 
 
 def kept_for_gradient(loss: Callable[[], Tensor], module: nn.Module) -> int:

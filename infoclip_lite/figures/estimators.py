@@ -124,9 +124,8 @@ def describe_information(view: InformationView) -> str:
     """Truth, mean, bias and spread at the chosen correlation, in a sentence."""
     truth, found = view.truth[view.chosen], view.estimates[:, view.chosen]
     what = f"{view.estimator}, {view.n} samples of {view.dim} + {view.dim} dimensions"
-    values = (
-        f"truth {truth:.2f} nats, mean of {DRAWS} draws {found.mean():.2f}, bias {found.mean() - truth:+.2f}"
-    )
+    mean = found.mean()
+    values = f"truth {truth:.2f} nats, mean of {DRAWS} draws {mean:.2f}, bias {mean - truth:+.2f}"
     spread = f"standard deviation of one draw {found.std(ddof=1):.2f}"
     return f"{what}, correlation {view.rho[view.chosen]:.2f}: {values}, {spread}"
 
@@ -137,10 +136,8 @@ def plot_information(view: InformationView) -> Figure:
     Args:
         view: of `compute_information`.
     """
-    size = (8, 3)
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=size, dpi=80, layout="constrained", sharey=True, width_ratios=(3, 1)
-    )
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), dpi=80, sharey=True, width_ratios=(3, 1))
+    figure.set_layout_engine("constrained")
     blue, orange, green = shades(3)
     mean, low, high = view.estimates.mean(0), view.estimates.min(0), view.estimates.max(0)
     left.plot(view.rho, view.truth, color="black", linewidth=2, label="truth")
@@ -148,9 +145,8 @@ def plot_information(view: InformationView) -> Figure:
     left.fill_between(view.rho, low, high, color=blue, alpha=0.25, linewidth=0, label=f"all {DRAWS} draws")
     left.plot(view.rho, mean, color=blue, marker="o", markersize=4, label=f"{view.estimator}, mean")
     if view.population is not None:
-        left.plot(
-            view.rho, view.population, color=green, linestyle="--", label="its value for endless samples"
-        )
+        label = "its value for endless samples"
+        left.plot(view.rho, view.population, color=green, linestyle="--", label=label)
     if view.limit is not None:
         left.axhline(view.limit, color="grey", linestyle=":", label=f"it cannot say more: {view.limit:.2f}")
     left.axvline(view.rho[view.chosen], color="grey", linewidth=0.8)

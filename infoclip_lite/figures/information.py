@@ -54,7 +54,11 @@ class RenyiView:
 
 
 def compute_renyi(
-    n: int = 100, rho: float = 0.75, width: float = 1.0, alpha: float = 2.0, seed: int = 0
+    n: int = 100,
+    rho: float = 0.75,
+    width: float = 1.0,
+    alpha: float = 2.0,
+    seed: int = 0,
 ) -> RenyiView:
     """Gram matrices of n normal pairs under RBF kernels of one width, and everything they say, in bits.
 

@@ -36,17 +36,15 @@ def plot_ranking(board: Leaderboard, labels: Sequence[str], *, split: str = "tes
     looks, count = _looks(board), len(board.methods)
     ordered = sorted(labels, key=lambda label: board.methods[label].ranks[split].rank)
     size = (9, 0.9 + 0.27 * len(ordered))
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=size, sharey=True, layout="constrained", width_ratios=(3, 2)
-    )
+    figure, (left, right) = plt.subplots(1, 2, figsize=size, sharey=True, width_ratios=(3, 2))
+    figure.set_layout_engine("constrained")
     for place, label in enumerate(ordered):
         method = board.methods[label]
         colour, marker = looks[method.family]
         score, ranks = method.scores[split]["hIoU"], method.ranks[split]
         left.errorbar(100 * score.mean, place, xerr=100 * score.ci95, fmt=marker, color=colour, capsize=2.5)
-        right.plot(
-            [ranks.best, ranks.worst], [place, place], color=colour, linewidth=5, solid_capstyle="butt"
-        )
+        possible = [ranks.best, ranks.worst]
+        right.plot(possible, [place, place], color=colour, linewidth=5, solid_capstyle="butt")
         right.plot(ranks.rank, place, marker, color="black", markersize=4)
     left.set_yticks(range(len(ordered)), ordered, fontsize=9)
     left.invert_yaxis()
@@ -105,8 +103,7 @@ def _looks(board: Leaderboard) -> dict[str, tuple[Shade, str]]:
     """Colour and mark of each family that is on the leaderboard, by name: a new family gets the next."""
     # Zero-shot first, as in every table; the others by name, so that new rows change nobody's colour for
     # another order of ranks.
-    families = sorted(
-        {method.family for method in board.methods.values()}, key=lambda name: (name != "zero-shot", name)
-    )
+    names = {method.family for method in board.methods.values()}
+    families = sorted(names, key=lambda name: (name != "zero-shot", name.lower()))
     colours = shades(len(families))
     return {family: (colours[i], _MARKERS[i % len(_MARKERS)]) for i, family in enumerate(families)}

@@ -20,7 +20,11 @@ _SHOWN = 10  # words that get a colour: more cannot be told apart
 
 
 def heat_maps(
-    image: np.ndarray, maps: Mapping[str, np.ndarray], *, height: float = 2.4, unit: str = "cosine"
+    image: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    *,
+    height: float = 2.4,
+    unit: str = "cosine",
 ) -> Figure:
     """A picture, and beside it one map for each title, all on one colour scale in the given unit.
 
@@ -80,9 +84,8 @@ def label_maps(
     from matplotlib.patches import Patch
 
     every = np.unique(np.concatenate([labels.ravel() for labels in maps.values()]))
-    fractions = np.array(
-        [np.mean([(labels == i).mean() for labels in maps.values()]) for i in range(len(names))]
-    )
+    each = [[(labels == i).mean() for i in range(len(names))] for labels in maps.values()]
+    fractions = np.mean(each, axis=0)
     largest = np.argsort(-fractions, kind="stable")[:_SHOWN]
     # A word on less than a hundredth of all maps is a speck: it would only lengthen the legend.
     shown = [int(i) for i in largest if fractions[i] >= 0.01]
@@ -107,7 +110,11 @@ def label_maps(
 
 
 def patch_grid(
-    image: np.ndarray, patch: int, *, mark: Mapping[str, tuple[int, int]] | None = None, height: float = 3.2
+    image: np.ndarray,
+    patch: int,
+    *,
+    mark: Mapping[str, tuple[int, int]] | None = None,
+    height: float = 3.2,
 ) -> Figure:
     """A picture under the grid of its patches, some of them framed and named.
 

@@ -90,9 +90,8 @@ def plot_frame(view: FrameView, *, height: float = 1.6) -> Figure:
             axis.set_title(title, fontsize=9)
             axis.axis("off")
     axis = bottom.subplots()
-    for (key, values), colour, mark in zip(
-        view.curves.items(), shades(len(view.curves)), "osv^", strict=False
-    ):
+    looks = zip(shades(len(view.curves)), "osv^", strict=True)
+    for (key, values), (colour, mark) in zip(view.curves.items(), looks, strict=True):
         axis.plot(view.steps, values, color=colour, marker=mark, markersize=4, label=_TITLES[key])
     axis.axvline(view.step, color="black", linewidth=1)
     axis.set(xlabel="training step", ylabel="share", ylim=(0, 1))

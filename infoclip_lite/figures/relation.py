@@ -67,12 +67,11 @@ def infoclip_picture(out: Path | None = None, *, folder: Path = FOLDER) -> Path:
         folder: where runs are kept.
     """
     start = train("mini/head", folder=folder / "starts" / "mini-head-0")
-    labels = {"catseg": FULL_BASELINE, "infoclip": "full: infoclip"}
-    runs = {
-        name: train(VARIANTS[label].load(0), folder=folder / "picture" / name, start=start)
-        for name, label in labels.items()
-    }
-    figure = relation_figure(relation_views(runs["catseg"], runs["infoclip"]))
+    plain, ours = (
+        train(VARIANTS[label].load(0), folder=folder / "picture" / name, start=start)
+        for name, label in (("catseg", FULL_BASELINE), ("infoclip", "full: infoclip"))
+    )
+    figure = relation_figure(relation_views(plain, ours))
     target = out or data_dir() / "reports" / "infoclip.jpg"
     with whole_file(target) as scratch:
         figure.savefig(scratch, format="jpeg", dpi=80, bbox_inches="tight", pil_kwargs={"quality": 85})
@@ -120,7 +119,11 @@ def relation_views(plain: Run, ours: Run, *, count: int = 3, size: int = 96) -> 
 
 @torch.inference_mode()
 def _map(
-    clip: DenseCLIP, through: nn.Module | None, image: Tensor, names: Sequence[str], label: int
+    clip: DenseCLIP,
+    through: nn.Module | None,
+    image: Tensor,
+    names: Sequence[str],
+    label: int,
 ) -> np.ndarray:
     """(h, w) relation of each patch and one word, less that of an average word."""
     dense = clip.encode_dense(image[None].to(clip.device), "cls_value")

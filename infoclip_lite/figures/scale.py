@@ -78,10 +78,8 @@ def plot_hours(cost: float, steps: int, fractions: Mapping[str, float]) -> Figur
     figure, axis = plt.subplots(figsize=(6, 3), dpi=80, layout="constrained")
     # From a slow laptop's tenth of a teraflop to what one of today's GPUs promises in 16 bits.
     peak = np.geomspace(0.1, 1000, 50)
-    dashes = itertools.cycle(("-", "--", ":", "-."))
-    for colour, dash, (name, fraction) in zip(
-        shades(len(fractions)), dashes, fractions.items(), strict=False
-    ):
+    looks = zip(shades(len(fractions)), itertools.cycle(("-", "--", ":", "-.")), strict=False)
+    for (colour, dash), (name, fraction) in zip(looks, fractions.items(), strict=True):
         label = f"{name}: {fraction:.0%} of the peak"
         taken = [hours(steps, cost, at, fraction) for at in peak]
         axis.plot(peak, taken, color=colour, linestyle=dash, label=label)

@@ -76,10 +76,8 @@ def compute_selection(
     """
     read_out = clip.read_out if read_out is None else read_out
     if size % clip.patch_size or not read_out:
-        raise ValueError(
-            f"got size={size} and read_out={read_out!r}; "
-            f"expected a multiple of {clip.patch_size} pixels and at least one name"
-        )
+        wanted = f"a multiple of {clip.patch_size} pixels and at least one name"
+        raise ValueError(f"got size={size} and read_out={read_out!r}; expected {wanted}")
     scenes = Collage("val", size=size)
     image, mask, *_ = scenes[scene]
     outline = torch.tensor([name not in stuff() for name in scenes.names])[mask]
@@ -120,9 +118,8 @@ def plot_selection(*views: SelectionView, height: float = 2.0) -> Figure:
         raise ValueError("got no view; expected what compute_selection gives, once or more")
     first = views[0]
     side = first.image.shape[-1]
-    figure, axes = plt.subplots(
-        1, len(views) + 2, figsize=(height * (len(views) + 2.4), height + 0.5), dpi=80, layout="constrained"
-    )
+    size = (height * (len(views) + 2.4), height + 0.5)
+    figure, axes = plt.subplots(1, len(views) + 2, figsize=size, dpi=80, layout="constrained")
     picture = first.image.permute(1, 2, 0).numpy()
     axes[0].imshow(picture)
     axes[0].set_title(f"scene\n{first.chance:.0%} objects", fontsize=9)
@@ -132,10 +129,10 @@ def plot_selection(*views: SelectionView, height: float = 2.0) -> Figure:
     for axis, view in zip(axes[2:], views, strict=True):
         patch = side // view.kept.shape[0]
         full = view.kept.numpy().repeat(patch, 0).repeat(patch, 1)[..., None]
+        # What is left out stays visible as a pale grey picture: one sees what was not chosen.
         axis.imshow(np.where(full, picture, 0.75 + 0.15 * picture.mean(-1, keepdims=True)))
-        axis.set_title(
-            f"progress {view.progress:g}: K = {view.count}\n{view.on_objects:.0%} objects", fontsize=9
-        )
+        kept = f"K = {view.count}\n{view.on_objects:.0%} objects"
+        axis.set_title(f"progress {view.progress:g}: {kept}", fontsize=9)
     for axis in axes:
         if first.outline.any() and not first.outline.all():
             axis.contour(first.outline.numpy(), [0.5], colors="white", linewidths=0.9)

@@ -55,9 +55,8 @@ class Explorer:
     def _react(self, _change: Any = None) -> None:
         try:
             self._update()
-        except (
-            Exception
-        ) as error:  # a callback has no cell to print a traceback in: say it where the reader looks
+        # A callback has no cell to print a traceback in: whatever went wrong is said where the reader looks.
+        except Exception as error:
             self.message.value = f'<b role="alert">{html.escape(f"{type(error).__name__}: {error}")}</b>'
 
     def _update(self) -> None:
@@ -114,9 +113,7 @@ def explore_similarity(clip: DenseCLIP | None = None) -> Explorer:
     """
     clip = load_clip("collage-mini") if clip is None else clip
     grid = PatchGrid(64 // clip.patch_size, (3, 3))
-    word = widgets.Text(
-        value="", description="word", placeholder="instead of a patch", continuous_update=False
-    )
+    word = widgets.Text(description="word", placeholder="instead of a patch", continuous_update=False)
     grid.observe(lambda _change: setattr(word, "value", ""), names="value")  # who clicks asks about the patch
     scene = widgets.IntSlider(value=0, min=0, max=99, description="scene", continuous_update=False)
 
@@ -196,9 +193,9 @@ def explore_renyi() -> Explorer:
 
 
 def _slider(text: str, value: float, low: float, high: float, step: float) -> widgets.FloatSlider:
-    return widgets.FloatSlider(
-        value=value, min=low, max=high, step=step, description=text, continuous_update=False
-    )
+    # Every control waits until it is let go: a figure takes longer to draw than a slider to move.
+    later = {"continuous_update": False}
+    return widgets.FloatSlider(value=value, min=low, max=high, step=step, description=text, **later)
 
 
 def _choice(text: str, options: list[Any], value: Any) -> widgets.SelectionSlider:

@@ -35,15 +35,11 @@ def score_clip(clip: DenseCLIP, scenes: int = 400) -> dict[str, Any]:
         rendered = [data[i] for i in range(scenes)]
         recalls = [retrieval(clip, rendered[i : i + 100]) for i in range(0, scenes - 99, 100)]
         card["retrieval"][split] = {key: sum(r[key] for r in recalls) / len(recalls) for key in recalls[0]}
-        card["noun_recognition"][split] = noun_recognition(
-            clip, rendered, [n for n in data.names if any(n in s.nouns for s in rendered)]
-        )
+        card["noun_recognition"][split] = noun_recognition(clip, rendered, [n for n in data.names if any(n in s.nouns for s in rendered)])
         for read_out in READ_OUTS:
             report = evaluate(ZeroShotSegmentor(clip, read_out), data)
             label = "+".join(read_out)
-            margin = (
-                cosine_margin(clip, rendered[:100], data.names, read_out[0]) if len(read_out) == 1 else None
-            )
+            margin = cosine_margin(clip, rendered[:100], data.names, read_out[0]) if len(read_out) == 1 else None
             card["dense"].setdefault(label, {})[split] = {
                 **report.metrics,
                 **({"margin": margin} if margin is not None else {}),
@@ -107,8 +103,6 @@ def card_table(card: dict[str, Any]) -> str:
     for read_out, scores in card["dense"].items():
         rows.append((f"dense mIoU, {read_out}", *(scores[s]["mIoU"] for s in (test, new))))
     best = max(card["dense"], key=lambda name: card["dense"][name][test]["mIoU"])
-    rows.append(
-        (f"dense mIoU of unseen nouns, {best}", *(card["dense"][best][s]["mIoU_unseen"] for s in (test, new)))
-    )
+    rows.append((f"dense mIoU of unseen nouns, {best}", *(card["dense"][best][s]["mIoU_unseen"] for s in (test, new))))
     lines = ["| collage-mini | known photographs | new photographs |", "|---|---|---|"]
     return "\n".join([*lines, *(f"| {label} | {known:.1%} | {fresh:.1%} |" for label, known, fresh in rows)])

@@ -31,9 +31,7 @@ _SGD = {"name": "chimera", "alignment": 0.0, "source": "teacher"}
 
 
 def _chimera(objective: dict[str, Any] | None, attention: str = "vanilla", **body: Any) -> Variant:
-    return Variant(
-        "mini/chimera", {"chimera": {**_SMALL, **body}, "objective": objective, "attention": [attention]}
-    )
+    return Variant("mini/chimera", {"chimera": {**_SMALL, **body}, "objective": objective, "attention": [attention]})
 
 
 # Each rung has one part more than the one before it. No variant is "the paper's": of the paper we have an abstract.
@@ -70,9 +68,7 @@ GRID: dict[str, Variant] = {
 GRID_SEEDS = (100,)
 
 
-def chimera(
-    *, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None
-) -> dict[str, Any]:
+def chimera(*, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None) -> dict[str, Any]:
     """Run every variant with every seed on test scenes; write data/reports/chimera.json with what all seeds have finished.
 
     Args:
@@ -113,9 +109,7 @@ def ladder(rows: StudyTable) -> dict[str, dict[str, Interval]]:
     """For each rung but the first: mean and 95% interval of its difference to the rung below, seed by seed."""
     rungs = [label for label in LADDER if label in rows]
     return {
-        label: {
-            key: paired_interval(score.values, rows[below][key].values) for key, score in rows[label].items()
-        }
+        label: {key: paired_interval(score.values, rows[below][key].values) for key, score in rows[label].items()}
         for below, label in zip(rungs, rungs[1:], strict=False)
     }
 
@@ -126,16 +120,11 @@ def _score(run: Run) -> dict[str, Any]:
 
 
 def _calibration(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    return {
-        str(g): {k: statistics.fmean(r["calibration"][str(g)][k] for r in runs) for k in runs[0]["test"]}
-        for g in GAMMAS
-    }
+    return {str(g): {k: statistics.fmean(r["calibration"][str(g)][k] for r in runs) for k in runs[0]["test"]} for g in GAMMAS}
 
 
 def _zero_shot() -> dict[str, Any]:
     """The teacher itself, untrained, on the same test scenes."""
     clip, recipe = load_clip(), VARIANTS[BASELINE].load(0)
     data = Collage("test", recipe.size, length=200, seen=recipe.seen)
-    return {
-        "+".join(a): evaluate(ZeroShotSegmentor(clip, a), data).metrics for a in (("vanilla",), clip.read_out)
-    }
+    return {"+".join(a): evaluate(ZeroShotSegmentor(clip, a), data).metrics for a in (("vanilla",), clip.read_out)}

@@ -52,10 +52,7 @@ def cost_rows(*, repeats: int = 5, sizes: Sequence[str] = tuple(_SIZES)) -> list
         recipe = load_recipe(name, **changes)
         if not isinstance(recipe, FineTuneRecipe):
             raise ValueError(f"{name} is a recipe for pretraining; expected one with task: finetune")
-        tasks = {
-            on: build_task(recipe if on else replace(recipe, objective=None, anchors=None))[0]
-            for on in (True, False)
-        }
+        tasks = {on: build_task(recipe if on else replace(recipe, objective=None, anchors=None))[0] for on in (True, False)}
         batch = next(iter(tasks[True].batches(0, 1)))
         seconds: dict[bool, list[float]] = {True: [], False: []}
         memory = {}

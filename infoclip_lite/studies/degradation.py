@@ -58,9 +58,7 @@ def _point(records: Sequence[Mapping[str, float]], key: str) -> Point:
     return Point(found.mean, found.ci95, records[0]["step"])
 
 
-def paired_difference(
-    runs: Mapping[str, Sequence[Mapping[str, float]]], metric: str, first: int, second: int
-) -> Interval:
+def paired_difference(runs: Mapping[str, Sequence[Mapping[str, float]]], metric: str, first: int, second: int) -> Interval:
     """Mean and 95% interval over seeds of metric(second step) - metric(first step), each seed against itself.
 
     Raises:

@@ -23,9 +23,7 @@ SCENES = (0, 1, 2)
 KEYS = ("mIoU_seen", "mIoU_unseen", "noun_recognition", "image_to_text")
 
 
-def degradation_frames(
-    recipe: str = "mini/plain-few", *, out: Path | None = None, **changes: Any
-) -> dict[str, Any]:
+def degradation_frames(recipe: str = "mini/plain-few", *, out: Path | None = None, **changes: Any) -> dict[str, Any]:
     """Train the recipe once and write data/reports/degradation_frames.json: what the segmentor says of three scenes along the way.
 
     Args:
@@ -54,13 +52,9 @@ def degradation_frames(
             **evaluate(segmentor, held_out).metrics,
             **probe(segmentor.clip, reference, probed, held_out.names, held_out.unseen, what.attention[0]),
         }
-        logits = segmentor(
-            torch.stack([scene.image for scene in shown]), segmentor.clip.encode_text(held_out.names)
-        )
+        logits = segmentor(torch.stack([scene.image for scene in shown]), segmentor.clip.encode_text(held_out.names))
         labels = logits.argmax(1).cpu().numpy().astype(np.uint8)
-        frames.append(
-            {"step": step, "labels": pack(labels), **{key: round(float(numbers[key]), 4) for key in KEYS}}
-        )
+        frames.append({"step": step, "labels": pack(labels), **{key: round(float(numbers[key]), 4) for key in KEYS}})
         segmentor.train(mode)
         return numbers
 
@@ -77,9 +71,7 @@ def degradation_frames(
         "seed": what.seed,
         "names": list(held_out.names),
         "unseen": list(held_out.unseen),
-        "images": pack(
-            (torch.stack([s.image for s in shown]).permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)
-        ),
+        "images": pack((torch.stack([s.image for s in shown]).permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)),
         "truth": pack(torch.stack([s.mask for s in shown]).numpy().astype(np.uint8)),
         "frames": frames,
     }

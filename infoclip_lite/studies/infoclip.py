@@ -30,9 +30,7 @@ def _paper(full: bool = False, **changes: Any) -> Variant:
 
 
 def _ours(full: bool = False, anchors: str | None = "captions", **changes: Any) -> Variant:
-    return Variant(
-        "mini/infoclip", {"objective": {**_OURS, **changes}, "anchors": anchors, **(_FULL if full else {})}
-    )
+    return Variant("mini/infoclip", {"objective": {**_OURS, **changes}, "anchors": anchors, **(_FULL if full else {})})
 
 
 def _with(variant: Variant, **changes: Any) -> Variant:
@@ -101,9 +99,7 @@ GRID: dict[str, Variant] = {
 GRID_SEEDS = (100, 101)
 
 
-def infoclip(
-    *, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None
-) -> dict[str, Any]:
+def infoclip(*, seeds: int = 5, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None) -> dict[str, Any]:
     """Run every variant with every seed on test scenes; write data/reports/infoclip.json with the variants that all seeds have finished.
 
     Args:
@@ -121,9 +117,7 @@ def infoclip(
     return report(grid, seeds=seeds, folder=folder, out=out)
 
 
-def report(
-    grid: dict[str, Any], *, seeds: int, folder: Path = FOLDER, out: Path | None = None
-) -> dict[str, Any]:
+def report(grid: dict[str, Any], *, seeds: int, folder: Path = FOLDER, out: Path | None = None) -> dict[str, Any]:
     """Write the report of what is finished; see `infoclip`.
 
     Raises:
@@ -131,9 +125,7 @@ def report(
     """
     records = gather(VARIANTS, range(seeds), folder)
     if not {BASELINE, FULL_BASELINE} <= records.keys():
-        raise FileNotFoundError(
-            f"{folder} has {list(records)} with all {seeds} seeds; expected {BASELINE!r} and {FULL_BASELINE!r}"
-        )
+        raise FileNotFoundError(f"{folder} has {list(records)} with all {seeds} seeds; expected {BASELINE!r} and {FULL_BASELINE!r}")
     full = {label: runs for label, runs in records.items() if label.startswith("full: ")}
     gentle = {label: runs for label, runs in records.items() if label not in full}
     content = {

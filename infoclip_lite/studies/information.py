@@ -87,11 +87,7 @@ def run_benchmark(
     names = list(CANDIDATES) if estimators is None else list(estimators)
     built = [get_task(name, **parameters) for name, parameters in tasks]
     cells = [
-        (task, n, name)
-        for task in built
-        for name in names
-        for n in (neural_sizes if name in NEURAL else sizes)
-        if _bearable(name, task, n)
+        (task, n, name) for task in built for name in names for n in (neural_sizes if name in NEURAL else sizes) if _bearable(name, task, n)
     ]
     errors = []
     for task, n, name in tqdm(cells, disable=not progress, desc="benchmark"):
@@ -133,9 +129,7 @@ def run_matrix_checks(batches: int = 4000) -> dict[str, Any]:
     for kernel, make in kernels.items():
         for n, d in ((4, 5), (4, 100), (16, 5), (16, 100), (256, 20)):
             generator = torch.Generator().manual_seed(0)
-            a, b = (
-                make(torch.randn(batches if n <= 16 else 20, n, d, generator=generator)) for _ in range(2)
-            )
+            a, b = (make(torch.randn(batches if n <= 16 else 20, n, d, generator=generator)) for _ in range(2))
             for correction in CORRECTIONS:
                 row = _ends(renyi_mutual_information(a, b, correction=correction).tolist())
                 independent.append(
@@ -151,9 +145,7 @@ def run_matrix_checks(batches: int = 4000) -> dict[str, Any]:
     return {"unit": "bits", "independent": independent, "bfloat16_error": _bfloat16_errors()}
 
 
-def run_convergence(
-    sizes: Sequence[int] = (250, 1000, 4000), seeds: int = 20, *, rho: float = 0.75, width: float = 1.0
-) -> dict[str, Any]:
+def run_convergence(sizes: Sequence[int] = (250, 1000, 4000), seeds: int = 20, *, rho: float = 0.75, width: float = 1.0) -> dict[str, Any]:
     """I_2 of normal samples under RBF kernels against its closed form: relative errors, (I_2 - exact) / exact.
 
     `against` tells which closed form: at the covariance of the "population", or at that of the "sample" itself, which shows how much of
@@ -187,9 +179,7 @@ def run_convergence(
                     errors.setdefault((correction or "none", against), []).append(value / truth - 1)
         for (name, against), values in errors.items():
             spread = round(statistics.stdev(values), 5)
-            rows.append(
-                {"n": n, "correction": name, "against": against, **_ends(values), "one_sample": spread}
-            )
+            rows.append({"n": n, "correction": name, "against": against, **_ends(values), "one_sample": spread})
     return {
         "unit": "fraction of the closed form",
         "rho": rho,
@@ -251,9 +241,7 @@ def _bfloat16_errors() -> dict[str, float]:
         low = [gram(v).bfloat16() for v in z]
         for name, alpha in (("I_2", 2.0), ("I_1.01", 1.01)):
             exact = renyi_mutual_information(gram(z[0].double()), gram(z[1].double()), alpha)
-            errors[name] = max(
-                errors[name], abs(float(renyi_mutual_information(low[0], low[1], alpha) - exact))
-            )
+            errors[name] = max(errors[name], abs(float(renyi_mutual_information(low[0], low[1], alpha) - exact)))
     return errors
 
 

@@ -110,9 +110,7 @@ def read_study(name: str, report: Row, variants: Mapping[str, Variant], seeds: i
     again = f"run `infoclip-lite benchmark {name} --seeds {seeds}`, or `infoclip-lite benchmark leaderboard --retrain`"
     missing = [label for label in variants if label not in report["table"]]
     if missing or report["missing"]:
-        raise ValueError(
-            f"the report {name!r} lacks {', '.join(missing or report['missing'])}; expected every variant: {again}"
-        )
+        raise ValueError(f"the report {name!r} lacks {', '.join(missing or report['missing'])}; expected every variant: {again}")
     if report["seeds"] != seeds:
         raise ValueError(f"the report {name!r} has {report['seeds']} seeds; expected {seeds}: {again}")
     for label, wanted in described(dict(variants)).items():
@@ -125,13 +123,9 @@ def read_study(name: str, report: Row, variants: Mapping[str, Variant], seeds: i
                 f"as the package has it now: {again}"
             )
         measures = [f"{split}/{metric}" for split in SPLITS for metric in METRICS]
-        short = [
-            key for key in measures if len(report["table"][label].get(key, {}).get("values", ())) != seeds
-        ]
+        short = [key for key in measures if len(report["table"][label].get(key, {}).get("values", ())) != seeds]
         if short:
-            raise ValueError(
-                f"the report {name!r} has no {seeds} values of {short[0]} for {label!r}; expected one a seed: {again}"
-            )
+            raise ValueError(f"the report {name!r} has no {seeds} values of {short[0]} for {label!r}; expected one a seed: {again}")
     return table_of(report)
 
 
@@ -148,9 +142,7 @@ def _same_scenes(report: Row, rows: Mapping[str, Method]) -> None:
 
 def _untrained(clip: DenseCLIP, names: Sequence[str], seen: Sequence[str] | None) -> Method:
     model = ZeroShotSegmentor(clip, names)
-    scores = {
-        split: untrained_scores(model, Collage(split, SIZE, length=SCENES, seen=seen)) for split in SPLITS
-    }
+    scores = {split: untrained_scores(model, Collage(split, SIZE, length=SCENES, seen=seen)) for split in SPLITS}
     sizes = {"total": _count(clip), "trained": 0, "inference": at_inference(model)}
     return Method("zero-shot", "nothing", "+".join(names), sizes, 0, scores)
 
@@ -183,9 +175,7 @@ def untrained_scores(model: Segmentor, data: Collage, *, draws: int = DRAWS) -> 
         drawn.confusion = torch.einsum("n,nij->ij", times, confusions)
         results.append(drawn.compute())
     spread = {key: tuple(round(r[key], 5) for r in results) for key in METRICS}
-    return {
-        key: Score(metrics[key], 1.96 * statistics.stdev(spread[key]), draws=spread[key]) for key in METRICS
-    }
+    return {key: Score(metrics[key], 1.96 * statistics.stdev(spread[key]), draws=spread[key]) for key in METRICS}
 
 
 def _trained(study: str, label: str, variant: Variant, measures: Mapping[str, Score]) -> tuple[str, Method]:
@@ -197,9 +187,7 @@ def _trained(study: str, label: str, variant: Variant, measures: Mapping[str, Sc
     kinds = {"full": ", all weights", "qv": ", q and v", "none": ""}
     key = f"CAT-Seg{kinds[recipe.tune]}: {plain}" if study == "infoclip" else f"{family}: {plain}"
     tuned = {"full": "all of CLIP", "qv": "CLIP's q and v", "none": "nothing of CLIP"}[recipe.tune]
-    scores = {
-        split: {m: replace(measures[f"{split}/{m}"], difference=None) for m in METRICS} for split in SPLITS
-    }
+    scores = {split: {m: replace(measures[f"{split}/{m}"], difference=None) for m in METRICS} for split in SPLITS}
     seen = recipe.steps * recipe.batch + begun
     return key, Method(family, tuned, backend(recipe), parameters(recipe), seen, scores, paper=variant.paper)
 
@@ -250,9 +238,7 @@ def _backends(clip: DenseCLIP) -> dict[str, Segmentor]:
 
 
 @torch.inference_mode()
-def speed(
-    models: Mapping[str, Segmentor], *, rounds: int = ROUNDS, batch: int = BATCH, size: int = SIZE
-) -> dict[str, Any]:
+def speed(models: Mapping[str, Segmentor], *, rounds: int = ROUNDS, batch: int = BATCH, size: int = SIZE) -> dict[str, Any]:
     """Time of one forward pass, words encoded beforehand, float32; every model once a round, in turns: all share the machine's moods.
 
     Args:
@@ -306,9 +292,7 @@ def ranked(methods: Mapping[str, Method]) -> dict[str, Method]:
     ranks: dict[str, dict[str, RankRange]] = {label: {} for label in methods}
     for split in SPLITS:
         scores = {label: method.scores[split]["hIoU"] for label, method in methods.items()}
-        plain, corrected = (
-            rank_ranges(list(scores), surely_better(scores, corrected=c)) for c in (False, True)
-        )
+        plain, corrected = (rank_ranges(list(scores), surely_better(scores, corrected=c)) for c in (False, True))
         order = sorted(scores, key=lambda label: -scores[label].mean)
         for place, label in enumerate(order, 1):
             ranks[label][split] = RankRange(place, *plain[label], corrected[label])

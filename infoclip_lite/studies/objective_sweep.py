@@ -67,18 +67,14 @@ def report(*, folder: Path = FOLDER, out: Path | None = None) -> dict[str, Any]:
     grid = points()
     records = gather(grid, (SEED,), folder)
     if "plain" not in records:
-        raise FileNotFoundError(
-            f"{folder} has no finished run of 'plain'; run: infoclip-lite benchmark objective_sweep"
-        )
+        raise FileNotFoundError(f"{folder} has no finished run of 'plain'; run: infoclip-lite benchmark objective_sweep")
     content = {
         "what": "one seed, short trainings, validation scenes: a map and not a result",
         "seed": SEED,
         "steps": STEPS,
         "scenes": SCENES,
         "missing": [label for label in grid if label not in records],
-        "points": {
-            label: {key: round(runs[0]["val"][key], 4) for key in KEYS} for label, runs in records.items()
-        },
+        "points": {label: {key: round(runs[0]["val"][key], 4) for key in KEYS} for label, runs in records.items()},
     }
     return write_report("objective_sweep", content, out)
 

@@ -31,10 +31,11 @@ def study_table(name: str) -> StudyTable:
 
 def table_of(report: Row) -> StudyTable:
     """The "table" of a study's report, its rows read as scores."""
-    return {
-        label: {key: Score.from_json(row) for key, row in rows.items()}
-        for label, rows in report["table"].items()
-    }
+    return {label: _scores(rows) for label, rows in report["table"].items()}
+
+
+def _scores(rows: Row) -> dict[str, Score]:
+    return {key: Score.from_json(row) for key, row in rows.items()}
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,7 @@ class Method:
     @classmethod
     def from_json(cls, row: Row, splits: Sequence[str]) -> Method:
         """A row of the report "leaderboard"."""
-        scores = {
-            split: {key: Score.from_json(score) for key, score in row[split].items()} for split in splits
-        }
+        scores = {split: _scores(row[split]) for split in splits}
         ranks = {split: RankRange.from_json(place) for split, place in row.get("ranks", {}).items()}
         plain = {key: row[key] for key in ("family", "tuned", "backend", "parameters", "labelled_scenes")}
         return cls(**plain, scores=scores, paper=row.get("paper"), ranks=ranks)
@@ -287,9 +286,7 @@ def degradation_curves() -> dict[str, Curves]:
         FileNotFoundError: no such report ships.
     """
     summary = read_report("degradation")["summary"]
-    return {
-        name: {metric: _points(rows) for metric, rows in curves.items()} for name, curves in summary.items()
-    }
+    return {name: _curves(rows) for name, rows in summary.items()}
 
 
 def curves_json(curves: Curves) -> dict[str, list[dict[str, object]]]:
@@ -297,8 +294,12 @@ def curves_json(curves: Curves) -> dict[str, list[dict[str, object]]]:
     return {metric: [point.to_json() for point in points] for metric, points in curves.items()}
 
 
-def _points(rows: Sequence[Mapping[str, float]]) -> list[Point]:
-    return [Point(row["mean"], row["half"], row["step"]) for row in rows]
+def _curves(rows: Row) -> Curves:
+    return {metric: [_point(row) for row in points] for metric, points in rows.items()}
+
+
+def _point(row: Row) -> Point:
+    return Point(row["mean"], row["half"], row["step"])
 
 
 @dataclass(frozen=True)

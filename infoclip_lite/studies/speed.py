@@ -60,13 +60,8 @@ def speed(*, rounds: int = 21, model: str = "ViT-B-16-quickgelu", out: Path | No
             against_transformers(clip, rounds),
             against_torchmetrics(rounds),
         ],
-        "matrix_peak_tflops": {
-            name: round(matrix_peak(dtype_of(name), device) / 1e12, 3) for name in ("float32", "bfloat16")
-        },
-        "memory": [
-            in_own_process(head, chunk)
-            for head, chunk in (("vit_b", None), ("vit_b", WORDS), ("none", None), ("none", WORDS))
-        ],
+        "matrix_peak_tflops": {name: round(matrix_peak(dtype_of(name), device) / 1e12, 3) for name in ("float32", "bfloat16")},
+        "memory": [in_own_process(head, chunk) for head, chunk in (("vit_b", None), ("vit_b", WORDS), ("none", None), ("none", WORDS))],
         "forward_tflop": {"words": 171, "side": 384, **forward_cost(clip)},
         "objective": cost_rows(repeats=3, sizes=("mini",)),
     }
@@ -131,9 +126,7 @@ def transformers_twin(clip: DenseCLIP) -> Any:
     try:
         from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
     except ImportError as error:
-        raise ImportError(
-            "the comparison needs transformers; install with `pip install -e .[paper]`"
-        ) from error
+        raise ImportError("the comparison needs transformers; install with `pip install -e .[paper]`") from error
     visual, blocks = clip.visual, list[Any](clip.blocks)
     config = CLIPVisionConfig(
         hidden_size=clip.width,
@@ -155,9 +148,7 @@ def transformers_twin(clip: DenseCLIP) -> Any:
     layers: dict[str, Any] = {f"vision_model.{name}": norm for name, norm in norms.items()}
     for i, block in enumerate(blocks):
         here = f"vision_model.encoder.layers.{i}"
-        for name, weight, bias in zip(
-            "qkv", block.attn.in_proj_weight.chunk(3), block.attn.in_proj_bias.chunk(3), strict=True
-        ):
+        for name, weight, bias in zip("qkv", block.attn.in_proj_weight.chunk(3), block.attn.in_proj_bias.chunk(3), strict=True):
             state |= {
                 f"{here}.self_attn.{name}_proj.weight": weight,
                 f"{here}.self_attn.{name}_proj.bias": bias,
@@ -185,9 +176,7 @@ def against_torchmetrics(rounds: int, pictures: int = 4) -> dict[str, Any]:
     try:
         from torchmetrics.classification import MulticlassConfusionMatrix
     except ImportError as error:
-        raise ImportError(
-            "the comparison needs torchmetrics; install with `pip install -e .[test]`"
-        ) from error
+        raise ImportError("the comparison needs torchmetrics; install with `pip install -e .[test]`") from error
     generator = torch.Generator().manual_seed(0)
     predicted, wanted = torch.randint(WORDS, (2, pictures, SIDE, SIDE), generator=generator)
     wanted[torch.rand(wanted.shape, generator=generator) < 0.1] = 65535
@@ -213,9 +202,7 @@ def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
     return 2 * side**3 / min(_seconds(lambda: a @ b) for _ in range(10))
 
 
-def training_speed(
-    clip: DenseCLIP, *, rounds: int, peaks: dict[str, float], side: int = 384, batch: int = 4
-) -> list[dict[str, Any]]:
+def training_speed(clip: DenseCLIP, *, rounds: int, peaks: dict[str, float], side: int = 384, batch: int = 4) -> list[dict[str, Any]]:
     """Training steps of the image tower at 384 pixels: float32 as it is, bfloat16, bfloat16 recomputed, bfloat16 compiled, in turns.
 
     Args:
@@ -273,18 +260,14 @@ def training_speed(
             "images_per_s": round(batch / medians[name], 3),
             "ratio": round(medians["float32"] / medians[name], 3),
             "kept_mb": round(kept[name], 1) if name in kept else None,
-            "share_of_peak": round(
-                counter.get_total_flops() / medians[name] / 1e12 / peaks[ways[name][0]], 3
-            ),
+            "share_of_peak": round(counter.get_total_flops() / medians[name] / 1e12 / peaks[ways[name][0]], 3),
         }
         for name in ways
     ]
 
 
 @torch.no_grad()
-def forward_cost(
-    clip: DenseCLIP, *, words: int = 171, side: int = 384, head: str = "vit_b"
-) -> dict[str, float]:
+def forward_cost(clip: DenseCLIP, *, words: int = 171, side: int = 384, head: str = "vit_b") -> dict[str, float]:
     """10^12 multiplications and additions of one forward pass of CAT-Seg's parts, as COCO-Stuff needs them; a step takes about three.
 
     Args:
@@ -329,9 +312,7 @@ def evaluation_memory(head: str, chunk: int | None, *, model: str = "ViT-B-16-qu
     if head != "none":
         segmentor = CostAggregationSegmentor(clip, "cls_value", head).to(device).eval()
     before, started = peak_memory(), time.perf_counter()
-    evaluate(
-        segmentor, _ManyWords(), limit=1, protocol="catseg", templates=("a photo of a {}",), class_chunk=chunk
-    )
+    evaluate(segmentor, _ManyWords(), limit=1, protocol="catseg", templates=("a photo of a {}",), class_chunk=chunk)
     seconds = time.perf_counter() - started
     return {
         "head": head,
@@ -379,14 +360,10 @@ def paper_size(*, steps: int = 300, out: Path | None = None) -> dict[str, Any]:
         ValueError: no GPU, and no `out`.
     """
     if out is None and not torch.cuda.is_available():
-        raise ValueError(
-            "got no GPU; expected one for data/reports/gpu.json: name another file with --out to measure the CPU"
-        )
+        raise ValueError("got no GPU; expected one for data/reports/gpu.json: name another file with --out to measure the CPU")
     rows = []
     for what, (name, changes) in PAPER_SIZE.items():
-        recipe = load_recipe(
-            name, data="collage", pretrained=None, steps=steps, warmup=0, evaluate_at=[], **changes
-        )
+        recipe = load_recipe(name, data="collage", pretrained=None, steps=steps, warmup=0, evaluate_at=[], **changes)
         if not isinstance(recipe, FineTuneRecipe):
             raise ValueError(f"{name} is a recipe for pretraining; expected one with task: finetune")
         if recipe.chimera:
@@ -411,17 +388,13 @@ def paper_size(*, steps: int = 300, out: Path | None = None) -> dict[str, Any]:
 
 
 def _pictures(clip: DenseCLIP, batch: int) -> Tensor:
-    return torch.rand(batch, 3, *clip.visual.image_size, generator=torch.Generator().manual_seed(0)).to(
-        clip.device
-    )
+    return torch.rand(batch, 3, *clip.visual.image_size, generator=torch.Generator().manual_seed(0)).to(clip.device)
 
 
 def _same(ours: Tensor, peer: Tensor, name: str) -> None:
     difference = float((ours.float() - peer.float()).abs().max())
     if ours.shape != peer.shape or difference > 1e-4:
-        raise RuntimeError(
-            f"{name} gives {tuple(peer.shape)}, up to {difference:.1e} from our {tuple(ours.shape)}; expected equal outputs"
-        )
+        raise RuntimeError(f"{name} gives {tuple(peer.shape)}, up to {difference:.1e} from our {tuple(ours.shape)}; expected equal outputs")
 
 
 def _seconds(function: Callable[[], Any]) -> float:

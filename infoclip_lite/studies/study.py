@@ -100,9 +100,7 @@ def run_variants(
             scratch.write_text(json.dumps(record))
 
 
-def tune(
-    grid: dict[str, Variant], seeds: Sequence[int], folder: Path, *, part: tuple[int, int] = (1, 1)
-) -> dict[str, dict[str, float]]:
+def tune(grid: dict[str, Variant], seeds: Sequence[int], folder: Path, *, part: tuple[int, int] = (1, 1)) -> dict[str, dict[str, float]]:
     """Run a grid of settings on validation scenes: {label: {"mIoU_seen", "mIoU_unseen", "hIoU"}}, means over seeds, of what is finished.
 
     Args:
@@ -155,20 +153,14 @@ def score_run(
             return result
         data = Collage(splits[0], recipe.size, length=60, seen=recipe.seen)
         probed = [data[i] for i in range(len(data))]
-        result["probes"] = probe(
-            run.model.clip, run.reference, probed, data.names, data.unseen, recipe.attention[0]
-        )
+        result["probes"] = probe(run.model.clip, run.reference, probed, data.names, data.unseen, recipe.attention[0])
     return result
 
 
-def gather(
-    variants: dict[str, Variant], seeds: Sequence[int], folder: Path
-) -> dict[str, list[dict[str, Any]]]:
+def gather(variants: dict[str, Variant], seeds: Sequence[int], folder: Path) -> dict[str, list[dict[str, Any]]]:
     """The records of the variants that all seeds have finished, by label, in the order of the seeds."""
     finished = [label for label in variants if all(run_path(folder, label, seed).exists() for seed in seeds)]
-    return {
-        label: [json.loads(run_path(folder, label, seed).read_text()) for seed in seeds] for label in finished
-    }
+    return {label: [json.loads(run_path(folder, label, seed).read_text()) for seed in seeds] for label in finished}
 
 
 def table(records: dict[str, list[dict[str, Any]]], baseline: str) -> StudyTable:

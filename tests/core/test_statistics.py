@@ -34,9 +34,8 @@ def test_an_interval_is_students() -> None:
     """Four values: mean 5, deviation sqrt(20 / 3), t(0.975, 3) = 3.1824."""
     got = interval([2.0, 4.0, 6.0, 8.0])
     assert got.mean == 5 and got.ci95 == pytest.approx(3.1824 * math.sqrt(20 / 3) / 2, rel=1e-4)
-    assert (got.low, got.high) == (got.mean - got.ci95, got.mean + got.ci95) and got.excludes_zero is (
-        got.low > 0
-    )
+    assert (got.low, got.high) == (got.mean - got.ci95, got.mean + got.ci95)
+    assert got.excludes_zero is (got.low > 0)
     with pytest.raises(ValueError, match="got 1 values; expected at least 2 seeds"):
         interval([3.0])
 
@@ -57,9 +56,8 @@ def test_a_difference_by_seed_is_scipys_paired_t_test(first: list[float], second
     wanted = stats.ttest_rel(a, b)
     found = difference(Score(0.0, 0.0, values=tuple(a)), Score(0.0, 0.0, values=tuple(b)))
     bounds = wanted.confidence_interval(0.95)
-    assert (found.low, found.high, found.p) == pytest.approx(
-        (bounds.low, bounds.high, wanted.pvalue), rel=1e-6, abs=1e-9
-    )
+    given, expected = (found.low, found.high, found.p), (bounds.low, bounds.high, wanted.pvalue)
+    assert given == pytest.approx(expected, rel=1e-6, abs=1e-9)
     assert paired_interval(a, b) == Interval(found.mean, found.ci95)
 
 
@@ -75,9 +73,8 @@ def test_untrained_methods_are_paired_by_draw() -> None:
     a, b = Score(1.0, 0.0, draws=(0.9, 1.1, 1.0)), Score(0.5, 0.0, draws=(0.4, 0.6, 0.5))
     assert difference(a, b).p == 0.0, "every draw says the same"
     other = Score(0.5, 0.0, draws=(0.6, 0.4, 0.5))
-    assert (
-        difference(a, other).ci95 == pytest.approx(1.96 * 0.2, rel=1e-3) and difference(a, other).mean == 0.5
-    )
+    found = difference(a, other)
+    assert found.ci95 == pytest.approx(1.96 * 0.2, rel=1e-3) and found.mean == 0.5
 
 
 @pytest.mark.parametrize(
@@ -112,9 +109,7 @@ def test_contrasts_are_corrected_for_those_that_were_planned() -> None:
     assert [c.corrected for c in found] == holm([c.p for c in found]) and found[0].corrected == 2 * found[0].p
     assert found[0].holds and not found[1].holds
     assert found[0].to_json().keys() == {"first", "second", "mean", "half", "p", "corrected"}
-    with pytest.raises(
-        ValueError, match="got a contrast with 'best'; expected methods that were measured: plain, ours"
-    ):
+    with pytest.raises(ValueError, match="got a contrast with 'best'; expected methods .*: plain, ours"):
         contrasts(scores, [("best", "plain")])
 
 

@@ -33,8 +33,9 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.parametrize("device", [None, CUDA], ids=["every GPU", "one GPU"])
-def test_the_device_is_waited_for_before_every_reading_of_the_clock(
-    events: list[str], device: torch.device | None
+def test_every_reading_of_the_clock_waits_for_the_device(
+    events: list[str],
+    device: torch.device | None,
 ) -> None:
     take_turns({"a": lambda: events.append("a"), "b": lambda: events.append("b")}, 1, warmup=0, device=device)
     one = ["wait", "clock", "work", "wait", "clock"]

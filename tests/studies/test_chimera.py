@@ -69,13 +69,8 @@ def test_a_rung_that_is_missing_is_left_out() -> None:
     assert list(steps) == [third] and steps[third]["test/hIoU"].mean == pytest.approx(1)
 
 
-def test_a_report_holds_what_is_finished_and_names_what_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    small = {
-        label: replace(v, changes={**v.changes, "steps": 1, "batch": 2})
-        for label, v in list(VARIANTS.items())[:2]
-    }
+def test_a_report_holds_what_is_finished_and_names_what_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {label: replace(v, changes={**v.changes, "steps": 1, "batch": 2}) for label, v in list(VARIANTS.items())[:2]}
     unfinished = {"later": replace(small["head"], changes={**small["head"].changes, "steps": 2})}
     monkeypatch.setattr(chimera_study, "GRID", {})
     monkeypatch.setattr(chimera_study, "_zero_shot", dict)
@@ -86,11 +81,7 @@ def test_a_report_holds_what_is_finished_and_names_what_is_not(
     monkeypatch.setattr(chimera_study, "VARIANTS", {**small, **unfinished})
     monkeypatch.setattr(chimera_study, "run_variants", lambda *args, **options: None)
     report = chimera(seeds=2, folder=tmp_path, out=tmp_path / "b.json")
-    assert (
-        report["missing"] == ["later"]
-        and list(report["table"]) == ["linear", "head"]
-        and list(report["ladder"]) == ["head"]
-    )
+    assert report["missing"] == ["later"] and list(report["table"]) == ["linear", "head"] and list(report["ladder"]) == ["head"]
     assert set(report["calibration"]["head"]) == {str(g) for g in chimera_study.GAMMAS}
     assert "difference" in report["table"]["head"]["test/hIoU"] and run_path(tmp_path, "head", 1).exists()
 
@@ -99,9 +90,7 @@ def test_cost_counts_what_inference_needs(tmp_path: Path, monkeypatch: pytest.Mo
     load = cost.load_clip
     # The small model in the place of ViT-B/16: what is counted does not depend on the size.
     monkeypatch.setattr(cost, "load_clip", lambda *names: load())
-    monkeypatch.setattr(
-        cost, "CostAggregationSegmentor", lambda clip, **options: ZeroShotSegmentor(clip, "value")
-    )
+    monkeypatch.setattr(cost, "CostAggregationSegmentor", lambda clip, **options: ZeroShotSegmentor(clip, "value"))
     rows = {(r["what"], r["model"]): r for r in chimera_cost(repeats=1, out=tmp_path / "cost.json")["rows"]}
     ours, clip = (rows["collage-mini, 64 px", model] for model in ("Chimera-Seg", "zero-shot CLIP"))
     assert len(rows) == 6 and all(r["ms_a_picture"] > 0 for r in rows.values())

@@ -85,10 +85,7 @@ def test_parameters_are_counted_by_what_is_trained() -> None:
         return parameters(recipe)
 
     full, narrow = of("mini/plain-few"), of("mini/plain-few-qv")
-    assert (
-        full["total"] == narrow["total"] > full["inference"]
-        and narrow["trained"] < 0.1 * full["trained"] < full["total"]
-    )
+    assert full["total"] == narrow["total"] > full["inference"] and narrow["trained"] < 0.1 * full["trained"] < full["total"]
     assert full["trained"] == full["total"] - 1, "all but the temperature"
 
 
@@ -97,14 +94,9 @@ def test_the_text_tower_is_not_met_by_a_picture(tiny: DenseCLIP) -> None:
 
 
 def test_trainings_that_differ_in_weights_alone_share_a_backend() -> None:
-    backends = {
-        label: backend(variant.load(0))
-        for label, variant in {**STUDIES["infoclip"], **STUDIES["chimera"]}.items()
-    }
+    backends = {label: backend(variant.load(0)) for label, variant in {**STUDIES["infoclip"], **STUDIES["chimera"]}.items()}
     assert backends["plain"] == backends["full: infoclip"] == "CAT-Seg"
-    assert (
-        backends["head"] == backends["head, SGD"] != backends["linear"] != backends["head of 2 blocks, SGD"]
-    )
+    assert backends["head"] == backends["head, SGD"] != backends["linear"] != backends["head of 2 blocks, SGD"]
 
 
 def test_speed_is_a_ratio_to_clip_in_the_same_round(tiny: DenseCLIP) -> None:
@@ -125,6 +117,4 @@ def test_the_report_that_ships_holds_every_method_and_its_own_ranks() -> None:
     assert len(trained) == 2 + sum(map(len, STUDIES.values()))
     assert all(method.backend in board.speed for method in board.methods.values())
     assert ranked(board.methods) == board.methods
-    assert {label: method.to_json() for label, method in board.methods.items()} == rows, (
-        "read and written alike"
-    )
+    assert {label: method.to_json() for label, method in board.methods.items()} == rows, "read and written alike"

@@ -69,11 +69,7 @@ def test_every_run_is_a_record_of_what_training_gives(variants: dict, tmp_path: 
     }
     alone = train(variants["hot/full"].load(3), progress=False)
     record = records["hot/full"][1]
-    assert (
-        record["test"] == first_weight(alone)["test"]
-        and record["log"] == alone.log
-        and record["label"] == "hot/full"
-    )
+    assert record["test"] == first_weight(alone)["test"] and record["log"] == alone.log and record["label"] == "hot/full"
     assert record["test"] != records["plain"][1]["test"] != records["plain"][0]["test"]
     assert record["seconds"].keys() >= {"train", "score"} and record["evaluations"] == []
 
@@ -94,10 +90,7 @@ def test_a_run_that_dies_in_scoring_leaves_no_record(variants: dict, tmp_path: P
         run_variants(variants, [0], tmp_path, refuse)
     assert not run_path(tmp_path, "plain", 0).exists()
     run_variants(variants, [0], tmp_path, first_weight)
-    assert (
-        gather(variants, [0], tmp_path)["plain"][0]["test"]
-        == first_weight(train(variants["plain"].load(0), progress=False))["test"]
-    )
+    assert gather(variants, [0], tmp_path)["plain"][0]["test"] == first_weight(train(variants["plain"].load(0), progress=False))["test"]
 
 
 def test_parts_divide_the_runs(variants: dict, tmp_path: Path) -> None:
@@ -112,17 +105,11 @@ def test_parts_divide_the_runs(variants: dict, tmp_path: Path) -> None:
             part=(k, 3),
         )
         done.append(ran)
-    assert sum(map(len, done)) == 4 == len(set().union(*done)), (
-        "no run twice, and together they are the whole"
-    )
-    assert max(map(len, done)) < 4 and all(
-        len(runs) == 2 for runs in gather(variants, [4, 5], tmp_path).values()
-    )
+    assert sum(map(len, done)) == 4 == len(set().union(*done)), "no run twice, and together they are the whole"
+    assert max(map(len, done)) < 4 and all(len(runs) == 2 for runs in gather(variants, [4, 5], tmp_path).values())
 
 
-def test_a_common_start_is_trained_once_a_seed(
-    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_common_start_is_trained_once_a_seed(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variants = {
         "a": Variant(recipe, {"start": recipe}),
         "b": Variant(recipe, {"start": recipe, "lr": 1.0e-3}),
@@ -149,9 +136,7 @@ def test_a_label_with_a_slash_is_one_file(tmp_path: Path) -> None:
 def test_gather_takes_the_variants_that_every_seed_has_finished(variants: dict, tmp_path: Path) -> None:
     run_variants(variants, [0], tmp_path, first_weight)
     run_variants({"hot/full": variants["hot/full"]}, [1], tmp_path, first_weight)
-    assert list(gather(variants, [0, 1], tmp_path)) == ["hot/full"] and list(
-        gather(variants, [0], tmp_path)
-    ) == list(variants)
+    assert list(gather(variants, [0, 1], tmp_path)) == ["hot/full"] and list(gather(variants, [0], tmp_path)) == list(variants)
 
 
 def test_gather_keeps_the_order_of_the_seeds(tmp_path: Path) -> None:
@@ -163,10 +148,7 @@ def test_gather_keeps_the_order_of_the_seeds(tmp_path: Path) -> None:
 
 
 def runs(*values: float) -> list[dict[str, Any]]:
-    return [
-        {"label": "x", "seed": i, "test": {"mIoU": v}, "probes": {"margin": 10 * v}, "log": []}
-        for i, v in enumerate(values)
-    ]
+    return [{"label": "x", "seed": i, "test": {"mIoU": v}, "probes": {"margin": 10 * v}, "log": []} for i, v in enumerate(values)]
 
 
 def test_the_table_pairs_runs_of_one_seed() -> None:
@@ -176,9 +158,7 @@ def test_the_table_pairs_runs_of_one_seed() -> None:
     assert entry.values == (11, 32, 53) and entry.mean == pytest.approx(32)
     assert entry.difference.mean == pytest.approx(2)
     assert entry.difference.ci95 == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)
-    assert entry.ci95 == pytest.approx(4.3027 * 21 / math.sqrt(3), rel=1e-4), (
-        "the runs themselves are spread 21 apart"
-    )
+    assert entry.ci95 == pytest.approx(4.3027 * 21 / math.sqrt(3), rel=1e-4), "the runs themselves are spread 21 apart"
     assert rows["ours"]["probes/margin"].difference.mean == pytest.approx(20)
     assert rows["plain"]["test/mIoU"].difference is None and set(rows["ours"]) == {
         "test/mIoU",
@@ -202,9 +182,7 @@ def test_a_variant_changes_its_recipe() -> None:
 
 def test_a_description_tells_what_differs_from_the_defaults() -> None:
     got = described({"ours": Variant("mini/plain", {"tune": "qv"}, paper=True)}, seed=5)["ours"]
-    assert (
-        got["recipe"] == "mini/plain" and got["paper"] is True and got["tune"] == "qv" and got["steps"] == 200
-    )
+    assert got["recipe"] == "mini/plain" and got["paper"] is True and got["tune"] == "qv" and got["steps"] == 200
     assert "seed" not in got and "segmentor" not in got
 
 
@@ -212,9 +190,7 @@ def test_a_score_has_metrics_of_every_split_and_the_probes(recipe: str) -> None:
     run = train(recipe, progress=False)
     scores = score_run(run, splits=("test", "test-new"), scenes=3)
     assert set(scores) == {"test", "test-new", "probes"}
-    assert {"mIoU", "mIoU_unseen", "hIoU"} <= scores["test-new"].keys() and scores["test"] != scores[
-        "test-new"
-    ]
+    assert {"mIoU", "mIoU_unseen", "hIoU"} <= scores["test-new"].keys() and scores["test"] != scores["test-new"]
     assert {"margin", "relation_bits", "cka_2"} <= scores["probes"].keys() and scores["probes"]["cka_2"] < 1
     flat = table({"a": [scores, scores]}, "a")["a"]
     assert {"test/mIoU", "test-new/hIoU", "probes/margin"} <= flat.keys()
