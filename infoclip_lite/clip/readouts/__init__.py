@@ -14,6 +14,7 @@ from ...core.lookup import find
 from ..tower import TowerPass
 from .clearclip import clearclip
 from .cls_value import cls_value
+from .maskclip import maskclip
 from .naclip import naclip
 from .sclip import sclip
 from .value import value
@@ -28,6 +29,7 @@ READ_OUTS: dict[str, ReadOut] = {
     "sclip": sclip,
     "clearclip": clearclip,
     "naclip": naclip,
+    "maskclip": maskclip,
 }
 
 
