@@ -14,6 +14,7 @@ from ...core.lookup import find
 from ..tower import TowerPass
 from .clearclip import clearclip
 from .cls_value import cls_value
+from .gem import gem
 from .maskclip import maskclip
 from .naclip import naclip
 from .sclip import sclip
@@ -30,6 +31,7 @@ READ_OUTS: dict[str, ReadOut] = {
     "clearclip": clearclip,
     "naclip": naclip,
     "maskclip": maskclip,
+    "gem": gem,
 }
 
 

@@ -1,0 +1,47 @@
+"""GEM (2312.00878): a second path through the last blocks, on which tokens look at what resembles them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..blocks import ResidualBlock, project_out, project_qkv
+from ..tower import TowerPass
+
+
+def gem(tower: TowerPass, *, depth: int = 7) -> Tensor:
+    """The tokens that enter the last `depth` - 1 blocks, plus what self-self attention gives in each (B, N, W) [S].
+
+    The path has residuals and no feed-forward layer; what its attention sees are the tokens of the ordinary path.
+
+    Args:
+        tower: the pass.
+        depth: GEM's name for one more than the number of blocks; of a shallower tower, all of its blocks.
+    """
+    first = max(0, len(tower.blocks) - (depth - 1))
+    path = tower.states[first]
+    for block, tokens in zip(tower.blocks[first:], tower.states[first:], strict=True):
+        path = path + _self_self(block, tokens)
+    return path[:, 1:]
+
+
+def _self_self(block: ResidualBlock, tokens: Tensor) -> Tensor:
+    """The mean of what v-v, k-k and q-q attention make of the values, one iteration of each (B, 1 + N, W)."""
+    q, k, v = project_qkv(block, tokens)
+    # The sharpness follows the picture: the mean length of the tokens, on the usual scale of attention.
+    length = block.ln_1(tokens).norm(dim=-1).mean(-1)
+    sharpness = length[:, None, None, None] * v.shape[-1] ** -0.5
+    mixed = [_alike(x, sharpness) @ v for x in (v, k, q)]
+    return project_out(block, torch.stack(mixed).mean(0))
+
+
+def _alike(x: Tensor, sharpness: Tensor) -> Tensor:
+    """Who resembles whom (B, heads, n, n), after each was replaced by the mean of those that resemble it."""
+    unit = F.normalize(x, dim=-1)
+    gathered = F.normalize(_attention(unit, sharpness) @ unit, dim=-1)
+    return _attention(gathered, sharpness)
+
+
+def _attention(unit: Tensor, sharpness: Tensor) -> Tensor:
+    return (unit @ unit.mT * sharpness).softmax(-1)
