@@ -17,6 +17,7 @@ from .cls_value import cls_value
 from .gem import gem
 from .maskclip import maskclip
 from .naclip import naclip
+from .pearl import pearl
 from .sclip import sclip
 from .value import value
 from .vanilla import vanilla
@@ -32,6 +33,7 @@ READ_OUTS: dict[str, ReadOut] = {
     "naclip": naclip,
     "maskclip": maskclip,
     "gem": gem,
+    "pearl": pearl,
 }
 
 

@@ -1,0 +1,45 @@
+"""PEARL's attention against its formula, one picture and one head at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from scipy.linalg import orthogonal_procrustes
+
+from infoclip_lite import DenseCLIP
+from infoclip_lite.clip.readouts.pearl import pearl, rotation
+from infoclip_lite.clip.tower import TowerPass
+
+
+def test_pearl_is_its_formula(make_tiny: Callable[..., DenseCLIP]) -> None:
+    clip = make_tiny().requires_grad_(False)
+    block = clip.blocks[-1]
+    tokens = torch.randn(2, 1 + 20, 48, generator=torch.Generator().manual_seed(0))
+    got = pearl(TowerPass(tokens, (4, 5), [block]))
+    size = 16
+    for one, picture in zip(tokens, got, strict=True):
+        inner = block.ln_1(one)
+        weights, biases = block.attn.in_proj_weight.chunk(3), block.attn.in_proj_bias.chunk(3)
+        q, k, v = (F.linear(inner, w, b) for w, b in zip(weights, biases, strict=True))
+        mixed = torch.zeros_like(one)
+        for head in range(3):
+            part = slice(head * size, (head + 1) * size)
+            mean_q = sum(q[i, part].norm() * q[i, part] for i in range(1, 21)) / sum(q[i, part].norm() for i in range(1, 21))
+            mean_k = sum(q[i, part].norm() * k[i, part] for i in range(1, 21)) / sum(q[i, part].norm() for i in range(1, 21))
+            keys, queries = k[:, part] - mean_k, q[:, part] - mean_q
+            turn = torch.from_numpy(orthogonal_procrustes(keys.numpy(), queries.numpy())[0]).to(keys.dtype)
+            logits = q[:, part] @ (k[:, part] @ turn).T / math.sqrt(size) + 0.08 * keys @ keys.T / math.sqrt(size)
+            mixed[:, part] = logits.softmax(-1) @ v[:, part]
+        wanted = F.linear(mixed, block.attn.out_proj.weight, block.attn.out_proj.bias)[1:]
+        assert torch.allclose(picture, wanted, atol=1e-4)
+
+
+def test_a_turned_copy_is_turned_back() -> None:
+    generator = torch.Generator().manual_seed(1)
+    target = torch.randn(30, 5, generator=generator)
+    turn, _ = torch.linalg.qr(torch.randn(5, 5, generator=generator))
+    found = rotation(target @ turn, target)
+    assert torch.allclose(found, turn.T, atol=1e-5) and torch.allclose(found @ found.T, torch.eye(5), atol=1e-5)
