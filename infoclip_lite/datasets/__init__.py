@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from ..core.lazy import lazy_face
 
 if TYPE_CHECKING:
     from .base import (
@@ -23,31 +24,35 @@ if TYPE_CHECKING:
     from .image import read_image
     from .pictures import Pictures
     from .registry import DATASETS, build_data, build_dataset, held_out_data, training_data
-
-# A name is imported when it is first asked for: torchvision is loaded by those who crop, PIL by those who read.
-_HOME = {
-    "Captioned": "base",
-    "Collage": "collage",
-    "Crop": "crops",
-    "DATASETS": "registry",
-    "Folder": "folder",
-    "Item": "base",
-    "Pictures": "pictures",
-    "Sample": "base",
-    "Scene": "collage",
-    "SegmentationDataset": "base",
-    "Segmented": "base",
-    "Trainable": "base",
-    "TrainingCrops": "crops",
-    "build_data": "registry",
-    "build_dataset": "registry",
-    "caption_words": "base",
-    "captioned_items": "base",
-    "check_segmented": "base",
-    "held_out_data": "registry",
-    "read_image": "image",
-    "training_data": "registry",
-}
+else:
+    # A name is imported when it is first used: who reads word lists waits for no torch, who reads pictures
+    # for no torchvision.
+    __getattr__, __dir__ = lazy_face(
+        __name__,
+        {
+            "Captioned": "base",
+            "Collage": "collage",
+            "Crop": "crops",
+            "DATASETS": "registry",
+            "Folder": "folder",
+            "Item": "base",
+            "Pictures": "pictures",
+            "Sample": "base",
+            "Scene": "collage",
+            "SegmentationDataset": "base",
+            "Segmented": "base",
+            "Trainable": "base",
+            "TrainingCrops": "crops",
+            "build_data": "registry",
+            "build_dataset": "registry",
+            "caption_words": "base",
+            "captioned_items": "base",
+            "check_segmented": "base",
+            "held_out_data": "registry",
+            "read_image": "image",
+            "training_data": "registry",
+        },
+    )
 
 __all__ = [
     "DATASETS",
@@ -72,15 +77,3 @@ __all__ = [
     "read_image",
     "training_data",
 ]
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = value  # the next time it is there
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

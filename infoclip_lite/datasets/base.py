@@ -1,4 +1,4 @@
-"""What a data set is: the protocols that training and evaluation rely on, and a base class with their defaults.
+"""What a data set is: the protocols that training and evaluation rely on, and a base with their defaults.
 
 Nothing here imports torch when the program runs: the list of data sets is shown without it.
 """
@@ -33,7 +33,7 @@ class Sample(NamedTuple):
 
 @runtime_checkable
 class Item(Protocol):
-    """An item with a label for every pixel, a tuple that begins with image and mask: `Sample`, `Scene`, `Crop`."""
+    """An item with a label for every pixel: a tuple that begins with image and mask, such as `Sample`."""
 
     @property
     def image(self) -> Tensor:
@@ -114,8 +114,8 @@ class Trainable(Segmented, Protocol):
 class SegmentationDataset(ABC):
     """The base of data sets: their classes, and the defaults of what few data sets say differently.
 
-    A subclass adds `__len__` and `__getitem__`, and what else tells two of its kind apart in `settings`. torch's
-    DataLoader takes it as it is.
+    A subclass adds `__len__` and `__getitem__`, and what else tells two of its kind apart in `settings`.
+    torch's DataLoader takes it as it is.
 
     Args:
         names: of the classes, in the order of their ids.
@@ -189,14 +189,18 @@ def check_segmented(dataset: object) -> Segmented:
         return dataset
     wanted = ("names", "unseen", "ignore", "words", "owners", "split", "__len__", "__getitem__", "describe")
     lacking = [name for name in wanted if not hasattr(dataset, name)]
-    raise ValueError(
-        f"got a {type(dataset).__name__} without {', '.join(lacking)}; expected a data set with pixel labels, "
-        "such as a subclass of infoclip_lite.datasets.SegmentationDataset, which has all but the items"
-    )
+    got = f"a {type(dataset).__name__} without {', '.join(lacking)}"
+    hint = "such as a subclass of infoclip_lite.datasets.SegmentationDataset, which has all but the items"
+    raise ValueError(f"got {got}; expected a data set with pixel labels, {hint}")
 
 
 def captioned_items(dataset: Segmented, count: int) -> list[Captioned]:
-    """The first `count` items of a data set with captions; none of a data set without, of which one item at most is read."""
+    """The first `count` items of a data set with captions; of a data set without, none.
+
+    Args:
+        dataset: any; of one without captions one item is read.
+        count: how many, at most.
+    """
     # Whether items have captions is asked of an item: no data set has to announce it.
     if count < 1 or not isinstance(dataset[0], Captioned):
         return []
@@ -212,5 +216,6 @@ def caption_words(dataset: Segmented) -> tuple[str, ...]:
     """
     words: Sequence[str] | None = getattr(dataset, "caption_words", None)
     if words is None:
-        raise ValueError(f"got anchors from the captions of {type(dataset).__name__}; expected none: the data set has no captions")
+        got = f"anchors from the captions of {type(dataset).__name__}"
+        raise ValueError(f"got {got}; expected none: the data set has no captions")
     return tuple(words)

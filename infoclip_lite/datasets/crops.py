@@ -32,7 +32,8 @@ class Crop(NamedTuple):
 class TrainingCrops(SegmentationDataset):
     """Random crops of a data set, without end: crop i is picture i of a shuffled epoch, i // len(dataset).
 
-    As CAT-Seg trains [S]: the shorter side is resized to the crop's, then a window, the colours of SSD, and a flip in half of the cases.
+    As CAT-Seg trains [S]: the shorter side is resized to the crop's, then a window, the colours of SSD, and a
+    flip in half of the cases.
     Labels of unseen classes are kept: what is learnt from is `FineTuning`'s to say.
 
     Args:
@@ -40,14 +41,15 @@ class TrainingCrops(SegmentationDataset):
         size: side of the crops in pixels.
         seed: another seed, other crops in another order.
         shorter: sizes of the shorter side to choose from; None is `size` alone, as CAT-Seg has it.
-        category: a window in which one class has more than this share of the labelled pixels is drawn anew, ten times at most; CAT-Seg's 1
-            never does.
+        category: a window in which one class has more than this share of the labelled pixels is drawn anew,
+            ten times at most; CAT-Seg's 1 never does.
         colour: change brightness, contrast, saturation and hue.
-        skip_corrupt: put the next picture of the epoch in the place of one that cannot be decoded; a warning names that one, the crop too.
+        skip_corrupt: put the next picture of the epoch in the place of one that cannot be decoded; a warning
+            names that one, the crop too.
 
     Raises:
-        ValueError: a data set that is empty or lacks something, or a size, share or seed out of range; on reading, a
-            picture that cannot be decoded, by name.
+        ValueError: a data set that is empty or lacks something, or a size, share or seed out of range; on
+            reading, a picture that cannot be decoded, by name.
     """
 
     def __init__(
@@ -64,7 +66,8 @@ class TrainingCrops(SegmentationDataset):
         if len(check_segmented(dataset)) == 0:
             raise ValueError("got a data set without pictures; expected at least one")
         if size < 16 or any(side < 1 for side in shorter or ()):
-            raise ValueError(f"got size={size}, shorter={shorter}; expected a crop of 16 pixels or more and positive sides")
+            expected = "a crop of 16 pixels or more and positive sides"
+            raise ValueError(f"got size={size}, shorter={shorter}; expected {expected}")
         if not 0 < category <= 1:
             raise ValueError(f"category is {category}; expected a share above 0 and at most 1")
         super().__init__(
@@ -91,7 +94,7 @@ class TrainingCrops(SegmentationDataset):
         return self._crop(sample, random.Random(f"crops/{self.seed}/{index}"))._replace(skipped=skipped)
 
     def place(self, number: int) -> int:
-        """The crop that a training takes as its `number`-th: the one of that number, for there is no end of them."""
+        """The crop that a training takes as its `number`-th: that one, for there is no end of them."""
         return number
 
     def settings(self) -> dict[str, object]:
@@ -126,7 +129,8 @@ class TrainingCrops(SegmentationDataset):
                     warnings.warn(f"skipped: {error}", stacklevel=3)
                 self._damaged.add(name)
                 skipped.append(name)
-        raise ValueError(f"none of the {len(self)} pictures can be decoded, {skipped[0]} for one; unpack the data set again")
+        got = f"none of the {len(self)} pictures can be decoded, {skipped[0]} for one"
+        raise ValueError(f"{got}; get the data set again")
 
     def _crop(self, sample: Item, rng: random.Random) -> Crop:
         from torchvision.transforms.v2 import functional as V  # here: it takes long to load
@@ -164,7 +168,9 @@ class TrainingCrops(SegmentationDataset):
 
 
 def distort(image: Tensor, rng: random.Random) -> Tensor:
-    """SSD's changes of brightness, contrast, saturation and hue, each in half of the cases (arXiv 1512.02325; ranges of CAT-Seg [S]).
+    """SSD's changes of brightness, contrast, saturation and hue, each in half of the cases.
+
+    The changes are those of arXiv 1512.02325, the ranges those of CAT-Seg's code [S].
 
     Args:
         image: (3, H, W) in [0, 1].
@@ -193,7 +199,7 @@ def distort(image: Tensor, rng: random.Random) -> Tensor:
 
 
 def _saturated(image: Tensor, factor: float) -> Tensor:
-    """Scale the S of HSV: the largest of the three colours stays, the others move towards or away from it until one is zero."""
+    """Scale the S of HSV: the largest colour stays, the others move to or from it until one is zero."""
     value, least = image.amax(0, keepdim=True), image.amin(0, keepdim=True)
     most = value / (value - least).clamp(min=1e-6)
     return (value - (value - image) * most.clamp(max=factor)).clamp(0, 1)

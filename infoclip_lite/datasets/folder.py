@@ -25,9 +25,9 @@ _LABELS = IGNORE_MANY + 1  # what 16 bits can say
 class Folder(Pictures):
     """Pictures, masks and names of one's own.
 
-    A picture and its mask have the same path below their folders, but for the suffix. What is in which split is said
-    in one of three ways: folders images/train, images/val (and masks/train, ...); `lists`; or `val_fraction`. Where
-    none of them is, there is one split, "all".
+    A picture and its mask have the same path below their folders, but for the suffix. What is in which split
+    is said in one of three ways: folders images/train, images/val (and masks/train, ...); `lists`; or
+    `val_fraction`. Where none of them is, there is one split, "all".
 
     Args:
         root: the folder; the paths below are relative to it.
@@ -38,13 +38,13 @@ class Folder(Pictures):
         unseen: names of the classes whose pixels must not be learnt from.
         ignored: further labels of the masks that do not count, such as 0 where the background has no name.
         lists: split -> text file with one picture a line: its path below `images`, with or without suffix.
-        val_fraction: share of the pictures that is "val", the others are "train". It is drawn by a hash of the path
-            below `images`: pictures that are added later change no other picture's split.
+        val_fraction: share of the pictures that is "val", the others are "train". It is drawn by a hash of
+            the path below `images`: pictures that are added later change no other picture's split.
 
     Raises:
         FileNotFoundError: no such folder or file, no picture at all, or pictures without a mask.
-        ValueError: blank or repeated names or labels, an unseen name that is none of them, an unknown split (the
-            nearest is named), or two pictures for one mask. On reading: see `Pictures`.
+        ValueError: blank or repeated names or labels, an unseen name that is none of them, an unknown split
+            (the nearest is named), or two pictures for one mask. On reading: see `Pictures`.
     """
 
     def __init__(
@@ -92,13 +92,14 @@ def read_names(path: Path) -> dict[int, str]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a blank line before the last name, a label that is no number of 0 .. 65535, or one that is there
-            twice.
+        ValueError: a blank line before the last name, a label that is no number of 0 .. 65535, or one that is
+            there twice.
     """
     lines = read_lines(path, "one class name a line")
     blank = [number for number, line in enumerate(lines, 1) if not line.strip()]
     if blank:  # it would move the labels of all names below it
-        raise ValueError(f"{path} is blank in line {blank[0]}; expected one class name a line, that of label 0 first")
+        expected = "one class name a line, that of label 0 first"
+        raise ValueError(f"{path} is blank in line {blank[0]}; expected {expected}")
     if not any("\t" in line for line in lines):
         return dict(enumerate(line.strip() for line in lines))
     classes: dict[int, str] = {}
@@ -108,7 +109,8 @@ def read_names(path: Path) -> dict[int, str]:
             expected = "LABEL<tab>NAME as in other lines, 0 .. 65535"
             raise ValueError(f"{path} says {line!r} in line {number}; expected {expected}")
         if int(label) in classes:
-            raise ValueError(f"{path} has label {int(label)} twice, the second time in line {number}; expected it once")
+            got = f"label {int(label)} twice, the second time in line {number}"
+            raise ValueError(f"{path} has {got}; expected it once")
         classes[int(label)] = name.strip()
     return classes
 
@@ -118,7 +120,8 @@ def _names(root: Path, names: str | Path | Sequence[str]) -> dict[int, str]:
         return read_names(root / names)
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:  # YAML reads no, on and 1 as something else
-        raise ValueError(f"names has {wrong[0]!r}, a {type(wrong[0]).__name__}; expected texts: put it in quotation marks")
+        got = f"{wrong[0]!r}, a {type(wrong[0]).__name__}"
+        raise ValueError(f"names has {got}; expected texts: put it in quotation marks")
     return dict(enumerate(names))
 
 
@@ -142,7 +145,8 @@ def _id(name: str, words: Sequence[str], plain: Sequence[str]) -> int:
     for known in (plain, words):
         if name in known:
             return known.index(name)
-    raise ValueError(f"unseen names {name!r}, which is none of the {len(plain)} classes; {nearest(name, plain)}")
+    hint = nearest(name, plain)
+    raise ValueError(f"unseen names {name!r}, which is none of the {len(plain)} classes; {hint}")
 
 
 def _lookup(labels: Sequence[int], ignored: Sequence[int], classes: int) -> np.ndarray:
@@ -154,7 +158,8 @@ def _lookup(labels: Sequence[int], ignored: Sequence[int], classes: int) -> np.n
     if outside:
         raise ValueError(f"ignored has {outside}; expected labels of 0 .. {_LABELS - 1}")
     nothing = {IGNORE, IGNORE_MANY, *ignored} - set(labels)
-    return lookup_table({label: i for i, label in enumerate(labels)}, sorted(nothing), ignore_for(classes), _LABELS)
+    ids = {label: i for i, label in enumerate(labels)}
+    return lookup_table(ids, sorted(nothing), ignore_for(classes), _LABELS)
 
 
 def _expected(labels: Sequence[int], origin: str) -> str:
@@ -162,6 +167,6 @@ def _expected(labels: Sequence[int], origin: str) -> str:
     nothing = [str(label) for label in (IGNORE, IGNORE_MANY) if label not in labels]
     return (
         f"labels of the {len(labels)} names of {origin}, {min(labels)} .. {max(labels)}, or "
-        f"{' or '.join(nothing) or 'none'} where nothing counts: add names, or say with `ignored` which labels do not "
-        "count (of a palette PNG the places in the palette are the labels, not the colours)"
+        f"{' or '.join(nothing) or 'none'} where nothing counts: add names, or say with `ignored` which labels do "
+        "not count (of a palette PNG the places in the palette are the labels, not the colours)"
     )

@@ -15,12 +15,12 @@ Picture = str | Path | Image.Image | np.ndarray | Tensor
 def read_image(picture: Picture) -> Tensor:
     """Any picture as (3, H, W) float32 in [0, 1].
 
-    Photos are turned upright by their EXIF tag, grey ones get three equal channels, transparent ones a white ground,
-    16-bit ones are scaled to their full range.
+    Photos are turned upright by their EXIF tag, grey ones get three equal channels, transparent ones a white
+    ground, 16-bit ones are scaled to their full range.
 
     Args:
-        picture: a path, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4), uint8, uint16 or float in [0, 1],
-            or a tensor (3, H, W) of floats in [0, 1].
+        picture: a path, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4), uint8, uint16 or float in
+            [0, 1], or a tensor (3, H, W) of floats in [0, 1].
 
     Raises:
         FileNotFoundError: no such file.
@@ -28,7 +28,8 @@ def read_image(picture: Picture) -> Tensor:
     """
     if isinstance(picture, Tensor):
         if picture.ndim != 3 or picture.shape[0] != 3 or not picture.is_floating_point():
-            raise ValueError(f"got a tensor {tuple(picture.shape)} of {picture.dtype}; expected (3, H, W) floats in [0, 1]")
+            got = f"a tensor {tuple(picture.shape)} of {picture.dtype}"
+            raise ValueError(f"got {got}; expected (3, H, W) floats in [0, 1]")
         return _checked(picture.float())
     if isinstance(picture, np.ndarray):
         return _from_array(picture)
@@ -41,16 +42,21 @@ def read_image(picture: Picture) -> Tensor:
         with Image.open(path) as file:
             return _from_pil(file)
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not a picture that Pillow can read; expected JPEG, PNG, WebP or the like") from error
+        expected = "JPEG, PNG, WebP or the like"
+        raise ValueError(f"{path} is not a picture that Pillow can read; expected {expected}") from error
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be decoded ({error}); it is truncated, damaged or far too large") from error
+        hint = "it is truncated, damaged or far too large"
+        raise ValueError(f"{path} cannot be decoded ({error}); {hint}") from error
 
 
 def _from_pil(picture: Image.Image) -> Tensor:
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
         array = np.asarray(picture)
-        return _from_array(array.astype(np.float32) if picture.mode == "F" else np.clip(array, 0, 65535).astype(np.uint16))
+        if picture.mode == "F":
+            return _from_array(array.astype(np.float32))
+        # Pillow reads 16 bits into 32: back to 16, whose full range is white.
+        return _from_array(np.clip(array, 0, 65535).astype(np.uint16))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, "white")
@@ -76,5 +82,6 @@ def _from_array(array: np.ndarray) -> Tensor:
 def _checked(image: Tensor) -> Tensor:
     low, high = (image.min().item(), image.max().item()) if image.numel() else (0.0, 0.0)
     if not image.numel() or not (low >= -1e-4 and high <= 1 + 1e-4):  # a NaN fails both
-        raise ValueError(f"got {image.numel()} values in {low:.3g} .. {high:.3g}; expected a picture with values in 0 .. 1")
+        got = f"{image.numel()} values in {low:.3g} .. {high:.3g}"
+        raise ValueError(f"got {got}; expected a picture with values in 0 .. 1")
     return image.contiguous()

@@ -21,7 +21,8 @@ def existing(folder: Path) -> Path:
         FileNotFoundError: there is none.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"no folder {folder}; expected one: say `images` and `labels`, relative to `root`")
+        hint = "say `images` and `labels`, relative to `root`"
+        raise FileNotFoundError(f"no folder {folder}; expected one: {hint}")
     return folder
 
 
@@ -59,7 +60,8 @@ def list_pictures(photos: Path, without: Path | None = None) -> dict[str, str]:
     for path in _files(photos, SUFFIXES, without):
         stem = stem_of(path)
         if stem in pictures:
-            raise ValueError(f"{photos} has {pictures[stem]} and {path}; expected one picture for the mask {stem}.png")
+            got = f"{photos} has {pictures[stem]} and {path}"
+            raise ValueError(f"{got}; expected one picture for the mask {stem}.png")
         pictures[stem] = path
     if not pictures:
         raise FileNotFoundError(f"no picture in {photos}; expected files that end in {', '.join(SUFFIXES)}")
@@ -94,8 +96,8 @@ def choose(
 
     Raises:
         FileNotFoundError: no such list, a list of pictures that are not there, or a split without pictures.
-        ValueError: an unknown split (the nearest is named), a share out of range, lists and a share, or a picture
-            listed twice.
+        ValueError: an unknown split (the nearest is named), a share out of range, lists and a share, or a
+            picture listed twice.
     """
     if lists is not None and val_fraction is not None:
         raise ValueError("got lists and val_fraction; expected one of them: both say what is in a split")
@@ -113,7 +115,8 @@ def choose(
         begin = f"{_one_of(split, folders, photos)}/"
         chosen = [stem for stem in pictures if stem.startswith(begin)]
     if not chosen:
-        raise FileNotFoundError(f"no picture of {photos} is in split {split!r} (val_fraction={val_fraction}); expected some")
+        got = f"no picture of {photos} is in split {split!r} (val_fraction={val_fraction})"
+        raise FileNotFoundError(f"{got}; expected some: choose another share")
     return chosen
 
 
@@ -156,7 +159,12 @@ def _listed(pictures: Mapping[str, str], path: Path) -> list[str]:
     return listed
 
 
-def pair_up(photos: Path, masks: Path, pictures: Mapping[str, str], chosen: Sequence[str]) -> list[tuple[str, str]]:
+def pair_up(
+    photos: Path,
+    masks: Path,
+    pictures: Mapping[str, str],
+    chosen: Sequence[str],
+) -> list[tuple[str, str]]:
     """(picture, mask) of the chosen pictures; a warning names masks that no picture has.
 
     Args:

@@ -33,11 +33,13 @@ class Pictures(SegmentationDataset):
         words: what is encoded, `names` by default; more than classes where several words count as one.
         owners: the class id of each word, by default its place.
         read: from a label file to (H, W) integers.
-        shorter: pictures whose shorter side is longer than this are reduced to it, labels too; None keeps every size.
+        shorter: pictures whose shorter side is longer than this are reduced to it, labels too; None keeps
+            every size.
         expected: the labels that files may have, in words, for the message about any other.
 
     Raises:
-        ValueError: on reading, a picture and labels of different size, or a label that the data set does not have.
+        ValueError: on reading, a picture and labels of different size, or a label that the data set does not
+            have.
         DamagedFile: on reading, a file that cannot be decoded.
         FileNotFoundError: on reading, a file that is gone.
     """
@@ -99,8 +101,23 @@ class Pictures(SegmentationDataset):
         raise ValueError(f"{path} has the labels {wrong}; expected {self.expected}")
 
 
-def lookup_table(labels: Mapping[int, int], ignored: Sequence[int], ignore: int, size: int = 256) -> np.ndarray:
-    """(size,) int64: from the labels of files to class ids; `ignored` labels become `ignore`, all others -1."""
+def lookup_table(
+    labels: Mapping[int, int],
+    ignored: Sequence[int],
+    ignore: int,
+    size: int = 256,
+) -> np.ndarray:
+    """A table from the labels of files to class ids.
+
+    Args:
+        labels: label -> class id.
+        ignored: labels that become `ignore`.
+        ignore: the label of pixels that do not count.
+        size: number of labels that a file can hold.
+
+    Returns:
+        (size,) int64; -1 where a label is none of both.
+    """
     table = np.full(size, -1, dtype=np.int64)
     table[list(ignored)] = ignore
     table[list(labels.keys())] = list(labels.values())
@@ -108,7 +125,9 @@ def lookup_table(labels: Mapping[int, int], ignored: Sequence[int], ignore: int,
 
 
 def read_photo(path: str) -> Tensor:
-    """(3, H, W) float32 in [0, 1], as stored: labels were drawn on the stored pixels, so an EXIF turn is not followed.
+    """(3, H, W) float32 in [0, 1], as stored.
+
+    Labels were drawn on the stored pixels, so an EXIF turn is not followed.
 
     Raises:
         DamagedFile: it cannot be decoded.
@@ -140,11 +159,13 @@ def decoded(read: Reader, path: str) -> np.ndarray:
     except (FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # Pillow and scipy raise a dozen kinds for broken files
-        raise DamagedFile(f"{path} cannot be decoded ({error}); it is truncated or damaged: get it again") from error
+        hint = "it is truncated or damaged: get it again"
+        raise DamagedFile(f"{path} cannot be decoded ({error}); {hint}") from error
 
 
 def _reduced(image: Tensor, mask: Tensor, shorter: int) -> tuple[Tensor, Tensor]:
-    """Bilinear without smoothing and nearest by rounding down: what OpenCV does, with which the papers' files were made."""
+    """Bilinear without smoothing, and nearest by rounding down."""
+    # What OpenCV does, with which the papers' files were made.
     import torch.nn.functional as F
 
     height, width = mask.shape
@@ -165,7 +186,7 @@ def _known_labels(lookup: np.ndarray) -> str:
 
 def _sizes(path: str, image: tuple[int, ...], labels: str, mask: tuple[int, ...]) -> str:
     """What is said of a picture and labels of different size."""
-    # Cameras store a turned picture and a tag; a program that follows the tag draws labels of the turned size.
+    # Cameras store a turned picture and a tag; who follows the tag draws labels of the turned size.
     turned = image == mask[::-1]
     hint = ": is the picture turned by its EXIF tag? Store it upright" if turned else ""
     return f"{path} is {image}, its labels {labels} are {mask}; expected the same size{hint}"
@@ -178,10 +199,10 @@ def _no_labels(path: str, raw: np.ndarray) -> str:
         return said
     colours = raw[..., :3]
     if (colours == colours[..., :1]).all():
-        return f"{said}: its channels are equal, so keep one of them: Image.open(path).getchannel(0).save(path)"
+        way = "Image.open(path).getchannel(0).save(path)"
+        return f"{said}: its channels are equal, so keep one of them: {way}"
     found = [tuple(colour) for colour in np.unique(colours.reshape(-1, colours.shape[2]), axis=0).tolist()]
     shown = ", ".join(map(str, found[:3]))
-    return (
-        f"{said}: it has {len(found)} colours, such as {shown}, and nothing here says which class a colour stands for; "
-        "convert it to a palette or grey PNG whose pixel values are the labels"
-    )
+    hint = "convert it to a palette or grey PNG whose pixel values are the labels"
+    problem = "and nothing here says which class a colour stands for"
+    return f"{said}: it has {len(found)} colours, such as {shown}, {problem}; {hint}"

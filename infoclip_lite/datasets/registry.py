@@ -65,7 +65,8 @@ class Entry:
     def held_out(self, name: str, split: str, options: Mapping[str, object], length: int) -> Segmented:
         """What a training is watched on: every picture there is; how crops are made plays no part."""
         _refuse_seen(name, options)
-        return self.open(name, split, {key: options[key] for key in options if key not in (*_CROPPING, "seen")})
+        rest = {key: options[key] for key in options if key not in (*_CROPPING, "seen")}
+        return self.open(name, split, rest)
 
     def training(self, name: str, options: Mapping[str, object], seed: int, length: int) -> Trainable:
         """What a training learns from: crops, of which there is no end."""
@@ -74,7 +75,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Rendered(Entry):
-    """A data set that draws its items by number, all of one size and as many as it is asked for: it ships and needs no root.
+    """A data set that draws its items by number, all of one size and as many as it is asked for.
+
+    It ships and needs no root.
 
     Attributes:
         build: (split, seed=..., length=..., options) -> the split.
@@ -91,10 +94,11 @@ class Rendered(Entry):
 
     def training(self, name: str, options: Mapping[str, object], seed: int, length: int) -> Trainable:
         """What a training learns from: `length` scenes."""
-        # Seeds of trainings begin at 1000: scenes of the first seeds, which notebooks show, are none that was learnt from.
+        # Seeds of trainings begin at 1000: scenes of small seeds, which are looked at, were not learnt from.
         data = self.open(name, "train", _numbered(name, options, seed=1000 + seed, length=length))
         if not isinstance(data, Trainable):
-            raise ValueError(f"{_WHAT} {name!r} has no `place`; expected one that a training can go through without end")
+            expected = "one that a training can go through without end"
+            raise ValueError(f"{_WHAT} {name!r} has no `place`; expected {expected}")
         return data
 
 
@@ -124,7 +128,8 @@ def build_data(section: Mapping[str, object], split: str) -> Segmented:
     """A split of the data set that a section describes.
 
     Args:
-        section: {"name": one of `DATASETS`, **options}: "root" of data sets in files, `size`, `length`, `seed` ... of Collage.
+        section: {"name": one of `DATASETS`, **options}: "root" of data sets in files, `size`, `length`,
+            `seed` ... of Collage.
         split: "train" or "val"; Collage also has "test" and "test-new".
 
     Raises:
@@ -145,7 +150,8 @@ def build_dataset(name: str, split: str, root: str | Path | None = None, **optio
         name: one of `DATASETS`: collage, folder (of one's own, see `Folder`), coco_stuff (171 classes),
             coco_stuff_zss (156/15), voc_zss (15/5), pas20, pas20b, pc59, pc459, a150, a847.
         split: "train" or "val"; Collage also has "test" and "test-new".
-        root: folder of the data sets; None is $INFOCLIP_LITE_DATA, else ~/.cache/infoclip_lite/data. Collage ships and needs none.
+        root: folder of the data sets; None is $INFOCLIP_LITE_DATA, else ~/.cache/infoclip_lite/data. Collage
+            ships and needs none.
         options: of the data set, such as `synonyms=True` (encode synonyms too) or Collage's `size`.
 
     Raises:
@@ -155,22 +161,29 @@ def build_dataset(name: str, split: str, root: str | Path | None = None, **optio
     return build_data({"name": name, "root": root, **options}, split)
 
 
-def training_data(section: Mapping[str, object], *, seed: int, length: int, data: Segmented | None = None) -> Trainable:
+def training_data(
+    section: Mapping[str, object],
+    *,
+    seed: int,
+    length: int,
+    data: Segmented | None = None,
+) -> Trainable:
     """What a training learns from: item i is the same in every run, process and worker.
 
-    Rendered scenes (Collage) are drawn for the training; pictures in files are cut into crops without end, see `TrainingCrops`.
-    A training takes `data[data.place(i)]` as its i-th item.
+    Rendered scenes (Collage) are drawn for the training; pictures in files are cut into crops without end,
+    see `TrainingCrops`. A training takes `data[data.place(i)]` as its i-th item.
 
     Args:
-        section: {"name": one of `DATASETS`, **options}, those of the data set and, for pictures, of their crops: `size`, the side in
-            pixels (96 by default), `skip_corrupt`, `category` and `colour`.
+        section: {"name": one of `DATASETS`, **options}, those of the data set and, for pictures, of their
+            crops: `size`, the side in pixels (96 by default), `skip_corrupt`, `category` and `colour`.
         seed: another seed, other scenes, or other crops in another order.
         length: number of scenes; crops have no end.
-        data: a data set of one's own in place of the one that the section names; it is cut into crops as the section says, unless
-            it is `Trainable` itself.
+        data: a data set of one's own in place of the one that the section names; it is cut into crops as the
+            section says, unless it is `Trainable` itself.
 
     Raises:
-        ValueError: no such data set or option (the nearest is named), or `seen` for a data set that says itself what is unseen.
+        ValueError: no such data set or option (the nearest is named), or `seen` for a data set that says
+            itself what is unseen.
         FileNotFoundError: files are missing; says how to get them.
     """
     name, options = split_section(section, _WHAT)
@@ -220,7 +233,8 @@ def _refuse_seen(name: str, options: Mapping[str, object]) -> None:
     if options.get("seen") is not None:
         raise ValueError(
             f"got seen={options['seen']!r} with data={name!r}; expected none: "
-            "a data set of pictures says itself what is unseen (coco_stuff_zss, voc_zss, `unseen` of a folder)"
+            "a data set of pictures says itself what is unseen "
+            "(coco_stuff_zss, voc_zss, `unseen` of a folder)"
         )
 
 
@@ -228,5 +242,6 @@ def _numbered(name: str, options: Mapping[str, object], **numbers: int) -> dict[
     """Options with what the training says of seed and length."""
     twice = [key for key in ("seed", "length") if key in options]
     if twice:
-        raise ValueError(f"got {', '.join(twice)} in {_WHAT} {name!r}; expected none: seed, steps and scenes of a recipe say it")
+        got = f"{', '.join(twice)} in {_WHAT} {name!r}"
+        raise ValueError(f"got {got}; expected none: seed, steps and scenes of a recipe say it")
     return {**options, **numbers}

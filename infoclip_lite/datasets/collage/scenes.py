@@ -85,7 +85,7 @@ def _pictures() -> dict[str, list[_Picture]]:
     return pictures
 
 
-# A picture is decoded when a scene first shows it: names and captions need none, and one scene shows a handful of hundreds.
+# A picture is decoded when a scene first shows it: names need none, and a scene shows a handful of hundreds.
 @cache
 def _levels(file: str, cutout: bool) -> list[Image.Image]:
     with Image.open(data_dir() / "collage" / file) as picture:
@@ -119,15 +119,16 @@ def all_nouns() -> tuple[str, ...]:
 
 
 def _words(kind: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(record["word"] for record in _manifest()["pictures"] if record["kind"] == kind))
+    records = _manifest()["pictures"]
+    return tuple(dict.fromkeys(record["word"] for record in records if record["kind"] == kind))
 
 
 class Collage(SegmentationDataset):
     """Rendered scenes with pixel labels and captions.
 
     Args:
-        split: "train", "val", "test" (new scenes of known photographs) or "test-new" (photographs kept out of the
-            other splits; nouns with a single photograph do not appear).
+        split: "train", "val", "test" (new scenes of known photographs) or "test-new" (photographs kept out of
+            the other splits; nouns with a single photograph do not appear).
         size: side of the square picture in pixels.
         classes: the words that scenes are made of and masks index; None means the segmentation vocabulary
             (20 seen nouns, 20 unseen nouns, 12 kinds of stuff). At least one must be stuff.
@@ -135,7 +136,8 @@ class Collage(SegmentationDataset):
         length: number of scenes.
         objects: fewest and most objects in a scene.
         scale: smallest and largest longest side of an object, as a fraction of `size`.
-        seen: nouns whose pixels may be learnt from; every other noun among `classes` is unseen. None: the pack's split.
+        seen: nouns whose pixels may be learnt from; every other noun among `classes` is unseen. None: the
+            pack's split.
 
     Attributes:
         names: the class names, in the order of the mask's indices.
@@ -164,7 +166,8 @@ class Collage(SegmentationDataset):
         if length < 1:
             raise ValueError(f"length is {length}; expected at least 1 scene")
         if not 0 <= objects[0] <= objects[1] or not 0 < scale[0] <= scale[1]:
-            raise ValueError(f"got objects={objects}, scale={scale}; expected (fewest, most) and (smallest, largest) in order")
+            expected = "(fewest, most) and (smallest, largest) in order"
+            raise ValueError(f"got objects={objects}, scale={scale}; expected {expected}")
         pictures = _pictures()
         names = tuple(classes) if classes is not None else (*seen_nouns(), *unseen_nouns(), *stuff())
         unknown = [name for name in names if name not in pictures]
@@ -172,7 +175,8 @@ class Collage(SegmentationDataset):
             expected = "words of datasets.collage.all_nouns() or stuff()"
             raise ValueError(f"Collage has no pictures of {', '.join(unknown)}; expected {expected}")
         if len(set(names)) < len(names):
-            raise ValueError(f"classes has a word twice: {sorted(n for n in set(names) if names.count(n) > 1)}")
+            twice = sorted(name for name in set(names) if names.count(name) > 1)
+            raise ValueError(f"classes has a word twice: {twice}")
         learnt = set(seen_nouns() if seen is None else seen)
         missing = learnt - set(all_nouns())
         if missing:
@@ -183,8 +187,8 @@ class Collage(SegmentationDataset):
         self.objects, self.scale = objects, scale
         role = "test" if split == "test-new" else "train"
         self._stuff = [(i, pictures[name]) for i, name in enumerate(names) if name in stuff()]
-        every = [(i, pictures[name]) for i, name in enumerate(names) if name not in stuff()]
-        cutouts = [(i, [picture for picture in photographs if picture.role == role]) for i, photographs in every]
+        nouns = [(i, name) for i, name in enumerate(names) if name not in stuff()]
+        cutouts = [(i, [picture for picture in pictures[name] if picture.role == role]) for i, name in nouns]
         self._cutouts = [(i, photographs) for i, photographs in cutouts if photographs]
         if not self._stuff:
             expected = f"at least one of {', '.join(stuff())}"
@@ -211,7 +215,7 @@ class Collage(SegmentationDataset):
         return Scene(image, torch.from_numpy(mask.astype(np.int64)), caption, nouns)
 
     def place(self, number: int) -> int:
-        """The scene that a training takes as its `number`-th: there are as many as `length` says, and they come again."""
+        """The scene that a training takes as its `number`-th: after `length` of them they come again."""
         return number % self.length
 
     def settings(self) -> dict[str, object]:
@@ -226,7 +230,12 @@ class Collage(SegmentationDataset):
         }
 
     def render(self, index: int) -> tuple[np.ndarray, np.ndarray, str, list[str]]:
-        """The scene as arrays: image (size, size, 3) uint8, mask (size, size) uint8 or uint16, caption, words in it."""
+        """The scene as arrays.
+
+        Returns:
+            The image (size, size, 3) uint8; the mask (size, size) uint8, or uint16 with more than 256 classes;
+            the caption; and the words that can be seen.
+        """
         rng = random.Random(f"collage/{self.seed}/{self.split}/{index}")
         canvas, mask = self._ground(rng)
         boxes: list[tuple[float, float, float]] = []
@@ -240,7 +249,8 @@ class Collage(SegmentationDataset):
 
     def _ground(self, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
         """One texture, or two with a wavy border between them."""
-        chosen = [self._stuff[_integer(rng, 0, len(self._stuff) - 1)] for _ in range(1 + (rng.random() < 0.5))]
+        count = 1 + (rng.random() < 0.5)
+        chosen = [self._stuff[_integer(rng, 0, len(self._stuff) - 1)] for _ in range(count)]
         chosen.sort(key=lambda c: self.names[c[0]] not in _UPRIGHT)
         first = chosen[0]
         canvas = self._texture(rng, first[1])
@@ -249,7 +259,8 @@ class Collage(SegmentationDataset):
         if len(chosen) == 2 and chosen[1][0] != first[0]:
             second = self._texture(rng, chosen[1][1])
             rows, columns = np.mgrid[0 : self.size, 0 : self.size] / self.size - 0.5
-            tilt = rng.uniform(-0.5, 0.5) if self.names[first[0]] in _UPRIGHT else rng.uniform(-math.pi, math.pi)
+            steepest = 0.5 if self.names[first[0]] in _UPRIGHT else math.pi
+            tilt = rng.uniform(-steepest, steepest)
             along = math.cos(tilt) * columns + math.sin(tilt) * rows
             across = math.cos(tilt) * rows - math.sin(tilt) * columns
             wave = rng.uniform(0, 0.06) * np.sin(along * rng.uniform(4, 12) + rng.uniform(0, 6))
@@ -263,7 +274,8 @@ class Collage(SegmentationDataset):
         full = picture.levels[0]
         side = rng.uniform(0.35, 1.0) * min(full.size)
         left, top = rng.uniform(0, full.width - side), rng.uniform(0, full.height - side)
-        patch = full.resize((self.size, self.size), Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
+        box = (left, top, left + side, top + side)
+        patch = full.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
         array = np.asarray(patch)
         if rng.random() < 0.5:
             array = array[:, ::-1]
@@ -276,7 +288,8 @@ class Collage(SegmentationDataset):
         longest = self.size * math.exp(rng.uniform(math.log(self.scale[0]), math.log(self.scale[1])))
         patch = _turned(picture, longest, math.radians(rng.uniform(-20, 20)), rng.random() < 0.5)
         height, width = patch.shape[:2]
-        reach = max(0.35, 0.5 * longest / self.size)  # a large object may be cut by the frame, a small one seldom
+        # A large object may be cut by the frame, a small one seldom.
+        reach = max(0.35, 0.5 * longest / self.size)
         for _ in range(5):
             x = self.size * (0.5 + rng.uniform(-reach, reach))
             y = self.size * (0.5 + rng.uniform(-reach, reach))
@@ -291,7 +304,8 @@ class Collage(SegmentationDataset):
         patch = patch[y0 - top : y1 - top, x0 - left : x1 - left]
         alpha = patch[..., 3:].astype(np.float32)
         under = canvas[y0:y1, x0:x1]
-        over = np.minimum(patch[..., :3] * light, alpha)  # colours are premultiplied, so alpha is their ceiling
+        # Colours are premultiplied, so alpha is their ceiling.
+        over = np.minimum(patch[..., :3] * light, alpha)
         canvas[y0:y1, x0:x1] = over + under * (1 - alpha / 255) + 0.5
         mask[y0:y1, x0:x1][alpha[..., 0] > 127] = label
 
@@ -323,7 +337,8 @@ def _turned(picture: _Picture, longest: float, angle: float, flip: bool) -> np.n
         a, b = -a, -b
     c = level.width / 2 - a * width / 2 - b * height / 2
     f = level.height / 2 - d * width / 2 - e * height / 2
-    turned = level.transform((width, height), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR)
+    inverse = (a, b, c, d, e, f)  # from places in the result to places in the cut-out
+    turned = level.transform((width, height), Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
     return np.asarray(turned)
 
 

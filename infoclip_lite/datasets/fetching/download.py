@@ -58,7 +58,7 @@ def _voc(year: str, day: str, md5: str) -> Archive:
     return Archive(urls, name, f"md5:{md5}", ".", (f"{folder}/JPEGImages", f"{folder}/ImageSets"))
 
 
-# Addresses and MD5 of VOC and SBD are torchvision's, which a test compares; reading them from there would load torch.
+# Addresses and MD5 of VOC and SBD are torchvision's, as a test sees to: to read them there would load torch.
 _VOC_2012 = _voc("2012", "11", "6cd6e144f989b92b3379bac3b3de84fd")
 _VOC_2010 = _voc("2010", "03", "da459979d0c395079b5c75ee67908abb")
 _BERKELEY = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping"
@@ -69,6 +69,10 @@ _SBD = Archive(
     ".",
     ("benchmark_RELEASE/dataset/cls",),
 )
+_ADE20K = "groups.csail.mit.edu/vision/datasets/ADE20K/request_data"
+_MAILED = "which mails you the address of version 2021_17_01."
+_REGISTER = f"The full release needs a registration: ask at {_ADE20K}, {_MAILED}"
+_CALVIN = "http://calvin.inf.ed.ac.uk/wp-content/uploads/data"
 _COCO = "http://images.cocodataset.org/zips"
 _CONTEXT = "https://roozbehm.info/pascal-context"
 SOURCES: dict[str, Source] = {
@@ -94,7 +98,7 @@ SOURCES: dict[str, Source] = {
                 ("coco-stuff/images/val2017",),
             ),
             Archive(
-                ("http://calvin.inf.ed.ac.uk/wp-content/uploads/data/cocostuffdataset/stuffthingmaps_trainval2017.zip",),
+                (f"{_CALVIN}/cocostuffdataset/stuffthingmaps_trainval2017.zip",),
                 "stuffthingmaps_trainval2017.zip",
                 "",
                 "coco-stuff/annotations",
@@ -108,7 +112,10 @@ SOURCES: dict[str, Source] = {
         (
             _VOC_2010,
             Archive(
-                (f"{_CONTEXT}/trainval.tar.gz", "https://www.cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz"),
+                (
+                    f"{_CONTEXT}/trainval.tar.gz",
+                    "https://www.cs.stanford.edu/~roozbeh/pascal-context/trainval.tar.gz",
+                ),
                 "trainval.tar.gz",
                 "",
                 "VOCdevkit/VOC2010",
@@ -132,7 +139,11 @@ SOURCES: dict[str, Source] = {
                 "ADEChallengeData2016.zip",
                 "sha1:219e1696abb36c8ba3a3afe7fb2f4b4606a897c7",
                 ".",
-                ("ADEChallengeData2016/images", "ADEChallengeData2016/annotations", "ADEChallengeData2016/sceneCategories.txt"),
+                (
+                    "ADEChallengeData2016/images",
+                    "ADEChallengeData2016/annotations",
+                    "ADEChallengeData2016/sceneCategories.txt",
+                ),
             ),
         ),
         "GluonCV",
@@ -147,14 +158,18 @@ SOURCES: dict[str, Source] = {
                 ("ADE20K_2021_17_01/images/ADE", "ADE20K_2021_17_01/index_ade20k.pkl"),
             ),
         ),
-        by_hand="The full release needs a registration: ask at groups.csail.mit.edu/vision/datasets/ADE20K/request_data, "
-        "which mails you the address of version 2021_17_01.",
+        by_hand=_REGISTER,
     ),
 }
 
 
 def download(
-    name: str, root: str | Path | None = None, *, tries: int = 5, progress: bool = False, say: Callable[[str], None] = print
+    name: str,
+    root: str | Path | None = None,
+    *,
+    tries: int = 5,
+    progress: bool = False,
+    say: Callable[[str], None] = print,
 ) -> None:
     """Fetch and unpack the files of a data set; the same call goes on where an earlier one stopped.
 
@@ -184,12 +199,18 @@ def download(
             _obtain(archive, path, source, tries, progress)
         sha256 = hash_file(path)
         say(f"{archive.name}: {path.stat().st_size:,} bytes, SHA-256 {sha256}")
-        say(
-            f"  checked against {archive.digest} ({source.digests})" if archive.digest else "  no digest is published; this one is recorded"
-        )
+        if archive.digest:
+            say(f"  checked against {archive.digest} ({source.digests})")
+        else:
+            say("  no digest is published; this one is recorded")
         _place(archive, path, place, source.limits, say)
         with whole_file(record) as scratch:
-            known = {"urls": archive.urls, "sha256": sha256, "published": archive.digest or None, "bytes": path.stat().st_size}
+            known = {
+                "urls": archive.urls,
+                "sha256": sha256,
+                "published": archive.digest or None,
+                "bytes": path.stat().st_size,
+            }
             scratch.write_text(json.dumps(known, indent=1) + "\n")
     say(f"look at it with `infoclip-lite data verify {name}`; the archives in {kept} are no longer needed")
 
@@ -213,7 +234,10 @@ def source_of(name: str) -> str:
 def datasets_of(name: str) -> list[str]:
     """The data sets that a name stands for: itself, or all that come from a source."""
     known = downloadable()
-    return [name] if name in known else [key for key, entry in known.items() if entry.source == source_of(name)]
+    if name in known:
+        return [name]
+    source = source_of(name)
+    return [key for key, entry in known.items() if entry.source == source]
 
 
 def _obtain(archive: Archive, path: Path, source: Source, tries: int, progress: bool) -> None:
@@ -241,4 +265,5 @@ def _place(archive: Archive, path: Path, root: Path, limits: Limits, say: Callab
         say(f"  {unpack(path, target, limits):,} files unpacked in {target}")
     absent = [made for made in archive.makes if not (root / made).exists()]
     if absent:
-        raise ValueError(f"{path} was unpacked, but {', '.join(absent)} is not there; expected the official archive")
+        hint = "expected the official archive"
+        raise ValueError(f"{path} was unpacked, but {', '.join(absent)} is not there; {hint}")

@@ -18,8 +18,18 @@ from .unpack import need_space
 _CHUNK = 2**20
 
 
-def fetch(url: str, target: Path, digest: str = "", *, tries: int = 5, pause: float = 2.0, progress: bool = False) -> None:
-    """Fetch `url` into `target`. A part that an earlier call left is gone on with (HTTP Range) if the server still has the same file.
+def fetch(
+    url: str,
+    target: Path,
+    digest: str = "",
+    *,
+    tries: int = 5,
+    pause: float = 2.0,
+    progress: bool = False,
+) -> None:
+    """Fetch `url` into `target`.
+
+    A part that an earlier call left is gone on with (HTTP Range) if the server still has the same file.
 
     Args:
         url: http or https.
@@ -30,7 +40,8 @@ def fetch(url: str, target: Path, digest: str = "", *, tries: int = 5, pause: fl
         progress: show a bar with rate and remaining time.
 
     Raises:
-        OSError: the server cannot be reached or refuses, or the disk has not enough free space; what has come is kept.
+        OSError: the server cannot be reached or refuses, or the disk has not enough free space; what has come
+            is kept.
         ValueError: the digest is another; the file is deleted.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -49,7 +60,8 @@ def fetch(url: str, target: Path, digest: str = "", *, tries: int = 5, pause: fl
             error = broken
         failures = 0 if _size(part) > before else failures + 1
         if failures >= tries:
-            raise OSError(f"{url}: {error}; {_size(part)} bytes are kept in {part}, the same command goes on from there") from error
+            kept = f"{_size(part)} bytes are kept in {part}, the same command goes on from there"
+            raise OSError(f"{url}: {error}; {kept}") from error
         time.sleep(pause if failures else 0)
     try:
         check_digest(part, digest)
@@ -71,7 +83,8 @@ def check_digest(path: Path, digest: str) -> None:
     algorithm, _, wanted = digest.partition(":")
     got = hash_file(path, algorithm)
     if got != wanted:
-        raise ValueError(f"{path.name}: got {algorithm} {got}, expected {wanted}; the file is damaged or was changed: download it again")
+        hint = "the file is damaged or was changed: download it again"
+        raise ValueError(f"{path.name}: got {algorithm} {got}, expected {wanted}; {hint}")
 
 
 def hash_file(path: Path, algorithm: str = "sha256") -> str:
@@ -116,7 +129,9 @@ def _receive(url: str, part: Path, checked: bool, progress: bool) -> bool:
             disable=not progress,
         )
         with open(part, "ab" if resumed else "wb") as file, bar:
-            _tag(part).write_text(response.headers.get("Last-Modified") or "" if etag.startswith("W/") else etag)
+            # A weak tag (W/) says nothing of bytes: the server would not go on from it.
+            weak = etag.startswith("W/")
+            _tag(part).write_text(response.headers.get("Last-Modified") or "" if weak else etag)
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))

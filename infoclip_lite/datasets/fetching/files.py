@@ -15,7 +15,13 @@ def data_root(root: str | Path | None = None) -> Path:
 
 
 def missing(what: str, source: str, root: Path) -> FileNotFoundError:
-    """The error of a data set that is not there, or not whole: what is missing, and the command that gets it."""
+    """The error of a data set that is not there, or not whole.
+
+    Args:
+        what: is missing.
+        source: what the command that gets it calls it.
+        root: folder of the data sets.
+    """
     at = "" if root == data_root() else f" --root {root}"
     return FileNotFoundError(f"{what}; get it with `infoclip-lite data download {source}{at}`")
 
@@ -34,10 +40,12 @@ def check_files(files: Sequence[tuple[str, str]], source: str, root: Path) -> No
         FileNotFoundError: how many are missing, and one of them.
     """
     listing = lru_cache(maxsize=None)(_listing)  # one look at each folder, not one at each of 200,000 files
-    absent = [path for pair in files for path in pair if os.path.basename(path) not in listing(os.path.dirname(path))]
-    if absent or not files:
-        what = f"{len(absent)} of {2 * len(files)} files are missing, such as {absent[0]}" if absent else f"no pictures in {root}"
-        raise missing(what, source, root)
+    every = [os.path.split(path) for pair in files for path in pair]
+    absent = [os.path.join(folder, name) for folder, name in every if name not in listing(folder)]
+    if absent:
+        raise missing(f"{len(absent)} of {len(every)} files are missing, such as {absent[0]}", source, root)
+    if not files:
+        raise missing(f"no pictures in {root}", source, root)
 
 
 def _listing(folder: str) -> frozenset[str]:

@@ -36,11 +36,12 @@ LIMITS = Limits()
 def unpack(archive: Path, target: Path, limits: Limits = LIMITS) -> int:
     """Unpack a .zip or .tar(.gz) into `target`, over what is there, and return the number of files.
 
-    Everything is looked at before anything is written; files arrive in a scratch folder and are moved to their places at the end.
+    Everything is looked at before anything is written; files arrive in a scratch folder and are moved to
+    their places at the end.
 
     Raises:
-        ValueError: an entry that would leave the folder, a link or device, an encrypted entry, more than the limits allow, or an archive
-            that is damaged or of another kind.
+        ValueError: an entry that would leave the folder, a link or device, an encrypted entry, more than the
+            limits allow, or an archive that is damaged or of another kind.
         OSError: the disk has not enough free space.
     """
     scratch = target / f".unpacking-{archive.name}"

@@ -38,11 +38,20 @@ class Finding(NamedTuple):
 
 def survey(root: str | Path | None = None) -> list[Finding]:
     """What is there of every data set, by counts alone."""
-    return [_look(name, split, data_root(root), 0, False) for name in downloadable() for split in ("train", "val")]
+    splits = [(name, split) for name in downloadable() for split in ("train", "val")]
+    return [_look(name, split, data_root(root), 0, False) for name, split in splits]
 
 
-def verify_dataset(name: str, root: str | Path | None = None, *, sample: int = 200, progress: bool = False) -> list[Finding]:
-    """Count a data set, and read pictures and labels: do they decode, have the same size, and only labels that exist?
+def verify_dataset(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    sample: int = 200,
+    progress: bool = False,
+) -> list[Finding]:
+    """Count a data set, and read pictures and labels.
+
+    Do they decode, have the same size, and only labels that exist?
 
     Args:
         name: a data set of `DATASETS`, or a source (voc), which stands for all that are made of it.
@@ -61,12 +70,18 @@ def verify_dataset(name: str, root: str | Path | None = None, *, sample: int = 2
 
 def table(findings: list[Finding], problems: bool = True) -> str:
     """The findings in columns; what is wrong below, where asked for."""
-    lines = [f"{'data set':<16}{'split':<7}{'pictures':>9}{'official':>10}{'read':>8}{'classes':>11}{'ignored':>9}"]
+    head = f"{'data set':<16}{'split':<7}{'pictures':>9}{'official':>10}"
+    lines = [f"{head}{'read':>8}{'classes':>11}{'ignored':>9}"]
     for f in findings:
-        count, ignored = "missing" if f.pictures is None else f"{f.pictures:,}", f"{f.ignored:.1%}" if f.checked else "-"
-        lines.append(f"{f.dataset:<16}{f.split:<7}{count:>9}{f.official:>10,}{f.checked:>8,}{f.classes:>11}{ignored:>9}")
-    wrong = [f"{f.dataset} {f.split}: {problem}" for f in findings for problem in f.problems] if problems else []
-    return "\n".join([*lines, *wrong])
+        count, ignored = (
+            "missing" if f.pictures is None else f"{f.pictures:,}",
+            f"{f.ignored:.1%}" if f.checked else "-",
+        )
+        first = f"{f.dataset:<16}{f.split:<7}{count:>9}{f.official:>10,}"
+        lines.append(f"{first}{f.checked:>8,}{f.classes:>11}{ignored:>9}")
+    if problems:
+        lines += [f"{f.dataset} {f.split}: {problem}" for f in findings for problem in f.problems]
+    return "\n".join(lines)
 
 
 def _look(name: str, split: str, root: Path, sample: int, progress: bool) -> Finding:
@@ -77,12 +92,19 @@ def _look(name: str, split: str, root: Path, sample: int, progress: bool) -> Fin
         return Finding(name, split, None, official, 0, "-", 0.0, [str(error)])
     problems = [] if len(dataset) == official else [f"{len(dataset):,} pictures; expected {official:,}"]
     count = min(sample, len(dataset))
-    met, ignored, pixels = _read(dataset, [i * len(dataset) // count for i in range(count)], problems, progress)
+    spread = [i * len(dataset) // count for i in range(count)]
+    met, ignored, pixels = _read(dataset, spread, problems, progress)
     classes = f"{len(met)} of {len(dataset.names)}" if count else "-"
     return Finding(name, split, len(dataset), official, count, classes, ignored / max(1, pixels), problems)
 
 
-def _read(dataset: Segmented, indices: list[int], problems: list[str], progress: bool) -> tuple[set[int], int, int]:
+def _read(
+    dataset: Segmented,
+    indices: list[int],
+    problems: list[str],
+    progress: bool,
+) -> tuple[set[int], int, int]:
+    """Classes that were met, ignored pixels, all pixels."""
     met: set[int] = set()
     ignored = pixels = 0
     for index in tqdm(indices, disable=not progress, leave=False):

@@ -1,10 +1,16 @@
-"""ADE20K: A-150 (the SceneParsing release) and A-847 (the full release, its 847 classes that the papers test).
+"""ADE20K: A-150 (the SceneParsing release) and A-847 (the full release; the papers test 847 of its classes).
 
-    root/ADEChallengeData2016/{images,annotations}/{training,validation}, sceneCategories.txt      ADEChallengeData2016.zip
-    root/ADE20K_2021_17_01/images/ADE/{training,validation}/.../*.jpg, *_seg.png, index_ade20k.pkl      behind a registration
+ADEChallengeData2016.zip:
 
-A-150's PNGs say 0 (not labelled) and 1..150. The full release paints object masks in colours: the class is R // 10 * 256 + G of the
-picture's _seg.png, and 0 is not labelled.
+    root/ADEChallengeData2016/{images,annotations}/{training,validation}, sceneCategories.txt
+
+Behind a registration:
+
+    root/ADE20K_2021_17_01/images/ADE/{training,validation}/.../*.jpg, *_seg.png
+    root/ADE20K_2021_17_01/index_ade20k.pkl
+
+A-150's PNGs say 0 (not labelled) and 1..150. The full release paints object masks in colours: the class is
+R // 10 * 256 + G of the picture's _seg.png, and 0 is not labelled.
 """
 
 from __future__ import annotations
@@ -40,26 +46,29 @@ def ade20k_150(root: Path, split: str, *, synonyms: bool = False) -> Pictures:
     """
     folder = _FOLDERS[split_of(split)]
     ade = root / "ADEChallengeData2016"
-    stems = [stem for stem in read_list(ade / "sceneCategories.txt", "ade20k", root) if stem.startswith(f"ADE_{split}_")]
-    files = [(f"{ade}/images/{folder}/{stem}.jpg", f"{ade}/annotations/{folder}/{stem}.png") for stem in stems]
+    listed = read_list(ade / "sceneCategories.txt", "ade20k", root)
+    stems = [f"{folder}/{stem}" for stem in listed if stem.startswith(f"ADE_{split}_")]
+    files = [(f"{ade}/images/{stem}.jpg", f"{ade}/annotations/{stem}.png") for stem in stems]
     check_files(files, "ade20k", root)
     table = class_table("ade150")
     lookup = lookup_table({label: i for i, label in enumerate(table.labels)}, [0], IGNORE)
-    return Pictures(files, table.names, lookup, split=split, words=table.synonyms if synonyms else table.words)
+    words = table.synonyms if synonyms else table.words
+    return Pictures(files, table.names, lookup, split=split, words=words)
 
 
 def ade20k_847(root: Path, split: str, *, synonyms: bool = False, shorter: int | None = 512) -> Pictures:
     """A-847: 25,574 pictures of train, 2,000 of val.
 
-    The papers encode the first word of each class, and ten classes share theirs with an earlier one ("bag"): equal scores, of which the
-    earlier class wins. Here such a word is encoded once and belongs to the earlier class, so the others are never predicted either.
+    The papers encode the first word of each class, and ten classes share theirs with an earlier one ("bag"):
+    equal scores, of which the earlier class wins. Here such a word is encoded once and belongs to the earlier
+    class, so the others are never predicted either.
 
     Args:
         root: folder of the data sets.
         split: "train" or "val".
         synonyms: encode ADE20K's synonyms beside the first words, which the papers encode.
-        shorter: larger pictures and labels are reduced to this shorter side, as in the files that MaskFormer and CAT-Seg test on (which
-            went through JPEG once more); None keeps every size.
+        shorter: larger pictures and labels are reduced to this shorter side, as in the files that MaskFormer
+            and CAT-Seg test on (which went through JPEG once more); None keeps every size.
 
     Raises:
         FileNotFoundError: files are missing; says which, and how to get them.
@@ -76,7 +85,15 @@ def ade20k_847(root: Path, split: str, *, synonyms: bool = False, shorter: int |
     words = table.synonyms if synonyms else tuple(dict.fromkeys(table.words))
     owners = range(847) if synonyms else [table.words.index(word) for word in words]
     return Pictures(
-        files, table.names, lookup, split=split, ignore=IGNORE_MANY, words=words, owners=owners, read=read_full_labels, shorter=shorter
+        files,
+        table.names,
+        lookup,
+        split=split,
+        ignore=IGNORE_MANY,
+        words=words,
+        owners=owners,
+        read=read_full_labels,
+        shorter=shorter,
     )
 
 
@@ -102,15 +119,20 @@ def read_index(root: Path) -> list[tuple[str, str]]:
             index = _PlainUnpickler(file).load()
         return list(zip(index["folder"], index["filename"], strict=True))
     except (pickle.UnpicklingError, KeyError, TypeError, ValueError, EOFError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); expected the index of the official release") from error
+        hint = "expected the index of the official release"
+        raise ValueError(f"{path} cannot be read ({error}); {hint}") from error
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Lists, strings, numbers and NumPy arrays of them; a pickle that names any other function is refused, unrun."""
+    """Lists, strings, numbers and NumPy arrays of them; any other function is refused, unrun."""
 
     _ALLOWED = {
         ("_codecs", "encode"),
-        *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
+        *(
+            (f"numpy.{core}.multiarray", name)
+            for core in ("core", "_core")  # NumPy 1 wrote the former, NumPy 2 writes the latter
+            for name in ("_reconstruct", "scalar")
+        ),
         ("numpy", "ndarray"),
         ("numpy", "dtype"),
     }

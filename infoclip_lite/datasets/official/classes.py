@@ -1,4 +1,4 @@
-"""Words: class names with synonyms, prompt templates, seen and unseen classes, and checks of what a user types."""
+"""Classes of the field's data sets: labels in the official files, names, synonyms, and which are unseen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,18 @@ from ...core.words import synonyms_of
 # Unseen classes of generalised zero-shot segmentation (METHODS section 4; the same as in ZegCLIP's code).
 VOC_UNSEEN = ("pottedplant", "sheep", "sofa", "train", "tvmonitor")
 COCO_STUFF_UNSEEN = (
-    *("cow", "giraffe", "suitcase", "frisbee", "skateboard", "carrot", "scissors", "cardboard", "clouds", "grass"),
+    *(
+        "cow",
+        "giraffe",
+        "suitcase",
+        "frisbee",
+        "skateboard",
+        "carrot",
+        "scissors",
+        "cardboard",
+        "clouds",
+        "grass",
+    ),
     *("playingfield", "river", "road", "tree", "wall-concrete"),
 )
 
@@ -23,7 +34,8 @@ class ClassTable(NamedTuple):
     Attributes:
         labels: what the official label files say for each class.
         names: one name a class, no two alike; for reports.
-        words: one word a class, as the papers encode it; A-847 has some that stand for several classes ("bag").
+        words: one word a class, as the papers encode it; A-847 has some that stand for several classes
+            ("bag").
         synonyms: the words of a class that no other class has, in the form "word, word".
     """
 
@@ -45,10 +57,15 @@ def class_table(name: str) -> ClassTable:
     groups = [synonyms_of(words) for _, words in rows]
     first = Counter(group[0] for group in groups)
     every = Counter(word for group in groups for word in set(group))
-    own = [[w for w in group if every[w] == 1 or (w == group[0] and first[w] == 1)] or group[:1] for group in groups]
+
+    def own(group: list[str]) -> list[str]:
+        """The words that no other class has; a first word also where it is no other class's first."""
+        kept = [word for word in group if every[word] == 1 or (word == group[0] and first[word] == 1)]
+        return kept or group[:1]
+
     return ClassTable(
         labels=tuple(int(label) for label, _ in rows),
         names=tuple(group[0] if first[group[0]] == 1 else ", ".join(group) for group in groups),
         words=tuple(group[0] for group in groups),
-        synonyms=tuple(", ".join(group) for group in own),
+        synonyms=tuple(", ".join(own(group)) for group in groups),
     )

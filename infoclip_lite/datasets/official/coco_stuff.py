@@ -3,8 +3,8 @@
     root/coco-stuff/images/{train2017,val2017}/*.jpg           train2017.zip, val2017.zip
     root/coco-stuff/annotations/{train2017,val2017}/*.png      stuffthingmaps_trainval2017.zip
 
-A PNG says COCO's category id minus one, 0..181, and 255 where nothing is labelled. Eleven categories (street sign, hat, shoe, ...) were
-never labelled: their ids are gaps.
+A PNG says COCO's category id minus one, 0..181, and 255 where nothing is labelled. Eleven categories (street
+sign, hat, shoe, ...) were never labelled: their ids are gaps.
 """
 
 from __future__ import annotations
@@ -39,12 +39,16 @@ def coco_stuff(root: Path, split: str, *, zero_shot: bool = False, synonyms: boo
     for place in (photos, labels):
         if not place.is_dir():
             raise missing(f"no folder {place}", "coco_stuff", root)
-    names = {name for place in (photos, labels) for name in os.listdir(place) if name.endswith((".jpg", ".png"))}
-    stems = sorted({os.path.splitext(name)[0] for name in names})
+    every = [name for place in (photos, labels) for name in os.listdir(place)]
+    stems = sorted({os.path.splitext(name)[0] for name in every if name.endswith((".jpg", ".png"))})
     files = [(f"{photos}/{stem}.jpg", f"{labels}/{stem}.png") for stem in stems]
     check_files(files, "coco_stuff", root)
-    if len(files) != OFFICIAL[split]:  # there is no official list to hold against: perhaps it is a subset on purpose
-        warnings.warn(f"{photos} has {len(files)} pictures; the official {split} split has {OFFICIAL[split]}", stacklevel=2)
+    # No error: there is no official list to hold against, and perhaps it is a subset on purpose.
+    if len(files) != OFFICIAL[split]:
+        warnings.warn(
+            f"{photos} has {len(files)} pictures; the official {split} split has {OFFICIAL[split]}",
+            stacklevel=2,
+        )
     table = class_table("coco_stuff")
     gaps = sorted(set(range(182)) - set(table.labels))
     return Pictures(

@@ -1,11 +1,11 @@
-"""PASCAL Context: every pixel of VOC 2010 labelled, 459 kinds, of which the 59 frequent ones are a test of their own.
+"""PASCAL Context: every pixel of VOC 2010 labelled, 459 kinds; the 59 frequent ones are a test of their own.
 
     root/VOCdevkit/VOC2010/{JPEGImages,ImageSets/Main}     VOCtrainval_03-May-2010.tar
-    root/VOCdevkit/VOC2010/trainval/*.mat                  trainval.tar.gz (Context's labels, key LabelMap, 1..459)
+    root/VOCdevkit/VOC2010/trainval/*.mat                  trainval.tar.gz (labels 1..459, key LabelMap)
     root/VOCdevkit/VOC2010/labels.txt                      the names, "1: accordion"
 
-The papers' PC-59 comes from another file of the same annotation (trainval_merged.json) with one validation picture fewer (5,104);
-taking the 59 classes by name from the .mat files is our reading [I].
+The papers' PC-59 comes from another file of the same annotation (trainval_merged.json) with one validation
+picture fewer (5,104); taking the 59 classes by name from the .mat files is our reading [I].
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def read_context_names(path: Path, root: Path) -> dict[str, int]:
     found = re.findall(r"^\s*(\d+)\s*:\s*(\S.*?)\s*$", path.read_text(), re.MULTILINE)
     names = {name: int(label) for label, name in found if label != "0"}
     if sorted(names.values()) != list(range(1, 460)):
-        raise ValueError(f"{path} numbers {len(names)} names; expected 459 lines such as '1: accordion', the official labels.txt")
+        expected = "459 lines such as '1: accordion', the official labels.txt"
+        raise ValueError(f"{path} numbers {len(names)} names; expected {expected}")
     return dict(sorted(names.items(), key=lambda item: item[1]))
 
 

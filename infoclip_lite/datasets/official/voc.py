@@ -1,10 +1,12 @@
 """PASCAL VOC 2012 with the further training labels of SBD: PAS-20, PAS-20b, and zero-shot 15/5.
 
-    root/VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,ImageSets/Segmentation}     VOCtrainval_11-May-2012.tar
-    root/benchmark_RELEASE/dataset/{cls,train.txt,val.txt}                           benchmark.tgz (SBD; for training)
+VOCtrainval_11-May-2012.tar, and for training benchmark.tgz (SBD):
 
-VOC's labels are palette PNGs: 0 background, 1..20 classes, 255 the border of objects and what is hard to tell. SBD's are .mat files
-without a border.
+    root/VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,ImageSets/Segmentation}
+    root/benchmark_RELEASE/dataset/{cls,train.txt,val.txt}
+
+VOC's labels are palette PNGs: 0 background, 1..20 classes, 255 the border of objects and what is hard to
+tell. SBD's are .mat files without a border.
 """
 
 from __future__ import annotations
@@ -21,14 +23,21 @@ from .classes import VOC_UNSEEN, class_table
 BACKGROUND = 20
 
 
-def pascal_voc(root: Path, split: str, *, background: bool = False, zero_shot: bool = False, synonyms: bool = False) -> Pictures:
+def pascal_voc(
+    root: Path,
+    split: str,
+    *,
+    background: bool = False,
+    zero_shot: bool = False,
+    synonyms: bool = False,
+) -> Pictures:
     """VOC 2012: 1,449 pictures of val, or 10,582 of train (VOC's own 1,464, and SBD's that are not in val).
 
     Args:
         root: folder of the data sets.
         split: "train" or "val".
-        background: False ignores background (PAS-20). True makes it class 20 (PAS-20b): beside the 20 names the 39 other names of PC-59
-            are encoded, and each of them counts as background.
+        background: False ignores background (PAS-20). True makes it class 20 (PAS-20b): beside the 20 names
+            the 39 other names of PC-59 are encoded, and each of them counts as background.
         zero_shot: marks the five unseen classes of the 15/5 split.
         synonyms: encode synonyms beside the names that the papers encode.
 
