@@ -165,8 +165,7 @@ def _lookup(labels: Sequence[int], ignored: Sequence[int], classes: int) -> np.n
 def _expected(labels: Sequence[int], origin: str) -> str:
     """Which labels masks may have, in words."""
     nothing = [str(label) for label in (IGNORE, IGNORE_MANY) if label not in labels]
-    return (
-        f"labels of the {len(labels)} names of {origin}, {min(labels)} .. {max(labels)}, or "
-        f"{' or '.join(nothing) or 'none'} where nothing counts: add names, or say with `ignored` which labels do "
-        "not count (of a palette PNG the places in the palette are the labels, not the colours)"
-    )
+    counts = f"labels of the {len(labels)} names of {origin}, {min(labels)} .. {max(labels)}"
+    hint = "add names, or say with `ignored` which labels do not count"
+    palette = "of a palette PNG the places in the palette are the labels, not the colours"
+    return f"{counts}, or {' or '.join(nothing) or 'none'} where nothing counts: {hint} ({palette})"

@@ -233,7 +233,7 @@ class Collage(SegmentationDataset):
         """The scene as arrays.
 
         Returns:
-            The image (size, size, 3) uint8; the mask (size, size) uint8, or uint16 with more than 256 classes;
+            The image (size, size, 3) uint8; the mask (size, size) uint8, or uint16 from 257 classes on;
             the caption; and the words that can be seen.
         """
         rng = random.Random(f"collage/{self.seed}/{self.split}/{index}")
