@@ -258,21 +258,33 @@ class DenseCLIP(nn.Module):
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
         """Token ids (n, context) on the model's device; too long is an error, never cut in silence."""
-        context = getattr(self.model, "context_length", 77)
         if hasattr(self.tokenizer, "encode"):
-            lengths = [len(self.tokenizer.encode(p)) + 2 for p in prompts]
-            longest = max(range(len(prompts)), key=lengths.__getitem__)
-            if lengths[longest] > context:
-                raise ValueError(
-                    f"{prompts[longest][:60]!r} is {lengths[longest]} tokens long; {self.name} reads at most {context}: shorten it"
-                )
-        ids = self.tokenizer(list(prompts))
+            self._check_tokens(prompts, [self.tokenizer.encode(prompt) for prompt in prompts])
+        return self.tokenizer(list(prompts)).to(self.device)
+
+    def _check_tokens(self, prompts: Sequence[str], tokens: Sequence[Sequence[int]]) -> None:
+        """Refuse what is too long, and warn of words that the model never saw; looks at Python's numbers, not at a device's."""
+        context = getattr(self.model, "context_length", 77)
+        lengths = [len(each) + 2 for each in tokens]  # begin and end of a sentence are tokens too
+        longest = max(range(len(prompts)), key=lengths.__getitem__)
+        if lengths[longest] > context:
+            raise ValueError(
+                f"{prompts[longest][:60]!r} is {lengths[longest]} tokens long; {self.name} reads at most {context}: shorten it"
+            )
         if self.known_tokens is not None:
-            strange = ~torch.isin(ids, self.known_tokens)
-            if strange.any():
-                odd = [prompts[i] for i in strange.any(1).nonzero().flatten().tolist()]
-                warnings.warn(f"{self.name} never saw some of the words in {odd[:3]}; it knows Collage's words only", stacklevel=2)
-        return ids.to(self.device)
+            odd = [prompt for prompt, each in zip(prompts, tokens, strict=True) if not self._known.issuperset(each)]
+            if odd:
+                warnings.warn(f"{self.name} never saw some of the words in {odd[:3]}; it knows Collage's words only", stacklevel=4)
+
+    @property
+    def known_tokens(self) -> Tensor | None:
+        """Ids of the tokens seen in pretraining (n,); None means all of them."""
+        return self._known_tokens
+
+    @known_tokens.setter
+    def known_tokens(self, ids: Tensor | None) -> None:
+        self._known_tokens = ids
+        self._known = frozenset() if ids is None else frozenset(ids.tolist())
 
     def embed(self, images: Tensor, keep: float = 1.0, generator: torch.Generator | None = None) -> tuple[Tensor, tuple[int, int]]:
         """Tokens that enter the first block.

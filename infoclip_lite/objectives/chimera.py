@@ -320,10 +320,11 @@ class ChimeraObjective(Objective):
             batch: its student, image, target, grid and progress are looked at; with source "teacher" the teacher's dense too.
         """
         student = batch.student
+        maps = student.dense.mT.unflatten(2, batch.grid)
         calls: dict[str, Callable[[], tuple[object, ...]]] = {
             "global": lambda: (batch.image, student.dense, batch.progress),
             "local": lambda: (batch.image, batch.dense, student.dense, batch.progress),
-            "alignment": lambda: (student.dense.mT.unflatten(2, batch.grid), student.text, batch.target),
+            "alignment": lambda: (maps, student.text, batch.target),
         }
         # The targets of a training are places among its words by construction: no look at them, which would wait for the device.
         options: dict[str, dict[str, bool]] = {"alignment": {"validate": False}}

@@ -1,0 +1,134 @@
+"""Everything public on another device than the CPU, without a GPU: fake tensors know where they are, and refuse to be mixed.
+
+What this cannot see: values (nothing is computed), backward passes and optimizers (fake CUDA has none on a CPU build), and index tensors
+on another device than what they index, which pass unseen here; those are looked at by reading.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
+
+from infoclip_lite import DenseCLIP
+from infoclip_lite.clip.readouts import READ_OUTS
+from infoclip_lite.segmentors import SEGMENTORS, AggregationConfig, build_segmentor
+from infoclip_lite.training import build, finetuning
+from infoclip_lite.training.recipe import FineTuneRecipe, list_recipes, load_recipe
+
+CUDA = torch.device("cuda", 0)
+RECIPES = [name for name in list_recipes() if isinstance(load_recipe(name), FineTuneRecipe)]
+_T = TypeVar("_T")
+
+
+@contextmanager
+def fake_machine() -> Iterator[FakeTensorMode]:
+    """A machine with a GPU, whose tensors have shapes and devices and no values."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    with mode:
+        yield mode
+
+
+def moved_in(thing: _T, mode: FakeTensorMode, device: torch.device | str = CUDA) -> _T:
+    """A copy of what was built outside: all of its weights, and whatever tensors it holds, are fake."""
+    memo: dict[int, object] = {}
+    for value in tensors_of(thing, set()):
+        fake = mode.from_tensor(value.detach()).to(device)
+        memo[id(value)] = nn.Parameter(fake, value.requires_grad) if isinstance(value, nn.Parameter) else fake
+    return copy.deepcopy(thing, memo)
+
+
+def tensors_of(thing: object, met: set[int]) -> Iterator[Tensor]:
+    """Every tensor below an object."""
+    if id(thing) in met:
+        return
+    met.add(id(thing))
+    if isinstance(thing, Tensor):
+        yield thing
+    elif isinstance(thing, list | tuple | set | dict):
+        for item in thing.values() if isinstance(thing, dict) else thing:
+            yield from tensors_of(item, met)
+    elif hasattr(thing, "__dict__") and not isinstance(thing, type):
+        yield from tensors_of(vars(thing), met)
+
+
+def pictures(mode: FakeTensorMode, *shape: int) -> Tensor:
+    """A user's pictures: on the CPU."""
+    return mode.from_tensor(torch.rand(shape))
+
+
+def test_fake_devices_do_refuse_to_mix() -> None:
+    """The control: what a forgotten `.to(device)` looks like here."""
+    layer = nn.Linear(3, 3)
+    with fake_machine() as mode, pytest.raises(RuntimeError, match="device"):
+        moved_in(layer, mode)(pictures(mode, 2, 3))
+
+
+def test_clip_takes_pictures_and_words_to_its_device(tiny: DenseCLIP) -> None:
+    with fake_machine() as mode, torch.no_grad():
+        clip = moved_in(tiny, mode)
+        images = pictures(mode, 2, 3, 40, 24)
+        found = [clip.encode_image(images), *clip.encode_each(images, list(READ_OUTS), clip.encode_text(["cow", "grass"]))]
+        found += [*clip.encode_both(images, ("value", "sclip")), *clip.hidden_states(images)]
+        assert {each.device for each in found} == {CUDA}
+
+
+@pytest.mark.parametrize("name", SEGMENTORS)
+def test_segmentors_take_pictures_to_their_device(name: str, tiny: DenseCLIP) -> None:
+    options = {"catseg": {"size": AggregationConfig(**SMALL)}, "chimera": {"width": 32, "weights": None}}
+    with torch.no_grad():
+        built = build_segmentor({"name": name, **options.get(name, {})}, tiny, "a photo of a {}")
+    with fake_machine() as mode, torch.no_grad():
+        segmentor = moved_in(built, mode)
+        text = segmentor.encode_text(["cow", "grass", "sky"])
+        logits = segmentor(pictures(mode, 1, 3, 64, 64), text)
+        assert logits.device == CUDA and logits.shape == (1, 3, 64, 64)
+        segmentor.prepare(pictures(mode, 2, 3, 64, 64).to(CUDA))
+
+
+SMALL = {
+    "hidden": 16,
+    "layers": 1,
+    "heads": 2,
+    "window": 4,
+    "text_width": 8,
+    "appearance_width": 8,
+    "guidance_blocks": (0,),
+    "guidance_channels": (8,),
+    "guidance_width": (4,),
+    "decoder_channels": (16,),
+    "class_tokens": 2,
+}
+
+
+def stand_in(make_tiny: Callable[..., DenseCLIP]) -> Callable[..., DenseCLIP]:
+    """As deep as the papers' models, so that their heads fit, and very thin."""
+    return lambda name, *_: make_tiny(layers=24 if "-L-" in name else 12, patch_size=16)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipes_loss_is_computed_where_its_model_is(
+    name: str, make_tiny: Callable[..., DenseCLIP], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The segmentor, its objective and its teacher, built as `train` builds them; pictures come from the CPU."""
+    recipe = load_recipe(name, steps=2, batch=2, data={"name": "collage", "size": 64})
+    assert isinstance(recipe, FineTuneRecipe)
+    side = 64 if name.startswith("mini/") else 512  # a paper's positions are counted for its size
+    if not name.startswith("mini/"):
+        monkeypatch.setattr(build, "load_clip", stand_in(make_tiny))
+    if recipe.segmentor["name"] == "chimera" and side == 512:
+        recipe.segmentor["weights"] = None
+    task, _ = build.build_task(recipe)
+    monkeypatch.setattr(finetuning, "autocast", lambda *_: torch.no_grad())  # fake CUDA has no autocast on a CPU build
+    images, masks = torch.rand(2, 3, side, side), torch.zeros(2, side, side, dtype=torch.long)
+    with fake_machine() as mode:
+        there = moved_in(task, mode)
+        assert {p.device for p in there.module.parameters()} == {CUDA} and there.segmentor.clip.device == CUDA
+        terms = there.loss(0, (mode.from_tensor(images), mode.from_tensor(masks)))
+        assert {value.device for value in terms.values()} == {CUDA} and "total" in terms
