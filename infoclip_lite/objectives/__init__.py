@@ -13,6 +13,7 @@ from .base import Batch, Objective, View, relation
 from .chimera import ChimeraObjective, SelectiveDenseDistillation, SelectiveGlobalDistillation, SemanticAlignment, positions_kept
 from .distillation import FeatureDistillation, KLDistillation, PooledCompensation, WeightAnchor, interpolate
 from .infoclip import LPAM, InfoCLIPObjective, compression_loss, transfer_loss
+from .similarity import SimilarityPreserving
 
 __all__ = [
     "LPAM",
@@ -45,6 +46,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "pooled": PooledCompensation,
     "chimera": ChimeraObjective,
     "l2sp": WeightAnchor,
+    "similarity": SimilarityPreserving,
 }
 
 
