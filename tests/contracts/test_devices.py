@@ -80,10 +80,10 @@ def test_clip_takes_pictures_and_words_to_its_device(tiny: DenseCLIP) -> None:
 
 
 @pytest.mark.parametrize("name", SEGMENTORS)
-def test_segmentors_take_pictures_to_their_device(name: str, tiny: DenseCLIP) -> None:
+def test_segmentors_take_pictures_to_their_device(name: str, make_tiny: Callable[..., DenseCLIP]) -> None:
     options = {"catseg": {"size": AggregationConfig(**SMALL)}, "chimera": {"width": 32, "weights": None}}
     with torch.no_grad():
-        built = build_segmentor({"name": name, **options.get(name, {})}, tiny, "a photo of a {}")
+        built = build_segmentor({"name": name, **options.get(name, {})}, make_tiny(layers=6), "a photo of a {}")
     with fake_machine() as mode, torch.no_grad():
         segmentor = moved_in(built, mode)
         text = segmentor.encode_text(["cow", "grass", "sky"])
