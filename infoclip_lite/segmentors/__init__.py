@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from ..clip import DenseCLIP
 from ..core.lookup import build, find, split_section
 from .base import CRITERIA, Encoded, Segmentor, Target
+from .cascade import CascadeSegmentor
 from .catseg import AggregationConfig, CostAggregationSegmentor
 from .chimera import ChimeraSeg
 from .zero_shot import ZeroShotSegmentor
@@ -30,6 +31,7 @@ SEGMENTORS: dict[str, type[Segmentor]] = {
     "zero_shot": ZeroShotSegmentor,
     "catseg": CostAggregationSegmentor,
     "chimera": ChimeraSeg,
+    "cascade": CascadeSegmentor,
 }
 
 
