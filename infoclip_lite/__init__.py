@@ -8,9 +8,7 @@ from .core.lazy import lazy_face
 if TYPE_CHECKING:
     from . import clip, datasets, evaluation, information, objectives, segmentors, training
     from .clip import DenseCLIP, load_clip
-    from .evaluation.evaluate import evaluate
-    from .evaluation.report import Report
-    from .evaluation.segment import Segmentation, segment
+    from .evaluation import Report, Segmentation, evaluate, segment
     from .training.run import Run, train
 else:
     # Looked up when first used: neither `import infoclip_lite` nor `infoclip-lite --help` waits for torch, and

@@ -24,8 +24,7 @@ from .datasets.collage.pack import rebuild, verify
 from .datasets.fetching import verify as real_data
 from .datasets.fetching.download import download
 from .datasets.fetching.files import data_root
-from .evaluation.evaluate import evaluate
-from .evaluation.segment import segment
+from .evaluation import evaluate, segment
 from .figures.relation import infoclip_picture
 from .segmentors import ZeroShotSegmentor
 from .studies.card import pretrain, score_clip
@@ -81,11 +80,11 @@ def segment_command(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         hidden = _split(background) if background.strip() else None
-        result = segment(photo, _split(names), clip, hidden, attention=_split(attention) if attention else None, threshold=threshold)
+        result = segment(photo, _split(names), clip, hidden, read_outs=_split(attention) if attention else None, threshold=threshold)
     for message in sorted({str(w.message) for w in caught if issubclass(w.category, UserWarning)}):
         print(f"note: {message}", file=sys.stderr)
-    for name, share in result.shares().items():
-        print(f"{name:<24}{share:>7.1%}")
+    for name, fraction in result.fractions().items():
+        print(f"{name:<24}{fraction:>7.1%}")
     print(f"picture: {result.save(out).resolve()}")
     if model == "collage-mini":
         print(NOTICE)

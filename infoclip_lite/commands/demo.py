@@ -13,10 +13,7 @@ from ..core.files import whole_file
 from ..core.labels import IGNORE
 from ..core.overlay import overlay
 from ..datasets.collage import Collage, Scene
-from ..evaluation.evaluate import evaluate
-from ..evaluation.metrics import SegmentationMetrics
-from ..evaluation.probes import retrieval
-from ..evaluation.segment import segment
+from ..evaluation import SegmentationMetrics, evaluate, retrieval, segment
 from ..segmentors import Segmentor, ZeroShotSegmentor
 from ..training.recipe import FineTuneRecipe, load_recipe
 from ..training.run import train

@@ -1,119 +1,224 @@
 """Evaluate a segmentor on a data set: one protocol, one confusion matrix, a report.
 
-Several processes (`torchrun`, `accelerate launch`) share the pictures; a killed evaluation goes on from its folder.
+Several processes (`torchrun`, `accelerate launch`) share the pictures; a killed evaluation goes on from
+its folder.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..core.environment import environment
 from ..core.processes import join_processes, rank, world
-from ..datasets.base import Segmented
-from .counts import Tally, describe, digest
-from .predict import best_synonym, encode_words, flatten_synonyms, gather_words, predict
-from .protocol import WHOLE, Protocol, get_protocol
+from ..datasets.base import Item, Segmented, check_segmented
+from .counts import Counts, digest
+from .predict import predict
+from .protocol import WHOLE, EvaluationProtocol, get_protocol
 from .report import Report, build_report
-from .windows import infer
+from .subject import Trained, as_segmentor
+from .vocabulary import Vocabulary, vocabulary_of
+from .windows import takes_sigmoid
 
-__all__ = ["Report", "best_synonym", "encode_words", "environment", "evaluate", "flatten_synonyms", "infer", "join_processes"]
+if TYPE_CHECKING:
+    from ..segmentors.base import Segmentor
 
 
 @torch.inference_mode()
 def evaluate(
-    model_or_run: Any,
+    model_or_run: Segmentor | Trained,
     dataset: Segmented,
     *,
+    protocol: EvaluationProtocol | str = WHOLE,
     limit: int | None = None,
-    batch_size: int = 16,
-    templates: Sequence[str] | None = None,
-    synonyms: Literal["mean", "max"] | None = None,
-    window: int | None = None,
-    stride: int | None = None,
     gammas: Sequence[float] = (),
+    folder: str | Path | None = None,
     progress: bool = False,
-    protocol: Protocol | str = WHOLE,
+    batch_size: int = 16,
     window_batch: int = 1,
     class_chunk: int | None = None,
-    folder: str | Path | None = None,
     save_every: int = 200,
 ) -> Report:
     """Measure a segmentor on pictures with pixel labels, all classes competing.
 
-    Where several processes were launched, each must call this; each takes its share of the pictures, and all return the same report.
+    Where several processes were launched, each must call this; each takes its part of the pictures, and
+    all return the same report.
 
     Args:
-        model_or_run: a segmentor with `.clip`, or a Run of `train`.
-        dataset: gives (image (3, H, W), mask (H, W), ...) and has `.names` and `.unseen` class ids; it may have `.words` to encode in place
-            of the names, `.owners` (the class id of each word) and `.ignore` (by default 255, or 65535 with more than 254 classes).
+        model_or_run: a segmentor, or a Run of `train`.
+        dataset: pictures with masks and names; see `datasets.Segmented`.
+        protocol: an EvaluationProtocol or the name of one: "whole", "catseg", "training-free",
+            "zero-shot". `dataclasses.replace` changes one: its windows, its prompts, what it does with
+            synonyms.
         limit: number of pictures, the first ones; None takes all.
-        batch_size: pictures at a time; those of different sizes, and those that the protocol resizes, are taken one at a time.
-        templates, synonyms, window, stride: replace the protocol's.
-        gammas: calibration sweep: constants subtracted from the scores of seen classes (gamma = 0 is always reported).
+        gammas: calibration sweep: constants subtracted from the scores of seen classes (gamma = 0 is
+            always reported).
+        folder: where counts and pictures' scores are kept; a killed evaluation goes on from there. None
+            keeps nothing.
         progress: show a progress bar.
-        protocol: a Protocol or its name: "whole", "catseg", "training-free", "zero-shot".
+        batch_size: pictures at a time; those of different sizes, and those that the protocol resizes,
+            are taken one at a time.
         window_batch: windows in one pass through the model.
         class_chunk: words whose scores are enlarged at a time; None: as many as 256 MB hold.
-        folder: where counts and pictures' scores are kept; a killed evaluation goes on from there. None keeps nothing.
         save_every: pictures between two savings, of each process.
 
     Returns:
         A Report.
 
     Raises:
-        ValueError: an empty data set, a limit below 1, a stride larger than the window, labels that the data set does not have (says in
-            which picture), or a folder that holds another evaluation.
+        ValueError: something that is no segmentor or no data set, an empty data set, a limit below 1,
+            labels that the data set does not have (says in which picture), or a folder that holds
+            another evaluation.
         MemoryError: the device's memory does not hold it; says what to change.
     """
-    if window_batch < 1 or save_every < 1 or (class_chunk or 1) < 1:
-        raise ValueError(f"got window_batch={window_batch}, class_chunk={class_chunk}, save_every={save_every}; expected 1 or more of each")
     started = time.perf_counter()
+    work = _Work(
+        segmentor=as_segmentor(model_or_run),
+        dataset=check_segmented(dataset),
+        protocol=get_protocol(protocol),
+        total=_number_of_pictures(dataset, limit),
+        gammas=tuple(gammas),
+        batch_size=batch_size,
+        window_batch=window_batch,
+        class_chunk=class_chunk,
+        save_every=save_every,
+    )
     join_processes()
-    segmentor: Any = getattr(model_or_run, "model", model_or_run)
-    changes: dict[str, Any] = {"templates": templates and tuple(templates), "synonyms": synonyms, "window": window, "stride": stride}
-    protocol = replace(get_protocol(protocol), **{key: value for key, value in changes.items() if value is not None})
+    vocabulary = vocabulary_of(work.segmentor, dataset, work.protocol)
+    counts = Counts(dataset, (0.0, *gammas), work.protocol.false_alarms)
+    part = None if folder is None else Path(folder) / f"part-{rank() + 1}-of-{world()}"
+    if part is not None:
+        counts.resume(part, work.identity(vocabulary))
+    _count(work, vocabulary, counts, part, started, progress)
+    counts.merge()
+    seconds = round(counts.seconds + time.perf_counter() - started, 2)
+    details = {**work.details(), "processes": world(), "wall_time_s": seconds, **environment()}
+    return build_report(dataset.names, counts.sweep, gammas, counts.pictures, details)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is asked for, checked."""
+
+    segmentor: Segmentor
+    dataset: Segmented
+    protocol: EvaluationProtocol
+    total: int
+    gammas: tuple[float, ...]
+    batch_size: int
+    window_batch: int
+    class_chunk: int | None
+    save_every: int
+
+    def __post_init__(self) -> None:
+        at_a_time = {
+            name: getattr(self, name) for name in ("batch_size", "window_batch", "class_chunk", "save_every")
+        }
+        if any(number is not None and number < 1 for number in at_a_time.values()):
+            got = ", ".join(f"{name}={number}" for name, number in at_a_time.items())
+            raise ValueError(f"got {got}; expected 1 or more of each")
+        if self.protocol.threshold > 0 and self.gammas:
+            raise ValueError(
+                f"got threshold={self.protocol.threshold} and gammas={self.gammas}; expected one of them: "
+                "they move the same scores"
+            )
+
+    @property
+    def step(self) -> int:
+        """Pictures of a batch; one where the protocol resizes, since then each gets a size of its own."""
+        return 1 if self.protocol.resizes else self.batch_size
+
+    def batches(self) -> list[range]:
+        """Indices of the pictures of this process, batch by batch."""
+        firsts = range(0, self.total, self.step)
+        every = [range(first, min(first + self.step, self.total)) for first in firsts]
+        # dealt out in turn, so that all processes finish together wherever the large pictures are
+        return every[rank() :: world()]
+
+    def details(self) -> dict[str, object]:
+        """What a reader of the report must know."""
+        sigmoid = takes_sigmoid(self.segmentor, self.protocol)
+        return {
+            "dataset": type(self.dataset).__name__,
+            "split": self.dataset.split,
+            "data": self.dataset.describe(),
+            "scenes": self.total,
+            "model": self.segmentor.clip.name,
+            "read_outs": self.segmentor.read_outs,
+            # what was done, beside what the protocol would have: cosines take no sigmoid
+            "activation": "sigmoid" if sigmoid else "none",
+            "protocol": asdict(self.protocol),
+        }
+
+    def identity(self, vocabulary: Vocabulary) -> dict[str, object]:
+        """What must be the same for a killed evaluation to go on."""
+        weights = digest(self.segmentor, vocabulary.text)
+        return {**self.details(), "weights": weights, "gammas": self.gammas, "batch": self.step}
+
+
+def _number_of_pictures(dataset: Segmented, limit: int | None) -> int:
     total = len(dataset) if limit is None else min(limit, len(dataset))
     if total < 1:
         raise ValueError(f"got {total} scenes (limit={limit}); expected at least 1")
-    if protocol.threshold > 0 and gammas:
-        raise ValueError(f"got threshold={protocol.threshold} and gammas={tuple(gammas)}; expected one of them: they move the same scores")
-    words = gather_words(segmentor, dataset, protocol)
-    tally = Tally(dataset, (0.0, *gammas), protocol.false_alarms)
-    step = 1 if protocol.resizes else batch_size
-    batches = [range(first, min(first + step, total)) for first in range(0, total, step)][rank() :: world()]
-    details = {
-        "dataset": type(dataset).__name__,
-        "split": getattr(dataset, "split", None),
-        "seed": getattr(dataset, "seed", None),
-        "scenes": total,
-        "model": segmentor.clip.name,
-        "attention": getattr(segmentor, "attention", None),
-        **{key: getattr(protocol, key) for key in ("window", "stride", "synonyms")},
-        "protocol": asdict(protocol),
-    }
-    where = None if folder is None else Path(folder) / f"part-{rank() + 1}-of-{world()}"
-    if where is not None:
-        tally.resume(
-            where, {**details, "weights": digest(segmentor, words.text), "data": describe(dataset), "gammas": gammas, "batch": step}
-        )
-    bar = tqdm(total=total, initial=len(tally.pictures) * world(), desc="evaluate", unit=" pictures", disable=not progress or rank() > 0)
-    for batch in batches[tally.batches :]:
-        items = [dataset[i] for i in batch]
-        labels = predict(segmentor, items, words, protocol, list(tally.sweep), window_batch, class_chunk)
-        tally.add(batch, items, labels)
-        bar.update(min(len(batch) * world(), total - bar.n))
-        if where is not None and len(tally.pictures) - tally.saved >= save_every:
-            tally.save(where, time.perf_counter() - started)
-    if where is not None:
-        tally.save(where, time.perf_counter() - started)
+    return total
+
+
+def _count(
+    work: _Work,
+    vocabulary: Vocabulary,
+    counts: Counts,
+    part: Path | None,
+    started: float,
+    progress: bool,
+) -> None:
+    """Count this process's pictures from where `counts` stands; what is counted is kept in the folder `part`."""
+    bar = tqdm(
+        total=work.total,
+        initial=len(counts.pictures) * world(),
+        desc="evaluate",
+        unit=" pictures",
+        disable=not progress or rank() > 0,
+    )
+    for batch in work.batches()[counts.batches :]:
+        items = [work.dataset[i] for i in batch]
+        counts.add(batch, items, _labels(work, items, vocabulary, list(counts.sweep)))
+        bar.update(min(len(batch) * world(), work.total - bar.n))
+        if part is not None and len(counts.pictures) - counts.saved >= work.save_every:
+            counts.save(part, time.perf_counter() - started)
+    if part is not None:
+        counts.save(part, time.perf_counter() - started)
     bar.close()
-    tally.merge()
-    details |= {"processes": world(), "wall_time_s": round(tally.seconds + time.perf_counter() - started, 2), **environment()}
-    return build_report(dataset.names, tally.sweep, gammas, tally.pictures, details)
+
+
+def _labels(
+    work: _Work, items: Sequence[Item], vocabulary: Vocabulary, gammas: Sequence[float]
+) -> list[list[Tensor]]:
+    """Of each item, and for each gamma, labels (H, W) at its mask's size."""
+    labels: list[list[Tensor]] = []
+    for group in _of_one_size(items):
+        height, width = group[0].mask.shape
+        found = predict(
+            work.segmentor,
+            torch.stack([item.image for item in group]),
+            vocabulary,
+            work.protocol,
+            size=(height, width),
+            gammas=gammas,
+            window_batch=work.window_batch,
+            class_chunk=work.class_chunk,
+        )
+        labels += [list(of_gammas) for of_gammas in zip(*found.labels, strict=True)]
+    return labels
+
+
+def _of_one_size(items: Sequence[Item]) -> list[Sequence[Item]]:
+    """All items together if they are of one size, else each alone."""
+    sizes = {(item.image.shape, item.mask.shape) for item in items}
+    return [items] if len(sizes) == 1 else [[item] for item in items]

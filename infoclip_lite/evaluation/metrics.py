@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..core.labels import IGNORE
+
 
 class SegmentationMetrics:
     """Counts pixels; every metric is read off the counts, never averaged over images.
@@ -15,7 +17,8 @@ class SegmentationMetrics:
         num_classes: C; labels are 0 .. C - 1.
         unseen: class ids that training never labelled; all others are seen.
         ignore_index: target value that is not counted.
-        false_alarms: a class that is predicted but in no target counts in means with IoU 0; False leaves it out, as detectron2 does.
+        false_alarms: a class that is predicted but in no target counts in means with IoU 0; False
+            leaves it out, as detectron2 does.
 
     Raises:
         ValueError: an unseen id outside 0 .. C - 1.
@@ -26,65 +29,154 @@ class SegmentationMetrics:
     {'pAcc': 0.75, 'mIoU': 0.67, 'mIoU_seen': 0.75, 'mIoU_unseen': 0.5, 'hIoU': 0.6}
     """
 
-    def __init__(self, num_classes: int, unseen: Sequence[int] = (), ignore_index: int = 255, *, false_alarms: bool = True) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        unseen: Sequence[int] = (),
+        ignore_index: int = IGNORE,
+        *,
+        false_alarms: bool = True,
+    ) -> None:
         outside = [i for i in unseen if not 0 <= i < num_classes]
         if outside:
             raise ValueError(f"got unseen ids {outside}; expected 0 .. {num_classes - 1}")
-        self.num_classes, self.ignore_index, self.false_alarms = num_classes, ignore_index, false_alarms
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.false_alarms = false_alarms
         self.unseen = torch.zeros(num_classes, dtype=torch.bool)
         self.unseen[list(unseen)] = True
-        self.confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)  # rows: target, columns: prediction
+        # int64: 5,000 pictures are 10^9 pixels, and sums must be exact in any order
+        self._confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+
+    @classmethod
+    def from_counts(
+        cls,
+        confusion: Tensor,
+        unseen: Sequence[int] = (),
+        ignore_index: int = IGNORE,
+        *,
+        false_alarms: bool = True,
+    ) -> SegmentationMetrics:
+        """Metrics of pixels that were counted before.
+
+        Args:
+            confusion: (C, C) integers; rows are targets, columns predictions. Copied.
+            unseen, ignore_index, false_alarms: as for the class.
+
+        Raises:
+            ValueError: not a square matrix of integers, or a count below zero.
+
+        >>> SegmentationMetrics.from_counts(torch.tensor([[3, 1], [0, 4]])).compute()["pAcc"]
+        0.875
+        """
+        square = confusion.ndim == 2 and confusion.shape[0] == confusion.shape[1]
+        if not square or confusion.is_floating_point():
+            raise ValueError(
+                f"got counts {tuple(confusion.shape)} of {confusion.dtype}; expected (C, C) integers: "
+                "rows are targets, columns predictions"
+            )
+        if confusion.numel() and int(confusion.min()) < 0:
+            raise ValueError(f"got a count of {int(confusion.min())} pixels; expected 0 or more")
+        metrics = cls(len(confusion), unseen, ignore_index, false_alarms=false_alarms)
+        metrics._confusion += confusion.cpu()
+        return metrics
+
+    @property
+    def confusion(self) -> Tensor:
+        """(C, C) int64 pixels; rows are targets, columns predictions. A copy."""
+        return self._confusion.clone()
+
+    def like(self, confusion: Tensor | None = None) -> SegmentationMetrics:
+        """Metrics of the same classes that have counted nothing, or what `confusion` (C, C) says."""
+        unseen = self.unseen.nonzero().flatten().tolist()
+        if confusion is not None:
+            return self.from_counts(confusion, unseen, self.ignore_index, false_alarms=self.false_alarms)
+        return SegmentationMetrics(
+            self.num_classes, unseen, self.ignore_index, false_alarms=self.false_alarms
+        )
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Count pixels of integer tensors of one shape.
 
         Raises:
-            ValueError: other shapes, or a label outside 0 .. C - 1 (and not ignore_index in the target).
+            ValueError: other shapes, or a label outside 0 .. C - 1 (the target may have ignore_index).
         """
         if prediction.shape != target.shape:
-            raise ValueError(f"got predictions {tuple(prediction.shape)} and targets {tuple(target.shape)}; expected one shape")
+            raise ValueError(
+                f"got predictions {tuple(prediction.shape)} and targets {tuple(target.shape)}; "
+                "expected one shape"
+            )
+        prediction = prediction.to(target.device)  # a label map of the GPU meets a mask of the data set
         kept = target != self.ignore_index
         predicted, wanted = prediction[kept].long(), target[kept].long()
         for what, labels in (("prediction", predicted), ("target", wanted)):
-            if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
-                wrong = labels[(labels < 0) | (labels >= self.num_classes)].unique().tolist()
-                shown = f"{', '.join(map(str, wrong[:5]))}{' ...' if len(wrong) > 5 else ''}"
-                raise ValueError(
-                    f"{what} has labels {int(labels.min())} .. {int(labels.max())}, {shown} among them; "
-                    f"expected 0 .. {self.num_classes - 1}, or {self.ignore_index} in the target to ignore"
-                )
+            self._check(what, labels)
+        # one number a (target, prediction) pair: a single bincount, without C^2 comparisons
         pairs = torch.bincount(wanted * self.num_classes + predicted, minlength=self.num_classes**2)
-        self.confusion += pairs.view(self.num_classes, self.num_classes).cpu()
+        self._confusion += pairs.view(self.num_classes, self.num_classes).cpu()
+
+    def _check(self, what: str, labels: Tensor) -> None:
+        if not labels.numel() or 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes:
+            return
+        wrong = labels[(labels < 0) | (labels >= self.num_classes)].unique().tolist()
+        shown = ", ".join(map(str, wrong[:5])) + (" ..." if len(wrong) > 5 else "")
+        raise ValueError(
+            f"{what} has labels {int(labels.min())} .. {int(labels.max())}, {shown} among them; "
+            f"expected 0 .. {self.num_classes - 1}, or {self.ignore_index} in the target to ignore"
+        )
+
+    def merge(self, other: SegmentationMetrics) -> None:
+        """Add what another one has counted: of another batch, another process.
+
+        Raises:
+            ValueError: other classes, or other ones unseen.
+        """
+        if self.num_classes != other.num_classes or not torch.equal(self.unseen, other.unseen):
+            raise ValueError(
+                f"got metrics of {other.num_classes} classes, {int(other.unseen.sum())} unseen; "
+                f"expected the same {self.num_classes} classes, {int(self.unseen.sum())} unseen"
+            )
+        self._confusion += other._confusion
+
+    def __add__(self, other: SegmentationMetrics) -> SegmentationMetrics:
+        """The pixels of both."""
+        total = self.like()
+        total.merge(self)
+        total.merge(other)
+        return total
 
     def per_class(self) -> Tensor:
-        """IoU of each class (C,) in [0, 1]; NaN for a class that is neither in the targets nor predicted."""
-        hit, pixels = self.confusion.diag().double(), self.pixels()
-        iou = hit / (self.confusion.sum(0) + pixels - hit)
+        """IoU of each class (C,) in [0, 1]; NaN for one that is neither in the targets nor predicted."""
+        hit, pixels = self._confusion.diag().double(), self.pixels()
+        iou = hit / (self._confusion.sum(0) + pixels - hit)
         return iou if self.false_alarms else iou.where(pixels > 0, torch.nan)
 
     def accuracy(self) -> Tensor:
-        """The share of each class's pixels that were labelled right (C,); NaN for a class in no target."""
-        return self.confusion.diag().double() / self.pixels()
+        """The fraction of each class's pixels that were labelled right (C,); NaN for one in no target."""
+        return self._confusion.diag().double() / self.pixels()
 
     def pixels(self) -> Tensor:
         """Pixels of each class in the targets (C,), int64."""
-        return self.confusion.sum(1)
+        return self._confusion.sum(1)
 
     def mistakes(self, count: int) -> list[tuple[int, int, int]]:
-        """The most frequent mistakes: (target, prediction, pixels), most pixels first, at most `count` of them."""
-        wrong = self.confusion.clone().fill_diagonal_(0).flatten()
+        """The most frequent mistakes, at most `count`: (target, prediction, pixels), most pixels first."""
+        wrong = self._confusion.clone().fill_diagonal_(0).flatten()
+        # stable, so that equal counts stand in the order of the classes on every machine
         order = wrong.argsort(descending=True, stable=True)[:count].tolist()
         return [(i // self.num_classes, i % self.num_classes, int(wrong[i])) for i in order if wrong[i]]
 
     def compute(self) -> dict[str, float]:
-        """pAcc, mIoU, mIoU_seen, mIoU_unseen and hIoU = 2 S U / (S + U), fractions; NaN where nothing was counted."""
+        """pAcc, mIoU, mIoU_seen, mIoU_unseen and hIoU, as fractions; NaN where nothing was counted."""
         iou = self.per_class()
-        total = self.confusion.sum()
-        seen, unseen = iou[~self.unseen].nanmean().item(), iou[self.unseen].nanmean().item()
+        total = self._confusion.sum()
+        seen = iou[~self.unseen].nanmean().item()
+        unseen = iou[self.unseen].nanmean().item()
         return {
-            "pAcc": (self.confusion.diag().sum() / total).item() if total else float("nan"),
+            "pAcc": (self._confusion.diag().sum() / total).item() if total else float("nan"),
             "mIoU": iou.nanmean().item(),
             "mIoU_seen": seen,
             "mIoU_unseen": unseen,
+            # 2 S U / (S + U); where both are zero nothing is right, which is 0 and not 0 / 0
             "hIoU": 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0,
         }

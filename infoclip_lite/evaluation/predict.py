@@ -1,156 +1,163 @@
-"""From pictures to labels: words are encoded as a protocol says, and the best of them is chosen at every pixel."""
+"""From pictures to labels, the one way: windows, then the best word at every pixel.
+
+A few words at a time, so that memory does not grow with their number: 847 words at 640 pixels a side are
+1.4 GB of scores, and they are never all there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..core.words import synonyms_of
-from .protocol import WHOLE, Protocol
-from .windows import Passes, _enlarge, look
+from .protocol import WHOLE, EvaluationProtocol
+from .vocabulary import Vocabulary
+from .windows import WindowLogits, enlarged, run_windows
 
-
-def predict(
-    segmentor: Any,
-    items: Sequence[Any],
-    words: Words,
-    protocol: Protocol = WHOLE,
-    gammas: Sequence[float] = (0.0,),
-    window_batch: int = 1,
-    class_chunk: int | None = None,
-) -> list[list[Tensor]]:
-    """Labels of some items of a data set: for each item, and for each gamma, (H, W) int64 on the CPU.
-
-    Raises:
-        MemoryError: the device's memory does not hold it; says what to change.
-    """
-    same = len({(item[0].shape, item[1].shape) for item in items}) == 1
-    labels: list[list[Tensor]] = []
-    for group in [items] if same else [[item] for item in items]:
-        images = torch.stack([item[0] for item in group]).to(words.text.device)
-        height, width = group[0][1].shape
-        scale = 1.0
-        if protocol.threshold > 0 and protocol.logit_scale is not None:
-            scale = protocol.logit_scale / float(segmentor.clip.logit_scale)
-        try:
-            passes = look(segmentor, images, words.text, protocol, window_batch)
-            found = best_classes(passes, words, (height, width), gammas=gammas, chunk=class_chunk, scale=scale)
-        except torch.OutOfMemoryError as error:
-            raise MemoryError(_hint(images, (height, width), len(words.owners), window_batch, class_chunk)) from error
-        labels += [list(of_gammas) for of_gammas in zip(*(x.cpu() for x in found), strict=True)]
-    return labels
-
-
-def gather_words(segmentor: Any, dataset: Any, protocol: Protocol) -> Words:
-    """The words of a data set, encoded as the protocol says.
-
-    Raises:
-        ValueError: owners that do not fit the words, or a threshold without a class called background.
-    """
-    names = list(dataset.names)
-    given = list(getattr(dataset, "words", None) or names)
-    owned = getattr(dataset, "owners", None)
-    owners = list(range(len(given)) if owned is None else owned)
-    if len(owners) != len(given) or not all(0 <= owner < len(names) for owner in owners):
-        raise ValueError(
-            f"got {len(given)} words and {len(owners)} owners in {min(owners)} .. {max(owners)}; expected one of 0 .. {len(names) - 1} each"
-        )
-    if protocol.synonyms == "max":
-        given, places = flatten_synonyms(given)
-        owners = [owners[place] for place in places]
-    background = names.index("background") if "background" in names else None
-    if protocol.threshold > 0 and background is None:
-        raise ValueError(f"threshold is {protocol.threshold}, but {type(dataset).__name__} has no class called 'background'; expected 0")
-    text = encode_words(segmentor, given, protocol.templates)
-    unseen = set(getattr(dataset, "unseen", ()))
-    seen = torch.tensor([owner not in unseen for owner in owners], device=text.device)
-    return Words(text, torch.tensor(owners, device=text.device), seen, background)
-
-
-def _hint(images: Tensor, size: tuple[int, ...], words: int, window_batch: int, class_chunk: int | None) -> str:
-    """What to change when memory does not suffice, and about what it saves."""
-    pixels = len(images) * max(size[0] * size[1], images.shape[-2] * images.shape[-1])
-    chunk = min(words, class_chunk or max(1, CHUNK_VALUES // pixels))
-    hints = []
-    if len(images) > 1:
-        hints.append(f"batch_size=1 (saves about {1 - 1 / len(images):.0%} of everything but the weights)")
-    if window_batch > 1:
-        hints.append(f"window_batch=1 (saves about {1 - 1 / window_batch:.0%} of the model's activations)")
-    if chunk > 1:
-        saved = 4 * 4 * pixels * (chunk - max(1, chunk // 4)) / 2**20  # about four such maps live at once
-        hints.append(f"class_chunk={max(1, chunk // 4)} in place of {chunk} (saves about {saved:.0f} MB)")
-    return (
-        f"out of memory with {words} words and pictures of {tuple(size)} pixels; try {', or '.join(hints) or 'a smaller model or window'}"
-    )
-
+if TYPE_CHECKING:
+    from ..segmentors.base import Segmentor
 
 CHUNK_VALUES = 2**26  # scores that are enlarged at a time if nobody says how many: 256 MB of float32
 
 
 @dataclass(frozen=True)
-class Words:
-    """What competes for a pixel.
+class Prediction:
+    """The best word at every pixel.
 
     Attributes:
-        text: embeddings of the words.
-        owners: (words,) the class of each.
-        seen: (words,) True where that class was labelled in training.
-        background: class of pixels below the protocol's threshold.
+        labels: for each gamma (B, H, W) int64, the label of that word.
+        confidence: (B, H, W) float32, that word's fraction of the softmax over all words; None if it
+            was not asked for.
+        valid: scalar, False where a score was NaN.
     """
 
-    text: Tensor
-    owners: Tensor
-    seen: Tensor
-    background: int | None = None
+    labels: list[Tensor]
+    confidence: Tensor | None
+    valid: Tensor
+
+    def cpu(self) -> Prediction:
+        """The same on the CPU."""
+        confidence = None if self.confidence is None else self.confidence.cpu()
+        return Prediction([labels.cpu() for labels in self.labels], confidence, self.valid.cpu())
 
 
-def best_classes(
-    passes: Passes, words: Words, size: tuple[int, int], *, gammas: Sequence[float] = (0.0,), chunk: int | None = None, scale: float = 1.0
-) -> list[Tensor]:
-    """The class of every pixel, a few words at a time.
+def predict(
+    segmentor: Segmentor,
+    images: Tensor,
+    vocabulary: Vocabulary,
+    protocol: EvaluationProtocol = WHOLE,
+    *,
+    size: tuple[int, int] | None = None,
+    gammas: Sequence[float] = (0.0,),
+    confidence: bool = False,
+    window_batch: int = 1,
+    class_chunk: int | None = None,
+) -> Prediction:
+    """Labels of pictures of one size.
 
     Args:
-        passes: of `look`.
-        words: which class each belongs to; a tie goes to the first.
-        size: (H, W) of the labels; scores are brought to it before the best is chosen.
+        segmentor: the model.
+        images: (B, 3, H, W) floats in [0, 1], on any device.
+        vocabulary: the words that compete.
+        protocol: what happens to the pictures, and to the scores.
+        size: (height, width) of the labels; the pictures' by default.
         gammas: constants subtracted from the scores of seen classes.
-        chunk: words at a time; None: as many as CHUNK_VALUES allow. The labels do not depend on it.
-        scale: what scores are multiplied with before the softmax of the protocol's threshold.
+        confidence: whether to compute it; a protocol with a threshold does in any case.
+        window_batch: windows in one pass through the model.
+        class_chunk: words whose scores are enlarged at a time; None: as many as CHUNK_VALUES allow.
 
     Returns:
-        For each gamma (B, H, W) int64.
+        A Prediction, on the CPU.
 
     Raises:
         FloatingPointError: a score is NaN.
+        MemoryError: the device's memory does not hold it; says what to change.
     """
-    batch, count = len(passes.logits[0]), len(words.owners)
-    pixels = batch * max(size[0] * size[1], passes.size[0] * passes.size[1])
-    chunk = chunk or max(1, CHUNK_VALUES // pixels)
+    size = size or (images.shape[-2], images.shape[-1])
+    decided = _decided(size, protocol)
+    try:
+        windows = run_windows(segmentor, images, vocabulary.text, protocol, window_batch)
+        found = best_words(
+            windows,
+            vocabulary,
+            decided,
+            gammas=gammas,
+            chunk=class_chunk,
+            threshold=protocol.threshold,
+            confidence=confidence,
+            scale=_softmax_scale(segmentor, protocol, confidence),
+        ).cpu()
+    except torch.OutOfMemoryError as error:
+        hint = _hint(images, size, len(vocabulary.owners), window_batch, class_chunk)
+        raise MemoryError(hint) from error
+    if not bool(found.valid):
+        raise FloatingPointError(
+            "the segmentor gave scores that are NaN; expected finite ones: are its weights broken?"
+        )
+    return found if decided == size else _nearest(found, size)
+
+
+def best_words(
+    windows: WindowLogits,
+    vocabulary: Vocabulary,
+    size: tuple[int, int],
+    *,
+    gammas: Sequence[float] = (0.0,),
+    chunk: int | None = None,
+    threshold: float = 0.0,
+    confidence: bool = False,
+    scale: float = 1.0,
+) -> Prediction:
+    """The best word of every pixel, a few words at a time.
+
+    Args:
+        windows: of `run_windows`.
+        vocabulary: the words; a tie goes to the first.
+        size: (H, W) of the labels; scores are brought to it before the best is chosen.
+        gammas: constants subtracted from the scores of seen classes.
+        chunk: words at a time; None: as many as CHUNK_VALUES allow. The labels do not depend on it.
+        threshold: of the confidence, below which the vocabulary's background is the label.
+        confidence: whether to compute it; a threshold needs it in any case.
+        scale: what scores are multiplied with before the softmax.
+
+    Returns:
+        A Prediction on the model's device; nothing in here waits for it.
+    """
+    batch, count = len(windows.logits[0]), len(vocabulary.owners)
+    chunk = chunk or _chunk(batch, size, windows.size)
     best: list[tuple[Tensor, Tensor]] = []
     total: Tensor | None = None  # log of the softmax's denominator
+    valid = torch.tensor(True, device=vocabulary.owners.device)
     for first in range(0, count, chunk):
         part = slice(first, first + chunk)
-        scores = _enlarge(passes.scores(part), size)
-        found = []
-        for gamma in gammas:
-            shifted = scores - gamma * words.seen[part].to(scores)[:, None, None] if gamma else scores
-            score, word = shifted.max(1)
-            found.append((score, word + first))
+        scores = enlarged(windows.scores(part), size)
+        found = [(score, word + first) for score, word in _maxima(scores, vocabulary.seen[part], gammas)]
+        # a NaN wins every maximum here, but would lose the comparison below
+        valid = valid & ~found[0][0].isnan().any()
         best = [_better(old, new) for old, new in zip(best, found, strict=True)] if best else found
-        if bool(found[0][0].isnan().any()):
-            raise FloatingPointError("the segmentor gave scores that are NaN; expected finite ones: are its weights broken?")
-        if passes.protocol.threshold > 0:
+        if threshold > 0 or confidence:
             summed = (scores * scale).logsumexp(1)
             total = summed if total is None else torch.logaddexp(total, summed)
-        del scores
-    labels = [words.owners[word] for _, word in best]
-    if total is not None and words.background is not None:
-        labels[0][(best[0][0] * scale - total).exp() < passes.protocol.threshold] = words.background
-    return labels
+        del scores  # before the next part is enlarged
+    labels = [vocabulary.owners[word] for _, word in best]
+    fraction = None if total is None else (best[0][0] * scale - total).exp()
+    if fraction is not None and threshold > 0 and vocabulary.background is not None:
+        labels[0] = labels[0].masked_fill(fraction < threshold, vocabulary.background)
+    return Prediction(labels, fraction, valid)
+
+
+def _maxima(scores: Tensor, seen: Tensor, gammas: Sequence[float]) -> list[tuple[Tensor, Tensor]]:
+    """For each gamma the largest score (B, H, W) and its word."""
+    found = []
+    for gamma in gammas:
+        shifted = scores - gamma * seen.to(scores)[:, None, None] if gamma else scores
+        score, word = shifted.max(1)
+        found.append((score, word))
+    return found
 
 
 def _better(old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -158,25 +165,50 @@ def _better(old: tuple[Tensor, Tensor], new: tuple[Tensor, Tensor]) -> tuple[Ten
     return torch.where(higher, new[0], old[0]), torch.where(higher, new[1], old[1])
 
 
-def encode_words(segmentor: Any, words: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
-    """Embeddings of words by the segmentor's own `encode_text`, or by its CLIP's if it has none."""
-    return getattr(segmentor, "encode_text", segmentor.clip.encode_text)(words, templates)
+def _chunk(batch: int, size: tuple[int, int], picture: tuple[int, int]) -> int:
+    pixels = batch * max(size[0] * size[1], picture[0] * picture[1])
+    return max(1, CHUNK_VALUES // pixels)
 
 
-def flatten_synonyms(names: Sequence[str]) -> tuple[list[str], list[int]]:
-    """Every synonym of every class, and the class each belongs to.
-
-    >>> flatten_synonyms(["ox|cow", "grass"])
-    (['ox', 'cow', 'grass'], [0, 0, 1])
-    """
-    pairs = [(word, i) for i, name in enumerate(names) for word in synonyms_of(name)]
-    return [word for word, _ in pairs], [i for _, i in pairs]
+def _softmax_scale(segmentor: Segmentor, protocol: EvaluationProtocol, confidence: bool) -> float:
+    """Scores carry CLIP's own scale already; a protocol's stands in its place."""
+    if protocol.logit_scale is None or not (protocol.threshold > 0 or confidence):
+        return 1.0
+    return protocol.logit_scale / float(segmentor.clip.logit_scale)
 
 
-def best_synonym(logits: Tensor, owners: Sequence[int], classes: int) -> Tensor:
-    """The largest logit of each class's words: (B, words, H, W) -> (B, classes, H, W)."""
-    if len(owners) == classes:
-        return logits
-    index = torch.as_tensor(owners, device=logits.device).view(1, -1, 1, 1).expand_as(logits)
-    best = logits.new_full((logits.shape[0], classes, *logits.shape[2:]), -torch.inf)
-    return best.scatter_reduce(1, index, logits, "amax")
+def _decided(size: tuple[int, int], protocol: EvaluationProtocol) -> tuple[int, int]:
+    """The size at which the best word is chosen."""
+    if protocol.largest is None or max(size) <= protocol.largest:
+        return size
+    shrink = protocol.largest / max(size)
+    return max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))
+
+
+def _nearest(found: Prediction, size: tuple[int, int]) -> Prediction:
+    def enlarge(x: Tensor) -> Tensor:
+        return F.interpolate(x[:, None].float(), size, mode="nearest-exact")[:, 0].to(x.dtype)
+
+    labels = [enlarge(x) for x in found.labels]
+    return replace(
+        found, labels=labels, confidence=None if found.confidence is None else enlarge(found.confidence)
+    )
+
+
+def _hint(
+    images: Tensor, size: tuple[int, int], words: int, window_batch: int, class_chunk: int | None
+) -> str:
+    """What to change when memory does not suffice, and about what it saves."""
+    chunk = min(words, class_chunk or _chunk(len(images), size, (images.shape[-2], images.shape[-1])))
+    hints = []
+    if len(images) > 1:
+        hints.append(f"batch_size=1 (saves about {1 - 1 / len(images):.0%} of everything but the weights)")
+    if window_batch > 1:
+        hints.append(f"window_batch=1 (saves about {1 - 1 / window_batch:.0%} of the model's activations)")
+    if chunk > 1:
+        fewer = max(1, chunk // 4)
+        pixels = len(images) * max(size[0] * size[1], images.shape[-2] * images.shape[-1])
+        saved = 4 * 4 * pixels * (chunk - fewer) / 2**20  # about four such maps of 4 bytes live at once
+        hints.append(f"class_chunk={fewer} in place of {chunk} (saves about {saved:.0f} MB)")
+    advice = ", or ".join(hints) or "a smaller model or window"
+    return f"out of memory with {words} words and pictures of {tuple(size)} pixels; try {advice}"

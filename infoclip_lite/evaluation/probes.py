@@ -1,42 +1,52 @@
-"""How aligned is it still? Measures of what fine-tuning keeps of a CLIP's image-text alignment."""
+"""How aligned is it still? Measures of what fine-tuning keeps of a CLIP's image-text alignment.
+
+Scenes are on the CPU, as a data set gives them; whatever is compared is brought to the model's device
+first.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..clip import DenseCLIP
-from ..datasets.collage import Scene
-from ..information import gram, renyi_mutual_information
+from ..information import gram, linear_cka, renyi_mutual_information
 from ..objectives import relation
 
+if TYPE_CHECKING:
+    from ..clip import DenseCLIP
+    from ..datasets.base import Captioned
 
-def retrieval(clip: DenseCLIP, scenes: Sequence[Scene]) -> dict[str, float]:
+COVERED = 0.75  # fraction of a patch that one class must cover for the patch to count [O]
+PICTURES = 32  # of the scenes suffice for layers and bits: both compare patches, hundreds each [O]
+
+
+def retrieval(clip: DenseCLIP, scenes: Sequence[Captioned]) -> dict[str, float]:
     """Recall at 1 among the scenes given, in both directions.
 
     Returns:
-        "image_to_text" and "text_to_image": shares of scenes whose own caption (image) comes first.
+        "image_to_text" and "text_to_image": fractions of scenes whose own caption (image) comes first.
     """
-    images = clip.encode_image(torch.stack([scene.image for scene in scenes]))
+    images = clip.encode_image(_images(scenes))
     captions = clip.encode_prompts([scene.caption for scene in scenes])
-    cosines, own = images @ captions.T, torch.arange(len(scenes))
-    return {
-        "image_to_text": (cosines.argmax(1).cpu() == own).float().mean().item(),
-        "text_to_image": (cosines.argmax(0).cpu() == own).float().mean().item(),
-    }
+    cosines = images @ captions.T
+    return {"image_to_text": _recall(cosines).item(), "text_to_image": _recall(cosines.T).item()}
 
 
-def noun_recognition(clip: DenseCLIP, scenes: Sequence[Scene], names: Sequence[str]) -> float:
+def noun_recognition(clip: DenseCLIP, scenes: Sequence[Captioned], names: Sequence[str]) -> float:
     """Mean over words of the average precision of "is it in the picture?", from the global embedding.
 
-    Words that are in none of the scenes are left out; chance is the share of scenes a word is in.
-    """
-    from sklearn.metrics import average_precision_score
+    Words that are in none of the scenes are left out; chance is the fraction of scenes a word is in.
 
-    images = clip.encode_image(torch.stack([scene.image for scene in scenes]))
+    Raises:
+        ValueError: none of the words is in any of the scenes.
+    """
+    from sklearn.metrics import average_precision_score  # here: it takes longer to import than to use
+
+    images = clip.encode_image(_images(scenes))
     scores = (images @ clip.encode_text(names).T).float().cpu().numpy()
     precisions = []
     for column, name in enumerate(names):
@@ -44,90 +54,123 @@ def noun_recognition(clip: DenseCLIP, scenes: Sequence[Scene], names: Sequence[s
         if any(present):
             precisions.append(average_precision_score(present, scores[:, column]))
     if not precisions:
-        raise ValueError(f"none of {list(names)[:5]} is in the {len(scenes)} scenes; expected words that occur")
+        raise ValueError(
+            f"none of {list(names)[:5]} is in the {len(scenes)} scenes; expected words that occur"
+        )
     return float(sum(precisions) / len(precisions))
 
 
 def cosine_margin(
-    clip: DenseCLIP, scenes: Sequence[Scene], names: Sequence[str], attention: str = "value", only: Sequence[int] | None = None
+    clip: DenseCLIP,
+    scenes: Sequence[Captioned],
+    names: Sequence[str],
+    read_out: str = "value",
+    only: Sequence[int] | None = None,
 ) -> float:
-    """Mean over patches of cos(patch, right word) - the largest cos(patch, wrong word): above zero is right.
+    """Mean over patches of cos(patch, right word) - the largest cos(patch, wrong word).
 
-    A patch counts if one class covers at least three quarters of it.
+    Above zero the patch is labelled right. A patch counts if one class covers at least three quarters of it.
 
     Args:
         clip: the model.
         scenes: with masks that index `names`.
         names: the words that compete.
-        attention: the dense read-out.
+        read_out: the dense read-out.
         only: class ids whose patches count; None counts all.
     """
-    dense = clip.encode_dense(torch.stack([scene.image for scene in scenes]), attention)
-    cosines = torch.einsum("bdhw,cd->bchw", dense, clip.encode_text(names))
-    masks = torch.stack([scene.mask for scene in scenes])
-    share = F.adaptive_avg_pool2d(F.one_hot(masks, len(names)).movedim(-1, 1).float(), (dense.shape[2], dense.shape[3])).to(cosines.device)
-    cover, label = share.max(1)
-    right = cosines.gather(1, label[:, None])[:, 0]
-    wrong = cosines.scatter(1, label[:, None], -torch.inf).amax(1)
-    counted = cover >= 0.75
+    margins, labels, cover = patch_margins(clip, scenes, names, read_out)
+    counted = cover >= COVERED
     if only is not None:
-        counted &= torch.isin(label, torch.tensor(list(only), device=label.device))
-    return (right - wrong)[counted].mean().item()
+        counted &= torch.isin(labels, torch.tensor(list(only), device=labels.device))
+    return margins[counted].mean().item()
 
 
-def centred_kernel_alignment(x: Tensor, y: Tensor) -> float:
-    """Linear CKA of two sets of features of the same n samples: 1 where they agree up to rotation and scale.
-
-    Source: Kornblith et al. 2019 (1905.00414), equation for linear kernels in feature space.
+def patch_margins(
+    clip: DenseCLIP, scenes: Sequence[Captioned], names: Sequence[str], read_out: str = "value"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `cosine_margin` is the mean of.
 
     Args:
-        x, y: (n, d1) and (n, d2).
+        clip, scenes, names, read_out: as for `cosine_margin`.
+
+    Returns:
+        Of each patch, (B, h, w) on the model's device: its margin; the class that covers most of it;
+        the fraction of the patch that this class covers.
     """
-    x, y = (v.double() - v.double().mean(0) for v in (x, y))
-    return ((y.T @ x).norm() ** 2 / ((x.T @ x).norm() * (y.T @ y).norm())).item()
+    dense = clip.encode_dense(_images(scenes), read_out)
+    cosines = torch.einsum("bdhw,cd->bchw", dense, clip.encode_text(names))
+    masks = torch.stack([scene.mask for scene in scenes]).to(cosines.device)
+    classes = F.one_hot(masks, len(names)).movedim(-1, 1).float()
+    cover, label = F.adaptive_avg_pool2d(classes, (dense.shape[2], dense.shape[3])).max(1)
+    right = cosines.gather(1, label[:, None])[:, 0]
+    wrong = cosines.scatter(1, label[:, None], -torch.inf).amax(1)
+    return right - wrong, label, cover
 
 
 def layer_alignment(clip: DenseCLIP, reference: DenseCLIP, images: Tensor) -> list[float]:
-    """CKA of the tokens of two models of one architecture: one number for the embedding and for each block.
+    """CKA of the tokens of two models of one architecture: of the embedding, then of each block.
 
     Args:
         clip, reference: the fine-tuned and the pretrained model.
         images: (B, 3, H, W) floats in [0, 1].
     """
     pairs = zip(clip.hidden_states(images), reference.hidden_states(images), strict=True)
-    return [centred_kernel_alignment(a.flatten(0, 1), b.flatten(0, 1)) for a, b in pairs]
+    return [linear_cka(a.flatten(0, 1), b.to(a.device).flatten(0, 1)).item() for a, b in pairs]
 
 
-def relation_bits(clip: DenseCLIP, reference: DenseCLIP, images: Tensor, names: Sequence[str], attention: str = "value") -> float:
-    """Bits that the map of cosines between patches and words shares with the pretrained model's, beyond what chance would share.
+def relation_bits(
+    clip: DenseCLIP, reference: DenseCLIP, images: Tensor, names: Sequence[str], read_out: str = "value"
+) -> float:
+    """Bits that the cosines of patches and words share with the pretrained model's, beyond chance.
 
-    I_2 of the linear Gram matrices over patches, less its exact mean under random pairing of the patches, averaged over pictures [O]:
-    InfoCLIP's measure of transfer without any learnt part, so that every way of fine-tuning can be asked the same.
+    I_2 of the linear Gram matrices over patches, less its exact mean under random pairing of the
+    patches, averaged over pictures [O]: InfoCLIP's measure of transfer without any learnt part, so that
+    every way of fine-tuning can be asked the same.
 
     Args:
         clip, reference: the fine-tuned and the pretrained model.
         images: (B, 3, H, W) floats in [0, 1].
         names: the words.
-        attention: the dense read-out.
+        read_out: the dense read-out.
     """
-    maps = [relation(m.encode_dense(images, attention).flatten(2).mT, m.encode_text(names)) for m in (clip, reference)]
-    grams = [gram(m - m.mean(1, keepdim=True), normalize=True) for m in maps]  # centred: what all patches share says nothing
-    return renyi_mutual_information(grams[0], grams[1], correction="permutation").mean().item()
+    grams = []
+    for model in (clip, reference):
+        dense = model.encode_dense(images, read_out).flatten(2).mT
+        cosines = relation(dense, model.encode_text(names))
+        # centred: what all patches share says nothing of which patch belongs to which
+        grams.append(gram(cosines - cosines.mean(1, keepdim=True), normalize=True))
+    own, pretrained = grams
+    bits = renyi_mutual_information(own, pretrained.to(own.device), correction="permutation")
+    return bits.mean().item()
 
 
 @torch.inference_mode()
 def probe(
-    clip: DenseCLIP, reference: DenseCLIP, scenes: Sequence[Scene], names: Sequence[str], unseen: Sequence[int], attention: str
+    clip: DenseCLIP,
+    reference: DenseCLIP,
+    scenes: Sequence[Captioned],
+    names: Sequence[str],
+    unseen: Sequence[int],
+    read_out: str,
 ) -> dict[str, float]:
-    """All probes on the same scenes, by name; `cka_0` is the embedding, `cka_k` the output of block k."""
-    images = torch.stack([scene.image for scene in scenes])
-    recall = retrieval(clip, scenes)
-    layers = layer_alignment(clip, reference, images[:32])
+    """All probes on the same scenes, by name; `cka_0` is of the embedding, `cka_k` of block k."""
+    images = _images(scenes[:PICTURES])
+    layers = layer_alignment(clip, reference, images)
     return {
-        **recall,
+        **retrieval(clip, scenes),
         "noun_recognition": noun_recognition(clip, scenes, names),
-        "margin": cosine_margin(clip, scenes, names, attention),
-        "margin_unseen": cosine_margin(clip, scenes, names, attention, only=unseen),
-        "relation_bits": relation_bits(clip, reference, images[:32], names, attention),
+        "margin": cosine_margin(clip, scenes, names, read_out),
+        "margin_unseen": cosine_margin(clip, scenes, names, read_out, only=unseen),
+        "relation_bits": relation_bits(clip, reference, images, names, read_out),
         **{f"cka_{layer}": value for layer, value in enumerate(layers)},
     }
+
+
+def _images(scenes: Sequence[Captioned]) -> Tensor:
+    return torch.stack([scene.image for scene in scenes])
+
+
+def _recall(cosines: Tensor) -> Tensor:
+    """The fraction of rows whose largest cosine is the one on the diagonal."""
+    own = torch.arange(len(cosines), device=cosines.device)
+    return (cosines.argmax(1) == own).float().mean()

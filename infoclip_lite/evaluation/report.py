@@ -4,13 +4,64 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ..core.files import whole_file
 from .metrics import SegmentationMetrics
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """One class of a report.
+
+    Attributes:
+        name: the class's name.
+        seen: whether training labelled it.
+        iou: fraction; None where the class is neither in the targets nor predicted.
+        accuracy: fraction of its pixels that were labelled right; None where it is in no target.
+        pixels: in the targets.
+    """
+
+    name: str
+    seen: bool
+    iou: float | None
+    accuracy: float | None
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """A mistake that was made often.
+
+    Attributes:
+        target: what it is.
+        prediction: what it was taken for.
+        pixels: how many.
+        fraction: of the target's pixels.
+    """
+
+    target: str
+    prediction: str
+    pixels: int
+    fraction: float
+
+
+@dataclass(frozen=True)
+class PictureScore:
+    """One picture of an evaluation.
+
+    Attributes:
+        index: in the data set.
+        path: of the picture; None if it has none.
+        mIoU, pAcc: fractions; None where nothing counts.
+    """
+
+    index: int
+    path: str | None
+    mIoU: float | None
+    pAcc: float | None
 
 
 @dataclass(frozen=True)
@@ -21,61 +72,94 @@ class Report:
         metrics: pAcc, mIoU, mIoU_seen, mIoU_unseen, hIoU as fractions, without calibration (gamma = 0).
         per_class: IoU of each class name; None where the class is neither in the targets nor predicted.
         calibration: the same metrics for each gamma subtracted from the scores of seen classes.
-        details: data set, protocol, settings, versions, hardware, git revision and wall time in seconds.
-        classes: one row a class: name, seen, iou, accuracy (of its pixels), pixels (in the targets).
-        confusions: the most frequent mistakes: target, prediction, pixels, share (of the target's pixels).
-        worst: the pictures with the lowest mIoU: index, path (None if it has none), mIoU, pAcc.
+        details: data set, protocol, settings, versions, hardware, git revision and wall time in
+            seconds.
+        classes: a row for each class.
+        confusions: the most frequent mistakes, most pixels first.
+        worst: the pictures with the lowest mIoU, lowest first.
     """
 
     metrics: dict[str, float]
     per_class: dict[str, float | None]
     calibration: dict[str, dict[str, float]] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
-    classes: list[dict[str, Any]] = field(default_factory=list)
-    confusions: list[dict[str, Any]] = field(default_factory=list)
-    worst: list[dict[str, Any]] = field(default_factory=list)
+    details: Mapping[str, object] = field(default_factory=dict)
+    classes: list[ClassRow] = field(default_factory=list)
+    confusions: list[Confusion] = field(default_factory=list)
+    worst: list[PictureScore] = field(default_factory=list)
 
     def to_json(self, path: Path | None = None) -> str:
         """The report as JSON, None for NaN; written whole to `path` if one is given."""
         text = json.dumps(_without_nan(asdict(self)), indent=1, allow_nan=False)
         return _written(text, path)
 
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        """The report that `to_json` wrote; NaN for None among the metrics.
+
+        Raises:
+            ValueError: no JSON, or that of something else.
+        """
+        try:
+            content = json.loads(text)
+            content["metrics"] = _with_nan(content["metrics"])
+            content["calibration"] = {
+                gamma: _with_nan(values) for gamma, values in content["calibration"].items()
+            }
+            content["classes"] = [ClassRow(**row) for row in content["classes"]]
+            content["confusions"] = [Confusion(**row) for row in content["confusions"]]
+            content["worst"] = [PictureScore(**row) for row in content["worst"]]
+            return cls(**content)
+        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            raise ValueError(f"this is no report ({error!r}); expected what Report.to_json wrote") from error
+
     def to_markdown(self, path: Path | None = None) -> str:
         """The report as Markdown tables; written whole to `path` if one is given."""
-        rows = [("all", self.metrics), *((f"gamma {gamma}", values) for gamma, values in self.calibration.items())]
+        details = self.details
         parts = [
-            f"# {self.details.get('model')} on {self.details.get('dataset')} ({self.details.get('split')})",
-            _table(["", *self.metrics], [[name, *(_percent(v) for v in values.values())] for name, values in rows]),
+            f"# {details.get('model')} on {details.get('dataset')} ({details.get('split')})",
+            self._metrics_table(),
             "## Classes\n",
-            _table(
-                ["class", "", "IoU", "accuracy", "pixels"],
-                [
-                    [r["name"], "" if r["seen"] else "unseen", _percent(r["iou"]), _percent(r["accuracy"]), r["pixels"]]
-                    for r in self.classes
-                ],
-            ),
+            self._classes_table(),
             "## Most frequent mistakes\n",
-            _table(
-                ["is", "was taken for", "share of its pixels", "pixels"],
-                [[r["target"], r["prediction"], _percent(r["share"]), r["pixels"]] for r in self.confusions],
-            ),
+            self._confusions_table(),
             "## Worst pictures\n",
-            _table(
-                ["picture", "mIoU", "pAcc"],
-                [[r["path"] or f"number {r['index']}", _percent(r["mIoU"]), _percent(r["pAcc"])] for r in self.worst],
-            ),
+            self._worst_table(),
             "## Details\n",
-            _table(["", ""], [[key, value] for key, value in self.details.items()]),
+            _table(["", ""], [[key, value] for key, value in details.items()]),
         ]
         return _written("\n".join(parts), path)
+
+    def _metrics_table(self) -> str:
+        rows = [
+            ("all", self.metrics),
+            *((f"gamma {gamma}", values) for gamma, values in self.calibration.items()),
+        ]
+        return _table(["", *self.metrics], [[name, *map(_percent, values.values())] for name, values in rows])
+
+    def _classes_table(self) -> str:
+        rows = [
+            [row.name, "" if row.seen else "unseen", _percent(row.iou), _percent(row.accuracy), row.pixels]
+            for row in self.classes
+        ]
+        return _table(["class", "", "IoU", "accuracy", "pixels"], rows)
+
+    def _confusions_table(self) -> str:
+        rows = [[row.target, row.prediction, _percent(row.fraction), row.pixels] for row in self.confusions]
+        return _table(["is", "was taken for", "fraction of its pixels", "pixels"], rows)
+
+    def _worst_table(self) -> str:
+        rows = [
+            [row.path or f"number {row.index}", _percent(row.mIoU), _percent(row.pAcc)] for row in self.worst
+        ]
+        return _table(["picture", "mIoU", "pAcc"], rows)
 
 
 def build_report(
     names: Sequence[str],
-    sweep: dict[float, SegmentationMetrics],
+    sweep: Mapping[float, SegmentationMetrics],
     gammas: Sequence[float],
-    pictures: Sequence[dict[str, Any]],
-    details: dict[str, Any],
+    pictures: Sequence[PictureScore],
+    details: Mapping[str, object],
     top: int = 20,
 ) -> Report:
     """A report from counted pixels.
@@ -84,23 +168,44 @@ def build_report(
         names: of the classes.
         sweep: the counts for each gamma, 0 among them.
         gammas: those that were asked for.
-        pictures: index, path, mIoU and pAcc of each.
+        pictures: the score of each.
         details: what is known of the evaluation.
         top: number of mistakes and of worst pictures.
     """
     plain = sweep[0.0]
-    iou, accuracy, pixels = (_plain(x.tolist()) for x in (plain.per_class(), plain.accuracy(), plain.pixels()))
-    seen = (~plain.unseen).tolist()
-    columns = zip(names, seen, iou, accuracy, pixels, strict=True)
-    classes = [dict(zip(("name", "seen", "iou", "accuracy", "pixels"), row, strict=True)) for row in columns]
-    confusions = [
-        {"target": names[target], "prediction": names[prediction], "pixels": count, "share": count / pixels[target]}
-        for target, prediction, count in plain.mistakes(top)
+    classes = _class_rows(names, plain)
+    return Report(
+        metrics=plain.compute(),
+        per_class={row.name: row.iou for row in classes},
+        calibration={str(gamma): sweep[gamma].compute() for gamma in gammas},
+        details=details,
+        classes=classes,
+        confusions=_confusion_rows(classes, plain, top),
+        worst=_worst_rows(pictures, top),
+    )
+
+
+def _class_rows(names: Sequence[str], metrics: SegmentationMetrics) -> list[ClassRow]:
+    seen = (~metrics.unseen).tolist()
+    iou, accuracy = metrics.per_class().tolist(), metrics.accuracy().tolist()
+    pixels = metrics.pixels().tolist()
+    return [
+        ClassRow(name, seen[i], _finite(iou[i]), _finite(accuracy[i]), pixels[i])
+        for i, name in enumerate(names)
     ]
-    counted = [picture for picture in pictures if picture["mIoU"] is not None]
-    worst = sorted(counted, key=lambda picture: (picture["mIoU"], picture["index"]))[:top]
-    calibration = {str(gamma): sweep[gamma].compute() for gamma in gammas}
-    return Report(plain.compute(), dict(zip(names, iou, strict=True)), calibration, details, classes, confusions, worst)
+
+
+def _confusion_rows(classes: Sequence[ClassRow], metrics: SegmentationMetrics, top: int) -> list[Confusion]:
+    return [
+        Confusion(classes[target].name, classes[prediction].name, count, count / classes[target].pixels)
+        for target, prediction, count in metrics.mistakes(top)
+    ]
+
+
+def _worst_rows(pictures: Sequence[PictureScore], top: int) -> list[PictureScore]:
+    """Of those in which something counts; of equal ones the first in the data set."""
+    scored = [(picture.mIoU, picture.index, picture) for picture in pictures if picture.mIoU is not None]
+    return [picture for _, _, picture in sorted(scored, key=lambda row: row[:2])[:top]]
 
 
 def _written(text: str, path: Path | None) -> str:
@@ -110,11 +215,15 @@ def _written(text: str, path: Path | None) -> str:
     return text
 
 
-def _plain(values: list[float]) -> list[Any]:
-    return [None if isinstance(value, float) and not math.isfinite(value) else value for value in values]
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
-def _without_nan(value: Any) -> Any:
+def _with_nan(values: Mapping[str, float | None]) -> dict[str, float]:
+    return {key: math.nan if value is None else value for key, value in values.items()}
+
+
+def _without_nan(value: object) -> object:
     """NaN is not JSON: None in its place."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
@@ -127,7 +236,8 @@ def _percent(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:.1%}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def _table(head: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
+    # a bar or a line break in a name would end the cell
     cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -20,13 +19,15 @@ from ..core.overlay import overlay, picture_row
 from ..core.words import check_names
 from ..datasets.image import Picture, read_image
 from ..segmentors import ZeroShotSegmentor
-from .predict import best_synonym, encode_words, flatten_synonyms
-from .windows import infer
+from .predict import predict
+from .protocol import photo_protocol
+from .subject import Trained, as_segmentor
+from .vocabulary import encode_vocabulary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LARGEST = 1024  # pixels of the longest side at which labels are decided; larger photos are labelled at this size and enlarged
+    from ..segmentors.base import Segmentor
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,10 @@ class Segmentation:
     """Labels of one picture.
 
     Attributes:
-        labels: (H, W) uint8, an index into `names`; 255 where no word fits (background words or below the threshold).
-        scores: (H, W) float32 in [0, 1], the share of the softmax over all words that the best word has.
+        labels: (H, W) uint8, an index into `names`; 255 where no word fits (background words or below
+            the threshold).
+        scores: (H, W) float32 in [0, 1], the fraction of the softmax over all words that the best word
+            has.
         names: the words, synonyms as they were given.
         image: (H, W, 3) uint8, the picture.
     """
@@ -63,14 +66,16 @@ class Segmentation:
         path = Path(path)
         kind = Image.registered_extensions().get(path.suffix.lower())
         if kind is None or kind not in Image.SAVE:
-            raise ValueError(f"cannot write {path.name!r}: unknown ending {path.suffix!r}; expected .png, .jpg or .webp")
+            raise ValueError(
+                f"cannot write {path.name!r}: unknown ending {path.suffix!r}; expected .png, .jpg or .webp"
+            )
         picture = self.overlay()
         with whole_file(path) as scratch:
             picture.save(scratch, format=kind)
         return path
 
-    def shares(self) -> dict[str, float]:
-        """The share of the picture under each word, largest first."""
+    def fractions(self) -> dict[str, float]:
+        """The fraction of the picture under each word, largest first."""
         counts = {name: float((self.labels == i).mean()) for i, name in enumerate(self.names)}
         return dict(sorted(counts.items(), key=lambda item: -item[1]))
 
@@ -79,12 +84,12 @@ class Segmentation:
 def segment(
     image: Picture,
     names: Sequence[str],
-    model: str | DenseCLIP | Any = "collage-mini",
+    model: str | DenseCLIP | Segmentor | Trained = "collage-mini",
     background: Sequence[str] | None = None,
     *,
-    attention: str | Sequence[str] | None = None,
+    read_outs: str | Sequence[str] | None = None,
     threshold: float = 0.0,
-    synonyms: str = "mean",
+    synonyms: Literal["mean", "max"] = "mean",
     short_side: int | None = None,
 ) -> Segmentation:
     """Label each pixel with the word that fits it best.
@@ -92,66 +97,59 @@ def segment(
     Args:
         image: path, PIL image, array or tensor; see `read_image`.
         names: at least one word; "ox|cow" are synonyms of one class.
-        model: a name for `load_clip`, a DenseCLIP, or a segmentor with `.clip`.
+        model: a name for `load_clip`, a DenseCLIP, a segmentor, or a Run of `train`.
         background: words that compete but are not drawn, such as ["wall", "floor"].
-        attention: the dense read-out, one or several; None takes the model's own (not asked when `model` is a segmentor).
+        read_outs: the dense read-out, one or several; None takes the model's own (not asked when
+            `model` is a segmentor).
         threshold: a pixel whose best score is below it gets no label; 0 labels every pixel.
         synonyms: "mean" averages embeddings of synonyms, "max" takes the best of them.
-        short_side: side to which the shorter side is brought for the model; its training size by default.
+        short_side: side to which the shorter side is brought for the model; its training size by
+            default.
 
     Returns:
         A Segmentation at the picture's own size.
 
     Raises:
-        ValueError: no words, blank or repeated ones, a word longer than the model reads, or no picture.
+        ValueError: no words, blank or repeated ones, a word longer than the model reads, no picture, or
+            no model.
         FileNotFoundError: no such file.
     """
-    hidden = check_names(background) if background else []
-    words = check_names([*check_names(names), *hidden])
-    if len(names) > IGNORE:
-        raise ValueError(f"got {len(names)} words; expected at most {IGNORE}: labels are bytes")
-    if synonyms not in ("mean", "max"):
-        raise ValueError(f"unknown synonyms {synonyms!r}; expected 'mean' or 'max'")
-    if short_side is not None and short_side < 1:
-        raise ValueError(f"short_side is {short_side}; expected at least 1 pixel")
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is {threshold}; expected 0 .. 1")
+    words, labels = _words(names, background)
     picture = read_image(image)
-    if isinstance(model, str):
-        model = load_clip(model)
-    segmentor = ZeroShotSegmentor(model, attention or model.read_out) if isinstance(model, DenseCLIP) else model
-    clip = segmentor.clip
-    flat, owners = (words, list(range(len(words)))) if synonyms == "mean" else flatten_synonyms(words)
-    text = encode_words(segmentor, flat)
-    short = short_side or clip.visual.image_size[0]
-    small = _resized(picture, short, clip.patch_size).to(clip.device)
-    logits = best_synonym(infer(segmentor, small[None], text, window=_window(small, short)), owners, len(words))
-    height, width = picture.shape[1:]
-    shrink = min(1.0, _LARGEST / max(height, width))
-    size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
-    scores, labels = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)[0].softmax(0).max(0)
-    labels[(labels >= len(names)) | (scores < threshold)] = IGNORE
-    labels = _nearest(labels, (height, width)).to(torch.uint8)
+    segmentor = _segmentor(model, read_outs)
+    trained: int = segmentor.clip.visual.image_size[0]
+    protocol = photo_protocol(
+        trained if short_side is None else short_side, synonyms=synonyms, threshold=threshold
+    )
+    vocabulary = encode_vocabulary(segmentor, words, labels, protocol, background=IGNORE)
+    found = predict(segmentor, picture[None], vocabulary, protocol, confidence=True)
     return Segmentation(
-        labels.cpu().numpy(),
-        _nearest(scores, (height, width)).float().cpu().numpy(),
+        found.labels[0][0].to(torch.uint8).numpy(),
+        _numpy(found.confidence),
         words[: len(names)],
         (picture.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy(),
     )
 
 
-def _resized(picture: Tensor, short: int, patch: int) -> Tensor:
-    """Shorter side to `short` pixels, both sides to whole patches; extreme strips are kept to 8:1."""
-    height, width = picture.shape[1:]
-    scale = short / min(height, width)
-    sides = [min(max(patch, round(side * scale / patch) * patch), 8 * short) for side in (height, width)]
-    return F.interpolate(picture[None], sides, mode="bilinear", align_corners=False, antialias=True)[0].clamp(0, 1)
+def _words(names: Sequence[str], background: Sequence[str] | None) -> tuple[list[str], list[int]]:
+    """All words that compete, and the label that each gives."""
+    hidden = check_names(background) if background else []
+    words = check_names([*check_names(names), *hidden])
+    if len(names) > IGNORE:
+        raise ValueError(f"got {len(names)} words; expected at most {IGNORE}: labels are bytes")
+    return words, [*range(len(names)), *[IGNORE] * len(hidden)]
 
 
-def _window(picture: Tensor, short: int) -> int | None:
-    """Square windows for pictures that are much longer than wide, the whole picture otherwise."""
-    return short if max(picture.shape[1:]) > 2 * short else None
+def _segmentor(
+    model: str | DenseCLIP | Segmentor | Trained, read_outs: str | Sequence[str] | None
+) -> Segmentor:
+    clip = load_clip(model) if isinstance(model, str) else model
+    if isinstance(clip, DenseCLIP):
+        return ZeroShotSegmentor(clip, read_outs or clip.read_outs)
+    return as_segmentor(clip)
 
 
-def _nearest(values: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(values[None, None].float(), size, mode="nearest-exact")[0, 0]
+def _numpy(confidence: Tensor | None) -> np.ndarray:
+    if confidence is None:
+        raise ValueError("got no confidence; expected one, since it was asked for")
+    return confidence[0].numpy()

@@ -1,159 +1,191 @@
-"""From pictures to labels: windows, several a pass, and classes in chunks, so that memory does not grow with the number of words.
+"""What a segmentor says of a picture that is resized and cut into windows as a protocol wants it.
 
-Only what is done to each word alone is chunked: enlarging, averaging, the search for the best. The model sees all words at once, since
-class aggregation couples them; its small maps are kept.
+Only what is done to each word alone can be done for a few words at a time: enlarging, averaging, the
+search for the best. The model sees all words at once, since class aggregation couples them; its small
+maps are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from PIL import Image
+from torch import Tensor
 
-from ..segmentors import Segmentor
-from ..segmentors.catseg.model import ClassAggregation
-from .protocol import WHOLE, Protocol
+from .protocol import WHOLE, EvaluationProtocol
 
-_KNOWN = {segmentor.forward for segmentor in get_args(Segmentor)}  # their forward is: encode, decode, enlarge
-Place = tuple[slice, slice]
+if TYPE_CHECKING:
+    from ..segmentors.base import Segmentor
+
+Region = tuple[slice, slice]  # rows and columns
 
 
 @dataclass(frozen=True)
-class Passes:
+class WindowLogits:
     """What the model said of every window, before it is enlarged and put together.
 
     Attributes:
         logits: of each window, (B, C, h, w), as small as the model gives them.
-        places: rows and columns of each window in the picture.
+        regions: rows and columns of each window in the picture.
         whole: (B, C, h, w) of the pass over the whole picture, if the protocol has one.
         size: (H, W) of the picture.
-        protocol: how the parts become one.
+        window: side in pixels of the pass over the whole picture.
+        sigmoid: whether each window's logits go through a sigmoid before they are averaged.
     """
 
     logits: list[Tensor]
-    places: list[Place]
+    regions: list[Region]
     whole: Tensor | None
     size: tuple[int, int]
-    protocol: Protocol
+    window: int
+    sigmoid: bool
 
     def scores(self, words: slice = slice(None)) -> Tensor:
         """Scores (B, c, H, W) of some words, of all by default."""
-        if len(self.places) == 1 and self.whole is None:
-            return self._activated(self.logits[0][:, words], self.places[0])
+        if len(self.regions) == 1 and self.whole is None:
+            return self._activated(self.logits[0][:, words], self.size)
+        scores = self._mean_of_windows(words)
+        if self.whole is not None:
+            squeezed = self._activated(self.whole[:, words], (self.window, self.window))
+            scores += enlarged(squeezed, self.size)
+            scores /= 2
+        return scores
+
+    def _mean_of_windows(self, words: slice) -> Tensor:
+        """Every pixel's mean over the windows that saw it."""
         first = self.logits[0][:, words]
+        # summed in float32, whatever the model computes in: a pixel lies in up to nine windows
         total = first.new_zeros(*first.shape[:2], *self.size, dtype=torch.float32)
         count = total.new_zeros(self.size)
-        for logits, (rows, columns) in zip(self.logits, self.places, strict=True):
-            total[..., rows, columns] += self._activated(logits[:, words], (rows, columns))
+        for logits, (rows, columns) in zip(self.logits, self.regions, strict=True):
+            side = (rows.stop - rows.start, columns.stop - columns.start)
+            total[..., rows, columns] += self._activated(logits[:, words], side)
             count[rows, columns] += 1
-        total /= count
-        if self.whole is not None:
-            side = slice(0, self.protocol.window)
-            total += _enlarge(self._activated(self.whole[:, words], (side, side)), self.size)
-            total /= 2
-        return total
+        return total.div_(count)
 
-    def _activated(self, logits: Tensor, place: Place) -> Tensor:
-        logits = _enlarge(logits, tuple(p.stop - p.start for p in place))
-        return logits.sigmoid() if self.protocol.activation == "sigmoid" else logits
+    def _activated(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        logits = enlarged(logits, size)
+        return logits.sigmoid() if self.sigmoid else logits
 
 
-def _enlarge(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    return x if tuple(x.shape[-2:]) == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
+def takes_sigmoid(segmentor: Segmentor, protocol: EvaluationProtocol) -> bool:
+    """Whether this segmentor's logits go through a sigmoid in this protocol.
+
+    Only where they were trained as one sigmoid a word. Of cosines times 100 a sigmoid is 1.0 for every
+    word that is not plainly wrong, and the first word would win everywhere.
+    """
+    return protocol.activation == "sigmoid" and segmentor.independent
 
 
-def look(segmentor: Any, images: Tensor, text: Tensor, protocol: Protocol = WHOLE, window_batch: int = 1) -> Passes:
-    """Show the model every window.
+def run_windows(
+    segmentor: Segmentor,
+    images: Tensor,
+    text: Tensor,
+    protocol: EvaluationProtocol = WHOLE,
+    window_batch: int = 1,
+) -> WindowLogits:
+    """Run the model on every window of some pictures.
 
     Args:
-        segmentor: forward(images, text) -> logits at the images' size.
-        images: (B, 3, H, W) floats in [0, 1].
-        text: (C, D) unit vectors, or what the segmentor takes.
+        segmentor: the model.
+        images: (B, 3, H, W) floats in [0, 1], on any device.
+        text: (C, D) unit vectors, or what the segmentor's `encode_text` gives, on the model's device.
         protocol: sizes and windows.
-        window_batch: windows in one pass through the model; more is faster on a GPU and takes more memory.
+        window_batch: windows in one pass through the model; more is faster on a GPU and takes more
+            memory.
     """
-    picture, images = resized(images, protocol)
+    patch = segmentor.clip.patch_size
+    picture, images = (x.to(text.device) for x in resized(images, protocol, patch))
     height, width = images.shape[-2:]
+    regions = _regions(height, width, protocol)
+    side = None if protocol.patches is None else protocol.patches * patch
+
+    def logits_of(windows: Tensor) -> Tensor:
+        if side is not None:
+            windows = enlarged(windows, (side, side))
+        return segmentor.decode(segmentor.encode(windows), text, pooling=protocol.pooling)
+
+    logits: list[Tensor] = []
+    for first in range(0, len(regions), window_batch):
+        windows = [images[..., rows, columns] for rows, columns in regions[first : first + window_batch]]
+        logits += logits_of(torch.cat(windows)).split(len(images))
     window = protocol.window or max(height, width)
+    whole = logits_of(enlarged(picture, (window, window))) if protocol.whole else None
+    return WindowLogits(logits, regions, whole, (height, width), window, takes_sigmoid(segmentor, protocol))
+
+
+def resized(images: Tensor, protocol: EvaluationProtocol, patch: int) -> tuple[Tensor, Tensor]:
+    """The pictures after step 3 of the protocol, and after step 4.
+
+    Args:
+        images: (B, 3, H, W) floats in [0, 1].
+        protocol: the sizes.
+        patch: side of CLIP's patches in pixels.
+    """
+    picture = images
+    if protocol.shorter is not None:
+        picture = _resampled(images, _resized_sides(images, protocol, patch), protocol)
+    square = protocol.square
+    return picture, picture if square is None else enlarged(picture, (square, square))
+
+
+def enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(..., h, w) brought to a size by bilinear interpolation without smoothing."""
+    if tuple(x.shape[-2:]) == size:
+        return x
+    return F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+def _resized_sides(images: Tensor, protocol: EvaluationProtocol, patch: int) -> tuple[int, int]:
+    height, width = images.shape[-2:]
+    shorter = protocol.shorter or min(height, width)
+    scale = shorter / min(height, width)
+    if protocol.longest is not None:
+        scale = min(scale, protocol.longest / max(height, width))
+
+    def side(length: int) -> int:
+        pixels = int(length * scale + 0.5)  # how detectron2 and mmcv round
+        if protocol.whole_patches:
+            pixels = max(patch, round(length * scale / patch) * patch)
+        return pixels if protocol.elongation is None else min(pixels, protocol.elongation * shorter)
+
+    return side(height), side(width)
+
+
+def _resampled(images: Tensor, size: tuple[int, int], protocol: EvaluationProtocol) -> Tensor:
+    if protocol.eight_bit and protocol.antialias:
+        return torch.stack([_by_pillow(image, size) for image in images.cpu()]).to(images)
+    smooth = protocol.antialias
+    found = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=smooth)
+    return (found * 255).round().clamp(0, 255) / 255 if protocol.eight_bit else found.clamp(0, 1)
+
+
+def _by_pillow(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """(3, H, W) in [0, 1] brought to (height, width), as detectron2 does it: bytes, by Pillow.
+
+    Floats rounded afterwards would differ by 1/255 in every sixth value, PyTorch's own interpolation of
+    bytes, with its shorter weights, in up to a quarter of them [O].
+    """
+    as_bytes = (image * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0)
+    height, width = size
+    found = Image.fromarray(as_bytes.numpy()).resize((width, height), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(found)).permute(2, 0, 1) / 255
+
+
+def _regions(height: int, width: int, protocol: EvaluationProtocol) -> list[Region]:
+    window = protocol.window
+    if window is None or (protocol.strips_only and max(height, width) <= 2 * window):
+        return [(slice(0, height), slice(0, width))]
     stride = protocol.stride or max(1, window // 2)
-    places = [
+    return [
         (slice(top, min(top + window, height)), slice(left, min(left + window, width)))
         for top in _starts(height, window, stride)
         for left in _starts(width, window, stride)
     ]
-    side = None if protocol.patches is None else protocol.patches * segmentor.clip.patch_size
-    logits: list[Tensor] = []
-    with class_pooling(segmentor, protocol.pooling):
-        for first in range(0, len(places), window_batch):
-            windows = [images[..., rows, columns] for rows, columns in places[first : first + window_batch]]
-            logits += _logits(segmentor, torch.cat(windows), text, side).split(len(images))
-        whole = None
-        if protocol.whole:
-            whole = _logits(segmentor, _enlarge(picture, (window, window)), text, side)
-    return Passes(logits, places, whole, (height, width), protocol)
-
-
-def _logits(segmentor: Any, images: Tensor, text: Tensor, side: int | None) -> Tensor:
-    """Logits as small as the segmentor can give them."""
-    if side is not None:
-        images = _enlarge(images, (side, side))
-    if type(segmentor).forward in _KNOWN:
-        return segmentor.decode(segmentor.encode(images), text)
-    return segmentor(images, text)
-
-
-def infer(segmentor: nn.Module, images: Tensor, text: Tensor, *, window: int | None = None, stride: int | None = None) -> Tensor:
-    """Logits (B, C, H, W) of whole pictures, or averaged over sliding windows that cover every pixel.
-
-    Args:
-        segmentor: forward(images, text) -> logits at the images' size.
-        images: (B, 3, H, W) floats in [0, 1].
-        text: (C, D) unit vectors.
-        window: side of the square windows in pixels; None, or not smaller than the picture: the whole picture.
-        stride: step between windows; half a window by default.
-
-    Raises:
-        ValueError: a window or stride below 1, or a stride larger than the window, which would leave gaps.
-    """
-    if window is None:
-        return segmentor(images, text)
-    return look(segmentor, images, text, replace(WHOLE, window=window, stride=stride)).scores()
-
-
-def resized(images: Tensor, protocol: Protocol) -> tuple[Tensor, Tensor]:
-    """The pictures after step 3 of the protocol, and after step 4."""
-    picture = images
-    if protocol.shorter is not None:
-        height, width = images.shape[-2:]
-        scale = protocol.shorter / min(height, width)
-        if protocol.longest is not None:
-            scale = min(scale, protocol.longest / max(height, width))
-        size = (int(height * scale + 0.5), int(width * scale + 0.5))  # how detectron2 and mmcv round
-        picture = F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=protocol.antialias)
-        picture = (picture * 255).round().clamp(0, 255) / 255
-    return picture, picture if protocol.square is None else _enlarge(picture, (protocol.square, protocol.square))
-
-
-@contextmanager
-def class_pooling(segmentor: nn.Module, pooling: int | None) -> Iterator[None]:
-    """A block in which class aggregation looks at squares of `pooling` patches; None, and segmentors without it, change nothing."""
-    if pooling is None:
-        yield
-        return
-    layers = [m for m in segmentor.modules() if isinstance(m, ClassAggregation)]
-    before = [layer.pooling for layer in layers]
-    try:
-        for layer in layers:
-            layer.pooling = pooling
-        yield
-    finally:
-        for layer, value in zip(layers, before, strict=True):
-            layer.pooling = value
 
 
 def _starts(length: int, window: int, stride: int) -> list[int]:

@@ -224,32 +224,6 @@ def linear_renyi_entropy(*features: Tensor, alpha: float = 2.0, base: float = 2.
     return _entropy([small], alpha, base, True)
 
 
-@_full_precision
-def cka(a: Tensor, b: Tensor, *, validate: bool = True) -> Tensor:
-    """Centred kernel alignment, the cousin: the cosine between two centred Gram matrices (Kornblith et al., arXiv 1905.00414, eq. 4).
-
-    Args:
-        a, b: (..., n, n) as for `renyi_entropy`, n >= 2.
-        validate: as for `renyi_entropy`.
-
-    Returns:
-        (...) between 0 and 1, no unit.
-
-    Raises:
-        ValueError: bad matrices, or a Gram that is constant (its centred version is zero).
-    """
-    centred, grams = [], check_grams([a, b], validate=validate)
-    if validate:
-        check_contents(grams)
-    for k in grams:
-        k = k / _trace(k)[..., None, None]
-        centred.append(k - k.mean(-1, keepdim=True) - k.mean(-2, keepdim=True) + k.mean((-2, -1), keepdim=True))
-    norms = [torch.linalg.vector_norm(c, dim=(-2, -1)) for c in centred]
-    if any(bool((n <= 10 * torch.finfo(n.dtype).eps).any()) for n in norms):
-        raise ValueError("got a Gram matrix that is constant, expected samples that differ; hint: CKA of constant data does not exist")
-    return (centred[0] * centred[1]).sum((-2, -1)) / (norms[0] * norms[1])
-
-
 def gaussian_rbf_information(covariance: Tensor, dim_x: int, width_x: float, width_y: float, base: float = 2.0) -> float:
     """What I_2 tends to as n grows, for Gaussian data and RBF kernels: a closed form to test and to teach with [O].
 

@@ -10,8 +10,7 @@ import torch
 from ..clip import DenseCLIP, save_clip
 from ..core.environment import environment
 from ..datasets.collage import Collage
-from ..evaluation.evaluate import evaluate
-from ..evaluation.probes import cosine_margin, noun_recognition, retrieval
+from ..evaluation import cosine_margin, evaluate, noun_recognition, retrieval
 from ..segmentors import ZeroShotSegmentor
 from ..training.recipe import PretrainRecipe, load_recipe
 from ..training.run import Run, train

@@ -13,8 +13,7 @@ from PIL import Image
 
 from ..core.reports import write_report
 from ..datasets.collage import Collage
-from ..evaluation.evaluate import evaluate
-from ..evaluation.probes import probe
+from ..evaluation import evaluate, probe
 from ..training.build import build_task
 from ..training.loop import fit
 from ..training.recipe import FineTuneRecipe, load_recipe

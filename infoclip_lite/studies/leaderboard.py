@@ -17,9 +17,7 @@ from ..clip import DenseCLIP, load_clip
 from ..core.reports import read_report, write_report
 from ..core.statistics import Row, Score, rank_ranges, surely_better
 from ..datasets.collage import Collage
-from ..evaluation.evaluate import evaluate
-from ..evaluation.metrics import SegmentationMetrics
-from ..evaluation.windows import infer
+from ..evaluation import SegmentationMetrics, evaluate
 from ..segmentors import ChimeraSeg, Segmentor, ZeroShotSegmentor
 from ..training.build import build_segmentor, build_task
 from ..training.recipe import FineTuneRecipe, load_recipe
@@ -164,15 +162,14 @@ def untrained_scores(model: Segmentor, data: Collage, *, draws: int = DRAWS) -> 
     counted = []
     for scene in (data[i] for i in range(len(data))):
         alone = SegmentationMetrics(len(data.names), data.unseen)
-        alone.update(infer(model, scene.image[None].to(text.device), text).argmax(1).cpu(), scene.mask[None])
+        alone.update(model(scene.image[None].to(text.device), text).argmax(1).cpu(), scene.mask[None])
         counted.append(alone.confusion)
     generator = torch.Generator().manual_seed(0)
     confusions = torch.stack(counted)
     picked = torch.randint(len(data), (draws, len(data)), generator=generator)
     results = []
     for times in (torch.bincount(row, minlength=len(data)) for row in picked):
-        drawn = SegmentationMetrics(len(data.names), data.unseen)
-        drawn.confusion = torch.einsum("n,nij->ij", times, confusions)
+        drawn = SegmentationMetrics.from_counts(torch.einsum("n,nij->ij", times, confusions), data.unseen)
         results.append(drawn.compute())
     spread = {key: tuple(round(r[key], 5) for r in results) for key in METRICS}
     return {key: Score(metrics[key], 1.96 * statistics.stdev(spread[key]), draws=spread[key]) for key in METRICS}

@@ -22,8 +22,7 @@ from ..core.processes import default_device
 from ..core.reports import write_report
 from ..core.timing import kept_for_gradient, peak_memory
 from ..datasets import Sample, SegmentationDataset
-from ..evaluation.evaluate import evaluate
-from ..evaluation.metrics import SegmentationMetrics
+from ..evaluation import SegmentationMetrics, evaluate, get_protocol
 from ..segmentors import CostAggregationSegmentor, Segmentor, ZeroShotSegmentor
 from ..training.acceleration import accelerate, autocast, dtype_of
 from ..training.build import build_task
@@ -312,7 +311,8 @@ def evaluation_memory(head: str, chunk: int | None, *, model: str = "ViT-B-16-qu
     if head != "none":
         segmentor = CostAggregationSegmentor(clip, "cls_value", head).to(device).eval()
     before, started = peak_memory(), time.perf_counter()
-    evaluate(segmentor, _ManyWords(), limit=1, protocol="catseg", templates=("a photo of a {}",), class_chunk=chunk)
+    one_prompt = replace(get_protocol("catseg"), templates=("a photo of a {}",))
+    evaluate(segmentor, _ManyWords(), limit=1, protocol=one_prompt, class_chunk=chunk)
     seconds = time.perf_counter() - started
     return {
         "head": head,

@@ -13,8 +13,7 @@ from typing import Any
 from ..core.files import whole_file
 from ..core.statistics import Interval, Score, interval, paired_interval
 from ..datasets.collage import Collage
-from ..evaluation.evaluate import evaluate
-from ..evaluation.probes import probe
+from ..evaluation import evaluate, probe
 from ..training.acceleration import autocast, dtype_of
 from ..training.recipe import FineTuneRecipe, load_recipe
 from ..training.run import Run, train

@@ -14,7 +14,7 @@ from ..core.lookup import checked
 from ..core.processes import default_device, join_processes
 from ..datasets import held_out_data, training_data
 from ..datasets.base import Segmented, Trainable, caption_words
-from ..evaluation.protocol import get_protocol
+from ..evaluation import get_protocol
 from ..objectives import build_objective
 from ..segmentors import Segmentor
 from ..segmentors import build_segmentor as from_section

@@ -15,7 +15,7 @@ import torch
 from ..core.processes import world
 from ..core.states import STATE, read_state, write_state
 from ..core.timing import peak_memory
-from ..evaluation.evaluate import evaluate
+from ..evaluation import evaluate
 from .build import build_pretraining, build_task, held_out
 from .loop import Task, fit
 from .recipe import FineTuneRecipe, load_recipe

@@ -15,8 +15,7 @@ from ..clip import DenseCLIP
 from ..core.files import whole_file
 from ..core.processes import join_processes, world
 from ..datasets.base import Segmented, captioned_items
-from ..evaluation.evaluate import evaluate
-from ..evaluation.probes import probe
+from ..evaluation import evaluate, probe
 from ..objectives import interpolate
 from ..segmentors import Segmentor, ZeroShotSegmentor
 from .acceleration import autocast

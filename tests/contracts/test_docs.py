@@ -17,7 +17,7 @@ import pytest
 
 from infoclip_lite.datasets import DATASETS
 from infoclip_lite.datasets.fetching.download import SOURCES
-from infoclip_lite.evaluation.protocol import PROTOCOLS
+from infoclip_lite.evaluation import PROTOCOLS
 from infoclip_lite.training.recipe import list_recipes
 
 ROOT = Path(__file__).resolve().parents[2]

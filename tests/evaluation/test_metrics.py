@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix, MulticlassJaccardIndex
 
-from infoclip_lite.evaluation.metrics import SegmentationMetrics
+from infoclip_lite.evaluation import SegmentationMetrics
 
 CLASSES = 6
 seeds = st.integers(0, 10_000)
@@ -20,12 +20,16 @@ def sample(seed: int, pixels: int = 400, ignored: float = 0.2) -> tuple[torch.Te
     """Predictions that are right about half of the time, and targets in which some pixels are 255."""
     g = torch.Generator().manual_seed(seed)
     target = torch.randint(0, CLASSES, (pixels,), generator=g)
-    prediction = torch.where(torch.rand(pixels, generator=g) < 0.5, target, torch.randint(0, CLASSES, (pixels,), generator=g))
+    prediction = torch.where(
+        torch.rand(pixels, generator=g) < 0.5, target, torch.randint(0, CLASSES, (pixels,), generator=g)
+    )
     target[torch.rand(pixels, generator=g) < ignored] = 255
     return prediction, target
 
 
-def measure(*pairs: tuple[torch.Tensor, torch.Tensor], unseen: tuple[int, ...] = (4, 5)) -> SegmentationMetrics:
+def measure(
+    *pairs: tuple[torch.Tensor, torch.Tensor], unseen: tuple[int, ...] = (4, 5)
+) -> SegmentationMetrics:
     metrics = SegmentationMetrics(CLASSES, unseen)
     for prediction, target in pairs:
         metrics.update(prediction, target)
@@ -55,7 +59,9 @@ def test_equal_to_torchmetrics(seed: int) -> None:
 def test_order_of_pixels_does_not_matter(seed: int, order: int) -> None:
     prediction, target = sample(seed)
     shuffled = torch.randperm(len(target), generator=torch.Generator().manual_seed(order))
-    assert torch.equal(measure((prediction, target)).confusion, measure((prediction[shuffled], target[shuffled])).confusion)
+    assert torch.equal(
+        measure((prediction, target)).confusion, measure((prediction[shuffled], target[shuffled])).confusion
+    )
 
 
 @given(seeds, st.lists(st.integers(0, 400), max_size=5))
@@ -70,7 +76,10 @@ def test_splitting_updates_does_not_matter(seed: int, cuts: list[int]) -> None:
 def test_renaming_classes_permutes_the_ious(seed: int) -> None:
     prediction, target = sample(seed, ignored=0)
     rename = torch.randperm(CLASSES, generator=torch.Generator().manual_seed(seed + 1))
-    assert torch.allclose(measure((rename[prediction], rename[target])).per_class()[rename], measure((prediction, target)).per_class())
+    assert torch.allclose(
+        measure((rename[prediction], rename[target])).per_class()[rename],
+        measure((prediction, target)).per_class(),
+    )
 
 
 def test_metrics_are_of_the_set_and_not_means_over_pictures() -> None:
@@ -82,7 +91,10 @@ def test_metrics_are_of_the_set_and_not_means_over_pictures() -> None:
 
 def test_ignored_pixels_count_nowhere_whatever_is_predicted_there() -> None:
     prediction, target = sample(0, ignored=0)
-    more = torch.cat([prediction, torch.tensor([0, 5, 255, -1, 99])]), torch.cat([target, torch.full((5,), 255)])
+    more = (
+        torch.cat([prediction, torch.tensor([0, 5, 255, -1, 99])]),
+        torch.cat([target, torch.full((5,), 255)]),
+    )
     assert torch.equal(measure(more).confusion, measure((prediction, target)).confusion)
 
 
@@ -134,7 +146,9 @@ def test_any_integer_type_and_shape(dtype: torch.dtype) -> None:
         ([0, 1], [254, 0], "254"),
     ],
 )
-def test_labels_out_of_range_are_refused_and_counted_nowhere(prediction: list, target: list, hint: str) -> None:
+def test_labels_out_of_range_are_refused_and_counted_nowhere(
+    prediction: list, target: list, hint: str
+) -> None:
     metrics = measure()
     with pytest.raises(ValueError, match=hint):
         metrics.update(torch.tensor(prediction), torch.tensor(target))
@@ -150,3 +164,58 @@ def test_other_shapes_are_refused() -> None:
 def test_unseen_ids_out_of_range_are_refused(unseen: list[int]) -> None:
     with pytest.raises(ValueError, match=r"0 \.\. 5"):
         SegmentationMetrics(CLASSES, unseen)
+
+
+@given(seeds, seeds)
+def test_counts_of_two_add_up_and_neither_changes(seed: int, other: int) -> None:
+    first, second = measure(sample(seed)), measure(sample(other))
+    before = first.confusion
+    both = measure(sample(seed), sample(other))
+    assert torch.equal((first + second).confusion, both.confusion)
+    assert torch.equal(first.confusion, before) and (first + second).compute() == both.compute()
+    first.merge(second)
+    assert torch.equal(first.confusion, both.confusion)
+
+
+def test_metrics_come_back_from_their_counts() -> None:
+    metrics = measure(sample(3))
+    back = SegmentationMetrics.from_counts(metrics.confusion, (4, 5))
+    assert back.compute() == metrics.compute()
+    back.update(*sample(4))
+    assert not torch.equal(back.confusion, metrics.confusion), "the counts were copied"
+
+
+def test_counts_are_not_changed_from_outside() -> None:
+    metrics = measure(sample(3))
+    metrics.confusion.zero_()
+    assert metrics.confusion.sum() > 0
+    with pytest.raises(AttributeError):
+        metrics.confusion = torch.zeros(CLASSES, CLASSES)
+
+
+def test_like_counts_nothing_yet_and_in_the_same_way() -> None:
+    metrics = SegmentationMetrics(3, [2], ignore_index=9, false_alarms=False)
+    metrics.update(torch.tensor([0, 1]), torch.tensor([0, 9]))
+    twin = metrics.like()
+    assert twin.confusion.sum() == 0 and twin.ignore_index == 9 and not twin.false_alarms
+    assert torch.equal(twin.unseen, metrics.unseen)
+    assert torch.equal(metrics.like(metrics.confusion).confusion, metrics.confusion)
+
+
+@pytest.mark.parametrize(
+    ("counts", "says"),
+    [
+        (torch.zeros(2, 3, dtype=torch.long), r"\(2, 3\)"),
+        (torch.zeros(2, 2), "float32"),
+        (torch.tensor([[1, -2], [0, 0]]), "-2 pixels"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(counts: torch.Tensor, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        SegmentationMetrics.from_counts(counts)
+
+
+@pytest.mark.parametrize("other", [SegmentationMetrics(5), SegmentationMetrics(CLASSES, [0])])
+def test_counts_of_other_classes_do_not_add_up(other: SegmentationMetrics) -> None:
+    with pytest.raises(ValueError, match="expected the same 6 classes, 2 unseen"):
+        measure().merge(other)

@@ -32,35 +32,46 @@ def result(tiny: DenseCLIP, photo: np.ndarray) -> Segmentation:
 def test_labels_and_scores_have_the_size_of_the_picture(result: Segmentation, photo: np.ndarray) -> None:
     assert result.labels.shape == result.scores.shape == (60, 80)
     assert result.labels.dtype == np.uint8 and set(np.unique(result.labels)) <= {0, 1, 2}
-    assert result.scores.dtype == np.float32 and result.scores.min() >= 1 / 3 - 1e-6 and result.scores.max() <= 1
+    assert (
+        result.scores.dtype == np.float32 and result.scores.min() >= 1 / 3 - 1e-6 and result.scores.max() <= 1
+    )
     assert result.names == WORDS and np.array_equal(result.image, photo)
 
 
-def test_every_way_to_hand_over_a_picture_gives_the_same(tiny: DenseCLIP, result: Segmentation, photo: np.ndarray, tmp_path: Path) -> None:
+def test_every_way_to_hand_over_a_picture_gives_the_same(
+    tiny: DenseCLIP, result: Segmentation, photo: np.ndarray, tmp_path: Path
+) -> None:
     Image.fromarray(photo).save(tmp_path / "photo.png")
-    for picture in (tmp_path / "photo.png", str(tmp_path / "photo.png"), Image.fromarray(photo), read_image(photo)):
+    for picture in (
+        tmp_path / "photo.png",
+        str(tmp_path / "photo.png"),
+        Image.fromarray(photo),
+        read_image(photo),
+    ):
         again = segment(picture, WORDS, tiny)
-        assert np.array_equal(again.labels, result.labels) and np.allclose(again.scores, result.scores, atol=1e-5)
+        assert np.array_equal(again.labels, result.labels) and np.allclose(
+            again.scores, result.scores, atol=1e-5
+        )
 
 
 def test_every_way_to_hand_over_a_model_gives_the_same(tiny_checkpoint: Path, photo: np.ndarray) -> None:
     clip = load_clip(str(tiny_checkpoint))
-    wanted = segment(photo, WORDS, str(tiny_checkpoint), attention="value").labels
+    wanted = segment(photo, WORDS, str(tiny_checkpoint), read_outs="value").labels
     for model in (clip, ZeroShotSegmentor(clip, "value")):
-        assert np.array_equal(segment(photo, WORDS, model, attention="value").labels, wanted)
+        assert np.array_equal(segment(photo, WORDS, model, read_outs="value").labels, wanted)
 
 
 def test_the_models_own_read_out_is_the_default(tiny_checkpoint: Path, photo: np.ndarray) -> None:
     clip = load_clip(str(tiny_checkpoint))
     own = segment(photo, WORDS, clip)
-    assert np.array_equal(own.scores, segment(photo, WORDS, clip, attention=("value", "cls_value")).scores)
-    assert not np.array_equal(own.scores, segment(photo, WORDS, clip, attention="sclip").scores)
+    assert np.array_equal(own.scores, segment(photo, WORDS, clip, read_outs=("value", "cls_value")).scores)
+    assert not np.array_equal(own.scores, segment(photo, WORDS, clip, read_outs="sclip").scores)
 
 
 def test_labels_at_training_size_are_the_segmentors_own(tiny: DenseCLIP) -> None:
     image = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(1))
     logits = ZeroShotSegmentor(tiny, "sclip")(image[None], tiny.encode_text(WORDS))[0]
-    got = segment(image, WORDS, tiny, attention="sclip")
+    got = segment(image, WORDS, tiny, read_outs="sclip")
     assert np.array_equal(got.labels, logits.argmax(0).numpy())
     assert np.allclose(got.scores, logits.softmax(0).amax(0).numpy(), atol=1e-5)
 
@@ -70,7 +81,9 @@ def test_scenes_of_collage_are_cut_into_their_words(mini: DenseCLIP) -> None:
     for index in range(10):
         scene = data[index]
         got = segment(scene.image, scene.nouns, mini)
-        truth = np.array([scene.nouns.index(name) if name in scene.nouns else 255 for name in data.names])[scene.mask.numpy()]
+        truth = np.array([scene.nouns.index(name) if name in scene.nouns else 255 for name in data.names])[
+            scene.mask.numpy()
+        ]
         right.append((got.labels == truth)[truth < 255].mean())
     assert np.mean(right) > 0.5
 
@@ -78,7 +91,11 @@ def test_scenes_of_collage_are_cut_into_their_words(mini: DenseCLIP) -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (50, 1), (3, 400), (31, 33)])
 def test_odd_sizes_come_back_in_their_size(tiny: DenseCLIP, size: tuple[int, int]) -> None:
     got = segment(np.full((*size, 3), 100, np.uint8), WORDS, tiny)
-    assert got.labels.shape == got.scores.shape == size and (got.labels < 3).all() and np.isfinite(got.scores).all()
+    assert (
+        got.labels.shape == got.scores.shape == size
+        and (got.labels < 3).all()
+        and np.isfinite(got.scores).all()
+    )
 
 
 def test_twelve_megapixels(tiny: DenseCLIP, tmp_path: Path) -> None:
@@ -98,7 +115,9 @@ def test_grey_transparent_deep_and_turned_photos(tiny: DenseCLIP, tmp_path: Path
     Image.fromarray(noise.integers(0, 256, (20, 30), dtype=np.uint8)).save(tmp_path / "grey.png")
     Image.fromarray(noise.integers(0, 256, (20, 30, 4), dtype=np.uint8)).save(tmp_path / "clear.png")
     Image.fromarray(noise.integers(0, 65536, (20, 30), dtype=np.uint16)).save(tmp_path / "deep.png")
-    Image.fromarray(noise.integers(0, 256, (30, 20, 3), dtype=np.uint8)).save(tmp_path / "turned.jpg", exif=exif)
+    Image.fromarray(noise.integers(0, 256, (30, 20, 3), dtype=np.uint8)).save(
+        tmp_path / "turned.jpg", exif=exif
+    )
     for path in sorted(tmp_path.iterdir()):
         got = segment(path, WORDS, tiny)
         assert got.labels.shape == (20, 30) and got.image.shape == (20, 30, 3), path.name
@@ -116,7 +135,9 @@ def test_grey_transparent_deep_and_turned_photos(tiny: DenseCLIP, tmp_path: Path
         (["cow " * 40], "tokens long"),
     ],
 )
-def test_words_that_cannot_be_used_are_refused(tiny: DenseCLIP, photo: np.ndarray, names: list[str], hint: str) -> None:
+def test_words_that_cannot_be_used_are_refused(
+    tiny: DenseCLIP, photo: np.ndarray, names: list[str], hint: str
+) -> None:
     with pytest.raises(ValueError, match=hint):
         segment(photo, names, tiny)
 
@@ -126,7 +147,9 @@ def test_background_that_repeats_a_word_is_refused(tiny: DenseCLIP, photo: np.nd
         segment(photo, WORDS, tiny, background=["cow"])
 
 
-def test_a_string_as_background_is_refused_and_not_read_letter_by_letter(tiny: DenseCLIP, photo: np.ndarray) -> None:
+def test_a_string_as_background_is_refused_and_not_read_letter_by_letter(
+    tiny: DenseCLIP, photo: np.ndarray
+) -> None:
     with pytest.raises(ValueError, match="list of words"):
         segment(photo, ["cow", "grass"], tiny, background="sky")
 
@@ -153,7 +176,9 @@ def test_background_words_compete_and_are_not_drawn(tiny: DenseCLIP, photo: np.n
     assert (segment(photo, ["cow"], tiny, background=[]).labels == 0).all()
 
 
-def test_threshold_leaves_out_what_is_unsure(tiny: DenseCLIP, photo: np.ndarray, result: Segmentation) -> None:
+def test_threshold_leaves_out_what_is_unsure(
+    tiny: DenseCLIP, photo: np.ndarray, result: Segmentation
+) -> None:
     middle = float(np.median(result.scores))
     got = segment(photo, WORDS, tiny, threshold=middle)
     assert np.array_equal(got.labels, np.where(result.scores < middle, 255, result.labels))
@@ -162,7 +187,9 @@ def test_threshold_leaves_out_what_is_unsure(tiny: DenseCLIP, photo: np.ndarray,
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
-def test_thresholds_outside_zero_and_one_are_refused(tiny: DenseCLIP, photo: np.ndarray, threshold: float) -> None:
+def test_thresholds_outside_zero_and_one_are_refused(
+    tiny: DenseCLIP, photo: np.ndarray, threshold: float
+) -> None:
     with pytest.raises(ValueError, match=r"expected 0 \.\. 1"):
         segment(photo, WORDS, tiny, threshold=threshold)
 
@@ -172,15 +199,21 @@ def test_best_synonym_finds_what_each_word_finds_alone(tiny: DenseCLIP, photo: n
     joined = segment(photo, ["ox|cow", "grass"], tiny, synonyms="max")
     mean = segment(photo, ["ox|cow", "grass"], tiny, synonyms="mean")
     assert joined.names == mean.names == ["ox|cow", "grass"]
-    assert (joined.labels == np.maximum(apart.labels.astype(int) - 1, 0)).mean() > 0.97, "only upsampling may move a border"
+    assert (joined.labels == np.maximum(apart.labels.astype(int) - 1, 0)).mean() > 0.97, (
+        "only upsampling may move a border"
+    )
     assert not np.allclose(joined.scores, mean.scores)
 
 
-def test_shares_add_up_and_begin_with_the_largest(tiny: DenseCLIP, photo: np.ndarray, result: Segmentation) -> None:
-    shares = result.shares()
-    assert sum(shares.values()) == pytest.approx(1) and list(shares.values()) == sorted(shares.values(), reverse=True)
-    assert shares["cow"] == pytest.approx((result.labels == 0).mean())
-    assert sum(segment(photo, WORDS, tiny, threshold=1.0).shares().values()) < 1
+def test_fractions_add_up_and_begin_with_the_largest(
+    tiny: DenseCLIP, photo: np.ndarray, result: Segmentation
+) -> None:
+    fractions = result.fractions()
+    assert sum(fractions.values()) == pytest.approx(1) and list(fractions.values()) == sorted(
+        fractions.values(), reverse=True
+    )
+    assert fractions["cow"] == pytest.approx((result.labels == 0).mean())
+    assert sum(segment(photo, WORDS, tiny, threshold=1.0).fractions().values()) < 1
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".JPEG", ".webp"])
@@ -199,7 +232,9 @@ def test_endings_that_are_no_pictures_are_refused(result: Segmentation, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_leaves_the_old_picture(result: Segmentation, tmp_path: Path, full_disk: Callable) -> None:
+def test_a_full_disk_leaves_the_old_picture(
+    result: Segmentation, tmp_path: Path, full_disk: Callable
+) -> None:
     (tmp_path / "out.png").write_bytes(b"old")
     with pytest.raises(OSError, match=r"cannot write .*out\.png.*free space"), full_disk():
         result.save(tmp_path / "out.png")

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...clip import DenseCLIP, load_clip
 from ...datasets import Collage
-from ...evaluation.segment import segment
+from ...evaluation import segment
 from . import exercise
 from .compare import Wrong, answered, close, number
 

@@ -13,7 +13,7 @@ from ...clip.blocks import project_out, project_qkv
 from ...clip.readouts import READ_OUTS
 from ...clip.tower import TowerPass
 from ...datasets import Collage
-from ...evaluation.metrics import SegmentationMetrics
+from ...evaluation import SegmentationMetrics
 from ...segmentors import ZeroShotSegmentor
 from . import exercise
 from .compare import Wrong, answered, close, tensor

@@ -9,7 +9,7 @@ from scipy import stats
 
 from ...core.reports import read_report
 from ...core.statistics import interval
-from ...evaluation.probes import centred_kernel_alignment
+from ...information import linear_cka
 from . import exercise
 from .compare import Wrong, answered, close, tensor
 
@@ -73,7 +73,7 @@ def disguise(answer: Any) -> None:
     """The answer is a function: x (n, d) -> features with CKA 1 that point elsewhere, such as -x."""
     x = torch.randn(200, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 1.0
     y = tensor(answer(x.clone()), (200, 16), what="the disguised features", perhaps="the same number of rows and columns")
-    alike, cosine = centred_kernel_alignment(x, y), torch.nn.functional.cosine_similarity(x, y).mean().item()
+    alike, cosine = linear_cka(x, y).item(), torch.nn.functional.cosine_similarity(x, y).mean().item()
     got, expected = f"CKA {alike:.3f}, mean cosine {cosine:.2f}", "CKA above 0.999 and a mean cosine below 0.1"
     if not alike > 0.999:
         raise Wrong(got, expected, "that changes the geometry: turn all features in the same way")

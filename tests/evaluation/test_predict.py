@@ -1,0 +1,137 @@
+"""The best word at every pixel: in parts, with synonyms, thresholds, at another size; what goes wrong is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from toy_segmentors import PICTURE, SMALL, Neighbours, Photos, Reader, scaled
+
+from infoclip_lite.evaluation.predict import best_words, predict
+from infoclip_lite.evaluation.protocol import WHOLE, EvaluationProtocol
+from infoclip_lite.evaluation.vocabulary import Vocabulary, encode_vocabulary, flatten_synonyms, vocabulary_of
+from infoclip_lite.evaluation.windows import WindowLogits, run_windows
+
+WORDS = 7
+
+
+def windows_and_words(protocol: EvaluationProtocol, words: int = WORDS) -> tuple[WindowLogits, Vocabulary]:
+    owners = torch.arange(words) // 2  # synonyms: two words a class
+    vocabulary = Vocabulary(torch.eye(words), owners, owners < 2, background=0)
+    return run_windows(Neighbours(words), PICTURE, vocabulary.text, protocol), vocabulary
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+@pytest.mark.parametrize("chunk", [1, 3, 7])
+def test_words_in_parts_give_the_same_labels(name: str, chunk: int) -> None:
+    windows, words = windows_and_words(SMALL[name])
+    scores = scaled(windows.scores(), (33, 21))
+    gammas = (0.0, 0.4)
+    wanted = [
+        words.owners[(scores - gamma * words.seen.float()[:, None, None]).argmax(1)] for gamma in gammas
+    ]
+    found = best_words(windows, words, (33, 21), gammas=gammas, chunk=chunk)
+    assert all(torch.equal(a, b) for a, b in zip(found.labels, wanted, strict=True))
+    assert found.confidence is None and bool(found.valid)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7])
+def test_confidence_is_the_fraction_of_the_softmax_and_below_the_threshold_is_background(chunk: int) -> None:
+    windows, words = windows_and_words(SMALL["training-free"])
+    scores = scaled(windows.scores(), (33, 21))
+    confidence = scores.softmax(1).amax(1)
+    threshold = confidence.median().item() + 1e-5  # half become background
+    found = best_words(windows, words, (33, 21), chunk=chunk, threshold=threshold)
+    assert found.confidence is not None and torch.allclose(found.confidence, confidence, atol=1e-6)
+    wanted = words.owners[scores.argmax(1)].masked_fill(confidence < threshold, 0)
+    assert torch.equal(found.labels[0], wanted)
+
+
+def test_only_a_part_of_the_words_is_ever_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows, words = windows_and_words(SMALL["zero-shot"])
+    largest, enlarge = [0], F.interpolate
+
+    def watched(x: Tensor, *args: Any, **options: Any) -> Tensor:
+        result = enlarge(x, *args, **options)
+        largest[0] = max(largest[0], result.numel())
+        return result
+
+    monkeypatch.setattr(F, "interpolate", watched)
+    best_words(windows, words, (200, 300), chunk=2)
+    assert largest[0] == 2 * 200 * 300
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 7])
+def test_a_nan_in_any_part_is_said(chunk: int) -> None:
+    broken = Neighbours()
+    broken.layer.bias[2] = torch.nan
+    words = Vocabulary(torch.eye(7), torch.arange(7), torch.ones(7, dtype=torch.bool))
+    with pytest.raises(FloatingPointError, match="scores that are NaN.*weights broken"):
+        predict(broken, PICTURE, words, class_chunk=chunk)
+
+
+def test_labels_are_decided_small_and_enlarged() -> None:
+    words = Vocabulary(torch.eye(7), torch.arange(7), torch.ones(7, dtype=torch.bool))
+    found = predict(Neighbours(), PICTURE, words, replace(WHOLE, largest=15), confidence=True)
+    small = predict(Neighbours(), PICTURE, words, size=(10, 15), confidence=True)
+    assert found.labels[0].shape == (1, 30, 45) and found.labels[0].dtype == torch.int64
+    assert torch.equal(found.labels[0], small.labels[0].repeat_interleave(3, 1).repeat_interleave(3, 2))
+    assert found.confidence is not None and small.confidence is not None
+    assert torch.equal(found.confidence[:, ::3, ::3], small.confidence)
+
+
+def test_a_protocols_scale_stands_in_the_place_of_clips_own() -> None:
+    toy = Neighbours()  # its CLIP's scale is 10
+    words = Vocabulary(torch.eye(7), torch.arange(7), torch.ones(7, dtype=torch.bool))
+    found = predict(toy, PICTURE, words, replace(WHOLE, logit_scale=40.0), confidence=True)
+    wanted = (4 * toy.logits(PICTURE, torch.eye(7))).softmax(1).amax(1)
+    assert found.confidence is not None and torch.allclose(found.confidence, wanted, atol=1e-5)
+
+
+def test_out_of_memory_says_what_to_change() -> None:
+    class Full(Neighbours):
+        def logits(self, images: Tensor, text: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    words = Vocabulary(torch.eye(7), torch.arange(7), torch.ones(7, dtype=torch.bool))
+    with pytest.raises(
+        MemoryError, match=r"7 words.*window_batch=1 \(saves about 75%.*class_chunk=1 in place of 7"
+    ):
+        predict(Full(), Photos()[0].image[None], words, SMALL["catseg"], window_batch=4)
+
+
+def test_synonyms_are_flattened_in_order() -> None:
+    assert flatten_synonyms(["ox|cow", "grass", "a, b,c"]) == (
+        ["ox", "cow", "grass", "a", "b", "c"],
+        [0, 0, 1, 2, 2, 2],
+    )
+
+
+def test_the_best_synonym_speaks_for_its_class() -> None:
+    reader = Reader()
+    maximum = replace(WHOLE, synonyms="max")
+    words = encode_vocabulary(reader, ["ox|cow", "grass", "sky"], [0, 1, 255], maximum, unseen=[1])
+    assert reader.clip.asked == ["ox", "cow", "grass", "sky"] and words.owners.tolist() == [0, 0, 1, 255]
+    assert words.seen.tolist() == [True, True, False, True]
+    answers = torch.tensor([[0.0, 0.1], [0.2, 0.3]])
+    found = predict(reader, torch.stack([answers, answers, answers])[None], words, maximum)
+    assert found.labels[0][0].tolist() == [[0, 0], [1, 255]]
+    encode_vocabulary(reader, ["ox|cow", "grass"], [0, 1], WHOLE)
+    assert reader.clip.asked == ["ox|cow", "grass"], "their mean is the text tower's to take"
+
+
+@pytest.mark.parametrize("owners", [[0, 1], [0, 1, 2, 3, 4, 5, 7], [-1, 1, 2, 3, 4, 5, 6]])
+def test_owners_that_do_not_fit_the_words_are_refused(owners: list[int]) -> None:
+    photos = Photos()
+    photos.owners = tuple(owners)
+    with pytest.raises(ValueError, match=r"got 7 words and \d owners in .*; expected one of 0 \.\. 6 each"):
+        vocabulary_of(Neighbours(), photos, WHOLE)
+
+
+def test_a_threshold_without_a_background_is_refused() -> None:
+    with pytest.raises(ValueError, match="no class called 'background'"):
+        vocabulary_of(Neighbours(), Photos(), replace(WHOLE, threshold=0.1))
