@@ -61,6 +61,7 @@ class Captioned(Item, Protocol):
         """The class names that can be seen, in the order of the data set's `names`."""
 
 
+# A protocol, not a base class to inherit from: a data set of another library fits as it is, if it has this.
 @runtime_checkable
 class Segmented(Protocol):
     """A data set with a label for every pixel: all that evaluation asks of one.
@@ -111,6 +112,7 @@ class Trainable(Segmented, Protocol):
         """The index of the item that a training takes as its `number`-th, from 0 on without end."""
 
 
+# Not a torch Dataset: a DataLoader needs nothing of that class, which would load torch where names are listed.
 class SegmentationDataset(ABC):
     """The base of data sets: their classes, and the defaults of what few data sets say differently.
 
@@ -162,6 +164,7 @@ class SegmentationDataset(ABC):
             "split": self.split,
             "items": len(self),
             "ignore": self.ignore,
+            # Thousands of words make a short text; two descriptions are compared, never read back.
             "classes": fingerprint([self.names, self.unseen, self.words, self.owners]),
             **self.settings(),
         }

@@ -78,9 +78,14 @@ class TrainingCrops(SegmentationDataset):
             words=dataset.words,
             owners=dataset.owners,
         )
-        self.dataset, self.size, self.seed = dataset, size, seed
-        self.shorter, self.category, self.colour = tuple(shorter or (size,)), category, colour
-        self.skip_corrupt, self._damaged = skip_corrupt, set[str]()
+        self.dataset = dataset
+        self.size = size
+        self.seed = seed
+        self.shorter = tuple(shorter or (size,))
+        self.category = category
+        self.colour = colour
+        self.skip_corrupt = skip_corrupt
+        self._damaged: set[str] = set()  # what was warned of
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))  # of the epoch that was read last
 
     def __len__(self) -> int:
@@ -90,8 +95,11 @@ class TrainingCrops(SegmentationDataset):
     def __getitem__(self, index: int) -> Crop:
         if index < 0:
             raise IndexError(f"crop {index}; expected 0 or more")
-        sample, skipped = self._sample(*divmod(index, len(self)))
-        return self._crop(sample, random.Random(f"crops/{self.seed}/{index}"))._replace(skipped=skipped)
+        epoch, place = divmod(index, len(self))
+        sample, skipped = self._sample(epoch, place)
+        # A generator of its own for every crop: any worker, in any order, after any restart, draws the same.
+        rng = random.Random(f"crops/{self.seed}/{index}")
+        return self._crop(sample, rng)._replace(skipped=skipped)
 
     def place(self, number: int) -> int:
         """The crop that a training takes as its `number`-th: that one, for there is no end of them."""
@@ -111,16 +119,21 @@ class TrainingCrops(SegmentationDataset):
     def _shuffled(self, epoch: int) -> Tensor:
         if self._order[0] == epoch:
             return self._order[1]
+        # Every epoch shows every picture once; the last order is kept, for crops are mostly read in order.
         seed = random.Random(f"epochs/{self.seed}/{epoch}").getrandbits(62)
         order = torch.randperm(len(self.dataset), generator=torch.Generator().manual_seed(seed))
         self._order = (epoch, order)
         return order
 
     def _sample(self, epoch: int, place: int) -> tuple[Item, tuple[str, ...]]:
-        order, skipped = self._shuffled(epoch), list[str]()
+        """The picture at a place of an epoch, and the damaged files that it stands in for."""
+        order = self._shuffled(epoch)
+        skipped: list[str] = []
         for step in range(len(self)):
+            index = int(order[(place + step) % len(self)])
             try:
-                return self.dataset[int(order[(place + step) % len(self)])], tuple(skipped)
+                return self.dataset[index], tuple(skipped)
+            # Damaged files alone: a label that the data set does not have is a mistake about every picture.
             except DamagedFile as error:
                 if not self.skip_corrupt:
                     raise ValueError(f"{error}, or train with skip_corrupt=True") from error
@@ -139,6 +152,8 @@ class TrainingCrops(SegmentationDataset):
         height, width = sample.mask.shape
         scale = shorter / min(height, width)
         size = [max(shorter, round(height * scale)), max(shorter, round(width * scale))]
+        # Labels of the nearest pixel's middle, as the picture has it: "nearest" would be half a pixel off.
+        # Doubles hold every label exactly; a resize of integers is not offered everywhere.
         image = V.resize(sample.image, size, antialias=True).clamp(0, 1)
         mask = F.interpolate(sample.mask[None, None].double(), size, mode="nearest-exact")[0, 0].long()
         top, left = self._window(mask, rng)
@@ -148,6 +163,7 @@ class TrainingCrops(SegmentationDataset):
             image = distort(image, rng)
         if rng.random() < 0.5:
             image, mask = image.flip(-1), mask.flip(-1)
+        # What the picture lacks is grey and does not count.
         below, right = self.size - mask.shape[0], self.size - mask.shape[1]
         return Crop(
             F.pad(image, (0, right, 0, below), value=0.5),
@@ -156,7 +172,7 @@ class TrainingCrops(SegmentationDataset):
 
     def _window(self, mask: Tensor, rng: random.Random) -> tuple[int, int]:
         """Top left corner."""
-        for _ in range(10):
+        for _ in range(10):  # then whatever was drawn last: some pictures have one class alone
             top, left = (int(rng.random() * (max(0, side - self.size) + 1)) for side in mask.shape)
             if self.category >= 1:
                 break
@@ -177,6 +193,8 @@ def distort(image: Tensor, rng: random.Random) -> Tensor:
         rng: draws the changes.
     """
 
+    # Not torchvision's RandomPhotometricDistort: it draws from torch's global generator, and a crop must be a
+    # pure function of its number. All draws come first, so that what is left out moves no later draw.
     def maybe(low: float, high: float) -> float | None:
         drawn = low + rng.random() * (high - low)
         return drawn if rng.random() < 0.5 else None

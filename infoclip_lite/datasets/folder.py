@@ -63,6 +63,7 @@ class Folder(Pictures):
         root = Path(root).expanduser()
         classes = _names(root, names)
         words = check_names(list(classes.values()))
+        # As in the official sets: the first synonym is the name in reports and in training.
         plain = [synonyms_of(word)[0] for word in words]
         photos, masks = existing(root / images), existing(root / labels)
         pictures = list_pictures(photos, without=masks)
@@ -135,14 +136,14 @@ def _lists(root: Path, lists: Mapping[str, str] | None) -> dict[str, Path] | Non
 
 
 def _unseen(unseen: Sequence[str]) -> Sequence[str]:
-    if isinstance(unseen, str):
+    if isinstance(unseen, str):  # its letters would be looked for
         raise ValueError(f"unseen is the text {unseen!r}; expected a list of names, such as [{unseen!r}]")
     return unseen
 
 
 def _id(name: str, words: Sequence[str], plain: Sequence[str]) -> int:
     """The class id of a name, with or without its synonyms."""
-    for known in (plain, words):
+    for known in (plain, words):  # either way of writing it
         if name in known:
             return known.index(name)
     hint = nearest(name, plain)
@@ -157,6 +158,7 @@ def _lookup(labels: Sequence[int], ignored: Sequence[int], classes: int) -> np.n
     outside = [label for label in ignored if not 0 <= label < _LABELS]
     if outside:
         raise ValueError(f"ignored has {outside}; expected labels of 0 .. {_LABELS - 1}")
+    # A table of all 16-bit labels: files of 8 and of 16 bits may be mixed.
     nothing = {IGNORE, IGNORE_MANY, *ignored} - set(labels)
     ids = {label: i for i, label in enumerate(labels)}
     return lookup_table(ids, sorted(nothing), ignore_for(classes), _LABELS)

@@ -50,6 +50,7 @@ def read_image(picture: Picture) -> Tensor:
 
 
 def _from_pil(picture: Image.Image) -> Tensor:
+    # Upright: a model that learnt from upright pictures sees a turned one as another scene.
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I") or picture.mode == "F":
         array = np.asarray(picture)
@@ -57,6 +58,7 @@ def _from_pil(picture: Image.Image) -> Tensor:
             return _from_array(array.astype(np.float32))
         # Pillow reads 16 bits into 32: back to 16, whose full range is white.
         return _from_array(np.clip(array, 0, 65535).astype(np.uint16))
+    # White, as browsers and papers show it: what a file stores under full transparency is arbitrary.
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, "white")
@@ -80,6 +82,7 @@ def _from_array(array: np.ndarray) -> Tensor:
 
 
 def _checked(image: Tensor) -> Tensor:
+    # A little room: resizing and colour conversion of others overshoot by rounding.
     low, high = (image.min().item(), image.max().item()) if image.numel() else (0.0, 0.0)
     if not image.numel() or not (low >= -1e-4 and high <= 1 + 1e-4):  # a NaN fails both
         got = f"{image.numel()} values in {low:.3g} .. {high:.3g}"

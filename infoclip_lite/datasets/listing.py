@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def read_lines(path: Path, what: str) -> list[str]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no {path}; expected a text file with {what}")
+    # Editors of some systems begin a file with a mark (BOM), which would become part of the first name.
     try:
         return path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except UnicodeDecodeError as error:
@@ -59,7 +61,7 @@ def list_pictures(photos: Path, without: Path | None = None) -> dict[str, str]:
     pictures: dict[str, str] = {}
     for path in _files(photos, SUFFIXES, without):
         stem = stem_of(path)
-        if stem in pictures:
+        if stem in pictures:  # both would be taught and tested with the mask of one
             got = f"{photos} has {pictures[stem]} and {path}"
             raise ValueError(f"{got}; expected one picture for the mask {stem}.png")
         pictures[stem] = path
@@ -107,6 +109,7 @@ def choose(
         return list(pictures)
     if lists is not None:
         return _listed(pictures, lists[_one_of(split, list(lists), photos)])
+    # The way that was said counts; folders that happen to be there do not add to it.
     if val_fraction is not None:
         wanted = _one_of(split, ["train", "val"], photos) == "val"
         chosen = [stem for stem in pictures if in_validation(stem, val_fraction) == wanted]
@@ -126,11 +129,15 @@ def in_validation(stem: str, fraction: float) -> bool:
     >>> [in_validation(stem, 0.5) for stem in ("heron/1", "heron/2", "gull/1")]
     [False, True, False]
     """
-    return int(hashlib.sha256(stem.encode()).hexdigest()[:8], 16) / 16**8 < fraction
+    # A hash, not a generator: neither the order of the pictures nor their number plays a part.
+    drawn = int(hashlib.sha256(stem.encode()).hexdigest()[:8], 16) / 16**8
+    return drawn < fraction
 
 
 def _files(folder: Path, suffixes: Sequence[str], without: Path | None = None) -> Iterator[str]:
     """Paths below a folder of the files with one of the suffixes, sorted; hidden ones are left out."""
+    # Sorted: the order of a listing differs between disks, and the index of a picture must not.
+    # Hidden ones: systems leave their own files beside pictures, some of them with the same suffix.
     for place, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and Path(place, f) != without)
         for file in sorted(files):
@@ -153,9 +160,9 @@ def _listed(pictures: Mapping[str, str], path: Path) -> list[str]:
         raise FileNotFoundError(f"{path} names {what}; expected paths below the folder of the pictures")
     if not listed:
         raise FileNotFoundError(f"{path} names no picture; expected one a line")
-    if len(set(listed)) < len(listed):
-        twice = next(stem for stem in listed if listed.count(stem) > 1)
-        raise ValueError(f"{path} names {twice} twice; expected every picture once")
+    most, times = Counter(listed).most_common(1)[0]
+    if times > 1:  # it would count twice in every number
+        raise ValueError(f"{path} names {most} {times} times; expected every picture once")
     return listed
 
 
@@ -176,16 +183,16 @@ def pair_up(
     Raises:
         FileNotFoundError: a picture without mask.
     """
-    there = set(_files(masks, (".png",)))
-    absent = [stem for stem in chosen if f"{stem}.png" not in there]
+    # PNG alone: JPEG mixes the labels of neighbouring pixels.
+    there = {stem_of(path): path for path in _files(masks, (".png",))}
+    absent = [stem for stem in chosen if stem not in there]
     if absent:
         other = [path for path in _files(masks, SUFFIXES) if stem_of(path) == absent[0] and masks != photos]
         hint = f"; {other[0]} is no PNG" if other else ""
-        raise FileNotFoundError(
-            f"{len(absent)} of {len(chosen)} pictures have no mask, such as {photos / pictures[absent[0]]}; "
-            f"expected {masks / absent[0]}.png{hint}"
-        )
-    alone = sorted(path for path in there if stem_of(path) not in pictures)
+        got = f"{len(absent)} of {len(chosen)} pictures have no mask, such as {photos / pictures[absent[0]]}"
+        raise FileNotFoundError(f"{got}; expected {masks / absent[0]}.png{hint}")
+    # No error: a mask alone takes nothing from what is learnt or measured; but it may be a slip of a name.
+    alone = sorted(path for stem, path in there.items() if stem not in pictures)
     if alone:
         warnings.warn(f"{len(alone)} masks have no picture, such as {masks / alone[0]}", stacklevel=4)
-    return [(str(photos / pictures[stem]), str(masks / f"{stem}.png")) for stem in chosen]
+    return [(str(photos / pictures[stem]), str(masks / there[stem])) for stem in chosen]

@@ -89,6 +89,7 @@ class Pictures(SegmentationDataset):
         }
 
     def _classes(self, path: str) -> np.ndarray:
+        # One look-up a pixel does all: gaps, other numbers, what does not count, and what must not be there.
         raw = decoded(self.read, path)
         if raw.ndim != 2 or not np.issubdtype(raw.dtype, np.integer):
             raise ValueError(_no_labels(path, raw))
@@ -118,6 +119,7 @@ def lookup_table(
     Returns:
         (size,) int64; -1 where a label is none of both.
     """
+    # -1 for all others: a wrong label is an error with its file's name, never silently some class.
     table = np.full(size, -1, dtype=np.int64)
     table[list(ignored)] = ignore
     table[list(labels.keys())] = list(labels.values())
@@ -156,6 +158,7 @@ def decoded(read: Reader, path: str) -> np.ndarray:
     """
     try:
         return read(path)
+    # A file that is gone or closed is not damaged, and must not be skipped as if it were.
     except (FileNotFoundError, PermissionError):
         raise
     except Exception as error:  # Pillow and scipy raise a dozen kinds for broken files

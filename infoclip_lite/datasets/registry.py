@@ -29,7 +29,7 @@ _CROPPING = (
     "category",
     "colour",
 )  # what a section says of training crops, not of the pictures
-_CROP_SIZE = 96
+_CROP_SIZE = 96  # pixels, Collage's own default: a recipe that changes its data set alone keeps its size
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Entry:
             split: which.
             options: of the data set, and "root".
         """
+        # Only a user knows where a user's files are; the official ones have one place for all.
         rest = dict(options)
         root = rest.pop("root", None)
         if not isinstance(root, str | Path) and (self.owned or root is not None):
@@ -70,6 +71,7 @@ class Entry:
 
     def training(self, name: str, options: Mapping[str, object], seed: int, length: int) -> Trainable:
         """What a training learns from: crops, of which there is no end."""
+        # The same options as for the test: what is learnt from and what is tested on have the same classes.
         return crops(self.held_out(name, "train", options, length), options, seed, name)
 
 
@@ -187,6 +189,7 @@ def training_data(
         FileNotFoundError: files are missing; says how to get them.
     """
     name, options = split_section(section, _WHAT)
+    # What has items of one size is taken as it is: its owner has decided how they are cut.
     if isinstance(data, Trainable):
         return data
     if data is not None:
@@ -229,7 +232,8 @@ def crops(data: Segmented, options: Mapping[str, object], seed: int, name: str) 
 
 
 def _refuse_seen(name: str, options: Mapping[str, object]) -> None:
-    """Which nouns are seen is a question to Collage alone; None asks nothing."""
+    """Refuse `seen`, which Collage alone is asked; None asks nothing."""
+    # Not passed over: no number would show that a training learnt from classes that it was to leave out.
     if options.get("seen") is not None:
         raise ValueError(
             f"got seen={options['seen']!r} with data={name!r}; expected none: "
@@ -240,6 +244,7 @@ def _refuse_seen(name: str, options: Mapping[str, object]) -> None:
 
 def _numbered(name: str, options: Mapping[str, object], **numbers: int) -> dict[str, object]:
     """Options with what the training says of seed and length."""
+    # Two places to say one thing would disagree one day: the recipe's own keys are the place.
     twice = [key for key in ("seed", "length") if key in options]
     if twice:
         got = f"{', '.join(twice)} in {_WHAT} {name!r}"

@@ -183,8 +183,12 @@ class Collage(SegmentationDataset):
             raise ValueError(f"seen names {sorted(missing)}, which Collage has no pictures of")
         unseen = [i for i, name in enumerate(names) if name not in learnt and name not in stuff()]
         super().__init__(names, split=split, unseen=unseen)
-        self.size, self.seed, self.length = size, seed, length
-        self.objects, self.scale = objects, scale
+        self.size = size
+        self.seed = seed
+        self.length = length
+        self.objects = objects
+        self.scale = scale
+        # "val" and "test" show the photographs of "train" in new scenes; those kept back are for "test-new".
         role = "test" if split == "test-new" else "train"
         self._stuff = [(i, pictures[name]) for i, name in enumerate(names) if name in stuff()]
         nouns = [(i, name) for i, name in enumerate(names) if name not in stuff()]
@@ -220,6 +224,7 @@ class Collage(SegmentationDataset):
 
     def settings(self) -> dict[str, object]:
         """What a scene depends on beside its split and index, the pictures of the pack included."""
+        # Of the hashes in the manifest: another pack with the same words draws other scenes.
         pack = fingerprint([record["sha256"] for record in _manifest()["pictures"]])
         return {
             "size": self.size,
@@ -242,10 +247,13 @@ class Collage(SegmentationDataset):
         count = _integer(rng, *self.objects) if self._cutouts else 0
         for _ in range(count):
             self._paste(rng, canvas, mask, boxes)
+        # By the finished mask: an object that others hide is not named.
         visible = np.bincount(mask.ravel(), minlength=len(self.names)) >= _FEWEST_PIXELS * mask.size
         present = [self.names[i] for i in np.flatnonzero(visible)]
         nouns = [name for name in present if name not in stuff()]
-        return canvas, mask, describe(rng, nouns if nouns and rng.random() < 0.2 else present), present
+        # One caption in five does not name the ground, as captions of photographs often do not.
+        named = nouns if nouns and rng.random() < 0.2 else present
+        return canvas, mask, describe(rng, named), present
 
     def _ground(self, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
         """One texture, or two with a wavy border between them."""
@@ -254,6 +262,7 @@ class Collage(SegmentationDataset):
         chosen.sort(key=lambda c: self.names[c[0]] not in _UPRIGHT)
         first = chosen[0]
         canvas = self._texture(rng, first[1])
+        # A byte a pixel where it suffices: masks are drawn by the hundred thousand.
         kind = np.uint8 if len(self.names) <= 256 else np.uint16
         mask = np.full((self.size, self.size), first[0], dtype=kind)
         if len(chosen) == 2 and chosen[1][0] != first[0]:
@@ -285,11 +294,13 @@ class Collage(SegmentationDataset):
         """Put one object somewhere it hides little of the others."""
         label, photographs = self._cutouts[_integer(rng, 0, len(self._cutouts) - 1)]
         picture = photographs[_integer(rng, 0, len(photographs) - 1)]
+        # Even on a logarithmic scale: as many objects between a half and one as between a quarter and a half.
         longest = self.size * math.exp(rng.uniform(math.log(self.scale[0]), math.log(self.scale[1])))
         patch = _turned(picture, longest, math.radians(rng.uniform(-20, 20)), rng.random() < 0.5)
         height, width = patch.shape[:2]
         # A large object may be cut by the frame, a small one seldom.
         reach = max(0.35, 0.5 * longest / self.size)
+        # Five tries for a place of its own, then wherever: a crowded scene has objects that hide others.
         for _ in range(5):
             x = self.size * (0.5 + rng.uniform(-reach, reach))
             y = self.size * (0.5 + rng.uniform(-reach, reach))
@@ -298,7 +309,7 @@ class Collage(SegmentationDataset):
         boxes.append((x, y, longest))
         left, top = round(x - width / 2), round(y - height / 2)
         x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, self.size), min(top + height, self.size)
-        light = _light(rng)
+        light = _light(rng)  # drawn before the return: later objects do not depend on what can be seen
         if x0 >= x1 or y0 >= y1:
             return
         patch = patch[y0 - top : y1 - top, x0 - left : x1 - left]
@@ -307,6 +318,7 @@ class Collage(SegmentationDataset):
         # Colours are premultiplied, so alpha is their ceiling.
         over = np.minimum(patch[..., :3] * light, alpha)
         canvas[y0:y1, x0:x1] = over + under * (1 - alpha / 255) + 0.5
+        # Half transparent counts as the object: soft borders are two pixels wide.
         mask[y0:y1, x0:x1][alpha[..., 0] > 127] = label
 
 
@@ -323,6 +335,7 @@ def _light(rng: random.Random) -> np.ndarray:
 
 def _turned(picture: _Picture, longest: float, angle: float, flip: bool) -> np.ndarray:
     """(h, w, 4) premultiplied uint8: the cut-out scaled to `longest` pixels, rotated, perhaps mirrored."""
+    # From the smallest level that is not enlarged: bilinear sampling of a larger one would skip pixels.
     level = picture.levels[0]
     for smaller in picture.levels[1:]:
         if max(smaller.size) < longest:

@@ -193,6 +193,7 @@ def download(
             say(f"{archive.name}: is there")
             continue
         path = kept / archive.name
+        # An archive that is there already, perhaps got by hand, is checked like one that was fetched.
         if path.is_file():
             check_digest(path, archive.digest)
         else:
@@ -204,6 +205,7 @@ def download(
         else:
             say("  no digest is published; this one is recorded")
         _place(archive, path, place, source.limits, say)
+        # Written last: a record says that its archive is unpacked, so that the next call passes it over.
         with whole_file(record) as scratch:
             known = {
                 "urls": archive.urls,

@@ -53,11 +53,12 @@ def fetch(
                 break
             error: Exception = ConnectionError(f"the connection broke after {_size(part)} bytes")
         except urllib.error.HTTPError as refused:
-            if refused.code < 500:
+            if refused.code < 500:  # the address is wrong or closed: to ask again helps with 5xx alone
                 raise OSError(f"{url}: the server answers {refused.code} {refused.reason}") from refused
             error = refused
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as broken:
             error = broken
+        # A connection that brought something is no failure: a large file over a poor line takes many.
         failures = 0 if _size(part) > before else failures + 1
         if failures >= tries:
             kept = f"{_size(part)} bytes are kept in {part}, the same command goes on from there"
@@ -68,6 +69,7 @@ def fetch(
     except ValueError:
         _forget(part)
         raise
+    # The file has its name when it is whole and checked, never before.
     os.replace(part, target)
     _tag(part).unlink(missing_ok=True)
 
@@ -95,9 +97,12 @@ def hash_file(path: Path, algorithm: str = "sha256") -> str:
 
 def _receive(url: str, part: Path, checked: bool, progress: bool) -> bool:
     """Append what the server sends to `part`; whether the file is whole then."""
-    have, tag = _size(part), _tag(part).read_text() if _tag(part).exists() else ""
+    have = _size(part)
+    tag = _tag(part).read_text() if _tag(part).exists() else ""
+    # Some servers refuse Python's own name.
     request = urllib.request.Request(url, headers={"User-Agent": "infoclip-lite"})
-    if have and (tag or checked):  # without either, the rest could be that of another file
+    # Without a tag or a digest, the rest could be that of another version of the file.
+    if have and (tag or checked):
         request.add_header("Range", f"bytes={have}-")
         if tag:
             request.add_header("If-Range", tag)
@@ -106,6 +111,7 @@ def _receive(url: str, part: Path, checked: bool, progress: bool) -> bool:
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
+        # 416, "no such range": there is no more to send, if the server's length is what is here.
         if re.fullmatch(rf"bytes \*/{have}", error.headers.get("Content-Range", "")):
             return True
         _forget(part)
@@ -116,6 +122,7 @@ def _receive(url: str, part: Path, checked: bool, progress: bool) -> bool:
         if response.status == 206 and not resumed:
             _forget(part)
             return False
+        # A server that cannot resume sends all (200): begin again.
         have = have if resumed else 0
         length = response.headers.get("Content-Length")
         need_space(part.parent, int(length or 0), f"download {part.name.removesuffix('.part')}")

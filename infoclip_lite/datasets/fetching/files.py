@@ -10,6 +10,7 @@ from pathlib import Path
 
 def data_root(root: str | Path | None = None) -> Path:
     """Where data sets live: `root`, else $INFOCLIP_LITE_DATA, else ~/.cache/infoclip_lite/data."""
+    # One place for all official sets, shared by all clones and environments of a user.
     chosen = root or os.environ.get("INFOCLIP_LITE_DATA") or Path.home() / ".cache" / "infoclip_lite" / "data"
     return Path(chosen).expanduser()
 
@@ -22,6 +23,7 @@ def missing(what: str, source: str, root: Path) -> FileNotFoundError:
         source: what the command that gets it calls it.
         root: folder of the data sets.
     """
+    # The command as it must be typed: with a root only where there is another than usual.
     at = "" if root == data_root() else f" --root {root}"
     return FileNotFoundError(f"{what}; get it with `infoclip-lite data download {source}{at}`")
 

@@ -1,4 +1,4 @@
-"""Unpack archives that one does not trust: nothing leaves the folder, nothing but files and folders, nothing without end."""
+"""Unpack archives that one does not trust: nothing but files and folders, inside the folder, and an end to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
+
+_Archive = zipfile.ZipFile | tarfile.TarFile
+_Entry = zipfile.ZipInfo | tarfile.TarInfo
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class Limits:
         ratio: of unpacked to packed bytes, from 10 MB on.
     """
 
+    # Wide for every data set here (COCO's have 19 GB and 120,000 files), narrow for a bomb: zip packs up to 1000:1.
     bytes: int = 200 * 10**9
     files: int = 1_000_000
     ratio: float = 200.0
@@ -44,6 +48,7 @@ def unpack(archive: Path, target: Path, limits: Limits = LIMITS) -> int:
             limits allow, or an archive that is damaged or of another kind.
         OSError: the disk has not enough free space.
     """
+    # On the same disk as the target, so that the move at the end copies nothing; left over by a killed process.
     scratch = target / f".unpacking-{archive.name}"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -68,16 +73,18 @@ def need_space(folder: Path, needed: int, what: str) -> None:
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise OSError(errno.ENOSPC, f"cannot {what}: {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free in {folder}")
+        got = f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free in {folder}"
+        raise OSError(errno.ENOSPC, f"cannot {what}: {got}")
 
 
-def _opened(archive: Path) -> zipfile.ZipFile | tarfile.TarFile:
+def _opened(archive: Path) -> _Archive:
     if zipfile.is_zipfile(archive):
         return zipfile.ZipFile(archive)
     try:
         return tarfile.open(archive)
     except tarfile.ReadError as error:
-        raise ValueError(f"{archive} is neither a .zip nor a .tar(.gz), or is damaged; delete it and download it again") from error
+        hint = "delete it and download it again"
+        raise ValueError(f"{archive} is neither a .zip nor a .tar(.gz), or is damaged; {hint}") from error
 
 
 def _check(archive: Path, limits: Limits) -> int:
@@ -88,31 +95,40 @@ def _check(archive: Path, limits: Limits) -> int:
             total += size
             most = min(limits.bytes, max(10**7, limits.ratio * packed))
             if total > most or count > limits.files:
-                raise ValueError(f"{archive} would unpack to more than {most:.3g} bytes or {limits.files} files; it is not what it says")
+                got = f"more than {most:.3g} bytes or {limits.files} files"
+                raise ValueError(f"{archive} would unpack to {got}; it is not what it says")
     return total
 
 
-def _entries(opened: zipfile.ZipFile | tarfile.TarFile) -> Iterator[tuple[str, int, Any]]:
+def _entries(opened: _Archive) -> Iterator[tuple[str, int, _Entry]]:
     """(path, bytes, entry) of every file."""
+    # By hand, for zip and tar alike: `tarfile`'s filter knows tar alone, and neither counts before it writes.
     for entry in opened.infolist() if isinstance(opened, zipfile.ZipFile) else opened:
         if isinstance(entry, zipfile.ZipInfo):
             name, size, folder = entry.filename, entry.file_size, entry.is_dir()
+            # The upper half holds the mode on Unix, 0 elsewhere; bit 0 of the flags says "encrypted".
             kind = stat.S_IFMT(entry.external_attr >> 16)
             plain = kind in (0, stat.S_IFREG, stat.S_IFDIR) and not entry.flag_bits & 1
         else:
             name, size, folder, plain = entry.name, entry.size, entry.isdir(), entry.isreg() or entry.isdir()
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in name or "\0" in name:
-            raise ValueError(f"an entry {name!r} would leave the folder; this archive is hostile or damaged, nothing was unpacked")
+            hint = "this archive is hostile or damaged, nothing was unpacked"
+            raise ValueError(f"an entry {name!r} would leave the folder; {hint}")
         if not plain:
-            raise ValueError(f"an entry {name!r} is a link, a device or encrypted; expected files and folders only, nothing was unpacked")
+            hint = "expected files and folders only, nothing was unpacked"
+            raise ValueError(f"an entry {name!r} is a link, a device or encrypted; {hint}")
         if not folder and path.parts:
             yield str(path), size, entry
 
 
-def _write(opened: zipfile.ZipFile | tarfile.TarFile, entry: Any, path: Path) -> None:
+def _write(opened: _Archive, entry: _Entry, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    source: IO[bytes] | None = opened.open(entry) if isinstance(opened, zipfile.ZipFile) else opened.extractfile(entry)
+    source: IO[bytes] | None = None
+    if isinstance(opened, zipfile.ZipFile) and isinstance(entry, zipfile.ZipInfo):
+        source = opened.open(entry)
+    elif isinstance(opened, tarfile.TarFile) and isinstance(entry, tarfile.TarInfo):
+        source = opened.extractfile(entry)
     if source is None:
         raise ValueError(f"{path.name} has no content; expected a file")
     with source, open(path, "wb") as target:

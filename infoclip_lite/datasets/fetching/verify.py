@@ -92,6 +92,7 @@ def _look(name: str, split: str, root: Path, sample: int, progress: bool) -> Fin
         return Finding(name, split, None, official, 0, "-", 0.0, [str(error)])
     problems = [] if len(dataset) == official else [f"{len(dataset):,} pictures; expected {official:,}"]
     count = min(sample, len(dataset))
+    # Spread over the split: the files of one archive, or of one interrupted unpacking, lie side by side.
     spread = [i * len(dataset) // count for i in range(count)]
     met, ignored, pixels = _read(dataset, spread, problems, progress)
     classes = f"{len(met)} of {len(dataset.names)}" if count else "-"
@@ -110,6 +111,7 @@ def _read(
     for index in tqdm(indices, disable=not progress, leave=False):
         try:
             mask = dataset[index].mask
+        # All of them are looked for: who repairs files wants the whole list.
         except (OSError, ValueError) as error:
             problems.append(str(error))
             continue

@@ -16,9 +16,7 @@ R // 10 * 256 + G of the picture's _seg.png, and 0 is not labelled.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -81,6 +79,7 @@ def ade20k_847(root: Path, split: str, *, synonyms: bool = False, shorter: int |
     check_files(files, "ade20k_full", root)
     table = class_table("ade847")
     ids = {label: i for i, label in enumerate(table.labels)}
+    # The full release labels thousands of kinds: those that are none of the 847 do not count, as in papers.
     lookup = lookup_table(ids, sorted(set(range(_LARGEST + 1)) - set(ids)), IGNORE_MANY, _LARGEST + 1)
     words = table.synonyms if synonyms else tuple(dict.fromkeys(table.words))
     owners = range(847) if synonyms else [table.words.index(word) for word in words]
@@ -114,6 +113,7 @@ def read_index(root: Path) -> list[tuple[str, str]]:
     path = root / "ADE20K_2021_17_01" / "index_ade20k.pkl"
     if not path.is_file():
         raise missing(f"no {path}", "ade20k_full", root)
+    # The index is a pickle, which can run code when it is read: this reader refuses all but plain data.
     try:
         with open(path, "rb") as file:
             index = _PlainUnpickler(file).load()
@@ -137,7 +137,8 @@ class _PlainUnpickler(pickle.Unpickler):
         ("numpy", "dtype"),
     }
 
-    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) not in self._ALLOWED:
             raise pickle.UnpicklingError(f"it calls {module}.{name}")
+        # NumPy 2 has renamed the module that older files name.
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)

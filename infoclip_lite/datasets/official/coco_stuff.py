@@ -50,6 +50,7 @@ def coco_stuff(root: Path, split: str, *, zero_shot: bool = False, synonyms: boo
             stacklevel=2,
         )
     table = class_table("coco_stuff")
+    # Some label files carry the eleven ids all the same: such pixels do not count.
     gaps = sorted(set(range(182)) - set(table.labels))
     return Pictures(
         files,

@@ -43,6 +43,7 @@ def pascal_context(root: Path, split: str, *, classes: int = 59, synonyms: bool 
     files = [(f"{voc}/JPEGImages/{stem}.jpg", f"{voc}/trainval/{stem}.mat") for stem in stems]
     check_files(files, "pascal_context", root)
     ids = read_context_names(voc / "labels.txt", root)
+    # 459 classes and 255: the label that does not count must be a larger one.
     if classes == 459:
         labels = {label: i for i, label in enumerate(ids.values())}
         lookup = lookup_table(labels, [0], IGNORE_MANY, 460)

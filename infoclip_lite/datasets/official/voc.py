@@ -51,6 +51,7 @@ def pascal_voc(
     names, words = list(table.names), list(table.synonyms if synonyms else table.words)
     labels = {label: i for i, label in enumerate(table.labels)}
     if background:
+        # The words of PC-59 that are no class of VOC stand for what lies behind: grass, sky, wall.
         names.append("background")
         labels[0] = BACKGROUND
         words += [word for word in class_table("pc59").words if word not in table.words]
