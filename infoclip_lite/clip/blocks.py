@@ -31,7 +31,9 @@ class FusedAttention(Protocol):
 
 
 class ResidualBlock(Protocol):
-    """What a block of CLIP is made of: attention and a feed-forward layer, each behind a norm and before a scale."""
+    """What a block of CLIP is made of:
+    attention and a feed-forward layer, each behind a norm and before a scale.
+    """
 
     attn: FusedAttention
     ln_1: Callable[[Tensor], Tensor]
@@ -70,7 +72,10 @@ def attention_kernel(device: torch.device) -> AbstractContextManager:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(d) + mask) v. On a CPU the fused kernel's backward pass is slow, so gradients take the plain one."""
+    """softmax(q k^T / sqrt(d) + mask) v.
+
+    On a CPU the fused kernel's backward pass is slow, so gradients take the plain one.
+    """
     if v.device.type == "cpu" and torch.is_grad_enabled():
         logits = similarity(q, k)
         return (logits if mask is None else logits + mask).softmax(-1) @ v

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
-from open_clip.model import CLIP
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -18,33 +16,41 @@ from torch import Tensor, nn
 from ..core.files import data_dir, whole_file
 from ..core.lookup import nearest
 from .model import DenseCLIP
-from .templates import COLLAGE_TEMPLATES, IMAGENET_TEMPLATES
+from .templates import COLLAGE_TEMPLATES, imagenet_templates
 
 FORMAT = "infoclip-lite-clip-1"
 Card = dict[str, Any]  # scores and provenance as JSON has them, nested
 
 
 def load_clip(
-    name: str = "collage-mini", pretrained: str | Path | None = None, *, device: str | torch.device = "cpu", quick_gelu: bool | None = None
+    name: str = "collage-mini",
+    pretrained: str | Path | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    quick_gelu: bool | None = None,
 ) -> DenseCLIP:
     """A CLIP with a dense read-out, in evaluation mode.
 
     Args:
-        name: "collage-mini", which ships with the package; an open_clip model name such as "ViT-B-16-quickgelu";
-            or the path of a checkpoint written by `save_clip`.
-        pretrained: an open_clip tag ("openai", "laion2b_s34b_b88k", ...), the path of a checkpoint, or None for random weights.
+        name: "collage-mini", which ships with the package; an open_clip model name such as
+            "ViT-B-16-quickgelu"; or the path of a checkpoint written by `save_clip`.
+        pretrained: an open_clip tag ("openai", "laion2b_s34b_b88k", ...), the path of a checkpoint, or None
+            for random weights.
         device: where to put it.
-        quick_gelu: the activation a checkpoint file was trained with (True for OpenAI, MetaCLIP and DFN), needed when
-            `pretrained` is a file that does not say.
+        quick_gelu: the activation a checkpoint file was trained with (True for OpenAI, MetaCLIP and DFN),
+            needed when `pretrained` is a file that does not say.
 
     Raises:
-        ValueError: unknown name or tag, an image tower that is no ViT, an activation other than the weights were trained
-            with, or a checkpoint that is damaged or of another architecture.
+        ValueError: unknown name or tag, an image tower that is no ViT, an activation other than the weights
+            were trained with, or a checkpoint that is damaged or of another architecture.
         FileNotFoundError: no such checkpoint.
         ConnectionError: the weights are on open_clip's hub and it cannot be reached.
     """
     if name == "collage-mini" and pretrained is not None:
-        raise ValueError(f"collage-mini carries its weights; got pretrained={str(pretrained)!r}, expected None (or another model's name)")
+        raise ValueError(
+            f"collage-mini carries its weights; got pretrained={str(pretrained)!r}, expected None (or "
+            f"another model's name)"
+        )
     if name == "collage-mini":
         clip = _load_own(data_dir() / "checkpoints" / "collage-mini.safetensors")
     elif str(name).endswith(".safetensors") or "/" in str(name) and Path(name).exists():
@@ -55,7 +61,8 @@ def load_clip(
 
 
 def save_clip(clip: DenseCLIP, path: Path, config: Mapping[str, object], *, card: Card | None = None) -> None:
-    """Write weights in half precision with config and card; token embeddings only of the words in `clip.known_tokens`.
+    """Write weights in half precision with config and card; token embeddings only of the words in
+    `clip.known_tokens`.
 
     Args:
         clip: the model.
@@ -80,14 +87,17 @@ def read_card(path: Path | None = None) -> Card:
 
 def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.exists():
-        raise FileNotFoundError(f"no checkpoint {path}; expected a .safetensors file written by infoclip-lite")
+        raise FileNotFoundError(
+            f"no checkpoint {path}; expected a .safetensors file written by infoclip-lite"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise ValueError(
-            f"{path} cannot be read as safetensors ({error}); it is truncated or another kind of file: copy it again"
+            f"{path} cannot be read as safetensors ({error}); it is truncated or another kind of file: copy "
+            f"it again"
         ) from error
     if metadata.get("format") != FORMAT:
         raise ValueError(
@@ -98,6 +108,9 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def _load_own(path: Path) -> DenseCLIP:
+    import open_clip  # here: it takes seconds to load
+    from open_clip.model import CLIP
+
     state, metadata = _open(path)
     config = json.loads(metadata["config"])
     model = CLIP(**config["model"])
@@ -122,12 +135,18 @@ def _load_own(path: Path) -> DenseCLIP:
 
 
 def _load_open_clip(name: str, pretrained: str | Path | None, quick_gelu: bool | None) -> DenseCLIP:
+    import open_clip  # here: it takes seconds to load
+
     config = open_clip.get_model_config(name)
     if config is None:
         hint = nearest(name, [*open_clip.list_models(), "collage-mini"])
         meant = f"; {hint}" if hint.startswith("did") else ""  # else it would be a list of a hundred
-        raise ValueError(f"unknown model {name!r}; expected collage-mini or a model of open_clip.list_models(){meant}")
-    is_file = pretrained is not None and (Path(pretrained).is_file() or Path(pretrained).suffix in {".pt", ".pth", ".bin", ".safetensors"})
+        raise ValueError(
+            f"unknown model {name!r}; expected collage-mini or a model of open_clip.list_models(){meant}"
+        )
+    is_file = pretrained is not None and (
+        Path(pretrained).is_file() or Path(pretrained).suffix in {".pt", ".pth", ".bin", ".safetensors"}
+    )
     trained_quick = quick_gelu
     if is_file:
         if not Path(str(pretrained)).is_file():
@@ -136,12 +155,16 @@ def _load_open_clip(name: str, pretrained: str | Path | None, quick_gelu: bool |
         trained_quick = says if quick_gelu is None else quick_gelu
         if trained_quick is None:
             raise ValueError(
-                f"{pretrained} does not say which activation it was trained with; pass quick_gelu=True (OpenAI, MetaCLIP, DFN) or False"
+                f"{pretrained} does not say which activation it was trained with; pass quick_gelu=True "
+                f"(OpenAI, MetaCLIP, DFN) or False"
             )
     elif pretrained is not None:
         tags = open_clip.list_pretrained_tags_by_model(name)
         if pretrained not in tags:
-            raise ValueError(f"unknown tag {pretrained!r} for {name}; expected one of {', '.join(tags) or 'none: it has no weights'}")
+            raise ValueError(
+                f"unknown tag {pretrained!r} for {name}; expected one of "
+                f"{', '.join(tags) or 'none: it has no weights'}"
+            )
         trained_quick = bool(open_clip.get_pretrained_cfg(name, str(pretrained)).get("quick_gelu", False))
     if trained_quick is not None and trained_quick != bool(config.get("quick_gelu", False)):
         other = name.removesuffix("-quickgelu") if not trained_quick else f"{name}-quickgelu"
@@ -153,40 +176,61 @@ def _load_open_clip(name: str, pretrained: str | Path | None, quick_gelu: bool |
     if is_file:
         _fill(model, state, str(pretrained))
     preprocess = getattr(model.visual, "preprocess_cfg", {})
-    mean = preprocess.get("mean") or getattr(model.visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
+    mean = (
+        preprocess.get("mean") or getattr(model.visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
+    )
     std = preprocess.get("std") or getattr(model.visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
     label = f"{name}/{pretrained}" if pretrained else name
-    return DenseCLIP(model, open_clip.get_tokenizer(name), mean=mean, std=std, name=label, templates=IMAGENET_TEMPLATES)
+    return DenseCLIP(
+        model, open_clip.get_tokenizer(name), mean=mean, std=std, name=label, templates=imagenet_templates()
+    )
 
 
 def _build(name: str, tag: str | Path | None) -> nn.Module:
+    import open_clip  # here: it takes seconds to load
+
     try:
         return open_clip.create_model(name, pretrained=tag)
-    except Exception as error:  # the hub's client has a dozen kinds of network error, and open_clip wraps some
+    except (
+        Exception
+    ) as error:  # the hub's client has a dozen kinds of network error, and open_clip wraps some
         if tag is None:
             raise
         raise ConnectionError(
-            f"could not get {name}/{tag} from open_clip's hub ({type(error).__name__}: {str(error)[:200]}); connect once to fill "
+            f"could not get {name}/{tag} from open_clip's hub ({type(error).__name__}: {str(error)[:200]}); "
+            f"connect once to fill "
             "the cache, "
             "give the path of a checkpoint, or work offline with load_clip('collage-mini')"
         ) from error
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], bool | None]:
-    """The state dict of a file, and whether the file shows that it was trained with QuickGELU (None: it does not say)."""
+    """The state dict of a file, and whether the file shows that it was trained with QuickGELU (None:
+    it does not say).
+    """
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except SafetensorError as error:
-            raise ValueError(f"{path} cannot be read as safetensors ({error}); it is truncated or another kind of file") from error
+            raise ValueError(
+                f"{path} cannot be read as safetensors ({error}); it is truncated or another kind of file"
+            ) from error
         config = json.loads(metadata["config"])["model"] if metadata.get("format") == FORMAT else {}
         return state, bool(config.get("quick_gelu", False)) if config else None
     try:
-        if zipfile.is_zipfile(path) and any(n.endswith("/constants.pkl") for n in zipfile.ZipFile(path).namelist()):
-            state = torch.jit.load(path, map_location="cpu").state_dict()  # OpenAI's own files are TorchScript archives
-            return {k: v for k, v in state.items() if k not in ("input_resolution", "context_length", "vocab_size")}, True
+        if zipfile.is_zipfile(path) and any(
+            n.endswith("/constants.pkl") for n in zipfile.ZipFile(path).namelist()
+        ):
+            state = torch.jit.load(
+                path, map_location="cpu"
+            ).state_dict()  # OpenAI's own files are TorchScript archives
+            return {
+                k: v
+                for k, v in state.items()
+                if k not in ("input_resolution", "context_length", "vocab_size")
+            }, True
     except Exception as error:
         raise _unreadable(path, error) from error
     return {k.removeprefix("module."): v for k, v in read_pickle(path, "state_dict").items()}, None
@@ -207,14 +251,21 @@ def read_pickle(path: Path, key: str) -> dict[str, Tensor]:
     except Exception as error:
         raise _unreadable(path, error) from error
     state = state.get(key, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise ValueError(f"{path} holds no state dict; expected tensors by name, or a dict with them under {key!r}")
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
+        raise ValueError(
+            f"{path} holds no state dict; expected tensors by name, or a dict with them under {key!r}"
+        )
     return state
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
     """torch.load raises whatever the damaged part of a file happens to break."""
-    return ValueError(f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is truncated or another kind of file")
+    return ValueError(
+        f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is truncated or another kind of "
+        f"file"
+    )
 
 
 def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
@@ -226,7 +277,8 @@ def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     if wrong or missing or extra:
         first = (wrong + [f"no {k}" for k in missing] + [f"unexpected {k}" for k in extra])[0]
         raise ValueError(
-            f"{source} is of another architecture: {len(wrong)} tensors of another shape, {len(missing)} missing, {len(extra)} unexpected "
+            f"{source} is of another architecture: {len(wrong)} tensors of another shape, {len(missing)} "
+            f"missing, {len(extra)} unexpected "
             f"({first})"
         )
     model.load_state_dict(state)

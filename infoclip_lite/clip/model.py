@@ -32,7 +32,8 @@ class Tokenizer(Protocol):
 
 
 class DenseCLIP(nn.Module):
-    """CLIP with a dense read-out. Images are (B, 3, H, W) floats in [0, 1] of any size; it normalises them itself.
+    """CLIP with a dense read-out. Images are (B, 3, H, W) floats in [0, 1] of any size; it normalises them
+    itself.
 
     Args:
         model: an open_clip model whose image tower is a ViT with a CLS token.
@@ -44,7 +45,8 @@ class DenseCLIP(nn.Module):
         known_tokens: ids of the tokens seen in pretraining; None means all of them.
 
     Attributes:
-        block: how a residual block of the image tower is run, (block, tokens) -> tokens; `acceleration` may put another one here.
+        block: how a residual block of the image tower is run, (block, tokens) -> tokens; `acceleration` may
+            put another one here.
         gradient_hooks: those that a training has put on its weights; the next training takes them off.
 
     Raises:
@@ -67,8 +69,16 @@ class DenseCLIP(nn.Module):
         visual = getattr(model, "visual", None)
         blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
         pooled = getattr(visual, "attn_pool", None) is None and getattr(visual, "pool_type", "tok") == "tok"
-        if not (blocks and pooled and hasattr(visual, "class_embedding") and all(_plain(block) for block in blocks)):
-            raise ValueError(f"{name}: the image tower is {type(visual).__name__}; expected open_clip's ViT pooled by its CLS token")
+        if not (
+            blocks
+            and pooled
+            and hasattr(visual, "class_embedding")
+            and all(_plain(block) for block in blocks)
+        ):
+            raise ValueError(
+                f"{name}: the image tower is {type(visual).__name__}; expected open_clip's ViT pooled by its "
+                f"CLS token"
+            )
         self.model: CLIP = model
         self.tokenizer, self.name = tokenizer, name
         self.templates, self.read_outs = tuple(templates), tuple(read_outs)
@@ -147,7 +157,9 @@ class DenseCLIP(nn.Module):
         """
         return self.encode_each(images, (read_out,))[0]
 
-    def encode_each(self, images: Tensor, read_outs: Sequence[str], words: Tensor | None = None) -> list[Tensor]:
+    def encode_each(
+        self, images: Tensor, read_outs: Sequence[str], words: Tensor | None = None
+    ) -> list[Tensor]:
         """The dense embeddings of several read-outs, from one pass through the tower.
 
         Args:
@@ -194,7 +206,9 @@ class DenseCLIP(nn.Module):
             keep: keep the tokens between all blocks; see `TowerPass`.
         """
         tokens, grid = self.embed(images)
-        return TowerPass(tokens, grid, self.blocks, run=self.block, project=self.project, words=words, keep=keep)
+        return TowerPass(
+            tokens, grid, self.blocks, run=self.block, project=self.project, words=words, keep=keep
+        )
 
     def read(self, tower: TowerPass, read_out: str) -> Tensor:
         """Patch embeddings (B, N, D) float32 of a read-out, before they are scaled to unit length.
@@ -205,7 +219,9 @@ class DenseCLIP(nn.Module):
         return self._joint(get_read_out(read_out)(tower))
 
     def hidden_states(self, images: Tensor) -> list[Tensor]:
-        """Tokens after the embedding and after each block: len(blocks) + 1 tensors (B, 1 + N, W), CLS first."""
+        """Tokens after the embedding and after each block:
+        len(blocks) + 1 tensors (B, 1 + N, W), CLS first.
+        """
         tower = self.tower(images)
         return [*tower.states, tower.leaving]
 
@@ -223,23 +239,32 @@ class DenseCLIP(nn.Module):
             names: C words or phrases; "ox|cow" or "ox, cow" are synonyms of one class.
             templates: prompts with one {} for the word; None takes the model's own.
             synonyms: "mean" averages synonyms into one vector; "none" takes each name as it is written.
-            ensemble: "mean" averages templates into one vector; "none" keeps them apart, as cost volumes want them.
+            ensemble: "mean" averages templates into one vector; "none" keeps them apart, as cost volumes want
+                them.
 
         Returns:
             (C, D) float32 unit vectors, or (C, T, D) for T templates kept apart.
 
         Raises:
-            ValueError: no names, blank or repeated ones, a template without {}, or a prompt longer than the context.
+            ValueError: no names, blank or repeated ones, a template without {}, or a prompt longer than the
+                context.
         """
         names = check_names(names)
         templates = self.templates if templates is None else tuple(templates)
         if not templates or any("{}" not in t for t in templates):
-            raise ValueError(f"got templates {templates!r}; expected at least one, each with {{}} where the word goes")
+            raise ValueError(
+                f"got templates {templates!r}; expected at least one, each with {{}} where the word goes"
+            )
         words = [synonyms_of(n) if synonyms == "mean" else [n] for n in names]
         prompts = [template.format(word) for group in words for word in group for template in templates]
         features = self.encode_prompts(prompts)
-        groups = [g.view(-1, len(templates), g.shape[-1]) for g in features.split([len(group) * len(templates) for group in words])]
-        return F.normalize(torch.stack([group.mean((0, 1) if ensemble == "mean" else 0) for group in groups]), dim=-1)
+        groups = [
+            g.view(-1, len(templates), g.shape[-1])
+            for g in features.split([len(group) * len(templates) for group in words])
+        ]
+        return F.normalize(
+            torch.stack([group.mean((0, 1) if ensemble == "mean" else 0) for group in groups]), dim=-1
+        )
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """Whole sentences, as they are: (n, D) float32 unit vectors.
@@ -250,7 +275,9 @@ class DenseCLIP(nn.Module):
         return self.encode_tokens(self.tokenize(prompts))
 
     def encode_tokens(self, ids: Tensor) -> Tensor:
-        """Token ids (n, context) to (n, D) float32 unit vectors, PROMPTS at a time: 847 words in 80 templates are 68 thousand."""
+        """Token ids (n, context) to (n, D) float32 unit vectors, PROMPTS at a time:
+        847 words in 80 templates are 68 thousand.
+        """
         ids = ids.to(self.device)
         with attention_kernel(ids.device):
             parts = [self.model.encode_text(part) for part in ids.split(PROMPTS)]
@@ -263,18 +290,28 @@ class DenseCLIP(nn.Module):
         return self.tokenizer(list(prompts)).to(self.device)
 
     def _check_tokens(self, prompts: Sequence[str], tokens: Sequence[Sequence[int]]) -> None:
-        """Refuse what is too long, and warn of words that the model never saw; looks at Python's numbers, not at a device's."""
+        """Refuse what is too long, and warn of words that the model never saw;
+        looks at Python's numbers, not at a device's.
+        """
         context = getattr(self.model, "context_length", 77)
         lengths = [len(each) + 2 for each in tokens]  # begin and end of a sentence are tokens too
         longest = max(range(len(prompts)), key=lengths.__getitem__)
         if lengths[longest] > context:
             raise ValueError(
-                f"{prompts[longest][:60]!r} is {lengths[longest]} tokens long; {self.name} reads at most {context}: shorten it"
+                f"{prompts[longest][:60]!r} is {lengths[longest]} tokens long; {self.name} reads at most "
+                f"{context}: shorten it"
             )
         if self.known_tokens is not None:
-            odd = [prompt for prompt, each in zip(prompts, tokens, strict=True) if not self._known.issuperset(each)]
+            odd = [
+                prompt
+                for prompt, each in zip(prompts, tokens, strict=True)
+                if not self._known.issuperset(each)
+            ]
             if odd:
-                warnings.warn(f"{self.name} never saw some of the words in {odd[:3]}; it knows Collage's words only", stacklevel=4)
+                warnings.warn(
+                    f"{self.name} never saw some of the words in {odd[:3]}; it knows Collage's words only",
+                    stacklevel=4,
+                )
 
     @property
     def known_tokens(self) -> Tensor | None:
@@ -286,19 +323,26 @@ class DenseCLIP(nn.Module):
         self._known_tokens = ids
         self._known = frozenset() if ids is None else frozenset(ids.tolist())
 
-    def embed(self, images: Tensor, keep: float = 1.0, generator: torch.Generator | None = None) -> tuple[Tensor, tuple[int, int]]:
+    def embed(
+        self, images: Tensor, keep: float = 1.0, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, tuple[int, int]]:
         """Tokens that enter the first block.
 
         Args:
-            images: (B, 3, H, W) floats in [0, 1]; sides that are no multiple of the patch are stretched up to the next.
-            keep: share of the patches to keep, chosen at random for each image (FLIP, 2212.00794; for pretraining).
+            images: (B, 3, H, W) floats in [0, 1]; sides that are no multiple of the patch are stretched up to
+                the next.
+            keep: share of the patches to keep, chosen at random for each image (FLIP, 2212.00794; for
+                pretraining).
             generator: source of that choice.
 
         Returns:
             Tokens (B, 1 + N, W), CLS first, and the grid (h, w) of the whole image.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
-            raise ValueError(f"got images of shape {tuple(images.shape)} and {images.dtype}; expected (B, 3, H, W) floats in [0, 1]")
+            raise ValueError(
+                f"got images of shape {tuple(images.shape)} and {images.dtype}; expected (B, 3, H, W) floats "
+                f"in [0, 1]"
+            )
         visual, patch = self.visual, self.patch_size
         height, width = (-(-s // patch) * patch for s in images.shape[-2:])
         if (height, width) != tuple(images.shape[-2:]):
@@ -312,7 +356,9 @@ class DenseCLIP(nn.Module):
         patches = patches.flatten(2).transpose(1, 2) + position[1:]
         if keep < 1:
             count = max(1, round(keep * patches.shape[1]))
-            order = torch.rand(patches.shape[:2], generator=generator, device=patches.device).argsort(1)[:, :count]
+            order = torch.rand(patches.shape[:2], generator=generator, device=patches.device).argsort(1)[
+                :, :count
+            ]
             patches = patches.gather(1, order[..., None].expand(-1, -1, patches.shape[2]))
         cls = (visual.class_embedding.to(dtype) + position[0]).expand(len(patches), 1, -1)
         return visual.ln_pre(torch.cat([cls, patches], 1)), grid
@@ -339,7 +385,11 @@ def _plain(block: nn.Module) -> bool:
     """Whether a block is the one of CLIP: fused q, k, v and none of open_clip's extra norms and scales."""
     attn = block.attn
     extra_scales = (getattr(attn, name, None) for name in ("logit_scale", "head_scale"))
-    extra_norms = (getattr(attn, "ln_q", None), getattr(attn, "ln_inner", None), getattr(block, "ln_attn", None))
+    extra_norms = (
+        getattr(attn, "ln_q", None),
+        getattr(attn, "ln_inner", None),
+        getattr(block, "ln_attn", None),
+    )
     return (
         getattr(attn, "in_proj_weight", None) is not None
         and all(scale is None for scale in extra_scales)

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+from functools import cache
 
 SIMPLE_TEMPLATES = ("a photo of a {}",)
 COLLAGE_TEMPLATES = ("a photo of a {}", "a photo of {}", "a picture of a {}", "a collage of {}")
-CATSEG_TEMPLATES = ("A photo of a {} in the scene",)  # METHODS of CAT-Seg and InfoCLIP
-IMAGENET_TEMPLATES = tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)  # CLIP's 80
+CATSEG_TEMPLATES = ("A photo of a {} in the scene",)  # of CAT-Seg and InfoCLIP [S]
+
+
+@cache
+def imagenet_templates() -> tuple[str, ...]:
+    """CLIP's 80 templates for ImageNet, as open_clip has them."""
+    from open_clip.zero_shot_metadata import (
+        OPENAI_IMAGENET_TEMPLATES,
+    )  # here: open_clip takes seconds to load
+
+    return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+
+
+def __getattr__(name: str) -> tuple[str, ...]:
+    # A constant to its users, read when it is first asked for.
+    if name == "IMAGENET_TEMPLATES":
+        return imagenet_templates()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,6 @@
-"""From a name to a thing: the one way in which recipes, commands and users' words are looked up, checked and built."""
+"""From a name to a thing:
+the one way in which recipes, commands and users' words are looked up, checked and built.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def find(table: Mapping[str, _T], name: object, what: str) -> _T:
     return table[name]
 
 
-def build(table: Mapping[str, Callable[..., _T]], section: Mapping[str, object], *needed: object, what: str) -> _T:
+def build(
+    table: Mapping[str, Callable[..., _T]], section: Mapping[str, object], *needed: object, what: str
+) -> _T:
     """The thing that a section of a recipe describes.
 
     Args:
@@ -52,7 +56,8 @@ def build(table: Mapping[str, Callable[..., _T]], section: Mapping[str, object],
         what: how a message calls such a thing.
 
     Raises:
-        ValueError: no such name, an unknown option (the nearest is named), a value of another type, or what the thing refuses.
+        ValueError: no such name, an unknown option (the nearest is named), a value of another type, or what
+            the thing refuses.
     """
     name, options = split_section(section, what)
     return call(find(table, name, what), needed, options, f"{what} {name!r}")
@@ -91,7 +96,9 @@ def call(kind: Callable[..., _T], needed: Sequence[object], options: Mapping[str
         raise ValueError(f"{what} cannot be built from {dict(options)} ({error}); {hint}") from error
 
 
-def check_options(kind: Callable[..., object], options: Mapping[str, object], what: str, needed: int = 0) -> None:
+def check_options(
+    kind: Callable[..., object], options: Mapping[str, object], what: str, needed: int = 0
+) -> None:
     """Every option is one that a class or function has.
 
     Args:
@@ -112,7 +119,8 @@ def check_options(kind: Callable[..., object], options: Mapping[str, object], wh
 
 
 def checked(kind: type[_T], values: Mapping[str, object], what: str) -> _T:
-    """Build a dataclass from what YAML gave, every key and type looked at first; a dataclass inside it likewise.
+    """Build a dataclass from what YAML gave, every key and type looked at first; a dataclass inside it
+    likewise.
 
     Raises:
         ValueError: an unknown key (the nearest is named), a missing one, or a value of another type.
@@ -128,7 +136,11 @@ def checked(kind: type[_T], values: Mapping[str, object], what: str) -> _T:
             ready[key] = _section(wanted, value, key, what)
             continue
         if not _fits(value, wanted):
-            hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if isinstance(value, str) and wanted is float else ""
+            hint = (
+                " (YAML reads 1e-4 as text: write 1.0e-4)"
+                if isinstance(value, str) and wanted is float
+                else ""
+            )
             given = f"{value!r}, a {type(value).__name__}"
             raise ValueError(f"{key} is {given}; expected {known[key].type}{hint}")
         ready[key] = value
@@ -143,7 +155,9 @@ def _section(kind: type[_T], value: object, key: str, what: str) -> _T:
     if isinstance(value, kind):
         return value
     if not isinstance(value, Mapping):
-        raise ValueError(f"{key} is {value!r}, a {type(value).__name__}; expected a section of keys and values")
+        raise ValueError(
+            f"{key} is {value!r}, a {type(value).__name__}; expected a section of keys and values"
+        )
     return checked(kind, value, f"{key} of {what}")
 
 

@@ -1,4 +1,6 @@
-"""What every function of this floor asks of its input: floats, finite, the right shape, or an error that says what to do."""
+"""What every function of this floor asks of its input:
+floats, finite, the right shape, or an error that says what to do.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +15,30 @@ BELOW_ZERO = 0.1  # largest -lambda_min / lambda_max that rounding is believed t
 
 
 def as_float(x: Tensor, name: str) -> Tensor:
-    """`x` in float32 or float64: half precision is widened, anything that is not a real floating tensor refused."""
+    """`x` in float32 or float64:
+    half precision is widened, anything that is not a real floating tensor refused.
+    """
     if not isinstance(x, Tensor):
-        raise ValueError(f"{name}: got {type(x).__name__}, expected a torch.Tensor; hint: torch.as_tensor(...)")
+        raise ValueError(
+            f"{name}: got {type(x).__name__}, expected a torch.Tensor; hint: torch.as_tensor(...)"
+        )
     if not x.is_floating_point():
-        raise ValueError(f"{name}: got dtype {x.dtype}, expected real floating point; hint: call .double() or .float() first")
+        raise ValueError(
+            f"{name}: got dtype {x.dtype}, expected real floating point; hint: call .double() or .float() "
+            f"first"
+        )
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def require_finite(x: Tensor, name: str) -> None:
     """Refuse NaN and infinity."""
-    if not math.isfinite(x.detach().sum().item()):  # a sum carries NaN and infinity along, at a tenth of the cost of looking at each entry
-        raise ValueError(f"{name}: got NaN or infinite entries, expected finite numbers; hint: look for a division or an overflow upstream")
+    if not math.isfinite(
+        x.detach().sum().item()
+    ):  # a sum carries NaN and infinity along, at a tenth of the cost of looking at each entry
+        raise ValueError(
+            f"{name}: got NaN or infinite entries, expected finite numbers; hint: look for a division or an "
+            f"overflow upstream"
+        )
 
 
 def check_samples(x: Tensor, name: str = "x", *, minimum: int = 1, validate: bool = True) -> Tensor:
@@ -32,7 +46,9 @@ def check_samples(x: Tensor, name: str = "x", *, minimum: int = 1, validate: boo
     x = as_float(x, name)
     x = x.unsqueeze(-1) if x.ndim == 1 else x
     if x.ndim < 2 or x.shape[-2] < minimum or x.shape[-1] < 1:
-        raise ValueError(f"{name}: got shape {tuple(x.shape)}, expected (..., n, d) with n >= {minimum} samples and d >= 1")
+        raise ValueError(
+            f"{name}: got shape {tuple(x.shape)}, expected (..., n, d) with n >= {minimum} samples and d >= 1"
+        )
     if validate:
         require_finite(x, name)
     return x
@@ -46,20 +62,31 @@ def check_grams(grams: Sequence[Tensor], *, validate: bool = True) -> list[Tenso
     size = checked[0].shape[-1] if checked[0].ndim else 0
     for i, g in enumerate(checked):
         if g.ndim < 2 or g.shape[-1] != g.shape[-2] or g.shape[-1] < 1:
-            raise ValueError(f"Gram matrix {i}: got shape {tuple(g.shape)}, expected (..., n, n) with n >= 1; hint: information.gram(x)")
+            raise ValueError(
+                f"Gram matrix {i}: got shape {tuple(g.shape)}, expected (..., n, n) with n >= 1; hint: "
+                f"information.gram(x)"
+            )
         if g.shape[-1] != size:
-            raise ValueError(f"Gram matrix {i}: got {g.shape[-1]} samples, expected {size} as in the first; hint: rows must pair up")
+            raise ValueError(
+                f"Gram matrix {i}: got {g.shape[-1]} samples, expected {size} as in the first; hint: rows "
+                f"must pair up"
+            )
         if validate:
             _check_symmetry(g.detach(), i)
     return checked
 
 
 def check_result(result: Tensor, grams: Sequence[Tensor]) -> Tensor:
-    """`result`, if it is finite. If not, say which Gram matrix is to blame: NaN, infinity and bad traces cannot but show in the result."""
+    """`result`, if it is finite. If not, say which Gram matrix is to blame:
+    NaN, infinity and bad traces cannot but show in the result.
+    """
     if math.isfinite(result.detach().sum().item()):
         return result
     check_contents(grams)
-    raise ValueError("the sums of squares left the range of the numbers; hint: scale every Gram matrix to trace one, or use float64")
+    raise ValueError(
+        "the sums of squares left the range of the numbers; hint: scale every Gram matrix to trace one, or "
+        "use float64"
+    )
 
 
 def check_contents(grams: Sequence[Tensor]) -> None:
@@ -73,20 +100,33 @@ def check_trace(g: Tensor, index: int = 0) -> None:
     """Refuse a trace that is zero or negative."""
     trace = g.detach().diagonal(dim1=-2, dim2=-1).sum(-1)
     if not bool((trace > 0).all()):
-        raise ValueError(f"Gram matrix {index}: got a trace of {trace.min().item():.3g}, expected > 0; hint: are all samples zero?")
+        raise ValueError(
+            f"Gram matrix {index}: got a trace of {trace.min().item():.3g}, expected > 0; hint: are all "
+            f"samples zero?"
+        )
 
 
 def check_alpha(alpha: float, base: float) -> None:
     """alpha > 0 and a base that a logarithm can have."""
     if not 0 < alpha < float("inf"):
-        raise ValueError(f"got alpha = {alpha}, expected 0 < alpha < infinity; hint: 2 needs no eigenvalues, 1 is von Neumann's entropy")
+        raise ValueError(
+            f"got alpha = {alpha}, expected 0 < alpha < infinity; hint: 2 needs no eigenvalues, 1 is von "
+            f"Neumann's entropy"
+        )
     if not 0 < base < float("inf") or base == 1:
-        raise ValueError(f"got base = {base}, expected base > 0 other than 1; hint: 2 for bits, math.e for nats")
+        raise ValueError(
+            f"got base = {base}, expected base > 0 other than 1; hint: 2 for bits, math.e for nats"
+        )
 
 
 def _check_symmetry(g: Tensor, index: int) -> None:
-    """Compare entries with their mirror images: all of them up to 63 samples, above that some 32 rows by 32 columns spread evenly."""
+    """Compare entries with their mirror images:
+    all of them up to 63 samples, above that some 32 rows by 32 columns spread evenly.
+    """
     step = max(1, g.shape[-1] // 32)
     some = g[..., ::step, ::step]
     if bool(torch.linalg.vector_norm(some - some.mT) > ASYMMETRY * torch.linalg.vector_norm(some)):
-        raise ValueError(f"Gram matrix {index}: got a matrix that is not symmetric; hint: give K(x, x), or (A + A.mT) / 2 against rounding")
+        raise ValueError(
+            f"Gram matrix {index}: got a matrix that is not symmetric; hint: give K(x, x), or (A + A.mT) / 2 "
+            f"against rounding"
+        )

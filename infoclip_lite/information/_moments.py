@@ -1,7 +1,7 @@
 """Traces and squared Frobenius norms with gradients written out: what alpha = 2 costs, and nothing beyond it.
 
-d ||A||^2 / dA = 2 A and d ||A o B||^2 / dA = 2 (A o B) o B: two products each. Left to autograd, the same sums make and add up several
-n x n intermediates, which is most of the time at n in the hundreds [O].
+d ||A||^2 / dA = 2 A and d ||A o B||^2 / dA = 2 (A o B) o B: two products each. Left to autograd, the same
+sums make and add up several n x n intermediates, which is most of the time at n in the hundreds [O].
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ def entropy_2(k: Tensor) -> Tensor:
 
 
 def pair_moments(a: Tensor, b: Tensor) -> Tensor:
-    """The eight sums that everything at alpha = 2 is made of, for two Gram matrices (..., n, n), as one tensor (..., 8).
+    """The eight sums that everything at alpha = 2 is made of, for two Gram matrices (..., n, n), as one
+    tensor (..., 8).
 
-    In this order: tr A, tr B, tr A o B, ||A||^2, ||B||^2, ||A o B||^2, then the sums of squares of the diagonals of A and of B.
+    In this order: tr A, tr B, tr A o B, ||A||^2, ||B||^2, ||A o B||^2, then the sums of squares of the
+    diagonals of A and of B.
     """
     dtype = torch.promote_types(a.dtype, b.dtype)
     a, b = torch.broadcast_tensors(a.to(dtype), b.to(dtype))
@@ -60,14 +62,18 @@ class _PairMoments(torch.autograd.Function):
         da, db = (k.diagonal(dim1=-2, dim2=-1) for k in (a, b))
         ctx.save_for_backward(a, b, product)
         squares = _squares(a), _squares(b), _squares(product)
-        on_diagonal = [d.sum(-1) for d in (da, db, da * db, da * da, db * db)]  # sum adds pairwise: vecdot of a diagonal loses two digits
+        on_diagonal = [
+            d.sum(-1) for d in (da, db, da * db, da * da, db * db)
+        ]  # sum adds pairwise: vecdot of a diagonal loses two digits
         return torch.stack([*on_diagonal[:3], *squares, *on_diagonal[3:]], -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         a, b, product = ctx.saved_tensors
-        of_trace_a, of_trace_b, of_joint_trace, of_a, of_b, of_product, of_diagonal_a, of_diagonal_b = gradient.unbind(-1)
+        of_trace_a, of_trace_b, of_joint_trace, of_a, of_b, of_product, of_diagonal_a, of_diagonal_b = (
+            gradient.unbind(-1)
+        )
         shared = _scaled(of_product, product)
         out: list[Tensor | None] = [None, None]
         sides = ((a, b, of_trace_a, of_a, of_diagonal_a), (b, a, of_trace_b, of_b, of_diagonal_b))
@@ -75,7 +81,9 @@ class _PairMoments(torch.autograd.Function):
             if ctx.needs_input_grad[i]:
                 result = _scaled(of_squares, k).addcmul_(shared, other)
                 dk, dother = (m.diagonal(dim1=-2, dim2=-1) for m in (k, other))
-                on_diagonal = of_trace[..., None] + of_joint_trace[..., None] * dother + 2 * of_diagonal[..., None] * dk
+                on_diagonal = (
+                    of_trace[..., None] + of_joint_trace[..., None] * dother + 2 * of_diagonal[..., None] * dk
+                )
                 result.diagonal(dim1=-2, dim2=-1).add_(on_diagonal)
                 out[i] = result
         return out[0], out[1]

@@ -1,8 +1,10 @@
-"""Critics: functions f(x, y) that score how well x and y go together, the bounds on information made of their scores, and their training.
+"""Critics: functions f(x, y) that score how well x and y go together, the bounds on information made of their
+scores, and their training.
 
-Scores are a (b, b) matrix: entry (i, j) is f(x_i, y_j), so the diagonal holds pairs that belong together and the rest pairs that do not.
-Whatever the bound, the best score is the log density ratio ln p(x, y) / (p(x) p(y)), up to a constant or a function of y for some.
-Every bound averages the products of margins over the pairs i != j only, which are independent draws; pairs i = j are not [O].
+Scores are a (b, b) matrix: entry (i, j) is f(x_i, y_j), so the diagonal holds pairs that belong together and
+the rest pairs that do not. Whatever the bound, the best score is the log density ratio ln p(x, y) / (p(x)
+p(y)), up to a constant or a function of y for some. Every bound averages the products of margins over the
+pairs i != j only, which are independent draws; pairs i = j are not [O].
 """
 
 from __future__ import annotations
@@ -22,27 +24,37 @@ Bound = Callable[[Tensor], Tensor]
 
 
 def infonce_bound(scores: Tensor) -> Tensor:
-    """ln b + mean_i ln softmax_j(f_ij) at j = i, nats: never above ln b (van den Oord et al., arXiv 1807.03748, eq. 4 and 5)."""
+    """ln b + mean_i ln softmax_j(f_ij) at j = i, nats:
+    never above ln b (van den Oord et al., arXiv 1807.03748, eq. 4 and 5).
+    """
     return math.log(scores.shape[0]) + scores.log_softmax(1).diagonal().mean()
 
 
 def nwj_bound(scores: Tensor) -> Tensor:
-    """1 + E f - E' e^f, nats: unbiased, and wild where f is large (Nguyen, Wainwright and Jordan, arXiv 0809.0853)."""
+    """1 + E f - E' e^f, nats:
+    unbiased, and wild where f is large (Nguyen, Wainwright and Jordan, arXiv 0809.0853).
+    """
     return 1 + scores.diagonal().mean() - log_mean_exp_apart(scores).exp()
 
 
 def donsker_varadhan_bound(scores: Tensor) -> Tensor:
-    """E f - ln E' e^f, nats (Belghazi et al., MINE, arXiv 1801.04062); the log of a mean makes small samples read high."""
+    """E f - ln E' e^f, nats (Belghazi et al., MINE, arXiv 1801.04062);
+    the log of a mean makes small samples read high.
+    """
     return scores.diagonal().mean() - log_mean_exp_apart(scores)
 
 
 def smile_bound(scores: Tensor, clip: float = 5.0) -> Tensor:
-    """E f - ln E' clip(e^f, e^-clip, e^clip), nats: less variance for some bias (Song and Ermon, arXiv 1910.06222)."""
+    """E f - ln E' clip(e^f, e^-clip, e^clip), nats:
+    less variance for some bias (Song and Ermon, arXiv 1910.06222).
+    """
     return scores.diagonal().mean() - log_mean_exp_apart(scores.clamp(-clip, clip))
 
 
 def jensen_shannon_bound(scores: Tensor) -> Tensor:
-    """E -softplus(-f) - E' softplus(f): no estimate, the well-behaved objective that SMILE's critic is trained with (same paper)."""
+    """E -softplus(-f) - E' softplus(f):
+    no estimate, the well-behaved objective that SMILE's critic is trained with (same paper).
+    """
     b = scores.shape[0]
     positive = softplus(scores)
     apart = (positive.sum() - positive.diagonal().sum()) / (b * (b - 1))
@@ -50,14 +62,18 @@ def jensen_shannon_bound(scores: Tensor) -> Tensor:
 
 
 def leave_one_out_bound(scores: Tensor) -> Tensor:
-    """mean_i f_ii - ln mean_{j != i} e^f_ji, nats: an upper bound when f is ln p(y|x) (Poole et al., arXiv 1905.06922, section 2)."""
+    """mean_i f_ii - ln mean_{j != i} e^f_ji, nats:
+    an upper bound when f is ln p(y|x) (Poole et al., arXiv 1905.06922, section 2).
+    """
     b = scores.shape[0]
     others = scores.masked_fill(torch.eye(b, dtype=torch.bool, device=scores.device), -math.inf)
     return (scores.diagonal() - others.logsumexp(0) + math.log(b - 1)).mean()
 
 
 def club_bound(scores: Tensor) -> Tensor:
-    """E f - E' f, nats: an upper bound when f is ln p(y|x), to be minimised, never an estimate (Cheng et al., arXiv 2006.12013)."""
+    """E f - E' f, nats:
+    an upper bound when f is ln p(y|x), to be minimised, never an estimate (Cheng et al., arXiv 2006.12013).
+    """
     b = scores.shape[0]
     return scores.diagonal().mean() - (scores.sum() - scores.diagonal().sum()) / (b * (b - 1))
 
@@ -94,7 +110,9 @@ class Training:
 
 
 class SeparableCritic(nn.Module):
-    """f(x, y) = g(x) . h(y) + a(x) + c(y), all small networks: b calls score b^2 pairs; normal log ratios have this very form."""
+    """f(x, y) = g(x) . h(y) + a(x) + c(y), all small networks: b calls score b^2 pairs;
+    normal log ratios have this very form.
+    """
 
     def __init__(self, dim_x: int, dim_y: int, hidden: int = 64, embedding: int = 16) -> None:
         super().__init__()
@@ -108,7 +126,9 @@ class SeparableCritic(nn.Module):
 
 
 class GaussianConditional(nn.Module):
-    """ln q(y|x), q a normal density whose mean and variances are small networks of x; trained by maximum likelihood."""
+    """ln q(y|x), q a normal density whose mean and variances are small networks of x;
+    trained by maximum likelihood.
+    """
 
     def __init__(self, dim_x: int, dim_y: int, hidden: int = 64) -> None:
         super().__init__()
@@ -122,7 +142,9 @@ class GaussianConditional(nn.Module):
         return -(residual.square() / 2 + log_scale[:, None] + math.log(2 * math.pi) / 2).sum(-1)
 
 
-def train_critic(critic: nn.Module, objective: Bound, x: Tensor, y: Tensor, batch_size: int, training: Training) -> tuple[nn.Module, int]:
+def train_critic(
+    critic: nn.Module, objective: Bound, x: Tensor, y: Tensor, batch_size: int, training: Training
+) -> tuple[nn.Module, int]:
     """Maximise `objective` of the critic's scores; stop when held-out samples stop getting better.
 
     Args:
@@ -140,7 +162,9 @@ def train_critic(critic: nn.Module, objective: Bound, x: Tensor, y: Tensor, batc
     optimizer = torch.optim.Adam(critic.parameters(), lr=training.learning_rate)
     best, best_state, stale, step = -math.inf, copy.deepcopy(critic.state_dict()), 0, 0
     for step in tqdm(range(1, training.steps + 1), disable=not training.progress, desc="critic"):
-        index = torch.randint(cut, (batch_size,), generator=generator) if cut > batch_size else torch.arange(cut)
+        index = (
+            torch.randint(cut, (batch_size,), generator=generator) if cut > batch_size else torch.arange(cut)
+        )
         optimizer.zero_grad()
         (-objective(critic(x[index], y[index]))).backward()
         nn.utils.clip_grad_norm_(critic.parameters(), 5.0)
@@ -156,12 +180,18 @@ def train_critic(critic: nn.Module, objective: Bound, x: Tensor, y: Tensor, batc
 
 
 def mean_over_batches(critic: Critic, bound: Bound, x: Tensor, y: Tensor, batch_size: int) -> float:
-    """The mean of `bound` over batches of `batch_size` pairs in the order given; pairs that fill no batch are left out."""
+    """The mean of `bound` over batches of `batch_size` pairs in the order given;
+    pairs that fill no batch are left out.
+    """
     with torch.no_grad():
         size = min(batch_size, x.shape[0])
         chunks = range(0, x.shape[0] - size + 1, size)
-        return float(torch.stack([bound(critic(x[i : i + size], y[i : i + size]).double()) for i in chunks]).mean())
+        return float(
+            torch.stack([bound(critic(x[i : i + size], y[i : i + size]).double()) for i in chunks]).mean()
+        )
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )

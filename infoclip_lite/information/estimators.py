@@ -1,7 +1,9 @@
-"""Estimators of Shannon's mutual information from samples. Each takes (n, dx) and (n, dy) and returns an Estimate in nats.
+"""Estimators of Shannon's mutual information from samples. Each takes (n, dx) and (n, dy) and returns an
+Estimate in nats.
 
-Classical ones (gaussian, cca, gaussian_copula, ksg) have no knobs worth turning. The neural ones score pairs with a critic: give one, such
-as a task's exact `log_ratio`, or leave it out and a small one is trained on part of the samples and read on the rest.
+Classical ones (gaussian, cca, gaussian_copula, ksg) have no knobs worth turning. The neural ones score pairs
+with a critic: give one, such as a task's exact `log_ratio`, or leave it out and a small one is trained on
+part of the samples and read on the rest.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class Estimate:
     Attributes:
         value: the estimate; may be slightly negative by chance.
         unit: "nats" (divide by ln 2 for bits).
-        upper_limit: the largest value this estimator can give for this many samples, whatever the truth; None if there is none.
+        upper_limit: the largest value this estimator can give for this many samples, whatever the truth; None
+            if there is none.
         notes: what a reader should know, in sentences.
     """
 
@@ -61,29 +64,41 @@ class Estimate:
 
 
 def gaussian(x: Tensor, y: Tensor, *, unbiased: bool = True) -> Estimate:
-    """1/2 ln det Sx det Sy / det S of the sample covariances: exact for normal data, blind to all but correlation otherwise.
+    """1/2 ln det Sx det Sy / det S of the sample covariances: exact for normal data, blind to all but
+    correlation otherwise.
 
     Args:
         x, y: (n, dx), (n, dy) floats, n > dx + dy + 1.
-        unbiased: subtract what the plug-in value is too high by on normal data, a sum of digammas that does not depend on the truth [O].
+        unbiased: subtract what the plug-in value is too high by on normal data, a sum of digammas that does
+            not depend on the truth [O].
 
     Raises:
-        ValueError: bad samples, too few of them, constant or linearly dependent columns (the value would be infinite or undefined).
+        ValueError: bad samples, too few of them, constant or linearly dependent columns (the value would be
+            infinite or undefined).
     """
     a, b = _pair(x, y)
     joint = np.concatenate([a, b], 1)
     n, dx, dy = len(joint), a.shape[1], b.shape[1]
     _require_samples(n, dx + dy + 1)
     correlation = np.corrcoef(joint, rowvar=False)
-    logdets = [np.linalg.slogdet(part)[1] for part in (correlation[:dx, :dx], correlation[dx:, dx:], correlation)]
+    logdets = [
+        np.linalg.slogdet(part)[1] for part in (correlation[:dx, :dx], correlation[dx:, dx:], correlation)
+    ]
     if min(np.linalg.eigvalsh(correlation)) < 1e-12 * (dx + dy):
-        raise ValueError("got linearly dependent columns: the value would be infinite; hint: drop copies, or use cca with components")
+        raise ValueError(
+            "got linearly dependent columns: the value would be infinite; hint: drop copies, or use cca with "
+            "components"
+        )
     bias = _wishart_bias(n, dx, dy) if unbiased else 0.0
-    return Estimate(float(logdets[0] + logdets[1] - logdets[2]) / 2 - bias, notes=("Assumes normal data: sees correlation only.",))
+    return Estimate(
+        float(logdets[0] + logdets[1] - logdets[2]) / 2 - bias,
+        notes=("Assumes normal data: sees correlation only.",),
+    )
 
 
 def cca(x: Tensor, y: Tensor, *, components: int | None = None, unbiased: bool = True) -> Estimate:
-    """-1/2 sum ln(1 - r_i^2) over canonical correlations r_i: `gaussian` in other coordinates, which can keep the strongest only.
+    """-1/2 sum ln(1 - r_i^2) over canonical correlations r_i: `gaussian` in other coordinates, which can keep
+    the strongest only.
 
     Args:
         x, y: (n, dx), (n, dy) floats, n > dx + dy + 1; columns may repeat.
@@ -91,14 +106,18 @@ def cca(x: Tensor, y: Tensor, *, components: int | None = None, unbiased: bool =
         unbiased: as for `gaussian`; applies when all are counted.
 
     Raises:
-        ValueError: bad samples, too few of them, constant columns, a correlation of one (infinite information).
+        ValueError: bad samples, too few of them, constant columns, a correlation of one (infinite
+            information).
     """
     a, b = _pair(x, y)
     _require_samples(len(a), a.shape[1] + b.shape[1] + 1)
     qx, qy = _orthonormal(a), _orthonormal(b)
     r = np.linalg.svd(qx.T @ qy, compute_uv=False)
     if r[0] > 1 - 1e-12:
-        raise ValueError("got a canonical correlation of 1: the information is infinite; hint: is a column of y a linear function of x?")
+        raise ValueError(
+            "got a canonical correlation of 1: the information is infinite; hint: is a column of y a linear "
+            "function of x?"
+        )
     kept = len(r) if components is None else components
     if not 1 <= kept <= len(r):
         raise ValueError(f"got components = {components}, expected 1 to {len(r)} or None")
@@ -109,7 +128,8 @@ def cca(x: Tensor, y: Tensor, *, components: int | None = None, unbiased: bool =
 
 
 def gaussian_copula(x: Tensor, y: Tensor, *, unbiased: bool = True) -> Estimate:
-    """`gaussian` after each column is replaced by normal scores of its ranks: right for normal data seen through any increasing maps.
+    """`gaussian` after each column is replaced by normal scores of its ranks: right for normal data seen
+    through any increasing maps.
 
     Args:
         x, y: (n, dx), (n, dy) floats, n > dx + dy + 1.
@@ -122,24 +142,29 @@ def gaussian_copula(x: Tensor, y: Tensor, *, unbiased: bool = True) -> Estimate:
     for z in _pair(x, y):
         scores.append(torch.from_numpy(_normal_scores(z)))
         ties |= bool((np.diff(np.sort(z, axis=0), axis=0) == 0).any())
-    notes: tuple[str, ...] = ("Sees what normal scores of ranks correlate by; for one column each a lower bound, up to sampling error.",)
+    notes: tuple[str, ...] = (
+        "Sees what normal scores of ranks correlate by; for one column each a lower bound, up to sampling "
+        "error.",
+    )
     if ties:
         notes += ("There are ties: the data look discrete, and ranks then say too little.",)
     return Estimate(gaussian(*scores, unbiased=unbiased).value, notes=notes)
 
 
 def ksg(x: Tensor, y: Tensor, *, k: int = 3, ranks: bool = True) -> Estimate:
-    """Kraskov, Stoegbauer and Grassberger's first estimator: distances to neighbours, no density (Phys. Rev. E 69, 066138, eq. 8).
+    """Kraskov, Stoegbauer and Grassberger's first estimator: distances to neighbours, no density (Phys. Rev.
+    E 69, 066138, eq. 8).
 
     More than a handful of dimensions defeat it.
 
     Args:
         x, y: (n, dx), (n, dy) floats.
         k: which neighbour; more neighbours, less variance and more bias.
-        ranks: replace each column by normal scores of its ranks first. Information does not change under increasing maps of a column,
-            but distances do: on heavy tails (Student's t, cubes) the raw columns read too low, elsewhere the two agree within their
-            noise [O]; `ksg_raw` in data/reports/information.json has the numbers. False only scales columns to standard deviation one,
-            and is then scikit-learn's mutual_info_regression (which cuts negative values off at zero).
+        ranks: replace each column by normal scores of its ranks first. Information does not change under
+            increasing maps of a column, but distances do: on heavy tails (Student's t, cubes) the raw columns
+            read too low, elsewhere the two agree within their noise [O]; `ksg_raw` in
+            data/reports/information.json has the numbers. False only scales columns to standard deviation
+            one, and is then scikit-learn's mutual_info_regression (which cuts negative values off at zero).
 
     Raises:
         ValueError: bad samples, constant columns, not 1 <= k < n.
@@ -154,12 +179,24 @@ def ksg(x: Tensor, y: Tensor, *, k: int = 3, ranks: bool = True) -> Estimate:
     radius = np.nextafter(distance[:, 0], 0)  # strictly nearer than the k-th neighbour
     counts = [_neighbours(z, radius) for z in (a, b)]  # the sample itself included: n_x + 1 of eq. 8
     value = digamma(k) + digamma(n) - np.mean(digamma(counts[0]) + digamma(counts[1]))
-    notes = ("Distances repeat: the data look discrete, where this estimator fails.",) if (radius <= 0).any() else ()
+    notes = (
+        ("Distances repeat: the data look discrete, where this estimator fails.",)
+        if (radius <= 0).any()
+        else ()
+    )
     return _judged(float(value), float(digamma(n) - digamma(k)), notes)
 
 
-def infonce(x: Tensor, y: Tensor, critic: Critic | None = None, *, batch_size: int = 128, training: Training | None = None) -> Estimate:
-    """InfoNCE: how well the critic finds each y_i among b candidates. Low variance, but at most ln b (arXiv 1807.03748, eq. 5).
+def infonce(
+    x: Tensor,
+    y: Tensor,
+    critic: Critic | None = None,
+    *,
+    batch_size: int = 128,
+    training: Training | None = None,
+) -> Estimate:
+    """InfoNCE: how well the critic finds each y_i among b candidates. Low variance, but at most ln b (arXiv
+    1807.03748, eq. 5).
 
     Args:
         x, y: (n, dx), (n, dy) floats.
@@ -174,8 +211,16 @@ def infonce(x: Tensor, y: Tensor, critic: Critic | None = None, *, batch_size: i
     return _neural(x, y, critic, infonce_bound, batch_size, training, limit=limit)
 
 
-def nwj(x: Tensor, y: Tensor, critic: Critic | None = None, *, batch_size: int = 128, training: Training | None = None) -> Estimate:
-    """Nguyen, Wainwright and Jordan's lower bound: unbiased with the exact log ratio, its variance grows like e^I (arXiv 0809.0853).
+def nwj(
+    x: Tensor,
+    y: Tensor,
+    critic: Critic | None = None,
+    *,
+    batch_size: int = 128,
+    training: Training | None = None,
+) -> Estimate:
+    """Nguyen, Wainwright and Jordan's lower bound: unbiased with the exact log ratio, its variance grows like
+    e^I (arXiv 0809.0853).
 
     Arguments and errors as for `infonce`.
     """
@@ -183,46 +228,92 @@ def nwj(x: Tensor, y: Tensor, critic: Critic | None = None, *, batch_size: int =
 
 
 def donsker_varadhan(
-    x: Tensor, y: Tensor, critic: Critic | None = None, *, batch_size: int = 128, training: Training | None = None
+    x: Tensor,
+    y: Tensor,
+    critic: Critic | None = None,
+    *,
+    batch_size: int = 128,
+    training: Training | None = None,
 ) -> Estimate:
-    """Donsker and Varadhan's bound, which MINE trains (arXiv 1801.04062). The log of a sample mean makes it read high.
+    """Donsker and Varadhan's bound, which MINE trains (arXiv 1801.04062). The log of a sample mean makes it
+    read high.
 
-    Every step averages over b (b - 1) pairs, so MINE's moving average of the denominator is left out [O]. Arguments and errors as for
-    `infonce`.
+    Every step averages over b (b - 1) pairs, so MINE's moving average of the denominator is left out [O].
+    Arguments and errors as for `infonce`.
     """
     return _neural(x, y, critic, donsker_varadhan_bound, batch_size, training)
 
 
 def smile(
-    x: Tensor, y: Tensor, critic: Critic | None = None, *, clip: float = 5.0, batch_size: int = 128, training: Training | None = None
+    x: Tensor,
+    y: Tensor,
+    critic: Critic | None = None,
+    *,
+    clip: float = 5.0,
+    batch_size: int = 128,
+    training: Training | None = None,
 ) -> Estimate:
-    """SMILE: Donsker-Varadhan with the density ratio clipped to [e^-clip, e^clip] (arXiv 1910.06222): no bound, but steadier.
+    """SMILE: Donsker-Varadhan with the density ratio clipped to [e^-clip, e^clip] (arXiv 1910.06222): no
+    bound, but steadier.
 
-    The critic is trained on the Jensen-Shannon objective, as in the paper. Other arguments and errors as for `infonce`.
+    The critic is trained on the Jensen-Shannon objective, as in the paper. Other arguments and errors as for
+    `infonce`.
     """
     if not clip > 0:
         raise ValueError(f"got clip = {clip}, expected clip > 0; hint: 1 to 5")
     notes = ("Neither an upper nor a lower bound.",)
-    return _neural(x, y, critic, lambda s: smile_bound(s, clip), batch_size, training, objective=jensen_shannon_bound, notes=notes)
+    return _neural(
+        x,
+        y,
+        critic,
+        lambda s: smile_bound(s, clip),
+        batch_size,
+        training,
+        objective=jensen_shannon_bound,
+        notes=notes,
+    )
 
 
 def leave_one_out(
-    x: Tensor, y: Tensor, critic: Critic | None = None, *, batch_size: int = 128, training: Training | None = None
+    x: Tensor,
+    y: Tensor,
+    critic: Critic | None = None,
+    *,
+    batch_size: int = 128,
+    training: Training | None = None,
 ) -> Estimate:
-    """Leave-one-out upper bound (arXiv 1905.06922, section 2); with the exact conditional density InfoNCE and it bracket the truth.
+    """Leave-one-out upper bound (arXiv 1905.06922, section 2); with the exact conditional density InfoNCE and
+    it bracket the truth.
 
-    `critic` gives ln p(y_j | x_i), or that less any function of y_j; None fits a normal density with networks for mean and variances.
-    Other arguments and errors as for `infonce`.
+    `critic` gives ln p(y_j | x_i), or that less any function of y_j; None fits a normal density with networks
+    for mean and variances. Other arguments and errors as for `infonce`.
     """
     return _neural(x, y, critic, leave_one_out_bound, batch_size, training, conditional=True)
 
 
-def club(x: Tensor, y: Tensor, critic: Critic | None = None, *, batch_size: int = 128, training: Training | None = None) -> Estimate:
-    """CLUB (arXiv 2006.12013): an upper bound to minimise, never to report. The exact critic gives d r^2/(1 - r^2), not I [O].
+def club(
+    x: Tensor,
+    y: Tensor,
+    critic: Critic | None = None,
+    *,
+    batch_size: int = 128,
+    training: Training | None = None,
+) -> Estimate:
+    """CLUB (arXiv 2006.12013): an upper bound to minimise, never to report. The exact critic gives d r^2/(1 -
+    r^2), not I [O].
 
     `critic` as for `leave_one_out`; other arguments and errors as for `infonce`.
     """
-    return _neural(x, y, critic, club_bound, batch_size, training, conditional=True, notes=("An upper bound, often far above the truth.",))
+    return _neural(
+        x,
+        y,
+        critic,
+        club_bound,
+        batch_size,
+        training,
+        conditional=True,
+        notes=("An upper bound, often far above the truth.",),
+    )
 
 
 def _neural(
@@ -241,25 +332,37 @@ def _neural(
     """Train a critic if none is given, then average the bound over batches of samples it has not seen."""
     tx, ty = (torch.from_numpy(z) for z in _pair(x, y))
     if batch_size < 2:
-        raise ValueError(f"got batch_size = {batch_size}, expected at least 2: a pair needs another to be told from")
+        raise ValueError(
+            f"got batch_size = {batch_size}, expected at least 2: a pair needs another to be told from"
+        )
     if critic is None:
-        critic, tx, ty, steps = _trained(tx, ty, objective or bound, conditional, batch_size, training or Training())
+        critic, tx, ty, steps = _trained(
+            tx, ty, objective or bound, conditional, batch_size, training or Training()
+        )
         notes += (f"Critic trained for {steps} steps, read on {len(tx)} samples it has not seen.",)
     _require_samples(len(tx), 1)
     size = min(batch_size, len(tx))
     shape = tuple(critic(tx[:size], ty[:size]).shape)
     if shape != (size, size):
-        raise ValueError(f"got a critic that gives {shape} for {size} pairs, expected ({size}, {size}): a score for every x with every y")
+        raise ValueError(
+            f"got a critic that gives {shape} for {size} pairs, expected ({size}, {size}): a score for every "
+            f"x with every y"
+        )
     value = mean_over_batches(critic, bound, tx, ty, batch_size)
     if not math.isfinite(value):
-        raise ValueError("got scores whose exponentials overflow or are NaN, expected finite ones; hint: a smaller learning rate, or smile")
+        raise ValueError(
+            "got scores whose exponentials overflow or are NaN, expected finite ones; hint: a smaller "
+            "learning rate, or smile"
+        )
     return _judged(value, limit, notes)
 
 
 def _trained(
     x: Tensor, y: Tensor, objective: Bound, conditional: bool, batch_size: int, training: Training
 ) -> tuple[Critic, Tensor, Tensor, int]:
-    """A critic fitted on four fifths of the samples (a quarter of them for stopping), and the fifth it has not seen."""
+    """A critic fitted on four fifths of the samples (a quarter of them for stopping), and the fifth it has
+    not seen.
+    """
     _require_samples(len(x), 5 * batch_size - 1)
     x, y = (((z - z.mean(0)) / z.std(0)).float() for z in (x, y))
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(training.seed))
@@ -268,7 +371,9 @@ def _trained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(training.seed)
         dims = x.shape[1], y.shape[1], training.hidden
-        critic: nn.Module = GaussianConditional(*dims) if conditional else SeparableCritic(*dims, training.embedding)
+        critic: nn.Module = (
+            GaussianConditional(*dims) if conditional else SeparableCritic(*dims, training.embedding)
+        )
     if conditional:
         objective = _likelihood
     critic, steps = train_critic(critic, objective, x[:cut], y[:cut], batch_size, training)
@@ -282,7 +387,10 @@ def _likelihood(scores: Tensor) -> Tensor:
 def _judged(value: float, limit: float | None, notes: tuple[str, ...]) -> Estimate:
     """Warn when the estimate is at the most its estimator can say."""
     if limit is not None and value > NEAR_LIMIT * limit:
-        text = f"At {value:.2f} nats this is close to the {limit:.2f} the estimator can give at most; the truth may be far larger."
+        text = (
+            f"At {value:.2f} nats this is close to the {limit:.2f} the estimator can give at most; "
+            "the truth may be far larger."
+        )
         warnings.warn(text + " Hint: more samples or larger batches.", LimitWarning, stacklevel=3)
         notes = (*notes, text)
     return Estimate(value, upper_limit=limit, notes=notes)
@@ -297,20 +405,31 @@ def _pair(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(f"{name}: got shape {tuple(z.shape)}, expected (n, d) or (n,)")
         array = z.detach().cpu().double().numpy()
         if (np.ptp(array, axis=0) == 0).any():
-            raise ValueError(f"{name}: got a constant column, expected columns that vary; hint: a constant shares no information, drop it")
+            raise ValueError(
+                f"{name}: got a constant column, expected columns that vary; hint: a constant shares no "
+                f"information, drop it"
+            )
         arrays.append(array)
     if len(arrays[0]) != len(arrays[1]):
-        raise ValueError(f"got {len(arrays[0])} samples of x and {len(arrays[1])} of y, expected as many; hint: rows must pair up")
+        raise ValueError(
+            f"got {len(arrays[0])} samples of x and {len(arrays[1])} of y, expected as many; hint: rows must "
+            f"pair up"
+        )
     return arrays[0], arrays[1]
 
 
 def _require_samples(n: int, above: int) -> None:
     if n <= above:
-        raise ValueError(f"got {n} samples, expected more than {above}; hint: more samples, fewer columns or smaller batches")
+        raise ValueError(
+            f"got {n} samples, expected more than {above}; hint: more samples, fewer columns or smaller "
+            f"batches"
+        )
 
 
 def _wishart_bias(n: int, dx: int, dy: int) -> float:
-    """By how much the plug-in exceeds the truth on normal data: E ln det of a Wishart matrix is a sum of digammas."""
+    """By how much the plug-in exceeds the truth on normal data:
+    E ln det of a Wishart matrix is a sum of digammas.
+    """
 
     def g(d: int) -> float:
         return float(digamma((n - 1 - np.arange(d)) / 2).sum())
@@ -336,5 +455,6 @@ def _neighbours(z: np.ndarray, radius: np.ndarray) -> np.ndarray:
 
 
 ESTIMATORS: dict[str, Callable[..., Estimate]] = {
-    f.__name__: f for f in (gaussian, cca, gaussian_copula, ksg, infonce, nwj, donsker_varadhan, smile, leave_one_out, club)
+    f.__name__: f
+    for f in (gaussian, cca, gaussian_copula, ksg, infonce, nwj, donsker_varadhan, smile, leave_one_out, club)
 }

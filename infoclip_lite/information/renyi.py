@@ -1,11 +1,13 @@
 """Matrix-based Renyi entropy: information measured on Gram matrices, with no density anywhere.
 
-Sanchez Giraldo, Rao and Principe, "Measures of entropy from data using infinitely divisible kernels" (arXiv 1211.2459), and, for several
-variables, Yu et al. (arXiv 1808.07912). With A = K / tr K:
+Sanchez Giraldo, Rao and Principe, "Measures of entropy from data using infinitely divisible kernels" (arXiv
+1211.2459), and, for several variables, Yu et al. (arXiv 1808.07912). With A = K / tr K:
 
-    S_alpha(A) = log(tr A^alpha) / (1 - alpha)          S(A, B) = S(A o B / tr(A o B))          I(A; B) = S(A) + S(B) - S(A, B)
+    S_alpha(A) = log(tr A^alpha) / (1 - alpha)          S(A, B) = S(A o B / tr(A o B))          I(A; B) = S(A)
+    + S(B) - S(A, B)
 
-Every function is batched over leading dimensions, differentiable once, and computes in float32 or float64 even inside autocast.
+Every function is batched over leading dimensions, differentiable once, and computes in float32 or float64
+even inside autocast.
 """
 
 from __future__ import annotations
@@ -18,7 +20,16 @@ from typing import Literal, ParamSpec
 import torch
 from torch import Tensor
 
-from ._checks import BELOW_ZERO, check_alpha, check_contents, check_grams, check_result, check_samples, check_trace, require_finite
+from ._checks import (
+    BELOW_ZERO,
+    check_alpha,
+    check_contents,
+    check_grams,
+    check_result,
+    check_samples,
+    check_trace,
+    require_finite,
+)
 from ._moments import entropy_2, pair_moments
 
 Kernel = Literal["linear", "rbf", "poly"] | Callable[[Tensor, Tensor], Tensor]
@@ -55,19 +66,23 @@ def gram(
 
     Args:
         x: (..., n, d) floats, n samples of d numbers; (n,) is read as (n, 1).
-        kernel: "linear" <x, y>; "rbf" exp(-|x - y|^2 / (2 width^2)); "poly" (<x, y> + offset)^degree; or a function that takes
-            (..., n, d) twice and gives (..., n, n). "poly" of degree 1 and offset 0 is "linear".
-        width: of the RBF kernel, in the units of `x`; None takes the median distance between two samples (no gradient flows through it).
+        kernel: "linear" <x, y>; "rbf" exp(-|x - y|^2 / (2 width^2)); "poly" (<x, y> + offset)^degree; or a
+            function that takes (..., n, d) twice and gives (..., n, n). "poly" of degree 1 and offset 0 is
+            "linear".
+        width: of the RBF kernel, in the units of `x`; None takes the median distance between two samples (no
+            gradient flows through it).
         degree, offset: of the polynomial kernel.
-        normalize: scale every sample to length one first, as the papers before InfoCLIP do [S]. A sample of length zero stays zero.
-        validate: look for NaN, asymmetry and traces that are not positive (cheap, but on a GPU it waits for the result).
+        normalize: scale every sample to length one first, as the papers before InfoCLIP do [S]. A sample of
+            length zero stays zero.
+        validate: look for NaN, asymmetry and traces that are not positive (cheap, but on a GPU it waits for
+            the result).
 
     Returns:
         (..., n, n), symmetric, trace one.
 
     Raises:
-        ValueError: samples that are not finite floats, n = 0, a width that is not positive, constant data where the median distance is
-            asked for, a trace that is not positive (all samples zero).
+        ValueError: samples that are not finite floats, n = 0, a width that is not positive, constant data
+            where the median distance is asked for, a trace that is not positive (all samples zero).
 
     >>> gram(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
     tensor([[0.5000, 0.0000],
@@ -82,7 +97,9 @@ def gram(
         k = _rbf(x, width)
     elif kernel == "poly":
         if degree < 1 or int(degree) != degree or offset < 0:
-            raise ValueError(f"got degree = {degree}, offset = {offset}; expected a whole degree >= 1 and offset >= 0")
+            raise ValueError(
+                f"got degree = {degree}, offset = {offset}; expected a whole degree >= 1 and offset >= 0"
+            )
         k = (x @ x.mT + offset) ** int(degree)
     elif callable(kernel):
         k = kernel(x, x)
@@ -93,7 +110,9 @@ def gram(
         require_finite(k, "kernel")
         check_trace(k)
     if k.shape[-1] != x.shape[-2]:
-        raise ValueError(f"got a kernel that gave {tuple(k.shape)} for samples {tuple(x.shape)}, expected (..., n, n)")
+        raise ValueError(
+            f"got a kernel that gave {tuple(k.shape)} for samples {tuple(x.shape)}, expected (..., n, n)"
+        )
     return k / _trace(k)[..., None, None]
 
 
@@ -101,15 +120,17 @@ def gram(
 def renyi_entropy(a: Tensor, alpha: float = 2.0, base: float = 2.0, *, validate: bool = True) -> Tensor:
     """Entropy of a Gram matrix: log of the effective number of distinct samples, between 0 and log n.
 
-    At alpha = 2 it is -log ||A||_F^2, n^2 work and no eigenvalues; elsewhere eigvalsh, n^3. alpha = 1 is the limit, von Neumann's entropy.
-    Gradients need eigenvalues only, so they stay finite when some repeat; directions of zero eigenvalue get gradient zero (for alpha <= 1
-    the true slope there is infinite) [O].
+    At alpha = 2 it is -log ||A||_F^2, n^2 work and no eigenvalues; elsewhere eigvalsh, n^3. alpha = 1 is the
+    limit, von Neumann's entropy. Gradients need eigenvalues only, so they stay finite when some repeat;
+    directions of zero eigenvalue get gradient zero (for alpha <= 1 the true slope there is infinite) [O].
 
     Args:
-        a: (..., n, n) symmetric positive semi-definite, any positive trace; float32 or float64 (half precision is widened).
+        a: (..., n, n) symmetric positive semi-definite, any positive trace; float32 or float64 (half
+            precision is widened).
         alpha: order, > 0.
         base: of the logarithm; 2 gives bits, math.e nats.
-        validate: look for NaN, asymmetry and traces that are not positive (cheap, but on a GPU it waits for the result).
+        validate: look for NaN, asymmetry and traces that are not positive (cheap, but on a GPU it waits for
+            the result).
 
     Returns:
         (...) entropies in units of log `base`.
@@ -125,8 +146,11 @@ def renyi_entropy(a: Tensor, alpha: float = 2.0, base: float = 2.0, *, validate:
 
 
 @_full_precision
-def renyi_joint_entropy(*grams: Tensor, alpha: float = 2.0, base: float = 2.0, validate: bool = True) -> Tensor:
-    """Joint entropy of any number of variables seen on the same samples: the entropy of the elementwise product of their Grams.
+def renyi_joint_entropy(
+    *grams: Tensor, alpha: float = 2.0, base: float = 2.0, validate: bool = True
+) -> Tensor:
+    """Joint entropy of any number of variables seen on the same samples: the entropy of the elementwise
+    product of their Grams.
 
     Args:
         grams: each (..., n, n) as for `renyi_entropy`; leading dimensions broadcast.
@@ -154,18 +178,22 @@ def renyi_mutual_information(
     generator: torch.Generator | None = None,
     validate: bool = True,
 ) -> Tensor:
-    """I(A; B) = S(A) + S(B) - S(A, B). Not Shannon's number: kernel, width and n decide it, and for alpha other than 1 it may be negative.
+    """I(A; B) = S(A) + S(B) - S(A, B). Not Shannon's number: kernel, width and n decide it, and for alpha
+    other than 1 it may be negative.
 
-    Few samples of many dimensions look dependent whether they are or not (independent data, n = 4, d = 100: 1.8 of at most 2 bits) [O].
-    `correction` removes that:
+    Few samples of many dimensions look dependent whether they are or not (independent data, n = 4, d = 100:
+    1.8 of at most 2 bits) [O]. `correction` removes that:
 
-    - "permutation": subtract what a random pairing of the samples would give. At alpha = 2 exactly, in n^2 work, no permutation drawn:
-      E ||A o PBP^T||_F^2 = sum A_ii^2 sum B_ii^2 / n + sum' A_ij^2 sum' B_ij^2 / (n (n - 1)), sums ' over i != j, divided by the
-      expected squared trace [O]; other orders average `permutations` random ones drawn from `generator` (required then). The log of a
-      mean is not the mean of the logs: with constant diagonals (RBF, normalised samples) the difference is nil to a few thousandths of
-      a bit, but where diagonals vary (linear kernel, normalize=False) tr(A o B) and the diagonal's share of ||A o B||^2 hang on who
-      meets whom, and the result stays up to a tenth of a bit below zero on independent samples of few dimensions [O]. Normalise.
-    - "ustatistic": alpha = 2 only; every mean leaves the pairs i = j out, which estimates the population value without that bias [O].
+    - "permutation": subtract what a random pairing of the samples would give. At alpha = 2 exactly, in n^2
+      work, no permutation drawn: E ||A o PBP^T||_F^2 = sum A_ii^2 sum B_ii^2 / n + sum' A_ij^2 sum' B_ij^2 /
+      (n (n - 1)), sums ' over i != j, divided by the expected squared trace [O]; other orders average
+      `permutations` random ones drawn from `generator` (required then). The log of a mean is not the mean of
+      the logs: with constant diagonals (RBF, normalised samples) the difference is nil to a few thousandths
+      of a bit, but where diagonals vary (linear kernel, normalize=False) tr(A o B) and the diagonal's share
+      of ||A o B||^2 hang on who meets whom, and the result stays up to a tenth of a bit below zero on
+      independent samples of few dimensions [O]. Normalise.
+    - "ustatistic": alpha = 2 only; every mean leaves the pairs i = j out, which estimates the population
+      value without that bias [O].
 
     Args:
         a, b: (..., n, n) as for `renyi_entropy`.
@@ -177,7 +205,8 @@ def renyi_mutual_information(
         (...) in units of log `base`.
 
     Raises:
-        ValueError: bad matrices, orders or options; "ustatistic" at n < 2 or where all off-diagonal products vanish.
+        ValueError: bad matrices, orders or options; "ustatistic" at n < 2 or where all off-diagonal products
+            vanish.
     """
     check_alpha(alpha, base)
     a, b = check_grams([a, b], validate=validate)
@@ -188,7 +217,11 @@ def renyi_mutual_information(
     elif alpha == 2:
         nats = _information_2(a, b, permuted=correction == "permutation")
     else:
-        apart = _nats(a, alpha) + _nats(b, alpha) if correction is None else _permuted(a, b, alpha, permutations, generator)
+        apart = (
+            _nats(a, alpha) + _nats(b, alpha)
+            if correction is None
+            else _permuted(a, b, alpha, permutations, generator)
+        )
         nats = apart - _nats(_product([a, b]), alpha)
     return (check_result(nats, [a, b]) if validate else nats) / math.log(base)
 
@@ -197,9 +230,9 @@ def renyi_mutual_information(
 def linear_renyi_entropy(*features: Tensor, alpha: float = 2.0, base: float = 2.0) -> Tensor:
     """(Joint) entropy of linear Gram matrices without forming them, for many samples of few dimensions.
 
-    Z Z^T (n x n) and Z^T Z (d x d) have the same non-zero eigenvalues, so the smaller one will do: n d^2 work in place of n^2 d. The
-    product of the Grams of Z and W is the Gram of all products z_k w_l, so several features work too while the product of their widths
-    stays below n.
+    Z Z^T (n x n) and Z^T Z (d x d) have the same non-zero eigenvalues, so the smaller one will do: n d^2 work
+    in place of n^2 d. The product of the Grams of Z and W is the Gram of all products z_k w_l, so several
+    features work too while the product of their widths stays below n.
 
     Args:
         features: each (..., n, d_i) floats.
@@ -218,18 +251,25 @@ def linear_renyi_entropy(*features: Tensor, alpha: float = 2.0, base: float = 2.
     for i, other in enumerate(features[1:], start=1):
         other = check_samples(other, f"features {i}")
         if other.shape[-2] != z.shape[-2]:
-            raise ValueError(f"features {i}: got {other.shape[-2]} samples, expected {z.shape[-2]}; hint: rows must pair up")
+            raise ValueError(
+                f"features {i}: got {other.shape[-2]} samples, expected {z.shape[-2]}; hint: rows must pair "
+                f"up"
+            )
         z = (z[..., :, None] * other[..., None, :]).flatten(-2)
     small = z.mT @ z if z.shape[-1] < z.shape[-2] else z @ z.mT
     return _entropy([small], alpha, base, True)
 
 
-def gaussian_rbf_information(covariance: Tensor, dim_x: int, width_x: float, width_y: float, base: float = 2.0) -> float:
-    """What I_2 tends to as n grows, for Gaussian data and RBF kernels: a closed form to test and to teach with [O].
+def gaussian_rbf_information(
+    covariance: Tensor, dim_x: int, width_x: float, width_y: float, base: float = 2.0
+) -> float:
+    """What I_2 tends to as n grows, for Gaussian data and RBF kernels: a closed form to test and to teach
+    with [O].
 
-    I_2 = 1/2 log[ det(1 + 4 Sx/wx^2) det(1 + 4 Sy/wy^2) / det(1 + 4 L S) ], L = diag(1/wx^2, 1/wy^2): it rises to Shannon's value as the
-    widths go to zero, and falls to zero as they grow. A sample strays from it like 1/sqrt(n), mostly because its covariance is not S: held
-    against the closed form at the sample's own covariance, most of the deviation is gone [O]. No correction can take sampling noise away.
+    I_2 = 1/2 log[ det(1 + 4 Sx/wx^2) det(1 + 4 Sy/wy^2) / det(1 + 4 L S) ], L = diag(1/wx^2, 1/wy^2): it
+    rises to Shannon's value as the widths go to zero, and falls to zero as they grow. A sample strays from it
+    like 1/sqrt(n), mostly because its covariance is not S: held against the closed form at the sample's own
+    covariance, most of the deviation is gone [O]. No correction can take sampling noise away.
 
     Args:
         covariance: (d, d) of x and y together, x first.
@@ -242,9 +282,14 @@ def gaussian_rbf_information(covariance: Tensor, dim_x: int, width_x: float, wid
     """
     s = check_samples(covariance, "covariance").double()
     if s.ndim != 2 or s.shape[0] != s.shape[1] or not 0 < dim_x < s.shape[0]:
-        raise ValueError(f"got covariance {tuple(s.shape)} and dim_x = {dim_x}, expected (d, d) and 0 < dim_x < d")
+        raise ValueError(
+            f"got covariance {tuple(s.shape)} and dim_x = {dim_x}, expected (d, d) and 0 < dim_x < d"
+        )
     if not torch.allclose(s, s.T) or bool(torch.linalg.eigvalsh(s)[0] < -1e-9 * s.diagonal().abs().max()):
-        raise ValueError("got a covariance that is not symmetric and positive semi-definite; hint: is a correlation above one?")
+        raise ValueError(
+            "got a covariance that is not symmetric and positive semi-definite; hint: is a correlation above "
+            "one?"
+        )
     if not (0 < width_x < math.inf and 0 < width_y < math.inf):
         raise ValueError(f"got widths {width_x}, {width_y}; expected positive numbers")
     inverse = torch.tensor([width_x**-2] * dim_x + [width_y**-2] * (s.shape[0] - dim_x), dtype=s.dtype)
@@ -257,13 +302,18 @@ def _rbf(x: Tensor, width: float | Tensor | None) -> Tensor:
     x = x - x.mean(-2, keepdim=True)  # distances do not change, rounding does
     norms = x.square().sum(-1)
     squared = (norms[..., :, None] + norms[..., None, :] - 2 * x @ x.mT).clamp_min(0)
-    squared = squared * (1 - torch.eye(x.shape[-2], dtype=x.dtype, device=x.device))  # a sample is at distance zero from itself, exactly
+    squared = squared * (
+        1 - torch.eye(x.shape[-2], dtype=x.dtype, device=x.device)
+    )  # a sample is at distance zero from itself, exactly
     if width is None:
         width = _median_distance(squared.detach())
     width = torch.as_tensor(width, dtype=x.dtype, device=x.device)
     require_finite(width, "width")
     if not bool((width > 0).all()):
-        raise ValueError(f"got width = {width.min().item():.3g}, expected > 0; hint: constant data have median distance zero: give a width")
+        raise ValueError(
+            f"got width = {width.min().item():.3g}, expected > 0; hint: constant data have median distance "
+            f"zero: give a width"
+        )
     return torch.exp(squared / (-2 * width.square()[..., None, None]))
 
 
@@ -282,7 +332,9 @@ def _trace(k: Tensor) -> Tensor:
 def _product(grams: list[Tensor]) -> Tensor:
     product = grams[0]
     for i, g in enumerate(grams[1:]):
-        product = product * g if i == 0 else product * (g * g.shape[-1])  # keeps the squares of many trace-one Grams off float32's floor
+        product = (
+            product * g if i == 0 else product * (g * g.shape[-1])
+        )  # keeps the squares of many trace-one Grams off float32's floor
     return product
 
 
@@ -300,7 +352,10 @@ def _nats(k: Tensor, alpha: float) -> Tensor:
     values = torch.linalg.eigvalsh(k)
     largest = values[..., -1:].detach()
     if bool((values[..., 0] < -BELOW_ZERO * largest[..., 0]).any()):
-        raise ValueError("got a matrix with eigenvalues well below zero, expected positive semi-definite; hint: is the kernel a valid one?")
+        raise ValueError(
+            "got a matrix with eigenvalues well below zero, expected positive semi-definite; hint: is the "
+            "kernel a valid one?"
+        )
     alive = values > largest * (k.shape[-1] * torch.finfo(k.dtype).eps)
     values = torch.where(alive, values, 0)
     values = values / values.sum(-1, keepdim=True)
@@ -313,7 +368,9 @@ def _nats(k: Tensor, alpha: float) -> Tensor:
 
 
 def _information_2(a: Tensor, b: Tensor, *, permuted: bool) -> Tensor:
-    """I_2 in nats, or I_2 less its exact mean under random pairing: log of ||A o B||^2 over E ||A o B_pi||^2, each by its squared trace."""
+    """I_2 in nats, or I_2 less its exact mean under random pairing:
+    log of ||A o B||^2 over E ||A o B_pi||^2, each by its squared trace.
+    """
     n, moments = a.shape[-1], pair_moments(a, b)
     log_trace_a, log_trace_b, log_joint_trace, log_a, log_b, log_product = moments[..., :6].log().unbind(-1)
     joint = log_product - 2 * log_joint_trace
@@ -326,11 +383,14 @@ def _information_2(a: Tensor, b: Tensor, *, permuted: bool) -> Tensor:
     return joint - expected.log() + log_traces + torch.log1p(spread / (trace_a * trace_b / n).square())
 
 
-def _permuted(a: Tensor, b: Tensor, alpha: float, permutations: int, generator: torch.Generator | None) -> Tensor:
+def _permuted(
+    a: Tensor, b: Tensor, alpha: float, permutations: int, generator: torch.Generator | None
+) -> Tensor:
     """Joint entropy in nats, averaged over random pairings."""
     if generator is None or permutations < 1:
         raise ValueError(
-            f"got generator = {generator}, permutations = {permutations}; expected a torch.Generator and at least one permutation; "
+            f"got generator = {generator}, permutations = {permutations}; expected a torch.Generator and at "
+            f"least one permutation; "
             "hint: only alpha = 2 has a closed form"
         )
     total = torch.zeros((), dtype=a.dtype, device=a.device)
@@ -344,11 +404,17 @@ def _without_diagonal(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     """I_2 in nats from the pairs i != j only."""
     n = a.shape[-1]
     if alpha != 2 or n < 2:
-        raise ValueError(f'got alpha = {alpha}, n = {n}; "ustatistic" is defined at alpha = 2 and n >= 2; hint: correction="permutation"')
+        raise ValueError(
+            f'got alpha = {alpha}, n = {n}; "ustatistic" is defined at alpha = 2 and n >= 2; hint: '
+            f'correction="permutation"'
+        )
     check_contents([a, b])
     off_a, off_b, off = (_off_diagonal(k) for k in (a, b, a * b))
     if not bool((off > 0).all()):
-        raise ValueError("got kernels whose off-diagonal products are all zero: their logarithm does not exist; hint: a wider kernel")
+        raise ValueError(
+            "got kernels whose off-diagonal products are all zero: their logarithm does not exist; hint: a "
+            "wider kernel"
+        )
     return torch.log(off * (n * (n - 1))) - torch.log(off_a * off_b)
 
 

@@ -1,11 +1,13 @@
-"""Pairs of random variables whose mutual information is known exactly: what an estimator is to be held against.
+"""Pairs of random variables whose mutual information is known exactly: what an estimator is to be held
+against.
 
     task = get_task("normal", rho=0.9)
     x, y = task.sample(1000, torch.Generator().manual_seed(0))
     task.mutual_information            # nats, exact
 
-Three families (the selection follows Czyz et al., "Beyond normal", arXiv 2306.11078): normal ones, others with closed forms, and maps of
-normal ones that leave the information unchanged, because I(f(X); g(Y)) = I(X; Y) for every invertible f and g.
+Three families (the selection follows Czyz et al., "Beyond normal", arXiv 2306.11078): normal ones, others
+with closed forms, and maps of normal ones that leave the information unchanged, because I(f(X); g(Y)) = I(X;
+Y) for every invertible f and g.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class Task:
         parameters: those it was made with.
         mutual_information: exact, in nats.
         dim_x, dim_y: how many numbers a sample of x and of y has.
-        log_ratio: (n, dim_x), (m, dim_y) -> (n, m) of ln p(x, y) / (p(x) p(y)) in nats, the best critic there is; None if not written out.
+        log_ratio: (n, dim_x), (m, dim_y) -> (n, m) of ln p(x, y) / (p(x) p(y)) in nats, the best critic there
+            is; None if not written out.
     """
 
     name: str
@@ -49,7 +52,8 @@ class Task:
         """
         if n < 1 or not isinstance(generator, torch.Generator):
             raise ValueError(
-                f"got n = {n}, generator = {generator!r}; expected n >= 1 and a generator; hint: torch.Generator().manual_seed(0)"
+                f"got n = {n}, generator = {generator!r}; expected n >= 1 and a generator; hint: "
+                f"torch.Generator().manual_seed(0)"
             )
         return self.sampler(n, generator)
 
@@ -68,7 +72,8 @@ def get_task(name: str, **parameters: float) -> Task:
 
     Args:
         name: one of `list_tasks()`.
-        parameters: rho (correlation), dim (dimension), nu (degrees of freedom), noise (half width), information (nats): see the builders.
+        parameters: rho (correlation), dim (dimension), nu (degrees of freedom), noise (half width),
+            information (nats): see the builders.
 
     Raises:
         ValueError: an unknown name or parameter, or a value outside its range.
@@ -86,7 +91,9 @@ def get_task(name: str, **parameters: float) -> Task:
 
 
 def gaussian_log_ratio(covariance: Tensor, dim_x: int) -> LogRatio:
-    """The exact log density ratio of a normal pair with mean zero, (n, dim_x), (m, dim_y) -> (n, m) nats, from its joint covariance."""
+    """The exact log density ratio of a normal pair with mean zero, (n, dim_x), (m, dim_y) -> (n, m) nats,
+    from its joint covariance.
+    """
     joint = torch.linalg.inv(covariance)
     less_x = (joint[:dim_x, :dim_x] - torch.linalg.inv(covariance[:dim_x, :dim_x])) / 2
     less_y = (joint[dim_x:, dim_x:] - torch.linalg.inv(covariance[dim_x:, dim_x:])) / 2
@@ -94,7 +101,12 @@ def gaussian_log_ratio(covariance: Tensor, dim_x: int) -> LogRatio:
 
     def log_ratio(x: Tensor, y: Tensor) -> Tensor:
         x, y = x.to(covariance), y.to(covariance)
-        return constant - ((x @ less_x) * x).sum(-1)[:, None] - ((y @ less_y) * y).sum(-1)[None, :] - x @ cross @ y.mT
+        return (
+            constant
+            - ((x @ less_x) * x).sum(-1)[:, None]
+            - ((y @ less_y) * y).sum(-1)[None, :]
+            - x @ cross @ y.mT
+        )
 
     return log_ratio
 
@@ -102,7 +114,14 @@ def gaussian_log_ratio(covariance: Tensor, dim_x: int) -> LogRatio:
 def gaussian_information(covariance: Tensor, dim_x: int) -> float:
     """1/2 ln det Sx det Sy / det S in nats, S the (d, d) covariance of x and y together, x first."""
     logdet = torch.linalg.slogdet
-    return float(logdet(covariance[:dim_x, :dim_x])[1] + logdet(covariance[dim_x:, dim_x:])[1] - logdet(covariance)[1]) / 2
+    return (
+        float(
+            logdet(covariance[:dim_x, :dim_x])[1]
+            + logdet(covariance[dim_x:, dim_x:])[1]
+            - logdet(covariance)[1]
+        )
+        / 2
+    )
 
 
 def _normal(rho: float = 0.75, dim: int = 1) -> Task:
@@ -117,11 +136,21 @@ def _normal(rho: float = 0.75, dim: int = 1) -> Task:
         return x, rho * x + math.sqrt(1 - rho**2) * noise
 
     information = -dim / 2 * math.log1p(-(rho**2))
-    return Task("normal", information, dim, dim, sampler, gaussian_log_ratio(covariance, dim), {"rho": rho, "dim": dim})
+    return Task(
+        "normal",
+        information,
+        dim,
+        dim,
+        sampler,
+        gaussian_log_ratio(covariance, dim),
+        {"rho": rho, "dim": dim},
+    )
 
 
 def _dense_normal(rho: float = 0.5, dim: int = 5) -> Task:
-    """All 2 dim variables correlate by rho: I = ln(1 + (dim - 1) rho) - 1/2 ln((1 - rho) (1 + (2 dim - 1) rho))."""
+    """All 2 dim variables correlate by rho:
+    I = ln(1 + (dim - 1) rho) - 1/2 ln((1 - rho) (1 + (2 dim - 1) rho)).
+    """
     _require(0 <= rho < 1 and dim >= 1, f"rho = {rho}, dim = {dim}", "0 <= rho < 1 and dim >= 1")
     dim = int(dim)
     covariance = torch.full((2 * dim, 2 * dim), float(rho), dtype=torch.float64).fill_diagonal_(1)
@@ -133,18 +162,37 @@ def _dense_normal(rho: float = 0.5, dim: int = 5) -> Task:
         return z[:, :dim], z[:, dim:]
 
     information = math.log1p((dim - 1) * rho) - math.log((1 - rho) * (1 + (2 * dim - 1) * rho)) / 2
-    return Task("dense_normal", information, dim, dim, sampler, gaussian_log_ratio(covariance, dim), {"rho": rho, "dim": dim})
+    return Task(
+        "dense_normal",
+        information,
+        dim,
+        dim,
+        sampler,
+        gaussian_log_ratio(covariance, dim),
+        {"rho": rho, "dim": dim},
+    )
 
 
 def _staircase(information: float = 2.0, dim: int = 20) -> Task:
     """A step of the staircase 2, 4, 6, 8, 10 nats: `dim` pairs of correlation sqrt(1 - exp(-2 I / dim))."""
-    _require(information >= 0 and dim >= 1, f"information = {information}, dim = {dim}", "information >= 0 nats and dim >= 1")
+    _require(
+        information >= 0 and dim >= 1,
+        f"information = {information}, dim = {dim}",
+        "information >= 0 nats and dim >= 1",
+    )
     normal = _normal(math.sqrt(-math.expm1(-2 * information / dim)), dim)
-    return replace(normal, name="staircase", mutual_information=float(information), parameters={"information": information, "dim": dim})
+    return replace(
+        normal,
+        name="staircase",
+        mutual_information=float(information),
+        parameters={"information": information, "dim": dim},
+    )
 
 
 def _additive_uniform(noise: float = 0.75) -> Task:
-    """X uniform on [0, 1], Y = X + uniform on [-noise, noise]: I = 1/(4 noise) if noise > 1/2, else noise - ln(2 noise)."""
+    """X uniform on [0, 1], Y = X + uniform on [-noise, noise]:
+    I = 1/(4 noise) if noise > 1/2, else noise - ln(2 noise).
+    """
     _require(noise > 0, f"noise = {noise}", "noise > 0")
 
     def sampler(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -156,8 +204,9 @@ def _additive_uniform(noise: float = 0.75) -> Task:
 
 
 def _student(nu: float = 1.0, rho: float = 0.0, dim: int = 1) -> Task:
-    """Normal pairs divided by one common root of chi^2/nu: dependent even at rho = 0. I = I_normal + f(nu) + f(nu + 2 dim) - 2 f(nu + dim),
-    f(v) = ln Gamma(v/2) - v/2 psi(v/2); nu = 1, rho = 0, dim = 1 gives ln 8 pi - 3."""
+    """Normal pairs divided by one common root of chi^2/nu: dependent even at rho = 0. I = I_normal + f(nu) +
+    f(nu + 2 dim) - 2 f(nu + dim), f(v) = ln Gamma(v/2) - v/2 psi(v/2); nu = 1, rho = 0, dim = 1 gives ln 8 pi
+    - 3."""
     _require(nu > 0 and nu == int(nu), f"nu = {nu}", "a whole nu >= 1")
     normal = _normal(rho, dim)
 
@@ -167,11 +216,24 @@ def _student(nu: float = 1.0, rho: float = 0.0, dim: int = 1) -> Task:
 
     def sampler(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         x, y = normal.sampler(n, generator)
-        scale = torch.randn(n, int(nu), dtype=torch.float64, generator=generator).square().mean(1, keepdim=True).sqrt()
+        scale = (
+            torch.randn(n, int(nu), dtype=torch.float64, generator=generator)
+            .square()
+            .mean(1, keepdim=True)
+            .sqrt()
+        )
         return x / scale, y / scale
 
     information = normal.mutual_information + f(nu) + f(nu + 2 * dim) - 2 * f(nu + dim)
-    return Task("student_t", information, normal.dim_x, normal.dim_y, sampler, None, {"nu": nu, "rho": rho, "dim": dim})
+    return Task(
+        "student_t",
+        information,
+        normal.dim_x,
+        normal.dim_y,
+        sampler,
+        None,
+        {"nu": nu, "rho": rho, "dim": dim},
+    )
 
 
 def _asinh_student(nu: float = 1.0, rho: float = 0.0, dim: int = 1) -> Task:
@@ -181,16 +243,22 @@ def _asinh_student(nu: float = 1.0, rho: float = 0.0, dim: int = 1) -> Task:
 
 def _normal_cdf(rho: float = 0.75, dim: int = 1) -> Task:
     """normal, each coordinate through the normal distribution function: uniform margins."""
-    return _mapped("normal_cdf", _normal(rho, dim), torch.special.ndtr, torch.special.ndtr, torch.special.ndtri)
+    return _mapped(
+        "normal_cdf", _normal(rho, dim), torch.special.ndtr, torch.special.ndtr, torch.special.ndtri
+    )
 
 
 def _cube(rho: float = 0.75, dim: int = 1) -> Task:
     """normal, each coordinate cubed: heavy tails and a peak at zero."""
-    return _mapped("cube", _normal(rho, dim), lambda x: x**3, lambda y: y**3, lambda x: x.sign() * x.abs() ** (1 / 3))
+    return _mapped(
+        "cube", _normal(rho, dim), lambda x: x**3, lambda y: y**3, lambda x: x.sign() * x.abs() ** (1 / 3)
+    )
 
 
 def _swiss_roll(rho: float = 0.75) -> Task:
-    """normal with x rolled up: its distribution function u becomes (t cos t, t sin t)/21, t = 3 pi/2 (1 + 2 u)."""
+    """normal with x rolled up:
+    its distribution function u becomes (t cos t, t sin t)/21, t = 3 pi/2 (1 + 2 u).
+    """
 
     def roll(x: Tensor) -> Tensor:
         t = 1.5 * math.pi * (1 + 2 * torch.special.ndtr(x))
@@ -200,14 +268,18 @@ def _swiss_roll(rho: float = 0.75) -> Task:
 
 
 def _spiral(rho: float = 0.75, dim: int = 3, turn: float = 1.0) -> Task:
-    """normal, the first two coordinates of x and of y turned by `turn` times |x|^2: lengths stay, so it can be turned back."""
+    """normal, the first two coordinates of x and of y turned by `turn` times |x|^2:
+    lengths stay, so it can be turned back.
+    """
     _require(dim >= 2, f"dim = {dim}", "dim >= 2")
 
     def spiral(z: Tensor, sign: float = 1.0) -> Tensor:
         angle = sign * turn * z.square().sum(-1)
         cos, sin = angle.cos(), angle.sin()
         first, second = z[..., 0], z[..., 1]
-        return torch.cat([torch.stack([cos * first - sin * second, sin * first + cos * second], -1), z[..., 2:]], -1)
+        return torch.cat(
+            [torch.stack([cos * first - sin * second, sin * first + cos * second], -1), z[..., 2:]], -1
+        )
 
     return _mapped("spiral", _normal(rho, dim), spiral, spiral, lambda z: spiral(z, -1.0), turn=turn)
 
@@ -222,7 +294,9 @@ def _mapped(
     dim_x: int | None = None,
     **parameters: float,
 ) -> Task:
-    """`task` seen through maps that can be undone; `inverse` undoes both, where given, and carries the log ratio over."""
+    """`task` seen through maps that can be undone;
+    `inverse` undoes both, where given, and carries the log ratio over.
+    """
 
     def sampler(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         x, y = task.sampler(n, generator)
@@ -230,7 +304,15 @@ def _mapped(
 
     base = task.log_ratio
     log_ratio = None if inverse is None or base is None else lambda x, y: base(inverse(x), inverse(y))
-    return Task(name, task.mutual_information, dim_x or task.dim_x, task.dim_y, sampler, log_ratio, {**task.parameters, **parameters})
+    return Task(
+        name,
+        task.mutual_information,
+        dim_x or task.dim_x,
+        task.dim_y,
+        sampler,
+        log_ratio,
+        {**task.parameters, **parameters},
+    )
 
 
 def _require(good: bool, got: str, expected: str) -> None:

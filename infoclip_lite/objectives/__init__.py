@@ -1,4 +1,5 @@
-"""Objectives that keep a fine-tuned CLIP aligned, or align what never was: from a batch to named scalars with "total".
+"""Objectives that keep a fine-tuned CLIP aligned, or align what never was: from a batch to named scalars with
+"total".
 
 A new one is a class with `forward(batch)` in a file of this folder, and a line in the table.
 """
@@ -10,7 +11,13 @@ from collections.abc import Mapping
 from ..clip import DenseCLIP
 from ..core.lookup import call, find, split_section
 from .base import Batch, Objective, View, relation
-from .chimera import ChimeraObjective, SelectiveDenseDistillation, SelectiveGlobalDistillation, SemanticAlignment, positions_kept
+from .chimera import (
+    ChimeraObjective,
+    SelectiveDenseDistillation,
+    SelectiveGlobalDistillation,
+    SemanticAlignment,
+    positions_kept,
+)
 from .distillation import FeatureDistillation, KLDistillation, PooledCompensation, WeightAnchor, interpolate
 from .infoclip import LPAM, InfoCLIPObjective, compression_loss, transfer_loss
 from .similarity import SimilarityPreserving
@@ -58,10 +65,14 @@ def build_objective(section: Mapping[str, object], student: DenseCLIP, teacher: 
         student, teacher: the CLIP that is tuned and its pretrained copy.
 
     Raises:
-        ValueError: unknown name or option (the nearest is named), a value the class refuses, or models of different width.
+        ValueError: unknown name or option (the nearest is named), a value the class refuses, or models of
+            different width.
     """
     name, options = split_section(section, "objective")
     kind = find(OBJECTIVES, name, "objective")
     if student.embed_dim != teacher.embed_dim:
-        raise ValueError(f"the student's embeddings are {student.embed_dim} wide, the teacher's {teacher.embed_dim}; expected the same")
+        raise ValueError(
+            f"the student's embeddings are {student.embed_dim} wide, the teacher's {teacher.embed_dim}; "
+            f"expected the same"
+        )
     return call(kind, kind.needed(student, teacher), options, f"objective {name!r}")

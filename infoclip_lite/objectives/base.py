@@ -47,7 +47,8 @@ class Sources:
 
 
 class Batch:
-    """A training batch as objectives see it. What nobody touches is not computed: the teacher's passes are the dearest part of a step.
+    """A training batch as objectives see it. What nobody touches is not computed: the teacher's passes are
+    the dearest part of a step.
 
     Args:
         sources: how the parts come about.
@@ -144,7 +145,9 @@ class Batch:
 
 def _given(part: _P | None, name: str) -> _P:
     if part is None:
-        raise ValueError(f"the objective looks at the batch's {name!r}, which was not given; expected Batch.of({name}=...)")
+        raise ValueError(
+            f"the objective looks at the batch's {name!r}, which was not given; expected Batch.of({name}=...)"
+        )
     return part
 
 
@@ -152,14 +155,16 @@ class Objective(nn.Module, ABC):
     """A loss beside the task loss: named scalars, "total" among them.
 
     Attributes:
-        wants_dense: whether `forward` touches `batch.dense`, so that `batch.image` can come from the same pass.
+        wants_dense: whether `forward` touches `batch.dense`, so that `batch.image` can come from the same
+            pass.
     """
 
     wants_dense: bool = False
 
     @classmethod
     def needed(cls, student: DenseCLIP, teacher: DenseCLIP) -> tuple[object, ...]:
-        """The first arguments of the class, which come from the pair of models and not from a recipe: none, unless it says so.
+        """The first arguments of the class, which come from the pair of models and not from a recipe: none,
+        unless it says so.
 
         Args:
             student: the CLIP that is tuned.

@@ -1,8 +1,10 @@
-"""Chimera-Seg's objectives (2506.22032): what teaches a body that never saw a caption to speak CLIP's language.
+"""Chimera-Seg's objectives (2506.22032): what teaches a body that never saw a caption to speak CLIP's
+language.
 
-Only the abstract could be read [P]: Selective Global Distillation learns from the dense features most similar to CLIP's CLS token, of which
-there are fewer and fewer as training goes on; a Semantic Alignment Module brings dense features and the frozen text encoder's embeddings
-together. Everything below that these sentences leave open is our reading [I], and each choice an option.
+Only the abstract could be read [P]: Selective Global Distillation learns from the dense features most similar
+to CLIP's CLS token, of which there are fewer and fewer as training goes on; a Semantic Alignment Module
+brings dense features and the frozen text encoder's embeddings together. Everything below that these sentences
+leave open is our reading [I], and each choice an option.
 """
 
 from __future__ import annotations
@@ -29,11 +31,13 @@ def positions_kept(progress: float, positions: int, smallest: int, schedule: Sch
         progress: share of the training that is over, 0 .. 1.
         positions: L, all of them.
         smallest: K at the end.
-        schedule: "cosine" (slow, fast, slow), "linear", "step" (all, half-way, smallest: a third of the training each), or "constant":
-            always all, which makes it the global learning module (GLM) of CLIP-ZSS (2310.02296).
+        schedule: "cosine" (slow, fast, slow), "linear", "step" (all, half-way, smallest: a third of the
+            training each), or "constant": always all, which makes it the global learning module (GLM) of
+            CLIP-ZSS (2310.02296).
 
     Raises:
-        ValueError: an unknown schedule, a progress outside 0 .. 1, or a smallest number outside 1 .. positions.
+        ValueError: an unknown schedule, a progress outside 0 .. 1, or a smallest number outside 1 ..
+            positions.
 
     >>> [positions_kept(p, 64, 16, "cosine") for p in (0.0, 0.25, 0.5, 0.75, 1.0)]
     [64, 57, 40, 23, 16]
@@ -45,8 +49,15 @@ def positions_kept(progress: float, positions: int, smallest: int, schedule: Sch
     if schedule == "constant":
         return positions
     if not 1 <= smallest <= positions:
-        raise ValueError(f"smallest is {smallest}, but the student has {positions} positions; expected 1 .. {positions}: keep fewer")
-    gone = {"cosine": (1 - math.cos(math.pi * progress)) / 2, "linear": progress, "step": min(2, int(3 * progress)) / 2}[schedule]
+        raise ValueError(
+            f"smallest is {smallest}, but the student has {positions} positions; expected 1 .. {positions}: "
+            f"keep fewer"
+        )
+    gone = {
+        "cosine": (1 - math.cos(math.pi * progress)) / 2,
+        "linear": progress,
+        "step": min(2, int(3 * progress)) / 2,
+    }[schedule]
     return round(positions - (positions - smallest) * gone)
 
 
@@ -62,10 +73,12 @@ def select(image: Tensor, dense: Tensor, count: int) -> Tensor:
 
 
 class SelectiveGlobalDistillation(nn.Module):
-    """The student's positions that look most like CLIP's CLS embedding, summed up, must be told apart by it from other pictures' [I].
+    """The student's positions that look most like CLIP's CLS embedding, summed up, must be told apart by it
+    from other pictures' [I].
 
-    With S (B, D) the teacher's CLS embeddings and R_K (B, K, D) the K positions most similar to S: W = softmax(S R_K^T / sqrt(D)),
-    S^ = W R_K scaled to unit length, and the loss is InfoNCE of S^ against S, the other pictures of the batch and a queue of past S.
+    With S (B, D) the teacher's CLS embeddings and R_K (B, K, D) the K positions most similar to S: W =
+    softmax(S R_K^T / sqrt(D)), S^ = W R_K scaled to unit length, and the loss is InfoNCE of S^ against S, the
+    other pictures of the batch and a queue of past S.
 
     Args:
         dim: D.
@@ -78,15 +91,28 @@ class SelectiveGlobalDistillation(nn.Module):
         ValueError: numbers out of range, or an unknown schedule.
     """
 
-    def __init__(self, dim: int, *, smallest: int = 16, schedule: Schedule = "cosine", queue: int = 256, temperature: float = 0.07) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        smallest: int = 16,
+        schedule: Schedule = "cosine",
+        queue: int = 256,
+        temperature: float = 0.07,
+    ) -> None:
         super().__init__()
         if smallest < 1 or queue < 0 or not temperature > 0:
-            raise ValueError(f"got smallest={smallest}, queue={queue}, temperature={temperature}; expected at least 1, at least 0, above 0")
+            raise ValueError(
+                f"got smallest={smallest}, queue={queue}, temperature={temperature}; expected at least 1, at "
+                f"least 0, above 0"
+            )
         positions_kept(0.0, smallest, smallest, schedule)
         self.smallest, self.schedule, self.temperature = smallest, schedule, temperature
         self.queue: Tensor
         self.filled: Tensor
-        self.register_buffer("queue", torch.zeros(queue, dim))  # in the state: a training that goes on finds it
+        self.register_buffer(
+            "queue", torch.zeros(queue, dim)
+        )  # in the state: a training that goes on finds it
         self.register_buffer("filled", torch.zeros((), dtype=torch.long))
         self._filled: int | None = 0  # the same number on the CPU: nobody waits for the device to know it
         self.register_load_state_dict_post_hook(_forget)
@@ -100,11 +126,18 @@ class SelectiveGlobalDistillation(nn.Module):
             progress: share of the training that is over.
 
         Raises:
-            ValueError: shapes that do not fit, more positions to keep than there are, or one picture and an empty queue.
+            ValueError: shapes that do not fit, more positions to keep than there are, or one picture and an
+                empty queue.
         """
-        if image.ndim != 2 or dense.ndim != 3 or image.shape != (len(dense), dense.shape[-1]) or image.shape[1] != self.queue.shape[1]:
+        if (
+            image.ndim != 2
+            or dense.ndim != 3
+            or image.shape != (len(dense), dense.shape[-1])
+            or image.shape[1] != self.queue.shape[1]
+        ):
             raise ValueError(
-                f"got image {tuple(image.shape)} and dense {tuple(dense.shape)}; expected (B, {self.queue.shape[1]}) and "
+                f"got image {tuple(image.shape)} and dense {tuple(dense.shape)}; expected (B, "
+                f"{self.queue.shape[1]}) and "
                 f"(B, N, {self.queue.shape[1]}), both in the joint space of one CLIP"
             )
         image = image.detach()
@@ -113,7 +146,9 @@ class SelectiveGlobalDistillation(nn.Module):
         others = self.queue[: self._filled]
         if len(image) + len(others) < 2:
             raise ValueError("got one picture and no other to tell it from; expected a batch of at least 2")
-        summary = self.summarise(image, dense, positions_kept(progress, dense.shape[1], self.smallest, self.schedule))
+        summary = self.summarise(
+            image, dense, positions_kept(progress, dense.shape[1], self.smallest, self.schedule)
+        )
         logits = summary @ torch.cat([image, others]).T / self.temperature
         loss = F.cross_entropy(logits, torch.arange(len(image), device=logits.device))
         if self.training:
@@ -141,10 +176,12 @@ def _forget(module: nn.Module, _keys: object) -> None:
 
 
 class SemanticAlignment(nn.Module):
-    """Words look at the picture, then each must find its own pixels: class-wise BCE and Dice on similarity maps [I].
+    """Words look at the picture, then each must find its own pixels: class-wise BCE and Dice on similarity
+    maps [I].
 
-    Text queries attend to the dense features (cross-attention, added to a query, that starts at zero), and the maps are cosines of dense
-    features and queries. Training only: at inference words are compared as they are.
+    Text queries attend to the dense features (cross-attention, added to a query, that starts at zero), and
+    the maps are cosines of dense features and queries. Training only: at inference words are compared as they
+    are.
 
     Args:
         dim: D.
@@ -164,8 +201,11 @@ class SemanticAlignment(nn.Module):
         nn.init.zeros_(self.attention.out_proj.weight)
         self.scale, self.bias = nn.Parameter(torch.tensor(scale)), nn.Parameter(torch.tensor(bias))
 
-    def forward(self, dense: Tensor, text: Tensor, target: Tensor, *, validate: bool = True) -> dict[str, Tensor]:
-        """{"bce", "dice", "total"}; BCE in nats a class and pixel, Dice in 0 .. 1 over the classes that are in each picture.
+    def forward(
+        self, dense: Tensor, text: Tensor, target: Tensor, *, validate: bool = True
+    ) -> dict[str, Tensor]:
+        """{"bce", "dice", "total"}; BCE in nats a class and pixel, Dice in 0 .. 1 over the classes that are
+        in each picture.
 
         Args:
             dense: (B, D, h, w) unit vectors of the student.
@@ -176,14 +216,22 @@ class SemanticAlignment(nn.Module):
         Raises:
             ValueError: shapes that do not fit.
         """
-        if dense.ndim != 4 or text.ndim != 2 or target.ndim != 3 or dense.shape[1] != text.shape[1] or len(dense) != len(target):
+        if (
+            dense.ndim != 4
+            or text.ndim != 2
+            or target.ndim != 3
+            or dense.shape[1] != text.shape[1]
+            or len(dense) != len(target)
+        ):
             raise ValueError(
                 f"got dense {tuple(dense.shape)}, text {tuple(text.shape)} and target {tuple(target.shape)}; "
                 "expected (B, D, h, w), (C, D) and (B, H, W)"
             )
         if validate:
             _check_ids(target, len(text))
-        logits = F.interpolate(self.maps(dense, text), target.shape[-2:], mode="bilinear", align_corners=False).float()
+        logits = F.interpolate(
+            self.maps(dense, text), target.shape[-2:], mode="bilinear", align_corners=False
+        ).float()
         labelled = (target != NO_LABEL)[:, None]
         wanted = F.one_hot(torch.where(labelled[:, 0], target, 0), len(text)).movedim(-1, 1) * labelled
         bce = F.binary_cross_entropy_with_logits(logits, wanted.to(logits), reduction="none")
@@ -206,15 +254,18 @@ def _check_ids(target: Tensor, words: int) -> None:
     known = target[target != NO_LABEL]
     if len(known) and not 0 <= int(known.min()) <= int(known.max()) < words:
         raise ValueError(
-            f"got class ids {int(known.min())} .. {int(known.max())}; expected 0 .. {words - 1}, one for each word, or {NO_LABEL}"
+            f"got class ids {int(known.min())} .. {int(known.max())}; expected 0 .. {words - 1}, one for "
+            f"each word, or {NO_LABEL}"
         )
 
 
 class SelectiveDenseDistillation(nn.Module):
-    """A second reading of Selective Global Distillation [I]: the lesson is CLIP's own dense features, where they resemble CLS.
+    """A second reading of Selective Global Distillation [I]: the lesson is CLIP's own dense features, where
+    they resemble CLS.
 
-    At the K positions of the teacher that are most similar to S, the student's features should be the teacher's: 1 - cosine, after the
-    teacher's mean over the batch was subtracted from both [O]: what all positions share says nothing of what is where.
+    At the K positions of the teacher that are most similar to S, the student's features should be the
+    teacher's: 1 - cosine, after the teacher's mean over the batch was subtracted from both [O]: what all
+    positions share says nothing of what is where.
 
     Args:
         smallest: K at the end of training.
@@ -231,7 +282,9 @@ class SelectiveDenseDistillation(nn.Module):
         positions_kept(0.0, smallest, smallest, schedule)
         self.smallest, self.schedule = smallest, schedule
 
-    def forward(self, image: Tensor, taught: Tensor, dense: Tensor, progress: float = 0.0) -> dict[str, Tensor]:
+    def forward(
+        self, image: Tensor, taught: Tensor, dense: Tensor, progress: float = 0.0
+    ) -> dict[str, Tensor]:
         """{"dense", "total"}: 1 - cosine, 0 .. 2, and the same again.
 
         Args:
@@ -245,11 +298,15 @@ class SelectiveDenseDistillation(nn.Module):
         """
         if taught.shape != dense.shape or image.shape != (len(dense), dense.shape[-1]):
             raise ValueError(
-                f"got the teacher's features {tuple(taught.shape)} with CLS {tuple(image.shape)}, the student's {tuple(dense.shape)}; "
-                "expected the same grid: choose the student's pool so that a position is one of CLIP's patches"
+                f"got the teacher's features {tuple(taught.shape)} with CLS {tuple(image.shape)}, the "
+                f"student's {tuple(dense.shape)}; "
+                "expected the same grid: choose the student's pool so that a position is one of CLIP's "
+                "patches"
             )
         taught = taught.detach()
-        kept = select(image, taught, positions_kept(progress, dense.shape[1], self.smallest, self.schedule))[..., None]
+        kept = select(image, taught, positions_kept(progress, dense.shape[1], self.smallest, self.schedule))[
+            ..., None
+        ]
         mean = taught.mean((0, 1))
         wanted, got = ((x.gather(1, kept.expand(-1, -1, x.shape[-1])) - mean) for x in (taught, dense))
         loss = 1 - F.cosine_similarity(got, wanted, dim=-1).mean()
@@ -257,13 +314,14 @@ class SelectiveDenseDistillation(nn.Module):
 
 
 class ChimeraObjective(Objective):
-    """Distillation and alignment beside the task loss of `FineTuning`: distillation * global + dense * local + alignment * SAM.
+    """Distillation and alignment beside the task loss of `FineTuning`: distillation * global + dense * local
+    + alignment * SAM.
 
     Args:
         dim: D, the width of the joint space.
-        source: whose positions are selected. "student": the global term is made of the K student positions most similar to CLS,
-            and there is no local term. "teacher": the global term is made of all positions, and `SelectiveDenseDistillation` of the
-            teacher's K.
+        source: whose positions are selected. "student": the global term is made of the K student positions
+            most similar to CLS, and there is no local term. "teacher": the global term is made of all
+            positions, and `SelectiveDenseDistillation` of the teacher's K.
         distillation: weight of the global term; 0 leaves it out.
         dense: weight of the local term (source "teacher"); 0 leaves it out.
         alignment: weight of Semantic Alignment; 0 leaves it out.
@@ -293,14 +351,21 @@ class ChimeraObjective(Objective):
         if source not in ("student", "teacher"):
             raise ValueError(f"unknown source {source!r}; expected 'student' or 'teacher'")
         local = dense if source == "teacher" else 0.0
-        if not all(weight >= 0 for weight in (distillation, dense, alignment)) or distillation + local + alignment == 0:
+        if (
+            not all(weight >= 0 for weight in (distillation, dense, alignment))
+            or distillation + local + alignment == 0
+        ):
             raise ValueError(
-                f"got distillation={distillation}, dense={dense}, alignment={alignment}; expected 0 or more, and one of them in use"
+                f"got distillation={distillation}, dense={dense}, alignment={alignment}; expected 0 or more, "
+                f"and one of them in use"
             )
         options: dict[str, Any] = {"smallest": smallest, "schedule": schedule}
         whole = options if source == "student" else {"schedule": "constant"}
         modules = {
-            "global": (distillation, lambda: SelectiveGlobalDistillation(dim, queue=queue, temperature=temperature, **whole)),
+            "global": (
+                distillation,
+                lambda: SelectiveGlobalDistillation(dim, queue=queue, temperature=temperature, **whole),
+            ),
             "local": (local, lambda: SelectiveDenseDistillation(**options)),
             "alignment": (alignment, lambda: SemanticAlignment(dim, heads=heads)),
         }
@@ -317,7 +382,8 @@ class ChimeraObjective(Objective):
         """Named terms of the modules, and "total".
 
         Args:
-            batch: its student, image, target, grid and progress are looked at; with source "teacher" the teacher's dense too.
+            batch: its student, image, target, grid and progress are looked at; with source "teacher" the
+                teacher's dense too.
         """
         student = batch.student
         maps = student.dense.mT.unflatten(2, batch.grid)
@@ -326,7 +392,8 @@ class ChimeraObjective(Objective):
             "local": lambda: (batch.image, batch.dense, student.dense, batch.progress),
             "alignment": lambda: (maps, student.text, batch.target),
         }
-        # The targets of a training are places among its words by construction: no look at them, which would wait for the device.
+        # The targets of a training are places among its words by construction: no look at them, which would
+        # wait for the device.
         options: dict[str, dict[str, bool]] = {"alignment": {"validate": False}}
         terms: dict[str, Tensor] = {}
         total = student.dense.new_zeros(())

@@ -17,7 +17,8 @@ from .base import Batch, Objective, check_positive, check_views, relation
 
 
 class KLDistillation(Objective):
-    """KL divergence from the teacher's to the student's word probabilities at every patch, in nats (Hinton et al., 1503.02531).
+    """KL divergence from the teacher's to the student's word probabilities at every patch, in nats (Hinton et
+    al., 1503.02531).
 
     Args:
         weight: of the loss.
@@ -33,15 +34,22 @@ class KLDistillation(Objective):
         """{"kl", "total"} from (B, N, D) patches and (C, D) words."""
         teacher, student = batch.teacher, batch.student
         check_views(teacher, student)
-        wanted, got = ((v.scale * relation(v.dense, v.text) / self.temperature).log_softmax(-1) for v in (teacher, student))
-        kl = F.kl_div(got, wanted.detach(), reduction="none", log_target=True).sum(-1).mean() * self.temperature**2
+        wanted, got = (
+            (v.scale * relation(v.dense, v.text) / self.temperature).log_softmax(-1)
+            for v in (teacher, student)
+        )
+        kl = (
+            F.kl_div(got, wanted.detach(), reduction="none", log_target=True).sum(-1).mean()
+            * self.temperature**2
+        )
         return {"kl": kl, "total": self.weight * kl}
 
 
 class FeatureDistillation(Objective):
     """Each patch embedding stays where it was: squared distance, or 1 - cosine.
 
-    Embeddings are unit vectors, for which the squared distance is 2 (1 - cosine): the two differ by a factor, no more [O].
+    Embeddings are unit vectors, for which the squared distance is 2 (1 - cosine): the two differ by a factor,
+    no more [O].
 
     Args:
         weight: of the loss.
@@ -113,7 +121,9 @@ class WeightAnchor(Objective):
         check_positive(weight=weight)
         start = dict(reference.named_parameters())
         self.weight = weight
-        self.pairs = [(p, start[name].detach()) for name, p in student.named_parameters()]  # a list: no parameters of its own
+        self.pairs = [
+            (p, start[name].detach()) for name, p in student.named_parameters()
+        ]  # a list: no parameters of its own
 
     @classmethod
     def needed(cls, student: DenseCLIP, teacher: DenseCLIP) -> tuple[object, ...]:
@@ -124,14 +134,17 @@ class WeightAnchor(Objective):
         """{"anchor", "total"}; it looks at no picture."""
         distances = [(p - p0).square().sum() for p, p0 in self.pairs if p.requires_grad]
         if not distances:
-            raise ValueError("no weight of the student is tuned; expected some: an anchor holds nothing of a frozen model")
+            raise ValueError(
+                "no weight of the student is tuned; expected some: an anchor holds nothing of a frozen model"
+            )
         distance = torch.stack(distances).sum()
         return {"anchor": distance, "total": self.weight / 2 * distance}
 
 
 @torch.no_grad()
 def interpolate(student: nn.Module, reference: nn.Module, fraction: float) -> None:
-    """WiSE-FT (2109.01903): replace the student's weights by (1 - fraction) pretrained + fraction fine-tuned ones, in place.
+    """WiSE-FT (2109.01903): replace the student's weights by (1 - fraction) pretrained + fraction fine-tuned
+    ones, in place.
 
     Args:
         student: the fine-tuned model.
@@ -146,6 +159,9 @@ def interpolate(student: nn.Module, reference: nn.Module, fraction: float) -> No
     start = dict(reference.named_parameters())
     for name, parameter in student.named_parameters():
         if name not in start or start[name].shape != parameter.shape:
-            raise ValueError(f"{name} {tuple(parameter.shape)} has no partner in the reference; expected two models of one architecture")
+            raise ValueError(
+                f"{name} {tuple(parameter.shape)} has no partner in the reference; expected two models of "
+                f"one architecture"
+            )
     for name, parameter in student.named_parameters():
         parameter.lerp_(start[name], 1 - fraction)

@@ -1,22 +1,26 @@
-"""InfoCLIP (2511.15967): squeeze the noise out of the teacher's pixel-text relation, then hold the student to what is left, in bits.
+"""InfoCLIP (2511.15967): squeeze the noise out of the teacher's pixel-text relation, then hold the student to
+what is left, in bits.
 
     min  I(D_V, D_L; R_T)    compression: trains LPAM alone
     max  I(R_T; R_S)         transfer: trains LPAM and the student
 
-R is the relation map that LPAM makes of pixel embeddings D_V and text embeddings D_L; T is the frozen teacher, S the student. I is the
-matrix-based Renyi information of order alpha on linear Gram matrices [P figure; kernel and order S]. What the samples of those Gram
-matrices are the paper does not say; `axis` leaves it open:
+R is the relation map that LPAM makes of pixel embeddings D_V and text embeddings D_L; T is the frozen
+teacher, S the student. I is the matrix-based Renyi information of order alpha on linear Gram matrices [P
+figure; kernel and order S]. What the samples of those Gram matrices are the paper does not say; `axis` leaves
+it open:
 
-- "batch": a picture is a sample (B x B Grams), as in sibling papers [S]. I is at most log B, and G_L is all ones: text drops out [O].
+- "batch": a picture is a sample (B x B Grams), as in sibling papers [S]. I is at most log B, and G_L is all
+  ones: text drops out [O].
 - "pixel": a patch is a sample (one N x N Gram a picture, averaged over pictures); text enters through R [O].
 - "class": a word is a sample (one C x C Gram a picture); pixels enter through R [O].
 
 Two traps that the paper's formula leaves open, and what we offer against them [O]:
 
-- All samples share a large common part, so their Gram matrix is almost one number and its entropy almost zero. `centre` subtracts the mean
-  over the samples first, as CKA does.
-- I(R_T; R_S) also grows when the student's relation becomes sharper than the teacher's. `kind="gap"` asks for no more than the teacher has:
-  (I(R_T; R_T) + I(R_S; R_S)) / 2 - I(R_T; R_S), which at alpha = 2 is zero only where the two relations are alike.
+- All samples share a large common part, so their Gram matrix is almost one number and its entropy almost
+  zero. `centre` subtracts the mean over the samples first, as CKA does.
+- I(R_T; R_S) also grows when the student's relation becomes sharper than the teacher's. `kind="gap"` asks for
+  no more than the teacher has: (I(R_T; R_T) + I(R_S; R_S)) / 2 - I(R_T; R_S), which at alpha = 2 is zero only
+  where the two relations are alike.
 """
 
 from __future__ import annotations
@@ -42,8 +46,9 @@ Kind = Literal["information", "gap"]
 class LPAM(nn.Module):
     """Learnable pixel-text alignment module, shared by teacher and student [P figure].
 
-    R = LN(D_V) LN(D_L)^T + Proj_q(LN(D_V)) Proj_k(LN(D_L))^T / sqrt(D). Two linear layers and two layer norms: 527,360 parameters at
-    D = 512. The figure normalises the residual branch by LN, a note on the paper says cosine [N]: `residual` chooses.
+    R = LN(D_V) LN(D_L)^T + Proj_q(LN(D_V)) Proj_k(LN(D_L))^T / sqrt(D). Two linear layers and two layer
+    norms: 527,360 parameters at D = 512. The figure normalises the residual branch by LN, a note on the paper
+    says cosine [N]: `residual` chooses.
 
     Args:
         dim: D, the width of the joint image-text space.
@@ -56,9 +61,13 @@ class LPAM(nn.Module):
     def __init__(self, dim: int, residual: Residual = "layernorm") -> None:
         super().__init__()
         if residual not in get_args(Residual):
-            raise ValueError(f"unknown residual {residual!r}; expected one of {', '.join(get_args(Residual))}")
+            raise ValueError(
+                f"unknown residual {residual!r}; expected one of {', '.join(get_args(Residual))}"
+            )
         if dim < 1:
-            raise ValueError(f"dim is {dim}; expected the width of CLIP's joint space, such as clip.embed_dim")
+            raise ValueError(
+                f"dim is {dim}; expected the width of CLIP's joint space, such as clip.embed_dim"
+            )
         self.residual = residual
         self.norm_dense, self.norm_text = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.query, self.key = nn.Linear(dim, dim), nn.Linear(dim, dim)
@@ -74,12 +83,14 @@ class LPAM(nn.Module):
             (B, N, C), no softmax and no temperature.
 
         Raises:
-            ValueError: shapes that do not fit: another number of axes, or pixels and words of another width than `dim`.
+            ValueError: shapes that do not fit: another number of axes, or pixels and words of another width
+                than `dim`.
         """
         width = self.norm_dense.normalized_shape[0]
         if dense.ndim != 3 or text.ndim != 2 or dense.shape[-1] != width or text.shape[-1] != width:
             raise ValueError(
-                f"got dense {tuple(dense.shape)} and text {tuple(text.shape)}; expected (B, N, {width}) and (C, {width}): "
+                f"got dense {tuple(dense.shape)} and text {tuple(text.shape)}; expected (B, N, {width}) and "
+                f"(C, {width}): "
                 "both from the joint space of one CLIP, and LPAM built with its embed_dim"
             )
         pixels, words = self.norm_dense(dense), self.norm_text(text)
@@ -101,8 +112,8 @@ def compression_loss(
 ) -> Tensor:
     """L_c: how much the relation still tells about the embeddings it was made of; less is more compressed.
 
-    S(R) - S(V, L, R), at alpha = 2: -log ||G_R||^2 + log ||G_VLR||^2 [P figure]. It is I(V, L; R) less S(V, L), which does not depend on
-    the relation, so the two have the same gradient [O].
+    S(R) - S(V, L, R), at alpha = 2: -log ||G_R||^2 + log ||G_VLR||^2 [P figure]. It is I(V, L; R) less S(V,
+    L), which does not depend on the relation, so the two have the same gradient [O].
 
     Args:
         dense: (B, N, D) teacher's patch embeddings.
@@ -124,7 +135,8 @@ def compression_loss(
     _check_relation(relation, axis)
     if dense.shape[:2] != relation.shape[:2] or len(text) != relation.shape[2]:
         raise ValueError(
-            f"got a relation {tuple(relation.shape)} for {tuple(dense.shape)} pixels and {tuple(text.shape)} words; expected (B, N, C)"
+            f"got a relation {tuple(relation.shape)} for {tuple(dense.shape)} pixels and {tuple(text.shape)} "
+            f"words; expected (B, N, C)"
         )
     words = axis == "class"
     known = _gram(text.T[None], axis, centre, validate)[0] if words else _gram(dense, axis, centre, validate)
@@ -150,7 +162,8 @@ def transfer_loss(
     Args:
         relation_teacher, relation_student: (B, N, C), neither detached.
         axis, alpha, base, correction, centre, validate: as for `compression_loss`.
-        kind: "information" is the paper's; "gap" what I(R_T; R_S) falls short of the mean of I(R_T; R_T) and I(R_S; R_S) [O].
+        kind: "information" is the paper's; "gap" what I(R_T; R_S) falls short of the mean of I(R_T; R_T) and
+            I(R_S; R_S) [O].
 
     Returns:
         A scalar, mean over pictures where the axis is not the batch.
@@ -160,7 +173,8 @@ def transfer_loss(
     """
     if relation_teacher.shape != relation_student.shape:
         raise ValueError(
-            f"got relations {tuple(relation_teacher.shape)} and {tuple(relation_student.shape)}; expected one shape: "
+            f"got relations {tuple(relation_teacher.shape)} and {tuple(relation_student.shape)}; expected "
+            f"one shape: "
             "teacher and student see the same pictures and words"
         )
     if kind not in get_args(Kind):
@@ -177,7 +191,8 @@ def transfer_loss(
 class InfoCLIPObjective(Objective):
     """LPAM and both losses: lambda_1 L_c + lambda_2 L_d.
 
-    Under this reading compression never touches the student: it trains LPAM, and through it what transfer asks for [S].
+    Under this reading compression never touches the student: it trains LPAM, and through it what transfer
+    asks for [S].
 
     Args:
         dim: D, the width of the joint space.
@@ -188,8 +203,8 @@ class InfoCLIPObjective(Objective):
         transfer: lambda_2 (paper: 1 [N]); 0 leaves L_d out.
 
     Raises:
-        ValueError: unknown axis, kind or residual, negative weights, an alpha or base that cannot be, or a correction at alpha
-            other than 2.
+        ValueError: unknown axis, kind or residual, negative weights, an alpha or base that cannot be, or a
+            correction at alpha other than 2.
     """
 
     def __init__(
@@ -212,15 +227,28 @@ class InfoCLIPObjective(Objective):
         if kind not in get_args(Kind):
             raise ValueError(f"unknown kind {kind!r}; expected one of {', '.join(get_args(Kind))}")
         if not (compression >= 0 and transfer >= 0):
-            raise ValueError(f"got weights compression={compression}, transfer={transfer}; expected 0 or more")
+            raise ValueError(
+                f"got weights compression={compression}, transfer={transfer}; expected 0 or more"
+            )
         check_alpha(alpha, base)
         if correction is not None and alpha != 2:
-            raise ValueError(f"got correction={correction!r} at alpha={alpha}; expected alpha=2, where it has a closed form")
+            raise ValueError(
+                f"got correction={correction!r} at alpha={alpha}; expected alpha=2, where it has a closed "
+                f"form"
+            )
         self.lpam = LPAM(dim, residual)
         self.compression, self.transfer = compression, transfer
-        # At alpha = 2 nothing looks at a value, so that a step never waits for the device: what is not finite shows in the total.
+        # At alpha = 2 nothing looks at a value, so that a step never waits for the device: what is not finite
+        # shows in the total.
         self.looks = alpha != 2
-        self.options = {"axis": axis, "alpha": alpha, "base": base, "correction": correction, "centre": centre, "validate": self.looks}
+        self.options = {
+            "axis": axis,
+            "alpha": alpha,
+            "base": base,
+            "correction": correction,
+            "centre": centre,
+            "validate": self.looks,
+        }
         self.kind = kind
 
     @classmethod
@@ -229,7 +257,8 @@ class InfoCLIPObjective(Objective):
         return (student.embed_dim,)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Named scalars in units of log `base`: "compression" L_c and "transfer" L_d where their weight is not zero, and "total".
+        """Named scalars in units of log `base`: "compression" L_c and "transfer" L_d where their weight is
+        not zero, and "total".
 
         No gradient reaches the teacher.
 
@@ -242,7 +271,8 @@ class InfoCLIPObjective(Objective):
         teacher, student = batch.teacher, batch.student
         if teacher.dense.shape != student.dense.shape:
             raise ValueError(
-                f"the teacher's patches are {tuple(teacher.dense.shape)}, the student's {tuple(student.dense.shape)}; "
+                f"the teacher's patches are {tuple(teacher.dense.shape)}, the student's "
+                f"{tuple(student.dense.shape)}; "
                 "expected one shape: the teacher is the pretrained copy of the student"
             )
         dense, text = teacher.dense.detach(), teacher.text.detach()
@@ -275,14 +305,22 @@ def _check_relation(relation: Tensor, axis: Axis) -> None:
     samples = {"batch": batch, "pixel": pixels, "class": classes}[axis]
     if samples < 2:
         hint = 'more pictures a step, or axis="pixel"' if axis == "batch" else "more of them, or another axis"
-        raise ValueError(f'axis="{axis}" has {samples} sample in a relation {tuple(relation.shape)}: no information; hint: {hint}')
+        raise ValueError(
+            f'axis="{axis}" has {samples} sample in a relation {tuple(relation.shape)}: no information; '
+            f"hint: {hint}"
+        )
     if axis == "pixel" and classes < 2:
         raise ValueError(
-            f"got a relation with {classes} class: scaled to unit length, every patch says the same; hint: train with two words or more"
+            f"got a relation with {classes} class: scaled to unit length, every patch says the same; hint: "
+            f"train with two words or more"
         )
 
 
 def _gram(x: Tensor, axis: Axis, centre: bool, validate: bool) -> Tensor:
-    """Linear Gram matrices of (B, N, C), each sample flattened and scaled to unit length [S]: (n, n), or (B, n, n) for one a picture."""
+    """Linear Gram matrices of (B, N, C), each sample flattened and scaled to unit length [S]:
+    (n, n), or (B, n, n) for one a picture.
+    """
     samples = {"batch": x.flatten(1), "pixel": x, "class": x.mT}[axis]
-    return gram(samples - samples.mean(-2, keepdim=True) if centre else samples, normalize=True, validate=validate)
+    return gram(
+        samples - samples.mean(-2, keepdim=True) if centre else samples, normalize=True, validate=validate
+    )

@@ -1,4 +1,6 @@
-"""Similarity-preserving distillation (Tung & Mori 2019, 1907.09682): pictures that are alike to the teacher stay alike to the student."""
+"""Similarity-preserving distillation (Tung & Mori 2019, 1907.09682):
+pictures that are alike to the teacher stay alike to the student.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ from .base import Batch, Objective, check_positive, check_views
 class SimilarityPreserving(Objective):
     """Squared distance between the two models' matrices of who resembles whom in the batch.
 
-    With A (B, N D) a model's patch embeddings, a row for each picture: G = A A^T, its rows scaled to unit length, and the loss is
-    ||G_T - G_S||_F^2 / B^2 (equations 1 to 4). It says nothing of words, and nothing of what is where.
+    With A (B, N D) a model's patch embeddings, a row for each picture: G = A A^T, its rows scaled to unit
+    length, and the loss is ||G_T - G_S||_F^2 / B^2 (equations 1 to 4). It says nothing of words, and nothing
+    of what is where.
 
     Args:
         weight: of the loss.
@@ -39,7 +42,9 @@ class SimilarityPreserving(Objective):
         check_views(teacher, student)
         pictures = len(student.dense)
         if pictures < 2:
-            raise ValueError(f"got {pictures} picture; expected at least 2: a picture alone resembles nothing")
+            raise ValueError(
+                f"got {pictures} picture; expected at least 2: a picture alone resembles nothing"
+            )
         distance = resemblance(student.dense) - resemblance(teacher.dense.detach())
         loss = distance.square().sum() / pictures**2
         return {"similarity": loss, "total": self.weight * loss}

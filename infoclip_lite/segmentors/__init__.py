@@ -35,7 +35,9 @@ SEGMENTORS: dict[str, type[Segmentor]] = {
 }
 
 
-def build_segmentor(section: Mapping[str, object], clip: DenseCLIP, prompt: str, loss: Mapping[str, object] | None = None) -> Segmentor:
+def build_segmentor(
+    section: Mapping[str, object], clip: DenseCLIP, prompt: str, loss: Mapping[str, object] | None = None
+) -> Segmentor:
     """The segmentor that a recipe names; a head gets its first weights from torch's global generator.
 
     Args:
@@ -45,8 +47,8 @@ def build_segmentor(section: Mapping[str, object], clip: DenseCLIP, prompt: str,
         loss: {"name": one of CRITERIA, and its options}; None takes the segmentor's own loss.
 
     Raises:
-        ValueError: unknown names or options (the nearest is named), a pixel loss for a segmentor that owns its loss, or what the
-            segmentor refuses.
+        ValueError: unknown names or options (the nearest is named), a pixel loss for a segmentor that owns
+            its loss, or what the segmentor refuses.
     """
     name, options = split_section(section, "segmentor")
     kind = find(SEGMENTORS, name, "segmentor")
@@ -54,6 +56,9 @@ def build_segmentor(section: Mapping[str, object], clip: DenseCLIP, prompt: str,
     if loss is None:
         return segmentor
     if kind.loss is not Segmentor.loss:
-        raise ValueError(f"got loss={dict(loss)} for segmentor {name!r}, which owns its loss; expected no `loss` in the recipe")
+        raise ValueError(
+            f"got loss={dict(loss)} for segmentor {name!r}, which owns its loss; expected no `loss` in the "
+            f"recipe"
+        )
     segmentor.criterion = build(CRITERIA, loss, what="loss")
     return segmentor

@@ -37,8 +37,8 @@ class Target:
 
     Attributes:
         labels: (B, H, W) int64, places among the words that are trained, or NO_LABEL.
-        counted: scalar, how many pixels are labelled; where a batch is divided over passes or processes, the mean over its parts, so
-            that the parts add up to the whole.
+        counted: scalar, how many pixels are labelled; where a batch is divided over passes or processes, the
+            mean over its parts, so that the parts add up to the whole.
     """
 
     labels: Tensor
@@ -70,7 +70,8 @@ class BinaryCrossEntropy:
     """One sigmoid a word, in nats a word and pixel, as CAT-Seg trains [S].
 
     Args:
-        ignored: "skip" leaves ignored pixels out; "zero" makes every word a wrong answer there, as CAT-Seg does [S].
+        ignored: "skip" leaves ignored pixels out; "zero" makes every word a wrong answer there, as CAT-Seg
+            does [S].
 
     Raises:
         ValueError: another `ignored`.
@@ -85,7 +86,9 @@ class BinaryCrossEntropy:
         """Logits (B, C, H, W) and a target of the same size to a scalar."""
         classes = logits.shape[1]
         labelled = target.labels != NO_LABEL
-        wanted = F.one_hot(torch.where(labelled, target.labels, 0), classes).movedim(-1, 1) * labelled[:, None]
+        wanted = (
+            F.one_hot(torch.where(labelled, target.labels, 0), classes).movedim(-1, 1) * labelled[:, None]
+        )
         loss = F.binary_cross_entropy_with_logits(logits, wanted.to(logits.dtype), reduction="none")
         if self.ignored == "zero":
             return loss.mean()
@@ -103,10 +106,12 @@ class Segmentor(nn.Module, ABC):
     Attributes:
         clip: encodes words, and pictures unless the segmentor has a body of its own.
         read_outs: the dense read-outs that it uses.
-        templates: prompts for training and test alike; None takes the recipe's in training and the model's own in tests.
+        templates: prompts for training and test alike; None takes the recipe's in training and the model's
+            own in tests.
         independent: whether its logits are one sigmoid a word (CAT-Seg), rather than cosines that compete.
         tunable: whether its CLIP may be tuned.
-        prepared_with: how many unlabelled pictures `prepare` wants to see before training; 0 if it does nothing.
+        prepared_with: how many unlabelled pictures `prepare` wants to see before training; 0 if it does
+            nothing.
         criterion: the pixel loss of the default `loss`.
     """
 
@@ -119,7 +124,9 @@ class Segmentor(nn.Module, ABC):
     criterion: Criterion = CrossEntropy()
 
     @classmethod
-    def from_section(cls: type[_S], clip: DenseCLIP, prompt: str, options: Mapping[str, object], what: str) -> _S:
+    def from_section(
+        cls: type[_S], clip: DenseCLIP, prompt: str, options: Mapping[str, object], what: str
+    ) -> _S:
         """Build it from the options of a recipe's section.
 
         Args:
@@ -135,7 +142,9 @@ class Segmentor(nn.Module, ABC):
 
     @property
     def backend(self) -> str:
-        """Names the way of inference: segmentors that differ only in their weights share it, and cost the same."""
+        """Names the way of inference:
+        segmentors that differ only in their weights share it, and cost the same.
+        """
         return type(self).__name__
 
     def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
@@ -153,8 +162,8 @@ class Segmentor(nn.Module, ABC):
         Args:
             encoded: of `encode`.
             text: (C, D) unit vectors, or what `encode_text` gave.
-            pooling: side in patches of the squares that class aggregation looks at; None as in training. Segmentors that do not
-                aggregate over classes have no use for it.
+            pooling: side in patches of the squares that class aggregation looks at; None as in training.
+                Segmentors that do not aggregate over classes have no use for it.
         """
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
@@ -192,7 +201,9 @@ class Segmentor(nn.Module, ABC):
         return []
 
     def weights_at_inference(self) -> dict[str, int]:
-        """How many weights a picture meets, by part; words are encoded once, so the text tower is not among them."""
+        """How many weights a picture meets, by part;
+        words are encoded once, so the text tower is not among them.
+        """
         of_clip = {id(p) for p in self.clip.parameters()}
         head = count(p for p in self.parameters() if id(p) not in of_clip)
         return {"image tower": count(self.clip.visual.parameters()), "head": head}

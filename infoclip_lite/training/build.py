@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from .run import Run
 
 
-def build_task(recipe: FineTuneRecipe, start: Run | None = None, data: Segmented | None = None) -> tuple[FineTuning, DenseCLIP]:
+def build_task(
+    recipe: FineTuneRecipe, start: Run | None = None, data: Segmented | None = None
+) -> tuple[FineTuning, DenseCLIP]:
     """What a recipe trains, before its first step, and the pretrained CLIP it is compared with.
 
     Args:
@@ -36,19 +38,27 @@ def build_task(recipe: FineTuneRecipe, start: Run | None = None, data: Segmented
         data: learnt from in place of the recipe's data set; cut into crops unless it is `Trainable`.
 
     Raises:
-        ValueError: a data set that cannot be read, a start of another architecture, or what segmentor and objective refuse.
+        ValueError: a data set that cannot be read, a start of another architecture, or what segmentor and
+            objective refuse.
     """
     join_processes()
     scenes = learnt_from(recipe, data)  # before any weights are fetched: missing files are said at once
     anchors = _anchors(recipe, scenes)
-    with torch.random.fork_rng():  # first weights come from the recipe's seed, and whoever called keeps the generator as it was
+    with (
+        torch.random.fork_rng()
+    ):  # first weights come from the recipe's seed, and whoever called keeps the generator as it was
         torch.manual_seed(recipe.seed)
         segmentor = build_segmentor(recipe).to(default_device())
         reference = copy.deepcopy(segmentor.clip).requires_grad_(False)
         if start is not None:
             _begin_with(segmentor, start, recipe)
         machine = recipe.machine
-        accelerate(segmentor, compile=machine.compile, checkpointing=machine.checkpointing, channels_last=machine.channels_last)
+        accelerate(
+            segmentor,
+            compile=machine.compile,
+            checkpointing=machine.checkpointing,
+            channels_last=machine.channels_last,
+        )
         objective = None
         if recipe.objective is not None:
             objective = build_objective(recipe.objective, segmentor.clip, reference).to(segmentor.clip.device)
@@ -71,7 +81,9 @@ def build_task(recipe: FineTuneRecipe, start: Run | None = None, data: Segmented
 
 
 def learnt_from(recipe: FineTuneRecipe, data: Segmented | None = None) -> Trainable:
-    """What a recipe learns from, or `data` in its place: item i is the same in every run, process and worker."""
+    """What a recipe learns from, or `data` in its place:
+    item i is the same in every run, process and worker.
+    """
     return training_data(recipe.data, seed=recipe.seed, length=recipe.steps * recipe.batch, data=data)
 
 
@@ -104,7 +116,9 @@ def build_pretraining(recipe: PretrainRecipe) -> Pretraining:
         torch.manual_seed(recipe.seed)
         model = CLIP(**recipe.model)
     tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
-    clip = DenseCLIP(model, tokenizer, mean=recipe.mean, std=recipe.std, name=recipe.name, templates=COLLAGE_TEMPLATES)
+    clip = DenseCLIP(
+        model, tokenizer, mean=recipe.mean, std=recipe.std, name=recipe.name, templates=COLLAGE_TEMPLATES
+    )
     return Pretraining(
         clip,
         [checked(Stage, stage, "a stage") for stage in recipe.stages],
@@ -125,7 +139,10 @@ def _begin_with(segmentor: nn.Module, start: Run, recipe: FineTuneRecipe) -> Non
     try:
         segmentor.load_state_dict(start.model.state_dict())
     except RuntimeError as error:
-        raise ValueError(f"the run of {recipe.start!r} has another architecture than {recipe.name!r}; expected the same keys") from error
+        raise ValueError(
+            f"the run of {recipe.start!r} has another architecture than {recipe.name!r}; expected the same "
+            f"keys"
+        ) from error
 
 
 def _unlabelled(data: Trainable, count: int) -> Tensor:

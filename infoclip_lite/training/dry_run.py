@@ -1,4 +1,6 @@
-"""Before a GPU day is spent: one of everything that a training does, how long it takes and how much memory."""
+"""Before a GPU day is spent:
+one of everything that a training does, how long it takes and how much memory.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ class Estimate:
             "weights": f"{self.parameters / 1e6:.1f} M, {self.trained / 1e6:.1f} M of them learn",
             "memory": f"{self.memory / 2**30:.2f} GiB at most",
             "step": f"{self.step:.3f} s, {self.waiting:.3f} s of it waiting for pictures{self._advice()}",
-            "evaluation": "none" if self.picture is None else f"{self.picture:.3f} s a picture, {self.pictures} pictures",
+            "evaluation": "none"
+            if self.picture is None
+            else f"{self.picture:.3f} s a picture, {self.pictures} pictures",
             "disk": f"{2 * self.state / 2**20:.0f} MiB (two states)",
             "in all": f"{_duration(self.seconds)} for {self.steps} steps",
         }
@@ -77,8 +81,8 @@ def dry_run(recipe: str | Path | dict[str, Any], *, save_every: int = 200, **cha
     """Take a few steps, write and read a state, segment a picture; nothing is kept.
 
     Args:
-        recipe: name, file or content; see `load_recipe`. A `start` is not trained: its weights would take as long and as much. Of a
-            pretraining the first stage is measured; later ones have larger scenes.
+        recipe: name, file or content; see `load_recipe`. A `start` is not trained: its weights would take as
+            long and as much. Of a pretraining the first stage is measured; later ones have larger scenes.
         save_every: steps between states, as `train` has it.
         changes: keys of the recipe to replace.
 
@@ -99,7 +103,10 @@ def dry_run(recipe: str | Path | dict[str, Any], *, save_every: int = 200, **cha
         task = build_pretraining(loaded)
         steps, pictures = task.steps, 0
     if world() > 1:
-        raise ValueError(f"got {world()} processes; expected one: each of them does what one does, with a share of the batch")
+        raise ValueError(
+            f"got {world()} processes; expected one: each of them does what one does, with a share of the "
+            f"batch"
+        )
     timed = Timed(task)
     with tempfile.TemporaryDirectory() as folder:
         fit(timed, steps=min(STEPS, steps), folder=Path(folder))
@@ -115,7 +122,9 @@ def dry_run(recipe: str | Path | dict[str, Any], *, save_every: int = 200, **cha
         picture = time.perf_counter() - started
     weights = list(task.module.parameters())
     return Estimate(
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads",
+        device=torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads",
         parameters=sum(p.numel() for p in weights),
         trained=sum(p.numel() for group in task.groups() for p in group["params"]),
         step=median(timed.steps[1:] or timed.steps),
@@ -141,7 +150,13 @@ class Timed:
     """A task whose steps, and the waits for their batches, are timed; seconds in `steps` and `waits`."""
 
     def __init__(self, task: Task) -> None:
-        self.task, self.module, self.dtype, self.groups, self.loss = task, task.module, task.dtype, task.groups, task.loss
+        self.task, self.module, self.dtype, self.groups, self.loss = (
+            task,
+            task.module,
+            task.dtype,
+            task.groups,
+            task.loss,
+        )
         self.steps: list[float] = []
         self.waits: list[float] = []
 

@@ -38,8 +38,11 @@ class FixedWords(nn.Module):
         return self.segmentor(images, self.words)
 
 
-def export_onnx(segmentor: Segmentor, names: Sequence[str], path: Path, *, size: int, opset: int = 18) -> Path:
-    """Write a segmentor with fixed words as ONNX, for any number of pictures of one size; the words are in the file's metadata.
+def export_onnx(
+    segmentor: Segmentor, names: Sequence[str], path: Path, *, size: int, opset: int = 18
+) -> Path:
+    """Write a segmentor with fixed words as ONNX, for any number of pictures of one size; the words are in
+    the file's metadata.
 
     Args:
         segmentor: a trained one.
@@ -59,7 +62,10 @@ def export_onnx(segmentor: Segmentor, names: Sequence[str], path: Path, *, size:
         import onnx
         import onnxscript  # noqa: F401 (torch.onnx needs it and says so less clearly)
     except ImportError as error:
-        raise ImportError(f"ONNX export needs onnx and onnxscript ({error}); install them: pip install 'infoclip-lite[chimera]'") from error
+        raise ImportError(
+            f"ONNX export needs onnx and onnxscript ({error}); install them: pip install "
+            f"'infoclip-lite[chimera]'"
+        ) from error
     model = FixedWords(copy.deepcopy(segmentor).cpu(), names).eval()
     example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -88,7 +94,11 @@ def _quiet() -> Iterator[None]:
     """The exporter tells of every pass on stdout and by logging; a user needs to hear of errors."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    with contextlib.redirect_stdout(io.StringIO()), open(os.devnull, "w") as sink, contextlib.redirect_stderr(sink):
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        open(os.devnull, "w") as sink,
+        contextlib.redirect_stderr(sink),
+    ):
         try:
             yield
         finally:

@@ -1,4 +1,6 @@
-"""Fine-tuning of a segmentor on the pixels of seen classes, plainly or with an objective that keeps CLIP aligned."""
+"""Fine-tuning of a segmentor on the pixels of seen classes, plainly or with an objective that keeps CLIP
+aligned.
+"""
 
 from __future__ import annotations
 
@@ -24,25 +26,29 @@ Part = tuple[Tensor, ...]  # (images, masks), or (images, masks, labelled) where
 
 
 class FineTuning:
-    """The task that `fit` runs: the segmentor's loss over the seen classes, and perhaps an alignment objective beside it.
+    """The task that `fit` runs: the segmentor's loss over the seen classes, and perhaps an alignment
+    objective beside it.
 
-    Unseen nouns are never named in training and their pixels are ignored, never called background (inductive).
+    Unseen nouns are never named in training and their pixels are ignored, never called background
+    (inductive).
 
     Args:
         segmentor: the model; its CLIP is what is tuned, its head (if any) what is trained.
         dataset: scenes with masks; `dataset.unseen` says what to ignore.
         batch: scenes a step.
-        optimizer: rates and decay. `lr` is of CLIP and of a segmentor's `pretrained()` parameters, `head_lr` of everything that
-            begins at random: the head and the objective's own weights. Decay is of matrices; not of CLIP's under "qv", where it would
-            shrink the frozen keys as well.
-        machine: number format (autocast; weights and the loss stay float32), workers, and the passes that a step's batch is divided
-            into: as many times less memory, the same gradients. An objective sees one part at a time, so that one whose samples are
-            pictures ("batch" axis) meets fewer of them; so it is with several processes.
-        tune: "full" trains every weight of both towers, "image" those of the image tower, "qv" only the query and value projections
-            of every block of both, biases included (CAT-Seg's code tunes their weights alone [S]), "none" leaves CLIP alone.
+        optimizer: rates and decay. `lr` is of CLIP and of a segmentor's `pretrained()` parameters, `head_lr`
+            of everything that begins at random: the head and the objective's own weights. Decay is of
+            matrices; not of CLIP's under "qv", where it would shrink the frozen keys as well.
+        machine: number format (autocast; weights and the loss stay float32), workers, and the passes that a
+            step's batch is divided into: as many times less memory, the same gradients. An objective sees one
+            part at a time, so that one whose samples are pictures ("batch" axis) meets fewer of them; so it
+            is with several processes.
+        tune: "full" trains every weight of both towers, "image" those of the image tower, "qv" only the query
+            and value projections of every block of both, biases included (CAT-Seg's code tunes their weights
+            alone [S]), "none" leaves CLIP alone.
         prompt: the template of the class names in training, for a segmentor that has none of its own.
-        anchors: further words that the objective's relation looks at, in the teacher's embedding for both models; they have no pixels
-            and no logits, and must not be unseen classes.
+        anchors: further words that the objective's relation looks at, in the teacher's embedding for both
+            models; they have no pixels and no logits, and must not be unseen classes.
         objective: added to the segmentor's loss.
         teacher: the frozen pretrained CLIP; needed with an objective, and no part of `module`.
         steps: of the training, for an objective that follows its progress; None: as many as make an epoch.
@@ -98,19 +104,26 @@ class FineTuning:
             raise ValueError(f"unknown tune {self.tune!r}; expected 'full', 'image', 'qv' or 'none'")
         if self.tune != "none" and not self.segmentor.tunable:
             raise ValueError(
-                f"tune is {self.tune!r}; expected 'none' for {type(self.segmentor).__name__}: its CLIP stays frozen, only what is "
+                f"tune is {self.tune!r}; expected 'none' for {type(self.segmentor).__name__}: its CLIP stays "
+                f"frozen, only what is "
                 "beside it learns"
             )
         if (self.objective is None) != (self.teacher is None):
-            raise ValueError("got an objective without a teacher, or a teacher without one; expected both or neither")
+            raise ValueError(
+                "got an objective without a teacher, or a teacher without one; expected both or neither"
+            )
         passes = self.machine.accumulate
         if passes < 1 or self.batch % (passes * world()):
             raise ValueError(
-                f"got a batch of {self.batch} scenes, accumulate={passes} and {world()} processes; expected a batch that divides evenly"
+                f"got a batch of {self.batch} scenes, accumulate={passes} and {world()} processes; expected "
+                f"a batch that divides evenly"
             )
         unseen = {self.dataset.names[i] for i in self.dataset.unseen} & set(anchors)
         if unseen:
-            raise ValueError(f"anchors name the unseen classes {sorted(unseen)[:3]}; expected other words: training must not know them")
+            raise ValueError(
+                f"anchors name the unseen classes {sorted(unseen)[:3]}; expected other words: training must "
+                f"not know them"
+            )
 
     def groups(self) -> list[dict[str, object]]:
         """CLIP's matrices, CLIP's other weights, and the same of the heads, those that exist."""
@@ -124,13 +137,17 @@ class FineTuning:
             for matrices in (True, False):
                 chosen = [p for p in parameters if (p.ndim > 1) == matrices]
                 if chosen:
-                    groups.append({"params": chosen, "lr": rate, "weight_decay": matrix_decay if matrices else 0.0})
+                    groups.append(
+                        {"params": chosen, "lr": rate, "weight_decay": matrix_decay if matrices else 0.0}
+                    )
         return groups
 
     def batches(self, first: int, last: int) -> Iterator[Part | list[Part]]:
-        """(images, masks) of step s: scenes s * batch .. (s + 1) * batch - 1, or of these every process and pass its part.
+        """(images, masks) of step s: scenes s * batch .. (s + 1) * batch - 1, or of these every process and
+        pass its part.
 
-        Where a batch is divided, each part is (images, masks, labelled): the mean number of labelled pixels over all parts.
+        Where a batch is divided, each part is (images, masks, labelled): the mean number of labelled pixels
+        over all parts.
         """
         own = self.batch // world()
         begins = [step * self.batch + rank() * own for step in range(first, last)]
@@ -155,7 +172,10 @@ class FineTuning:
             yield [(part, mask, mean) for part, mask in parts]
 
     def loss(self, step: int, batch: Part) -> dict[str, Tensor]:
-        """{"total"} in nats a pixel; with an objective also "task" and the objective's terms. No labelled pixel: a task loss of zero."""
+        """{"total"} in nats a pixel; with an objective also "task" and the objective's terms.
+
+        No labelled pixel: a task loss of zero.
+        """
         device = self.segmentor.clip.device
         images, masks, *counted = (t.to(device) for t in batch)
         labels = self.relabel.to(device)[masks]
@@ -217,7 +237,8 @@ class FineTuning:
 
 
 def seen_classes(dataset: Trainable) -> tuple[list[str], Tensor]:
-    """The names that may be learnt from, and a table from the data set's labels to places among them, NO_LABEL for all others.
+    """The names that may be learnt from, and a table from the data set's labels to places among them,
+    NO_LABEL for all others.
 
     Raises:
         ValueError: no seen class.
@@ -232,7 +253,10 @@ def seen_classes(dataset: Trainable) -> tuple[list[str], Tensor]:
 
 
 def _collate(scenes: Sequence[Item]) -> tuple[Tensor, Tensor, list[str]]:
-    images, masks = torch.stack([scene.image for scene in scenes]), torch.stack([scene.mask for scene in scenes])
+    images, masks = (
+        torch.stack([scene.image for scene in scenes]),
+        torch.stack([scene.mask for scene in scenes]),
+    )
     return images, masks, [name for scene in scenes for name in getattr(scene, "skipped", ())]
 
 

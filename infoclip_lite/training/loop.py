@@ -59,7 +59,8 @@ def fit(
         warmup: steps of linear warm-up.
         schedule: length of the cosine in steps; longer than `steps` ends above zero. None: `steps`.
         clip_norm: largest gradient norm.
-        folder: where the state and log.jsonl are kept; a run that finds a state there goes on from the newest good one. None: nothing kept.
+        folder: where the state and log.jsonl are kept; a run that finds a state there goes on from the newest
+            good one. None: nothing kept.
         save_every: steps between states.
         evaluate: called with the step before that step is taken; its numbers are logged.
         evaluate_at: the steps to call it at; `steps` itself means after the last.
@@ -70,13 +71,16 @@ def fit(
         One record a step with "step" and the loss terms, and one an evaluation, in order.
 
     Raises:
-        FloatingPointError: a loss is not finite, or float16 gradients at no scale; the last state on disk is from before it.
+        FloatingPointError: a loss is not finite, or float16 gradients at no scale; the last state on disk is
+            from before it.
         ValueError: `tensorboard` without a folder.
         ImportError: `tensorboard` without its package.
         torch.OutOfMemoryError: with what to change.
         SystemExit: SIGTERM came, and the state is kept.
     """
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), device_placement=False, kwargs_handlers=[_UNUSED])
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(), device_placement=False, kwargs_handlers=[_UNUSED]
+    )
     groups = task.groups()
     for group in groups:
         group["peak"] = group["lr"]
@@ -96,13 +100,17 @@ def fit(
             for name, value in record.items():
                 writer.add_scalar(name, value, record["step"])
 
-    bar = tqdm(total=steps, initial=start, desc=progress, disable=progress is None or not main, mininterval=1.0)
+    bar = tqdm(
+        total=steps, initial=start, desc=progress, disable=progress is None or not main, mininterval=1.0
+    )
     with _terminated(folder is not None) as stop:
         for step, batch in zip(range(start, steps), task.batches(start, steps), strict=True):
             if step in wanted and evaluate:
                 note({"step": step, **evaluate(step)})
             optimizer.zero_grad()
-            terms = _gradients(accelerator, step_of, scaler, step, batch if isinstance(batch, list) else [batch])
+            terms = _gradients(
+                accelerator, step_of, scaler, step, batch if isinstance(batch, list) else [batch]
+            )
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
             for group in optimizer.param_groups:
@@ -110,7 +118,10 @@ def fit(
             scaler.step(optimizer)  # leaves the step out if float16 gradients overflowed
             scaler.update()
             if scaler.get_scale() < _SMALLEST_SCALE:
-                raise FloatingPointError(f"float16 gradients overflow at every scale, at step {step}; expected some: set dtype: bfloat16")
+                raise FloatingPointError(
+                    f"float16 gradients overflow at every scale, at step {step}; expected some: set dtype: "
+                    f"bfloat16"
+                )
             note({"step": step, **terms})
             bar.set_postfix(loss=f"{terms['total']:.3f}")
             bar.update()
@@ -133,7 +144,9 @@ def fit(
 
 
 _SMALLEST_SCALE = 1e-3  # of a loss in float16; the scale begins at 65536 and is halved at every overflow
-_UNUSED = DistributedDataParallelKwargs(find_unused_parameters=True)  # what a read-out of the last block leaves out has no gradient
+_UNUSED = DistributedDataParallelKwargs(
+    find_unused_parameters=True
+)  # what a read-out of the last block leaves out has no gradient
 
 
 class _Step(nn.Module):
@@ -148,9 +161,14 @@ class _Step(nn.Module):
 
 
 def _gradients(
-    accelerator: Accelerator, step_of: Callable[[int, Any], dict[str, Tensor]], scaler: torch.amp.GradScaler, step: int, parts: list[Any]
+    accelerator: Accelerator,
+    step_of: Callable[[int, Any], dict[str, Tensor]],
+    scaler: torch.amp.GradScaler,
+    step: int,
+    parts: list[Any],
 ) -> dict[str, float]:
-    """Add up the gradients of the mean loss over the parts of a batch; its terms, averaged over parts and processes.
+    """Add up the gradients of the mean loss over the parts of a batch; its terms, averaged over parts and
+    processes.
 
     Raises:
         FloatingPointError: a term is not finite, in any part or process.
@@ -167,14 +185,17 @@ def _gradients(
                 for name, value in shared.items():
                     if not math.isfinite(value):
                         raise FloatingPointError(
-                            f"loss term {name!r} is {value} at step {step}; expected a finite number: lower the learning rate"
+                            f"loss term {name!r} is {value} at step {step}; expected a finite number: lower "
+                            f"the learning rate"
                         )
                     mean[name] = mean.get(name, 0.0) + value / len(parts)
                 accelerator.backward(scaler.scale(terms["total"] / len(parts)))
             except torch.OutOfMemoryError as error:
                 raise torch.OutOfMemoryError(
-                    f"out of memory at step {step}: {error}; raise `accumulate` (activations shrink in proportion, results stay the same), "
-                    "set checkpointing: true (a forward pass more, several times less memory), lower `size` (they shrink with its "
+                    f"out of memory at step {step}: {error}; raise `accumulate` (activations shrink in "
+                    f"proportion, results stay the same), "
+                    "set checkpointing: true (a forward pass more, several times less memory), lower `size` "
+                    "(they shrink with its "
                     "square), or set dtype: bfloat16 (about half)"
                 ) from error
     return mean
@@ -182,7 +203,9 @@ def _gradients(
 
 @contextmanager
 def _terminated(wanted: bool) -> Iterator[threading.Event]:
-    """An event that SIGTERM sets in place of ending the process, so that the step can be finished and kept."""
+    """An event that SIGTERM sets in place of ending the process, so that the step can be finished and
+    kept.
+    """
     event = threading.Event()
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield event
@@ -207,7 +230,9 @@ def _tensorboard(folder: Path | None, start: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ImportError("tensorboard is not installed; install with `pip install -e .[paper]`") from error
-    return SummaryWriter(folder / "tensorboard", purge_step=start)  # what a killed run wrote beyond its last state is not shown
+    return SummaryWriter(
+        folder / "tensorboard", purge_step=start
+    )  # what a killed run wrote beyond its last state is not shown
 
 
 def _save(folder: Path, step: int, kept: dict[str, Any], log: list, *, last: bool = False) -> None:

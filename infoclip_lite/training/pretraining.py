@@ -45,15 +45,19 @@ class Stage:
 class CaptionedScenes(Dataset):
     """Scenes for contrast: (image uint8, words in the image, words in the caption, caption).
 
-    Two scenes in three are made of the segmentation vocabulary, the third of every word in the pack. Half of the
-    captions name all that can be seen, half a random part of it.
+    Two scenes in three are made of the segmentation vocabulary, the third of every word in the pack. Half of
+    the captions name all that can be seen, half a random part of it.
     """
 
     def __init__(self, stage: Stage, seed: int) -> None:
         collage = partial(Collage, "train", stage.size, seed=seed, length=10**9)
         self.seed, self.close_ups = seed, stage.close_ups
-        self.scenes = [collage(classes, objects=stage.objects, scale=stage.scale) for classes in (None, caption_words())]
-        self.near = [collage(classes, objects=(1, 1), scale=(0.8, 1.6)) for classes in (None, caption_words())]
+        self.scenes = [
+            collage(classes, objects=stage.objects, scale=stage.scale) for classes in (None, caption_words())
+        ]
+        self.near = [
+            collage(classes, objects=(1, 1), scale=(0.8, 1.6)) for classes in (None, caption_words())
+        ]
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, str]:
         rng = random.Random(f"caption/{self.seed}/{index}")
@@ -62,7 +66,9 @@ class CaptionedScenes(Dataset):
         named = present
         if rng.random() < 0.5:
             share = rng.random()
-            named = [w for w in present if rng.random() < share] or [present[int(rng.random() * len(present))]]
+            named = [w for w in present if rng.random() < share] or [
+                present[int(rng.random() * len(present))]
+            ]
         return torch.from_numpy(canvas), _multi_hot(present), _multi_hot(named), describe(rng, named)
 
 
@@ -76,7 +82,12 @@ def caption_tokens(tokenizer: Tokenizer) -> Tensor:
     """Ids of every token that a caption can hold, sorted (n,)."""
     rng = random.Random(0)
     company = ([], ["cow"], ["cow", "sky"])  # articles and joints differ with what stands beside a noun
-    sentences = [describe(rng, [noun, "grass", *other]) for noun in caption_words() for other in company for _ in range(8)]
+    sentences = [
+        describe(rng, [noun, "grass", *other])
+        for noun in caption_words()
+        for other in company
+        for _ in range(8)
+    ]
     ids = torch.unique(tokenizer(sentences))
     return torch.unique(torch.cat([ids, torch.unique(tokenizer(["", *caption_words()]))]))
 
@@ -84,8 +95,8 @@ def caption_tokens(tokenizer: Tokenizer) -> Tensor:
 def contrastive_loss(image: Tensor, text: Tensor, matches: Tensor, scale: Tensor) -> Tensor:
     """CLIP's symmetric cross-entropy where a caption may be true of several images.
 
-    With `matches` the identity this is CLIP's loss (2103.00020, figure 3); several positives share the target evenly
-    (as in UniCL, 2204.03610), so that two pictures of a dog do not push each other's caption away.
+    With `matches` the identity this is CLIP's loss (2103.00020, figure 3); several positives share the target
+    evenly (as in UniCL, 2204.03610), so that two pictures of a dog do not push each other's caption away.
 
     Args:
         image, text: (B, D) unit vectors.
@@ -106,7 +117,15 @@ class Pretraining:
     """The task that `fit` runs: stages of growing scenes, computed in `dtype` with float32 weights."""
 
     def __init__(
-        self, clip: DenseCLIP, stages: Sequence[Stage], *, batch: int, lr: float, weight_decay: float, seed: int, dtype: torch.dtype
+        self,
+        clip: DenseCLIP,
+        stages: Sequence[Stage],
+        *,
+        batch: int,
+        lr: float,
+        weight_decay: float,
+        seed: int,
+        dtype: torch.dtype,
     ):
         self.clip, self.stages, self.batch = clip, list(stages), batch
         self.lr, self.weight_decay, self.seed, self.dtype = lr, weight_decay, seed, dtype
@@ -125,7 +144,10 @@ class Pretraining:
             plain = parameter.ndim < 2 or "embedding" in name
             (others if plain else matrices).append(parameter)
         common = {"lr": self.lr, "betas": (0.9, 0.98), "eps": 1e-6}
-        return [{"params": matrices, "weight_decay": self.weight_decay, **common}, {"params": others, "weight_decay": 0.0, **common}]
+        return [
+            {"params": matrices, "weight_decay": self.weight_decay, **common},
+            {"params": others, "weight_decay": 0.0, **common},
+        ]
 
     def batches(self, first: int, last: int) -> Iterator[tuple]:
         """Batches in order; one worker renders while the model trains."""
@@ -134,7 +156,9 @@ class Pretraining:
             low, high = max(first, begin), min(last, begin + stage.steps)
             if low < high:
                 indices = [list(range(s * self.batch, (s + 1) * self.batch)) for s in range(low, high)]
-                loader = DataLoader(CaptionedScenes(stage, self.seed), batch_sampler=indices, num_workers=1, prefetch_factor=4)
+                loader = DataLoader(
+                    CaptionedScenes(stage, self.seed), batch_sampler=indices, num_workers=1, prefetch_factor=4
+                )
                 for batch in loader:
                     yield stage, *batch
             begin += stage.steps
@@ -152,8 +176,12 @@ class Pretraining:
         scale = self.clip.logit_scale.clamp(max=100)
         return {"total": contrastive_loss(image, text, matches.T, scale), "scale": scale.detach()}
 
-    def _embed(self, images: Tensor, ids: Tensor, keep: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Image and text embeddings, computed on a copy of the weights in self.dtype that passes gradients back."""
+    def _embed(
+        self, images: Tensor, ids: Tensor, keep: float, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Image and text embeddings, computed on a copy of the weights in self.dtype that passes gradients
+        back.
+        """
         weights = {f"clip.model.{n}": p.to(self.dtype) for n, p in self.module.named_parameters()}
         return torch.func.functional_call(_Towers(self.clip), weights, (images, ids, keep, generator))
 
@@ -163,7 +191,9 @@ class _Towers(nn.Module):
         super().__init__()
         self.clip = clip
 
-    def forward(self, images: Tensor, ids: Tensor, keep: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, images: Tensor, ids: Tensor, keep: float, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         tokens, _ = self.clip.embed(images, keep, generator)
         for block in self.clip.blocks:
             tokens = self.clip.block(block, tokens)

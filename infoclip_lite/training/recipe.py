@@ -72,7 +72,8 @@ class MachineSection:
     """What makes it fit and run faster; what is computed stays the same up to rounding.
 
     Attributes:
-        dtype: "float32", "bfloat16" or "float16" (autocast; float16 scales the loss), or "auto": bfloat16 where the hardware multiplies it.
+        dtype: "float32", "bfloat16" or "float16" (autocast; float16 scales the loss), or "auto": bfloat16
+            where the hardware multiplies it.
         workers: processes that read pictures ahead; 0 reads them in between the steps.
         accumulate: passes that a batch is divided into, to save memory; see `FineTuning`.
         compile, checkpointing, channels_last: see `accelerate`.
@@ -88,23 +89,28 @@ class MachineSection:
 
 @dataclass(frozen=True)
 class FineTuneRecipe:
-    """Fine-tuning of a segmentor, plain or with an alignment objective; recipes/*/*.yaml are written in these words.
+    """Fine-tuning of a segmentor, plain or with an alignment objective; recipes/*/*.yaml are written in these
+    words.
 
     Attributes:
         name: what reports call it.
         steps: of the optimizer.
         seed: of the scenes and their order.
         batch: pictures a step, of all processes together.
-        start: recipe to train first, with the same seed; its segmentor is where this one begins. None begins with CLIP and a random head.
+        start: recipe to train first, with the same seed; its segmentor is where this one begins. None begins
+            with CLIP and a random head.
         clip: the model.
         segmentor: {"name": one of `segmentors.SEGMENTORS`, and its options}.
-        data: {"name": "collage", an official data set or "folder", and its options}; `size` is the side of the pictures in pixels.
+        data: {"name": "collage", an official data set or "folder", and its options}; `size` is the side of
+            the pictures in pixels.
         objective: {"name": one of `objectives.OBJECTIVES`, and its options}; None is plain fine-tuning.
         loss: {"name": "cross_entropy" or "bce", and its options}; None is the segmentor's own loss.
         tune: "full" (both towers), "image" (the image tower), "qv" (query and value projections) or "none".
         prompt: the template of class names in training.
-        anchors: "captions" lets the objective look at the nouns of captions outside the segmentation vocabulary too; None: seen words only.
-        interpolate: fraction of the fine-tuned weights in the final CLIP, the rest is pretrained (WiSE-FT); 1 keeps the fine-tuned ones.
+        anchors: "captions" lets the objective look at the nouns of captions outside the segmentation
+            vocabulary too; None: seen words only.
+        interpolate: fraction of the fine-tuned weights in the final CLIP, the rest is pretrained (WiSE-FT); 1
+            keeps the fine-tuned ones.
         optimizer, evaluation, machine: see their classes.
     """
 
@@ -132,7 +138,9 @@ class FineTuneRecipe:
             if section is not None:
                 split_section(section, what)
         if not 0 <= self.interpolate <= 1:
-            raise ValueError(f"interpolate is {self.interpolate}; expected 0 (pretrained weights) .. 1 (fine-tuned ones)")
+            raise ValueError(
+                f"interpolate is {self.interpolate}; expected 0 (pretrained weights) .. 1 (fine-tuned ones)"
+            )
 
 
 @dataclass(frozen=True)
@@ -166,7 +174,10 @@ class PretrainRecipe:
 
 
 Recipe = FineTuneRecipe | PretrainRecipe
-RECIPES: dict[str, type[FineTuneRecipe] | type[PretrainRecipe]] = {"finetune": FineTuneRecipe, "pretrain": PretrainRecipe}
+RECIPES: dict[str, type[FineTuneRecipe] | type[PretrainRecipe]] = {
+    "finetune": FineTuneRecipe,
+    "pretrain": PretrainRecipe,
+}
 
 
 def load_recipe(recipe: str | Path | Mapping[str, Any], **changes: Any) -> Recipe:
@@ -174,12 +185,13 @@ def load_recipe(recipe: str | Path | Mapping[str, Any], **changes: Any) -> Recip
 
     Args:
         recipe: the name of one that ships ("mini/plain"), a YAML file, or its content.
-        changes: keys to replace. A section is changed key by key, optimizer={"lr": 1e-3}, unless it names another thing.
+        changes: keys to replace. A section is changed key by key, optimizer={"lr": 1e-3}, unless it names
+            another thing.
 
     Raises:
         FileNotFoundError: no such recipe or file, or none of the name that `base` gives.
-        ValueError: a `base` that goes in circles, an unknown task or key (the nearest is named), a missing key, or a value of another
-            type.
+        ValueError: a `base` that goes in circles, an unknown task or key (the nearest is named), a missing
+            key, or a value of another type.
     """
     values = merged(_inherited(recipe), changes)
     kind = values.pop("task", None)
@@ -201,7 +213,8 @@ def load_finetuning(recipe: str | Path | Mapping[str, Any], **changes: Any) -> F
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of two recipes, the second one's where both have them; sections likewise, key by key, unless they name different things.
+    """Keys of two recipes, the second one's where both have them; sections likewise, key by key, unless they
+    name different things.
 
     >>> base = {"steps": 9, "objective": {"name": "kl", "weight": 1.0}, "optimizer": {"lr": 0.1, "warmup": 3}}
     >>> merged(base, {"objective": {"weight": 2.0}, "optimizer": {"lr": 0.2}})
@@ -212,7 +225,11 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     result = dict(below)
     for key, value in above.items():
         old = result.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping) and value.get("name", old.get("name")) == old.get("name"):
+        if (
+            isinstance(old, Mapping)
+            and isinstance(value, Mapping)
+            and value.get("name", old.get("name")) == old.get("name")
+        ):
             result[key] = {**old, **value}
         else:
             result[key] = value
@@ -226,9 +243,13 @@ def _inherited(recipe: str | Path | Mapping[str, Any], heirs: tuple[str, ...] = 
     if base is None:
         return values
     if not isinstance(base, str):
-        raise ValueError(f"base is {base!r}; expected the name of a recipe, such as mini/catseg, or a YAML file")
+        raise ValueError(
+            f"base is {base!r}; expected the name of a recipe, such as mini/catseg, or a YAML file"
+        )
     if base in heirs:
-        raise ValueError(f"base goes in circles: {' -> '.join([*heirs, base])}; expected a recipe that ends somewhere")
+        raise ValueError(
+            f"base goes in circles: {' -> '.join([*heirs, base])}; expected a recipe that ends somewhere"
+        )
     return merged(_inherited(base, (*heirs, base)), values)
 
 
@@ -239,7 +260,10 @@ def _read(recipe: str | Path) -> dict[str, Any]:
         known = list_recipes()
         hint = nearest(recipe, known)
         every = f" or one of {', '.join(known)}" if hint.startswith("did") else ""
-        raise FileNotFoundError(f"no recipe {str(recipe)!r}; {hint.replace('expected one of', 'expected a YAML file or one of')}{every}")
+        raise FileNotFoundError(
+            f"no recipe {str(recipe)!r}; "
+            f"{hint.replace('expected one of', 'expected a YAML file or one of')}{every}"
+        )
     text = shipped.read_text() if shipped.is_file() else path.read_text()
     try:
         values = yaml.safe_load(text)
@@ -253,7 +277,12 @@ def _read(recipe: str | Path) -> dict[str, Any]:
 def list_recipes() -> list[str]:
     """Names of the recipes that ship."""
     folders = [kind for kind in _shipped().iterdir() if kind.is_dir()]
-    return sorted(f"{kind.name}/{file.name[:-5]}" for kind in folders for file in kind.iterdir() if file.name.endswith(".yaml"))
+    return sorted(
+        f"{kind.name}/{file.name[:-5]}"
+        for kind in folders
+        for file in kind.iterdir()
+        if file.name.endswith(".yaml")
+    )
 
 
 def _shipped() -> Traversable:

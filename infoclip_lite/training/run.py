@@ -40,7 +40,8 @@ class Run:
         folder: where the state is kept, if anywhere.
         objective: the trained objective (LPAM is in it), if the recipe has one; inference does not need it.
         reference: the pretrained CLIP that fine-tuning began with, untouched.
-        skipped: how often each damaged file was passed over, since the run was last begun or gone on with, in this process.
+        skipped: how often each damaged file was passed over, since the run was last begun or gone on with, in
+            this process.
     """
 
     recipe: Recipe
@@ -83,12 +84,14 @@ def train(
 
     Args:
         recipe: name, file or content; see `load_recipe`.
-        data: a data set of your own to learn from, in place of the recipe's (see `datasets.Segmented`); or, as for any other
-            section, a mapping of keys to replace in the recipe's.
+        data: a data set of your own to learn from, in place of the recipe's (see `datasets.Segmented`); or,
+            as for any other section, a mapping of keys to replace in the recipe's.
         held_out: one to watch the training on, at the steps of `evaluation.at`.
         folder: where to keep the state; a run that finds one there goes on from it. None keeps nothing.
-        start: the finished run of the recipe's `start`, if it is at hand; without it that recipe is trained first, in `folder`/start.
-        watch: called with the step and the segmentor at the steps of `evaluation.at`; its numbers join the log.
+        start: the finished run of the recipe's `start`, if it is at hand; without it that recipe is trained
+            first, in `folder`/start.
+        watch: called with the step and the segmentor at the steps of `evaluation.at`; its numbers join the
+            log.
         progress: show a progress bar.
         tensorboard: write losses and metrics into `folder`/tensorboard too.
         save_every: steps between states.
@@ -98,7 +101,8 @@ def train(
         The Run: its model, and a log with metrics and probes at the steps of `evaluation.at`.
 
     Raises:
-        ValueError: what `load_recipe` says, a folder that holds a run of another recipe, or a start of another architecture.
+        ValueError: what `load_recipe` says, a folder that holds a run of another recipe, or a start of
+            another architecture.
     """
     join_processes()
     if isinstance(data, Mapping):
@@ -111,7 +115,9 @@ def train(
         return _pretrain(loaded, options)
     if loaded.start is not None and start is None:
         beside = options.folder and options.folder / "start"
-        start = train(loaded.start, data=data, folder=beside, progress=progress, save_every=save_every, seed=loaded.seed)
+        start = train(
+            loaded.start, data=data, folder=beside, progress=progress, save_every=save_every, seed=loaded.seed
+        )
     return _finetune(loaded, options, start, data, held_out, watch)
 
 
@@ -160,22 +166,29 @@ def _finetune(
 def _watcher(
     recipe: FineTuneRecipe, task: FineTuning, reference: DenseCLIP, data: Segmented, watch: Watch | None
 ) -> Callable[[int], Record]:
-    """What is measured on the way: metrics on held-out scenes, probes where these have captions, and whatever else somebody watches."""
+    """What is measured on the way:
+    metrics on held-out scenes, probes where these have captions, and whatever else somebody watches.
+    """
     segmentor = task.segmentor
     mode = segmentor.training
     scenes = min(recipe.evaluation.scenes, len(data))
-    # Probes need captions, and rendering for them costs as much as the metrics: only where somebody will look.
+    # Probes need captions, and rendering for them costs as much as the metrics: only where somebody will
+    # look.
     probed = captioned_items(data, scenes) if recipe.evaluation.at else []
 
     def look(step: int) -> Record:
         with autocast(segmentor.clip.device, task.dtype):
             segmentor.eval()
-            numbers = dict(evaluate(segmentor, data, limit=scenes, protocol=recipe.evaluation.protocol).metrics)
+            numbers = dict(
+                evaluate(segmentor, data, limit=scenes, protocol=recipe.evaluation.protocol).metrics
+            )
             if watch is not None:
                 numbers |= watch(step, segmentor)
             segmentor.train(mode)
             if probed:
-                numbers |= probe(segmentor.clip, reference, probed, data.names, data.unseen, segmentor.read_outs[0])
+                numbers |= probe(
+                    segmentor.clip, reference, probed, data.names, data.unseen, segmentor.read_outs[0]
+                )
         return numbers
 
     return look
@@ -185,12 +198,17 @@ def _warn_of_damage(task: FineTuning) -> None:
     if task.skipped:
         most, times = task.skipped.most_common(1)[0]
         crops, files = task.skipped.total(), len(task.skipped)
-        warnings.warn(f"{crops} crops stood in for {files} damaged files, {times} of them for {most}", stacklevel=4)
+        warnings.warn(
+            f"{crops} crops stood in for {files} damaged files, {times} of them for {most}", stacklevel=4
+        )
 
 
 def _pretrain(recipe: PretrainRecipe, options: _Options) -> Run:
     if world() > 1:
-        raise ValueError(f"got {world()} processes for {recipe.name!r}; expected one: the contrast of a batch needs all its pictures")
+        raise ValueError(
+            f"got {world()} processes for {recipe.name!r}; expected one: the contrast of a batch needs all "
+            f"its pictures"
+        )
     task = build_pretraining(recipe)
     log = fit(
         task,
@@ -204,10 +222,13 @@ def _pretrain(recipe: PretrainRecipe, options: _Options) -> Run:
     )
     clip = task.clip
     clip.known_tokens, clip.read_outs = caption_tokens(clip.tokenizer), tuple(recipe.read_outs)
-    return Run(recipe, ZeroShotSegmentor(clip.eval().requires_grad_(False), clip.read_outs), log, options.folder)
+    return Run(
+        recipe, ZeroShotSegmentor(clip.eval().requires_grad_(False), clip.read_outs), log, options.folder
+    )
 
 
-# Where files are and who reads them changes no number, so two runs that differ in nothing else are the same run.
+# Where files are and who reads them changes no number, so two runs that differ in nothing else are the same
+# run.
 _ELSEWHERE: dict[str, dict[str, object]] = {"data": {"root": None}, "machine": {"workers": 0}}
 
 
@@ -222,6 +243,9 @@ def _claim(folder: Path, recipe: Recipe, data: Segmented | None) -> None:
         kept["data"] = data.describe()
     path, text = folder / "recipe.json", json.dumps(kept, sort_keys=True)
     if path.exists() and (folder / "state.pt").exists() and path.read_text() != text:
-        raise ValueError(f"{folder} holds a run of another recipe ({path}); expected the same: choose another folder or delete it")
+        raise ValueError(
+            f"{folder} holds a run of another recipe ({path}); expected the same: choose another folder or "
+            f"delete it"
+        )
     with whole_file(path) as scratch:
         scratch.write_text(text)

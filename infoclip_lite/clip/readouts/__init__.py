@@ -1,7 +1,7 @@
 """Dense read-outs: what is made of a pass through the image tower so that every patch has an embedding.
 
-A read-out is a function of a `TowerPass` that returns patch tokens (B, N, W), which then go through ln_post and CLIP's projection. It may
-look at any block. A new one is a file in this folder and a line in the table.
+A read-out is a function of a `TowerPass` that returns patch tokens (B, N, W), which then go through ln_post
+and CLIP's projection. It may look at any block. A new one is a file in this folder and a line in the table.
 """
 
 from __future__ import annotations

@@ -11,9 +11,11 @@ from ..tower import TowerPass
 
 
 def gem(tower: TowerPass, *, depth: int = 7) -> Tensor:
-    """The tokens that enter the last `depth` - 1 blocks, plus what self-self attention gives in each (B, N, W) [S].
+    """The tokens that enter the last `depth` - 1 blocks, plus what self-self attention gives in each (B, N,
+    W) [S].
 
-    The path has residuals and no feed-forward layer; what its attention sees are the tokens of the ordinary path.
+    The path has residuals and no feed-forward layer; what its attention sees are the tokens of the ordinary
+    path.
 
     Args:
         tower: the pass.

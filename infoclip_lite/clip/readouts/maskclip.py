@@ -9,7 +9,8 @@ from ..tower import TowerPass
 
 
 def maskclip(tower: TowerPass) -> Tensor:
-    """v in place of what attention mixes, the patch's own residual and the feed-forward layer kept (B, N, W) [S].
+    """v in place of what attention mixes, the patch's own residual and the feed-forward layer kept (B, N, W)
+    [S].
 
     Later papers call `value` MaskCLIP, which drops both.
     """

@@ -14,8 +14,8 @@ KEYS = 0.08  # weight of key-key attention [S]
 def pearl(tower: TowerPass) -> Tensor:
     """softmax(q (k R)^T + 0.08 k_c k_c^T) v, no residual, no feed-forward layer (B, N, W) [S].
 
-    R is the rotation that brings the keys of a head nearest to its queries (orthogonal Procrustes), so that a query finds the keys of its
-    own place: query-key attention becomes as local as key-key attention.
+    R is the rotation that brings the keys of a head nearest to its queries (orthogonal Procrustes), so that a
+    query finds the keys of its own place: query-key attention becomes as local as key-key attention.
     """
     q, k, v = project_qkv(tower.last, tower.entering)
     weights = q.norm(dim=-1, keepdim=True)
@@ -31,7 +31,10 @@ def pearl(tower: TowerPass) -> Tensor:
 def rotation(source: Tensor, target: Tensor) -> Tensor:
     """The orthogonal R (..., d, d) for which source R is nearest to target; both (..., n, d).
 
-    Without gradient: that of a singular value decomposition is not finite where two singular values are equal [O].
+    Without gradient: that of a singular value decomposition is not finite where two singular values are equal
+    [O].
     """
-    left, _, right = torch.linalg.svd((source.mT @ target).float(), full_matrices=False)  # which has no half-precision kernel
+    left, _, right = torch.linalg.svd(
+        (source.mT @ target).float(), full_matrices=False
+    )  # which has no half-precision kernel
     return (left @ right).to(source.dtype)

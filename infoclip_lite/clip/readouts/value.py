@@ -11,7 +11,8 @@ from ..tower import TowerPass
 def value(tower: TowerPass) -> Tensor:
     """v alone: no attention, no residual, no feed-forward layer (B, N, W).
 
-    What ClearCLIP's authors call MaskCLIP [S]; MaskCLIP's own code keeps residual and feed-forward layer, see `maskclip`.
+    What ClearCLIP's authors call MaskCLIP [S]; MaskCLIP's own code keeps residual and feed-forward layer, see
+    `maskclip`.
     """
     values = project_qkv(tower.last, tower.entering)[2]
     return project_out(tower.last, values)[:, 1:]

@@ -1,8 +1,10 @@
-"""CAT-Seg (2303.11797): clean up the map of cosines between every patch and every word, then label pixels with it.
+"""CAT-Seg (2303.11797): clean up the map of cosines between every patch and every word, then label pixels
+with it.
 
-The cost volume has one map for each class and prompt. It is embedded, then refined in turn over positions (shifted windows, guided by what
-the picture looks like) and over classes (linear attention, guided by the words), then upsampled with the help of earlier layers of CLIP.
-Every weight is shared by all classes, so any number of words can be given.
+The cost volume has one map for each class and prompt. It is embedded, then refined in turn over positions
+(shifted windows, guided by what the picture looks like) and over classes (linear attention, guided by the
+words), then upsampled with the help of earlier layers of CLIP. Every weight is shared by all classes, so any
+number of words can be given.
 """
 
 from __future__ import annotations
@@ -33,13 +35,15 @@ class AggregationConfig:
         window: side of the windows of spatial aggregation, in patches.
         pooling: class aggregation looks at squares of this many patches.
         text_width, appearance_width: channels of the two guidances.
-        guidance_blocks: blocks of the image tower, counted from 0, whose output guides the upsampling: one for each doubling.
+        guidance_blocks: blocks of the image tower, counted from 0, whose output guides the upsampling: one
+            for each doubling.
         guidance_channels: channels of those after they are brought to size.
         guidance_width: of those after their projection.
         decoder_channels: channels after each doubling, multiples of 16.
         templates: prompts a class, each with a map of its own.
-        class_tokens: words that class aggregation looks at together. Fewer are filled up with a learnt token; of more, those that no patch
-            of the picture resembles are left out with logit -100. 0: all words, whatever their number.
+        class_tokens: words that class aggregation looks at together. Fewer are filled up with a learnt token;
+            of more, those that no patch of the picture resembles are left out with logit -100. 0: all words,
+            whatever their number.
     """
 
     hidden: int = 128
@@ -84,8 +88,8 @@ class CostAggregationSegmentor(Segmentor):
         templates: the prompt that class names are put in, for training and test alike.
 
     Raises:
-        ValueError: an unknown size or read-out, another number of templates than the head's, blocks the image tower does not have, or
-            sizes that do not fit together.
+        ValueError: an unknown size or read-out, another number of templates than the head's, blocks the image
+            tower does not have, or sizes that do not fit together.
     """
 
     independent = True  # one sigmoid a class [S]
@@ -102,12 +106,15 @@ class CostAggregationSegmentor(Segmentor):
         config = size if isinstance(size, AggregationConfig) else find(SIZES, size, "size")
         _check(config, len(clip.blocks))
         if len(templates) != config.templates:
-            raise ValueError(f"got {len(templates)} templates; expected {config.templates}, as the head is built for")
+            raise ValueError(
+                f"got {len(templates)} templates; expected {config.templates}, as the head is built for"
+            )
         self.clip, self.config = clip, config
         self.read_outs = check_read_outs([read_out])
         self.templates: tuple[str, ...] = tuple(templates)
         self.upsample = nn.ModuleList(
-            nn.ConvTranspose2d(clip.width, channels, 2 << i, 2 << i) for i, channels in enumerate(config.guidance_channels)
+            nn.ConvTranspose2d(clip.width, channels, 2 << i, 2 << i)
+            for i, channels in enumerate(config.guidance_channels)
         )
         self.aggregator = Aggregator(config, clip.embed_dim)
 
@@ -121,12 +128,16 @@ class CostAggregationSegmentor(Segmentor):
         return [*self.aggregator.spatial, *self.aggregator.classes, *self.aggregator.decoder]
 
     def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
-        """Unit vectors of words, (C, D) with one template and (C, T, D) with several; the head's own templates if none are given."""
+        """Unit vectors of words, (C, D) with one template and (C, T, D) with several;
+        the head's own templates if none are given.
+        """
         ensemble: Literal["mean", "none"] = "mean" if self.config.templates == 1 else "none"
         return self.clip.encode_text(names, templates or self.templates, ensemble=ensemble)
 
     def encode(self, images: Tensor) -> Encoded:
-        """Dense embeddings (B, D, h, w), and what guides the upsampling: block i's tokens as maps, 2, 4, ... times as large."""
+        """Dense embeddings (B, D, h, w), and what guides the upsampling:
+        block i's tokens as maps, 2, 4, ... times as large.
+        """
         tower = self.clip.tower(images)
         states, grid = [*tower.states[1:]], tower.grid  # states[i] is now what leaves block i
         features = self.clip.read(tower, self.read_outs[0])
@@ -138,28 +149,45 @@ class CostAggregationSegmentor(Segmentor):
         """Logits (B, C, h', w') from what `encode` gave, before the last enlargement.
 
         Raises:
-            ValueError: text of another width than CLIP's, or another number of templates than the head was built for.
+            ValueError: text of another width than CLIP's, or another number of templates than the head was
+                built for.
         """
         words = text[:, None] if text.ndim == 2 else text
         expected = (self.config.templates, self.clip.embed_dim)
         if words.ndim != 3 or tuple(words.shape[1:]) != expected:
             either = f" or (C, {expected[1]})" if expected[0] == 1 else ""
             raise ValueError(
-                f"got text embeddings {tuple(text.shape)}; expected (C, {expected[0]}, {expected[1]}){either}: "
+                f"got text embeddings {tuple(text.shape)}; expected (C, {expected[0]}, "
+                f"{expected[1]}){either}: "
                 "the same CLIP, and as many templates as the head was built for"
             )
         return self.aggregator(encoded.dense, F.normalize(words, dim=-1), encoded.more, pooling)
 
 
 def _check(config: AggregationConfig, blocks: int) -> None:
-    lengths = {len(v) for v in (config.guidance_blocks, config.guidance_channels, config.guidance_width, config.decoder_channels)}
+    lengths = {
+        len(v)
+        for v in (
+            config.guidance_blocks,
+            config.guidance_channels,
+            config.guidance_width,
+            config.decoder_channels,
+        )
+    }
     if len(lengths) > 1:
-        raise ValueError(f"{config} has lists of different lengths; expected one entry for each doubling of the resolution")
+        raise ValueError(
+            f"{config} has lists of different lengths; expected one entry for each doubling of the resolution"
+        )
     if any(not 0 <= i < blocks - 1 for i in config.guidance_blocks):
-        raise ValueError(f"guidance_blocks are {tuple(config.guidance_blocks)}; expected 0 .. {blocks - 2}: the image tower has {blocks}")
+        raise ValueError(
+            f"guidance_blocks are {tuple(config.guidance_blocks)}; expected 0 .. {blocks - 2}: the image "
+            f"tower has {blocks}"
+        )
     if config.hidden % config.heads or any(c % 16 for c in config.decoder_channels):
-        raise ValueError(f"hidden = {config.hidden}, heads = {config.heads}, decoder_channels = {config.decoder_channels}; "
-                         "expected hidden a multiple of heads and decoder_channels multiples of 16")  # fmt: skip
+        raise ValueError(
+            f"hidden = {config.hidden}, heads = {config.heads}, decoder_channels = {config.decoder_channels}; "
+            "expected hidden a multiple of heads and decoder_channels multiples of 16"
+        )
 
 
 class Aggregator(nn.Module):
@@ -178,10 +206,14 @@ class Aggregator(nn.Module):
             for a, b in zip(config.guidance_channels, config.guidance_width, strict=True)
         )
         widths = [config.hidden, *config.decoder_channels]
-        self.decoder = nn.ModuleList(Up(a, b, g) for a, b, g in zip(widths, widths[1:], config.guidance_width, strict=False))
+        self.decoder = nn.ModuleList(
+            Up(a, b, g) for a, b, g in zip(widths, widths[1:], config.guidance_width, strict=False)
+        )
         self.head = nn.Conv2d(widths[-1], 1, 3, padding=1)
 
-    def forward(self, features: Tensor, text: Tensor, guides: Sequence[Tensor], pooling: int | None = None) -> Tensor:
+    def forward(
+        self, features: Tensor, text: Tensor, guides: Sequence[Tensor], pooling: int | None = None
+    ) -> Tensor:
         """From cosines to logits (B, C, ., .).
 
         Args:
@@ -197,7 +229,9 @@ class Aggregator(nn.Module):
             kept = cost.flatten(2).amax(-1).topk(self.class_tokens, sorted=False).indices  # (B, class_tokens)
             cost = cost.gather(1, kept[:, :, None, None, None].expand(-1, -1, *cost.shape[2:]))
             text = text[0][kept]
-        x = self.embed(cost.flatten(0, 1)).unflatten(0, cost.shape[:2]).permute(0, 1, 3, 4, 2)  # (B, C, h, w, hidden)
+        x = (
+            self.embed(cost.flatten(0, 1)).unflatten(0, cost.shape[:2]).permute(0, 1, 3, 4, 2)
+        )  # (B, C, h, w, hidden)
         appearance, words = self.appearance(features).permute(0, 2, 3, 1), self.words(text)
         for spatial, across in zip(self.spatial, self.classes, strict=True):
             x = across(spatial(x, appearance), words, pooling)
@@ -212,7 +246,9 @@ class Aggregator(nn.Module):
 
 
 class GuidedLinear(nn.Linear):
-    """A linear layer on [x, guidance] that never builds the pair: all classes (or positions) share the guidance, so it is done once."""
+    """A linear layer on [x, guidance] that never builds the pair:
+    all classes (or positions) share the guidance, so it is done once.
+    """
 
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:  # type: ignore[override]
         """x (..., d) and guidance (..., e), which broadcasts against it: (..., out)."""
@@ -237,7 +273,9 @@ class SpatialAggregation(nn.Module):
 
 
 class WindowBlock(nn.Module):
-    """Attention inside windows and a feed-forward layer; queries and keys see the picture's appearance, values do not."""
+    """Attention inside windows and a feed-forward layer;
+    queries and keys see the picture's appearance, values do not.
+    """
 
     def __init__(self, config: AggregationConfig, shifted: bool) -> None:
         super().__init__()
@@ -255,14 +293,19 @@ class WindowBlock(nn.Module):
         side = min(self.window, height, width)
         shift = side // 2 if self.shifted and min(height, width) > self.window else 0
         y, g = _windows(self.norm_1(x), side, shift), _windows(appearance, side, shift)
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for t in (self.q(y, g), self.k(y, g), self.v(y)))
+        q, k, v = (
+            t.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
+            for t in (self.q(y, g), self.k(y, g), self.v(y))
+        )
         mixed = attend(q, k, v, _separate(height, width, side, shift, x.device))
         x = x + _unwindow(self.out(mixed.transpose(-2, -3).flatten(-2)), height, width, side, shift)
         return x + self.mlp(self.norm_2(x))
 
 
 def _windows(x: Tensor, side: int, shift: int) -> Tensor:
-    """(B, C, h, w, e) to (B, C, windows, side^2, e); sides that are no multiple are filled up with zeros below and to the right."""
+    """(B, C, h, w, e) to (B, C, windows, side^2, e);
+    sides that are no multiple are filled up with zeros below and to the right.
+    """
     x = F.pad(x, (0, 0, 0, -x.shape[3] % side, 0, -x.shape[2] % side))
     if shift:
         x = x.roll((-shift, -shift), (2, 3))
@@ -278,22 +321,30 @@ def _unwindow(x: Tensor, height: int, width: int, side: int, shift: int) -> Tens
 
 
 def _separate(height: int, width: int, side: int, shift: int, device: torch.device) -> Tensor | None:
-    """Mask (windows, 1, side^2, side^2), -100 between places that the shift or the filling brought together; None if there are none."""
+    """Mask (windows, 1, side^2, side^2), -100 between places that the shift or the filling brought together;
+    None if there are none.
+    """
     if not shift and height % side == 0 and width % side == 0:
         return None
     regions = []
     for length in (height, width):
         full = -(-length // side) * side
         places = torch.arange(full, device=device)
-        region = (places >= full - side).long() + (places >= full - shift) if shift else torch.zeros_like(places)
-        regions.append(region + 3 * (places.roll(-shift) >= length))  # what was filled in is a region of its own
+        region = (
+            (places >= full - side).long() + (places >= full - shift) if shift else torch.zeros_like(places)
+        )
+        regions.append(
+            region + 3 * (places.roll(-shift) >= length)
+        )  # what was filled in is a region of its own
     ids = (6 * regions[0][:, None] + regions[1])[None, None, ..., None]
     ids = _windows(ids, side, 0)[0, 0, ..., 0]
     return torch.where(ids[:, None, :, None] == ids[:, None, None, :], 0.0, -100.0)
 
 
 class ClassAggregation(nn.Module):
-    """Linear attention (2006.16236) among classes, at each square of `pooling` patches; queries and keys see the words."""
+    """Linear attention (2006.16236) among classes, at each square of `pooling` patches;
+    queries and keys see the words.
+    """
 
     def __init__(self, config: AggregationConfig) -> None:
         super().__init__()
@@ -305,10 +356,15 @@ class ClassAggregation(nn.Module):
         self.v = nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
         if self.tokens:
-            self.filler, self.filler_word = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(config.text_width))
+            self.filler, self.filler_word = (
+                nn.Parameter(torch.zeros(width)),
+                nn.Parameter(torch.zeros(config.text_width)),
+            )
 
     def forward(self, x: Tensor, words: Tensor, pooling: int | None = None) -> Tensor:
-        """x (B, C, h, w, hidden), words (B or 1, C, e), and the side of the squares if it is not the trained one: like x."""
+        """x (B, C, h, w, hidden), words (B or 1, C, e), and the side of the squares if it is not the trained
+        one: like x.
+        """
         batch, classes, height, width, _ = x.shape
         maps = x.permute(0, 1, 4, 2, 3).flatten(0, 1)
         side = min(self.pooling if pooling is None else pooling, height, width)
@@ -328,7 +384,8 @@ class ClassAggregation(nn.Module):
 
 
 def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention whose cost grows with the number of tokens, not its square: f(q) (f(k)^T v) / f(q) sum f(k), f = elu + 1.
+    """Attention whose cost grows with the number of tokens, not its square: f(q) (f(k)^T v) / f(q) sum f(k),
+    f = elu + 1.
 
     Source: Katharopoulos et al. (2006.16236), equation 5.
 
@@ -339,7 +396,9 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         (..., n, heads, d).
     """
     q, k = F.elu(q) + 1, F.elu(k) + 1
-    summary = torch.einsum("...nhd,...nhe->...hde", k, v / v.shape[-3])  # divided first, lest half precision overflow
+    summary = torch.einsum(
+        "...nhd,...nhe->...hde", k, v / v.shape[-3]
+    )  # divided first, lest half precision overflow
     weight = 1 / (torch.einsum("...nhd,...hd->...nh", q, k.sum(-3)) + 1e-6)
     return torch.einsum("...nhd,...hde,...nh->...nhe", q, summary, weight) * v.shape[-3]
 
@@ -350,13 +409,21 @@ class Up(nn.Module):
     def __init__(self, inside: int, outside: int, guidance: int) -> None:
         super().__init__()
         self.up = nn.ConvTranspose2d(inside, inside - guidance, 2, 2)
-        self.conv_1, self.norm_1 = nn.Conv2d(inside, outside, 3, padding=1, bias=False), nn.GroupNorm(outside // 16, outside)
-        self.conv_2, self.norm_2 = nn.Conv2d(outside, outside, 3, padding=1, bias=False), nn.GroupNorm(outside // 16, outside)
+        self.conv_1, self.norm_1 = (
+            nn.Conv2d(inside, outside, 3, padding=1, bias=False),
+            nn.GroupNorm(outside // 16, outside),
+        )
+        self.conv_2, self.norm_2 = (
+            nn.Conv2d(outside, outside, 3, padding=1, bias=False),
+            nn.GroupNorm(outside // 16, outside),
+        )
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
         """x (B C, inside, h, w), guide (B, guidance, 2h, 2w): (B C, outside, 2h, 2w)."""
         x = self.up(x)
         weight = self.conv_1.weight
         shared = F.conv2d(guide, weight[:, x.shape[1] :], padding=1)  # the same for every class of a picture
-        x = F.conv2d(x, weight[:, : x.shape[1]], padding=1) + shared.repeat_interleave(len(x) // len(guide), 0)
+        x = F.conv2d(x, weight[:, : x.shape[1]], padding=1) + shared.repeat_interleave(
+            len(x) // len(guide), 0
+        )
         return F.relu(self.norm_2(self.conv_2(F.relu(self.norm_1(x)))))

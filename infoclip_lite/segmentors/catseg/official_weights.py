@@ -1,10 +1,12 @@
-"""Official CAT-Seg checkpoints: their names for our weights, and back [S: names and shapes of the official code].
+"""Official CAT-Seg checkpoints: their names for our weights, and back [S: names and shapes of the official
+code].
 
 | official | here |
 |---|---|
-| `sem_seg_head.predictor.clip_model.` | `clip.model.`; a block's `q_`, `k_` and `v_proj_weight` are one `in_proj_weight` |
+| `sem_seg_head.predictor.clip_model.` | `clip.model.`; `q_`, `k_` and `v_proj_weight` are one `in_proj_weight` |
 | `sem_seg_head.predictor.transformer.` | `aggregator.` |
-| `...conv1`, `...guidance_projection`, `...text_guidance_projection` | `...embed`, `...appearance`, `...words` |
+| `...conv1`, `...guidance_projection` | `...embed`, `...appearance` |
+| `...text_guidance_projection` | `...words` |
 | `...layers.N.swin_block.block_1`, `block_2` | `...spatial.N.blocks.0`, `1` |
 | `...layers.N.attention` | `...classes.N`; `padding_tokens`, `padding_guidance` are `filler`, `filler_word` |
 | `...decoder_guidance_projection.N`, `decoder1`, `decoder2` | `...guides.N`, `decoder.0`, `1` |
@@ -23,14 +25,35 @@ from ...clip.loading import read_pickle
 from .model import CostAggregationSegmentor
 
 _QKV = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
-# (official pattern, its replacement, our pattern, its replacement), tried in order; the first that matches a name renames it.
-_BLOCK = {"norm1": "norm_1", "norm2": "norm_2", "attn.q": "q", "attn.k": "k", "attn.v": "v", "attn.proj": "out", "mlp.fc1": "mlp.0"}
+# (official pattern, its replacement, our pattern, its replacement), tried in order; the first that matches a
+# name renames it.
+_BLOCK = {
+    "norm1": "norm_1",
+    "norm2": "norm_2",
+    "attn.q": "q",
+    "attn.k": "k",
+    "attn.v": "v",
+    "attn.proj": "out",
+    "mlp.fc1": "mlp.0",
+}
 _BLOCK["mlp.fc2"] = "mlp.2"
-_CLASSES = {"norm1": "norm_1", "norm2": "norm_2", "attention.q": "q", "attention.k": "k", "attention.v": "v", "MLP.0": "mlp.0"}
+_CLASSES = {
+    "norm1": "norm_1",
+    "norm2": "norm_2",
+    "attention.q": "q",
+    "attention.k": "k",
+    "attention.v": "v",
+    "MLP.0": "mlp.0",
+}
 _CLASSES |= {"MLP.2": "mlp.2", "padding_tokens": "filler", "padding_guidance": "filler_word"}
 _UP = {"up": "up", "conv.double_conv.0": "conv_1", "conv.double_conv.1": "norm_1"}
 _UP |= {"conv.double_conv.3": "conv_2", "conv.double_conv.4": "norm_2"}
-_TOP = {"conv1": "embed", "guidance_projection": "appearance", "text_guidance_projection": "words", "head": "head"}
+_TOP = {
+    "conv1": "embed",
+    "guidance_projection": "appearance",
+    "text_guidance_projection": "words",
+    "head": "head",
+}
 
 
 def _names(layers: int, ups: int) -> dict[str, str]:
@@ -41,7 +64,10 @@ def _names(layers: int, ups: int) -> dict[str, str]:
         layer = f"{head}layers.{n}"
         table[f"{layer}.swin_block.guidance_norm"] = f"aggregator.spatial.{n}.norm_guidance"
         for i in (0, 1):
-            table |= {f"{layer}.swin_block.block_{i + 1}.{a}": f"aggregator.spatial.{n}.blocks.{i}.{b}" for a, b in _BLOCK.items()}
+            table |= {
+                f"{layer}.swin_block.block_{i + 1}.{a}": f"aggregator.spatial.{n}.blocks.{i}.{b}"
+                for a, b in _BLOCK.items()
+            }
         table |= {f"{layer}.attention.{a}": f"aggregator.classes.{n}.{b}" for a, b in _CLASSES.items()}
     for i in range(ups):
         table[f"upsample{i + 1}"] = f"upsample.{i}"
@@ -71,11 +97,19 @@ def from_official(state: dict[str, Tensor], segmentor: CostAggregationSegmentor)
         ValueError: weights are missing, left over, or of another shape; the first of each is named.
     """
     config = segmentor.config
-    table = {**_names(config.layers, len(config.decoder_channels)), "sem_seg_head.predictor.clip_model": "clip.model"}
+    table = {
+        **_names(config.layers, len(config.decoder_channels)),
+        "sem_seg_head.predictor.clip_model": "clip.model",
+    }
     renamed: dict[str, Tensor] = {}
     left = []
     for name, value in state.items():
-        if name.endswith("attn_mask") or name.rpartition(".")[2] in ("pixel_mean", "pixel_std", "clip_pixel_mean", "clip_pixel_std"):
+        if name.endswith("attn_mask") or name.rpartition(".")[2] in (
+            "pixel_mean",
+            "pixel_std",
+            "clip_pixel_mean",
+            "clip_pixel_std",
+        ):
             continue
         ours = _rename(name, table)
         if ours is None:
@@ -94,8 +128,10 @@ def from_official(state: dict[str, Tensor], segmentor: CostAggregationSegmentor)
         details = [f"no {n}" for n in missing[:1]] + [f"unknown {n}" for n in (left + extra)[:1]]
         details += [f"{n} is {tuple(renamed[n].shape)}, expected {wanted[n]}" for n in shapes[:1]]
         raise ValueError(
-            f"the checkpoint is of another architecture: {len(missing)} weights missing, {len(left) + len(extra)} unknown, "
-            f"{len(shapes)} of another shape ({'; '.join(details)}); hint: 'vit_b' goes with ViT-B-16-quickgelu, 'vit_l' with "
+            f"the checkpoint is of another architecture: {len(missing)} weights missing, "
+            f"{len(left) + len(extra)} unknown, "
+            f"{len(shapes)} of another shape ({'; '.join(details)}); hint: 'vit_b' goes with "
+            f"ViT-B-16-quickgelu, 'vit_l' with "
             "ViT-L-14-336-quickgelu"
         )
     return renamed
@@ -113,15 +149,19 @@ def to_official(segmentor: CostAggregationSegmentor) -> dict[str, Tensor]:
             for part, third in zip(_QKV, value.chunk(3), strict=True):
                 state[official.replace("in_proj_weight", part)] = third
         else:
-            state[official] = value[None, None] if re.search(r"\.padding_(tokens|guidance)$", official) else value
+            state[official] = (
+                value[None, None] if re.search(r"\.padding_(tokens|guidance)$", official) else value
+            )
     return state
 
 
 def load_official(segmentor: CostAggregationSegmentor, path: str | Path) -> CostAggregationSegmentor:
-    """Fill a segmentor with an official CAT-Seg checkpoint file (a torch pickle with "model", read with weights_only).
+    """Fill a segmentor with an official CAT-Seg checkpoint file (a torch pickle with "model", read with
+    weights_only).
 
     Args:
-        segmentor: CostAggregationSegmentor(load_clip("ViT-B-16-quickgelu"), config="vit_b"), or the like for ViT-L.
+        segmentor: CostAggregationSegmentor(load_clip("ViT-B-16-quickgelu"), config="vit_b"), or the like for
+            ViT-L.
         path: the file.
 
     Raises:
