@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..clip.templates import IMAGENET_TEMPLATES
+from ..clip.templates import imagenet_templates
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class EvaluationProtocol:
 
     Attributes:
         name: for reports.
-        templates: 1. Prompts for the words; None takes the segmentor's own.
+        templates: 1. Prompts for the words; "imagenet" are CLIP's 80, None takes the segmentor's own.
         synonyms: 2. "mean" averages the embeddings of a class's synonyms; "max" lets the best of them
             speak for the class.
         shorter: 3. The shorter side becomes this many pixels, in the picture's own proportions, ...
@@ -57,7 +57,7 @@ class EvaluationProtocol:
     """
 
     name: str
-    templates: tuple[str, ...] | None = None
+    templates: tuple[str, ...] | Literal["imagenet"] | None = None
     synonyms: Literal["mean", "max"] = "mean"
     shorter: int | None = None
     longest: int | None = None
@@ -77,6 +77,11 @@ class EvaluationProtocol:
     threshold: float = 0.0
     logit_scale: float | None = None
     false_alarms: bool = True
+
+    @property
+    def prompts(self) -> tuple[str, ...] | None:
+        """The templates themselves, one with {} for the word each; None: the segmentor's own."""
+        return imagenet_templates() if self.templates == "imagenet" else self.templates
 
     @property
     def resizes(self) -> bool:
@@ -136,7 +141,7 @@ CATSEG = EvaluationProtocol(
 
 TRAINING_FREE = EvaluationProtocol(
     "training-free",
-    templates=IMAGENET_TEMPLATES,  # 80 [S: SCLIP, ClearCLIP, NACLIP]
+    templates="imagenet",  # 80 [S: SCLIP, ClearCLIP, NACLIP]
     synonyms="max",  # [S]
     shorter=336,  # [S: SCLIP, NACLIP; ClearCLIP 448 with window 448, stride 224]
     longest=2048,  # [S]

@@ -57,7 +57,7 @@ def encode_vocabulary(
     if protocol.synonyms == "max":
         words, places = flatten_synonyms(words)
         owners = [owners[place] for place in places]
-    text = segmentor.encode_text(words, protocol.templates)
+    text = segmentor.encode_text(words, protocol.prompts)
     never = set(unseen)
     seen = torch.tensor([owner not in never for owner in owners], device=text.device)
     return Vocabulary(text, torch.tensor(owners, device=text.device), seen, background)

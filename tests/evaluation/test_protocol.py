@@ -19,7 +19,7 @@ def test_the_published_numbers() -> None:
     assert CATSEG.antialias and CATSEG.eight_bit, "Pillow's arithmetic"
     assert (TRAINING_FREE.shorter, TRAINING_FREE.window, TRAINING_FREE.stride) == (336, 224, 112)
     assert TRAINING_FREE.logit_scale == 40 and TRAINING_FREE.synonyms == "max"
-    assert TRAINING_FREE.templates is not None and len(TRAINING_FREE.templates) == 80
+    assert TRAINING_FREE.prompts is not None and len(TRAINING_FREE.prompts) == 80
     assert (ZERO_SHOT.shorter, ZERO_SHOT.window, ZERO_SHOT.stride) == (512, 512, 426)
 
 

@@ -185,7 +185,8 @@ def _check(config: AggregationConfig, blocks: int) -> None:
         )
     if config.hidden % config.heads or any(c % 16 for c in config.decoder_channels):
         raise ValueError(
-            f"hidden = {config.hidden}, heads = {config.heads}, decoder_channels = {config.decoder_channels}; "
+            f"hidden = {config.hidden}, heads = {config.heads}, "
+            f"decoder_channels = {config.decoder_channels}; "
             "expected hidden a multiple of heads and decoder_channels multiples of 16"
         )
 

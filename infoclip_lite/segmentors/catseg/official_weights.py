@@ -3,7 +3,7 @@ code].
 
 | official | here |
 |---|---|
-| `sem_seg_head.predictor.clip_model.` | `clip.model.`; `q_`, `k_` and `v_proj_weight` are one `in_proj_weight` |
+| `sem_seg_head.predictor.clip_model.` | `clip.model.`; `q_`, `k_`, `v_proj_weight` in one `in_proj_weight` |
 | `sem_seg_head.predictor.transformer.` | `aggregator.` |
 | `...conv1`, `...guidance_projection` | `...embed`, `...appearance` |
 | `...text_guidance_projection` | `...words` |
@@ -25,8 +25,7 @@ from ...clip.loading import read_pickle
 from .model import CostAggregationSegmentor
 
 _QKV = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
-# (official pattern, its replacement, our pattern, its replacement), tried in order; the first that matches a
-# name renames it.
+# Official name -> ours: of the parts of a window block, of class aggregation, of a doubling, and of the top.
 _BLOCK = {
     "norm1": "norm_1",
     "norm2": "norm_2",
