@@ -6,19 +6,26 @@ import json
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ..core.files import whole_file
 from ..core.processes import any_process, mean_over_processes, world
 from ..core.states import read_state, write_state
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch.utils.tensorboard import SummaryWriter
+
+Record = dict[str, float]
+# Of a loss in float16: the scale begins at 65536 and is halved at every overflow.
+_SMALLEST_SCALE = 1e-3
 
 
 class Task(Protocol):
@@ -27,7 +34,7 @@ class Task(Protocol):
     module: nn.Module
     dtype: torch.dtype
 
-    def groups(self) -> list[dict[str, Any]]:
+    def groups(self) -> list[dict[str, object]]:
         """Parameter groups for AdamW, each with its `lr`."""
 
     def batches(self, first: int, last: int) -> Iterable[Any]:
@@ -46,11 +53,11 @@ def fit(
     clip_norm: float = 1.0,
     folder: Path | None = None,
     save_every: int = 200,
-    evaluate: Callable[[int], dict[str, float]] | None = None,
+    evaluate: Callable[[int], Record] | None = None,
     evaluate_at: Iterable[int] = (),
     progress: str | None = None,
     tensorboard: bool = False,
-) -> list[dict[str, float]]:
+) -> list[Record]:
     """Run AdamW with linear warm-up and a cosine to zero, and return the log.
 
     Args:
@@ -78,57 +85,32 @@ def fit(
         torch.OutOfMemoryError: with what to change.
         SystemExit: SIGTERM came, and the state is kept.
     """
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(), device_placement=False, kwargs_handlers=[_UNUSED]
-    )
-    groups = task.groups()
-    for group in groups:
-        group["peak"] = group["lr"]
-    parameters = [p for group in groups for p in group["params"]]
-    optimizer = torch.optim.AdamW(groups, fused=True)
-    scaler = torch.amp.GradScaler(parameters[0].device.type, enabled=task.dtype == torch.float16)
-    kept: dict[str, Any] = {"module": task.module, "optimizer": optimizer, "scaler": scaler}
-    start, log = _resume(folder, kept)
-    step_of = accelerator.prepare_model(_Step(task), device_placement=False) if world() > 1 else task.loss
+    engine = _Engine(task, clip_norm, lambda step: _schedule(step, schedule or steps, warmup))
+    start, log = engine.resume(folder)
     wanted = set(evaluate_at) if evaluate else set()
-    main = accelerator.is_main_process
+    main = engine.accelerator.is_main_process
     writer = _tensorboard(folder, start) if tensorboard and main else None
 
-    def note(record: dict[str, float]) -> None:
+    def note(record: Record) -> None:
         log.append(record)
         if writer:
             for name, value in record.items():
-                writer.add_scalar(name, value, record["step"])
+                writer.add_scalar(name, value, int(record["step"]))
 
-    bar = tqdm(
-        total=steps, initial=start, desc=progress, disable=progress is None or not main, mininterval=1.0
-    )
+    hidden = progress is None or not main
+    bar = tqdm(total=steps, initial=start, desc=progress, disable=hidden, mininterval=1.0)
     with _terminated(folder is not None) as stop:
         for step, batch in zip(range(start, steps), task.batches(start, steps), strict=True):
             if step in wanted and evaluate:
                 note({"step": step, **evaluate(step)})
-            optimizer.zero_grad()
-            terms = _gradients(
-                accelerator, step_of, scaler, step, batch if isinstance(batch, list) else [batch]
-            )
-            scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(parameters, clip_norm)
-            for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * _schedule(step, schedule or steps, warmup)
-            scaler.step(optimizer)  # leaves the step out if float16 gradients overflowed
-            scaler.update()
-            if scaler.get_scale() < _SMALLEST_SCALE:
-                raise FloatingPointError(
-                    f"float16 gradients overflow at every scale, at step {step}; expected some: set dtype: "
-                    f"bfloat16"
-                )
+            terms = engine.step(step, batch if isinstance(batch, list) else [batch])
             note({"step": step, **terms})
             bar.set_postfix(loss=f"{terms['total']:.3f}")
             bar.update()
             if folder and step + 1 < steps:
-                stopped = any_process(stop.is_set(), parameters[0].device)
+                stopped = any_process(stop.is_set(), engine.device)
                 if main and (stopped or (step + 1) % save_every == 0):
-                    _save(folder, step + 1, kept, log)
+                    engine.save(folder, step + 1, log)
                 if stopped:
                     bar.close()
                     raise SystemExit(128 + signal.SIGTERM)
@@ -138,15 +120,92 @@ def fit(
     if writer:
         writer.close()
     if folder and start < steps and main:
-        _save(folder, steps, kept, log, last=True)
-    accelerator.wait_for_everyone()
+        engine.save(folder, steps, log, last=True)
+    engine.accelerator.wait_for_everyone()
     return log
 
 
-_SMALLEST_SCALE = 1e-3  # of a loss in float16; the scale begins at 65536 and is halved at every overflow
-_UNUSED = DistributedDataParallelKwargs(
-    find_unused_parameters=True
-)  # what a read-out of the last block leaves out has no gradient
+class _Stateful(Protocol):
+    """What a state on disk is made of."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> object: ...
+
+
+class _Engine:
+    """AdamW on one task: takes steps, and holds what a state must keep.
+
+    Args:
+        task: model, batches and loss.
+        clip_norm: largest norm of the gradient.
+        rate: of a step, the fraction of each group's peak rate.
+    """
+
+    def __init__(self, task: Task, clip_norm: float, rate: Callable[[int], float]) -> None:
+        from accelerate import Accelerator, DistributedDataParallelKwargs  # here: it takes seconds to load
+
+        # What a read-out of the last block leaves out has no gradient.
+        unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+        on_cpu = not torch.cuda.is_available()
+        self.accelerator = Accelerator(cpu=on_cpu, device_placement=False, kwargs_handlers=[unused])
+        self.clip_norm, self.rate = clip_norm, rate
+        groups: list[dict[str, Any]] = [{**group, "peak": group["lr"]} for group in task.groups()]
+        self.parameters: list[nn.Parameter] = [p for group in groups for p in group["params"]]
+        self.device = self.parameters[0].device
+        self.optimizer = torch.optim.AdamW(groups, fused=True)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=task.dtype == torch.float16)
+        # What is saved is what is read back, by these names.
+        self.kept: dict[str, _Stateful] = {
+            "module": task.module,
+            "optimizer": self.optimizer,
+            "scaler": self.scaler,
+        }
+        self.loss: Callable[[int, Any], dict[str, Tensor]] = task.loss
+        if world() > 1:
+            self.loss = self.accelerator.prepare_model(_Step(task), device_placement=False)
+
+    def step(self, step: int, parts: list[Any]) -> Record:
+        """Take one step; the terms of the loss.
+
+        Raises:
+            FloatingPointError: a term that is not finite, or float16 gradients that overflow at every scale.
+        """
+        self.optimizer.zero_grad()
+        terms = _gradients(self.accelerator, self.loss, self.scaler, step, parts)
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * self.rate(step)
+        self.scaler.step(self.optimizer)  # leaves the step out if float16 gradients overflowed
+        self.scaler.update()
+        if self.scaler.get_scale() < _SMALLEST_SCALE:
+            raise FloatingPointError(
+                f"float16 gradients overflow at every scale, at step {step}; expected some: set dtype: "
+                f"bfloat16"
+            )
+        return terms
+
+    def save(self, folder: Path, step: int, log: list[Record], *, last: bool = False) -> None:
+        """Write state and log, whole."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        state = {"step": step, **{name: part.state_dict() for name, part in self.kept.items()}, "log": log}
+        write_state(folder, {**state, "random": {"cpu": torch.get_rng_state(), "cuda": cuda}}, last=last)
+        with whole_file(folder / "log.jsonl") as scratch:
+            scratch.write_text("".join(f"{json.dumps(record)}\n" for record in log))
+
+    def resume(self, folder: Path | None) -> tuple[int, list[Record]]:
+        """Go on from the newest good state of a folder: the next step, and the log so far."""
+        state = None if folder is None else read_state(folder)
+        if state is None:
+            return 0, []
+        for name, part in self.kept.items():
+            part.load_state_dict(state[name])
+        random: Mapping[str, Any] = state["random"]
+        torch.set_rng_state(random["cpu"])
+        if random["cuda"] and len(random["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(random["cuda"])
+        return state["step"], state["log"]
 
 
 class _Step(nn.Module):
@@ -166,23 +225,21 @@ def _gradients(
     scaler: torch.amp.GradScaler,
     step: int,
     parts: list[Any],
-) -> dict[str, float]:
-    """Add up the gradients of the mean loss over the parts of a batch; its terms, averaged over parts and
-    processes.
+) -> Record:
+    """Add up the gradients of the mean loss over the parts of a batch; its terms, averaged over all.
 
     Raises:
         FloatingPointError: a term is not finite, in any part or process.
         torch.OutOfMemoryError: with what to change.
     """
-    mean: dict[str, float] = {}
+    mean: Record = {}
     for i, part in enumerate(parts):
         with ExitStack() as stack:
             if i + 1 < len(parts) and isinstance(step_of, nn.Module):
                 stack.enter_context(accelerator.no_sync(step_of))
             try:
                 terms = step_of(step, part)
-                shared = {name: mean_over_processes(value).item() for name, value in terms.items()}
-                for name, value in shared.items():
+                for name, value in _numbers(terms).items():
                     if not math.isfinite(value):
                         raise FloatingPointError(
                             f"loss term {name!r} is {value} at step {step}; expected a finite number: lower "
@@ -193,19 +250,25 @@ def _gradients(
             except torch.OutOfMemoryError as error:
                 raise torch.OutOfMemoryError(
                     f"out of memory at step {step}: {error}; raise `accumulate` (activations shrink in "
-                    f"proportion, results stay the same), "
-                    "set checkpointing: true (a forward pass more, several times less memory), lower `size` "
-                    "(they shrink with its "
-                    "square), or set dtype: bfloat16 (about half)"
+                    "proportion, results stay the same), set checkpointing: true (a forward pass more, "
+                    "several "
+                    "times less memory), lower `size` (they shrink with its square), or set dtype: bfloat16 "
+                    "(about half)"
                 ) from error
     return mean
 
 
+def _numbers(terms: Mapping[str, Tensor]) -> Record:
+    """Terms of a loss as numbers, means over processes:
+    the one time in a step that the device is waited for.
+    """
+    together = torch.stack([value.detach().double() for value in terms.values()])
+    return dict(zip(terms, mean_over_processes(together).tolist(), strict=True))
+
+
 @contextmanager
 def _terminated(wanted: bool) -> Iterator[threading.Event]:
-    """An event that SIGTERM sets in place of ending the process, so that the step can be finished and
-    kept.
-    """
+    """An event that SIGTERM sets in place of ending the process, so that the step can be kept."""
     event = threading.Event()
     if not wanted or threading.current_thread() is not threading.main_thread():
         yield event
@@ -223,33 +286,12 @@ def _schedule(step: int, steps: int, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
-def _tensorboard(folder: Path | None, start: int) -> Any:
+def _tensorboard(folder: Path | None, start: int) -> SummaryWriter:
     if folder is None:
         raise ValueError("got tensorboard=True without a folder; expected one to write to")
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ImportError("tensorboard is not installed; install with `pip install -e .[paper]`") from error
-    return SummaryWriter(
-        folder / "tensorboard", purge_step=start
-    )  # what a killed run wrote beyond its last state is not shown
-
-
-def _save(folder: Path, step: int, kept: dict[str, Any], log: list, *, last: bool = False) -> None:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    state = {"step": step, **{name: part.state_dict() for name, part in kept.items()}, "log": log}
-    write_state(folder, {**state, "random": {"cpu": torch.get_rng_state(), "cuda": cuda}}, last=last)
-    with whole_file(folder / "log.jsonl") as scratch:
-        scratch.write_text("".join(f"{json.dumps(record)}\n" for record in log))
-
-
-def _resume(folder: Path | None, kept: dict[str, Any]) -> tuple[int, list[dict[str, float]]]:
-    state = None if folder is None else read_state(folder)
-    if state is None:
-        return 0, []
-    for name, part in kept.items():
-        part.load_state_dict(state[name])
-    torch.set_rng_state(state["random"]["cpu"])
-    if state["random"]["cuda"] and len(state["random"]["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["random"]["cuda"])
-    return state["step"], state["log"]
+    # What a killed run wrote beyond its last state is not shown.
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=start)
