@@ -263,8 +263,10 @@ def test_images_of_another_shape_or_type_are_refused(tiny: DenseCLIP, images: Te
 
 
 def test_an_unknown_read_out_names_those_there_are(tiny: DenseCLIP) -> None:
-    with pytest.raises(ValueError, match=r"'maskclip'.*vanilla, value, cls_value, sclip, clearclip, naclip"):
-        tiny.encode_dense(noise(1, 3, 32, 32), "maskclip")
+    with pytest.raises(ValueError, match=r"^unknown read-out 'xxx'; expected one of vanilla, value, cls_value, sclip, clearclip, naclip"):
+        tiny.encode_dense(noise(1, 3, 32, 32), "xxx")
+    with pytest.raises(ValueError, match=r"^unknown read-out 'sclop'; did you mean 'sclip'\?$"):
+        tiny.encode_dense(noise(1, 3, 32, 32), "sclop")
 
 
 def test_prompts_equal_open_clips_own_text_embedding(tiny: DenseCLIP) -> None:
