@@ -1,4 +1,6 @@
-"""Number formats, recomputed activations, compiled blocks, channels last, TensorBoard: the same numbers in another way."""
+"""Number formats, recomputed activations, compiled blocks, channels last, TensorBoard:
+the same numbers in another way.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,20 @@ from infoclip_lite.training.acceleration import dtype_of, native_bfloat16
 from infoclip_lite.training.build import build_task
 from infoclip_lite.training.finetuning import FineTuning
 from infoclip_lite.training.loop import fit
-from infoclip_lite.training.recipe import load_recipe
+from infoclip_lite.training.recipe import load_finetuning
 from infoclip_lite.training.run import train
 
-SMALL: dict[str, Any] = {"start": None, "dtype": "float32", "size": 64, "batch": 4, "steps": 2, "evaluate_at": []}
+SMALL: dict[str, Any] = {
+    "start": None,
+    "data": {"size": 64},
+    "batch": 4,
+    "steps": 2,
+    "evaluation": {"at": []},
+}
 
 
-def task_of(recipe: str, **changes: Any) -> FineTuning:
-    return build_task(load_recipe(recipe, **{**SMALL, **changes}))[0]
+def task_of(recipe: str, **machine: Any) -> FineTuning:
+    return build_task(load_finetuning(recipe, **SMALL, machine={"dtype": "float32", **machine}))[0]
 
 
 def one_step(task: FineTuning) -> tuple[float, list[Tensor], int]:
@@ -48,13 +56,13 @@ def apart(a: list[Tensor], b: list[Tensor]) -> float:
 @pytest.mark.parametrize("recipe", ["mini/plain", "mini/infoclip"])
 def test_recomputing_gives_the_same_gradients_for_a_third_of_the_memory(recipe: str) -> None:
     loss, gradients, kept = one_step(task_of(recipe))
-    again, others, less = one_step(task_of(recipe, gradient_checkpointing=True))
+    again, others, less = one_step(task_of(recipe, checkpointing=True))
     assert again == loss and len(others) == len(gradients) and all(map(torch.equal, others, gradients))
     assert less < kept / 3
 
 
 def test_recomputing_leaves_alone_what_has_no_gradient() -> None:
-    task = task_of("mini/catseg", gradient_checkpointing=True)
+    task = task_of("mini/catseg", checkpointing=True)
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         text = task.segmentor.encode_text(["cow", "grass"])
@@ -63,11 +71,13 @@ def test_recomputing_leaves_alone_what_has_no_gradient() -> None:
 
 def test_recomputing_would_count_batch_statistics_twice() -> None:
     with pytest.raises(ValueError, match="batch normalisation.*raise `accumulate`"):
-        task_of("mini/chimera", gradient_checkpointing=True)
+        task_of("mini/chimera", checkpointing=True)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_compiled_blocks_give_the_same_gradients(checkpointing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_blocks_give_the_same_gradients(
+    checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loss, gradients, _ = one_step(task_of("mini/catseg"))
     graphs: list[int] = []
 
@@ -76,7 +86,7 @@ def test_compiled_blocks_give_the_same_gradients(checkpointing: bool, monkeypatc
         return graph.forward
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
-    again, others, _ = one_step(task_of("mini/catseg", compile=True, gradient_checkpointing=checkpointing))
+    again, others, _ = one_step(task_of("mini/catseg", compile=True, checkpointing=checkpointing))
     assert again == pytest.approx(loss, abs=1e-5) and apart(others, gradients) < 1e-4
     assert max(graphs) > 20  # whole blocks, not crumbs
 
@@ -97,7 +107,10 @@ def test_half_precision_is_near_and_not_equal(name: str, places: float) -> None:
 
 
 def test_auto_is_bfloat16_where_it_is_native() -> None:
-    assert dtype_of("auto") == (torch.bfloat16 if native_bfloat16() else torch.float32) and dtype_of("float16") == torch.float16
+    assert (
+        dtype_of("auto") == (torch.bfloat16 if native_bfloat16() else torch.float32)
+        and dtype_of("float16") == torch.float16
+    )
 
 
 class Overflow:
@@ -120,7 +133,9 @@ class Overflow:
     def loss(self, step: int, batch: Tensor) -> dict[str, Tensor]:
         prediction = self.module(batch)
         if step in self.steps:
-            prediction.register_hook(lambda g: torch.full_like(g, torch.inf) if g.abs().max() * 16 > self.bearable else g)
+            prediction.register_hook(
+                lambda g: torch.full_like(g, torch.inf) if g.abs().max() * 16 > self.bearable else g
+            )
         return {"total": (prediction - 3 * batch - 1).square().mean()}
 
 
@@ -149,7 +164,9 @@ def test_float16_learns_as_float32_does_and_goes_on_with_its_scale(tmp_path: Pat
     assert fit(resumed, steps=30, schedule=30, folder=tmp_path) == wanted
     assert torch.equal(resumed.module.weight, broken.module.weight)
     state = read_state(tmp_path)
-    assert state is not None and state["scaler"]["scale"] == 2**14  # 2^16, halved at both overflows and not begun anew
+    assert (
+        state is not None and state["scaler"]["scale"] == 2**14
+    )  # 2^16, halved at both overflows and not begun anew
 
 
 def test_overflow_at_every_scale_is_said() -> None:
@@ -158,7 +175,9 @@ def test_overflow_at_every_scale_is_said() -> None:
 
 
 def test_tensorboard_has_every_step_once_after_an_interruption(tmp_path: Path) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="needs the paper extra")
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs the paper extra"
+    )
     options: dict[str, Any] = {"steps": 12, "save_every": 4, "folder": tmp_path, "tensorboard": True}
 
     class Stopped(Overflow):
@@ -179,4 +198,4 @@ def test_tensorboard_has_every_step_once_after_an_interruption(tmp_path: Path) -
 
 def test_tensorboard_needs_a_folder() -> None:
     with pytest.raises(ValueError, match="tensorboard=True without a folder"):
-        train(load_recipe("mini/plain", **SMALL), progress=False, tensorboard=True)
+        train(load_finetuning("mini/plain", **SMALL), progress=False, tensorboard=True)

@@ -1,4 +1,7 @@
-"""Export: the file gives the model's logits, holds the words, and nothing of CLIP's image tower but what the head borrowed."""
+"""Export:
+the file gives the model's logits, holds the words, and nothing of CLIP's image tower but what the head
+borrowed.
+"""
 
 from __future__ import annotations
 
@@ -46,11 +49,15 @@ def exported(make_tiny: MakeTiny, tmp_path_factory: pytest.TempPathFactory) -> t
 
 @pytest.fixture(scope="module")
 def session(exported: tuple[ChimeraSeg, Path]) -> Any:
-    return pytest.importorskip("onnxruntime").InferenceSession(str(exported[1]), providers=["CPUExecutionProvider"])
+    return pytest.importorskip("onnxruntime").InferenceSession(
+        str(exported[1]), providers=["CPUExecutionProvider"]
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_the_file_gives_the_models_logits(exported: tuple[ChimeraSeg, Path], session: Any, batch: int) -> None:
+def test_the_file_gives_the_models_logits(
+    exported: tuple[ChimeraSeg, Path], session: Any, batch: int
+) -> None:
     segmentor, images = exported[0], pictures(batch, seed=7)
     wanted = segmentor(images, segmentor.encode_text(NAMES))
     (got,) = session.run(["logits"], {"images": images.numpy()})
@@ -64,7 +71,10 @@ def test_clips_image_tower_and_text_tower_are_not_in_the_file(exported: tuple[Ch
     segmentor, path = exported
     weights = onnx.load(path).graph.initializer
     assert not [w.name for w in weights if ".clip." in w.name and not w.name.endswith("logit_scale")]
-    patches, position = tuple(segmentor.clip.visual.conv1.weight.shape), tuple(segmentor.clip.visual.positional_embedding.shape)
+    patches, position = (
+        tuple(segmentor.clip.visual.conv1.weight.shape),
+        tuple(segmentor.clip.visual.positional_embedding.shape),
+    )
     assert not {patches, position} & {tuple(w.dims) for w in weights}
     words, statistics = len(NAMES) * 32, sum(b.numel() for b in segmentor.body.buffers())
     needed = sum(segmentor.at_inference().values()) + words + statistics
@@ -77,9 +87,14 @@ def test_the_words_are_in_the_file(exported: tuple[ChimeraSeg, Path], session: A
     assert json.loads(session.get_modelmeta().custom_metadata_map["names"]) == NAMES
 
 
-def test_exporting_leaves_the_model_and_the_messages_as_they_were(exported: tuple[ChimeraSeg, Path], make_tiny: MakeTiny) -> None:
+def test_exporting_leaves_the_model_and_the_messages_as_they_were(
+    exported: tuple[ChimeraSeg, Path], make_tiny: MakeTiny
+) -> None:
     after, before = exported[0].state_dict(), student(make_tiny).state_dict()
-    assert all(torch.equal(value, before[key]) for key, value in after.items()) and logging.root.manager.disable == logging.NOTSET
+    assert (
+        all(torch.equal(value, before[key]) for key, value in after.items())
+        and logging.root.manager.disable == logging.NOTSET
+    )
 
 
 def test_words_are_fixed_at_the_time_of_export(make_tiny: MakeTiny) -> None:
@@ -90,8 +105,13 @@ def test_words_are_fixed_at_the_time_of_export(make_tiny: MakeTiny) -> None:
     assert torch.allclose(fixed(pictures(1)), wanted, atol=1e-4)
 
 
-@pytest.mark.parametrize(("names", "size", "hint"), [(NAMES, 60, "multiples of 32"), ([], 64, "names|words"), (["cow", "cow"], 64, "cow")])
-def test_what_cannot_be_exported_leaves_no_file(make_tiny: MakeTiny, tmp_path: Path, names: list[str], size: int, hint: str) -> None:
+@pytest.mark.parametrize(
+    ("names", "size", "hint"),
+    [(NAMES, 60, "multiples of 32"), ([], 64, "names|words"), (["cow", "cow"], 64, "cow")],
+)
+def test_what_cannot_be_exported_leaves_no_file(
+    make_tiny: MakeTiny, tmp_path: Path, names: list[str], size: int, hint: str
+) -> None:
     with pytest.raises(ValueError, match=hint):
         export_onnx(student(make_tiny), names, tmp_path / "student.onnx", size=size)
     assert not os.listdir(tmp_path)
@@ -114,6 +134,8 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(
     make_tiny: MakeTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ImportError, match=rf"needs .*onnx and onnxscript.*{package}.*pip install 'infoclip-lite\[chimera\]'"):
+    with pytest.raises(
+        ImportError, match=rf"needs .*onnx and onnxscript.*{package}.*pip install 'infoclip-lite\[chimera\]'"
+    ):
         export_onnx(student(make_tiny), NAMES, tmp_path / "student.onnx", size=64)
     assert not os.listdir(tmp_path)

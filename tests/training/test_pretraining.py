@@ -16,7 +16,14 @@ from torch import Tensor
 
 from infoclip_lite import DenseCLIP
 from infoclip_lite.training.loop import fit
-from infoclip_lite.training.pretraining import WORDS, CaptionedScenes, Pretraining, Stage, caption_tokens, contrastive_loss
+from infoclip_lite.training.pretraining import (
+    WORDS,
+    CaptionedScenes,
+    Pretraining,
+    Stage,
+    caption_tokens,
+    contrastive_loss,
+)
 
 STAGE = Stage(steps=3, size=32, keep=1.0, objects=(1, 3), scale=(0.3, 0.8), close_ups=0.3)
 seeds = st.integers(0, 10_000)
@@ -36,22 +43,33 @@ def test_loss_equals_clips_own_when_each_caption_fits_one_image(seed: int, scale
 @given(seeds)
 def test_order_of_a_batch_does_not_matter(seed: int) -> None:
     image, text, scale = unit(seed), unit(seed + 1), torch.tensor(10.0)
-    matches = torch.eye(6, dtype=torch.bool) | (torch.rand(6, 6, generator=torch.Generator().manual_seed(seed)) < 0.2)
+    matches = torch.eye(6, dtype=torch.bool) | (
+        torch.rand(6, 6, generator=torch.Generator().manual_seed(seed)) < 0.2
+    )
     order = torch.randperm(6, generator=torch.Generator().manual_seed(seed + 2))
     shuffled = contrastive_loss(image[order], text[order], matches[order][:, order], scale)
     assert torch.allclose(shuffled, contrastive_loss(image, text, matches, scale), atol=1e-5)
 
 
 def test_several_true_captions_share_the_target() -> None:
-    """Two equal images with two equal captions: the best they can do is one bit of doubt, and that is no error."""
+    """Two equal images with two equal captions:
+    the best they can do is one bit of doubt, and that is no error.
+    """
     same = unit(0, 1).expand(2, -1)
     both = torch.ones(2, 2, dtype=torch.bool)
-    assert contrastive_loss(same, same, both, torch.tensor(50.0)).item() == pytest.approx(torch.tensor(2.0).log().item())
+    assert contrastive_loss(same, same, both, torch.tensor(50.0)).item() == pytest.approx(
+        torch.tensor(2.0).log().item()
+    )
     spread = same.clone().requires_grad_(True)
     contrastive_loss(spread, same, both, torch.tensor(50.0)).backward()
     assert spread.grad.abs().max() < 1e-5, "true captions must not be pushed away"
     spread.grad = None
-    contrastive_loss(spread, F.normalize(same + 0.1 * unit(1, 2), dim=1), torch.eye(2, dtype=torch.bool), torch.tensor(50.0)).backward()
+    contrastive_loss(
+        spread,
+        F.normalize(same + 0.1 * unit(1, 2), dim=1),
+        torch.eye(2, dtype=torch.bool),
+        torch.tensor(50.0),
+    ).backward()
     assert spread.grad.abs().max() > 1e-3
 
 
@@ -67,7 +85,9 @@ def test_each_image_and_each_caption_weighs_the_same_however_many_matches_it_has
 
 def test_right_pairs_lower_the_loss() -> None:
     text, matches, scale = unit(3), torch.eye(6, dtype=torch.bool), torch.tensor(20.0)
-    assert contrastive_loss(text, text, matches, scale) < contrastive_loss(text.roll(1, 0), text, matches, scale)
+    assert contrastive_loss(text, text, matches, scale) < contrastive_loss(
+        text.roll(1, 0), text, matches, scale
+    )
 
 
 def words(hot: Tensor) -> set[str]:
@@ -112,10 +132,14 @@ def test_every_caption_is_made_of_known_tokens() -> None:
 
 
 def small(make_tiny: Callable[..., DenseCLIP], stages: list[Stage], batch: int = 4) -> Pretraining:
-    return Pretraining(make_tiny(), stages, batch=batch, lr=1e-3, weight_decay=0.1, seed=0, dtype=torch.float32)
+    return Pretraining(
+        make_tiny(), stages, batch=batch, lr=1e-3, weight_decay=0.1, seed=0, dtype=torch.float32
+    )
 
 
-def test_stages_follow_each_other_and_batches_depend_on_the_step_alone(make_tiny: Callable[..., DenseCLIP]) -> None:
+def test_stages_follow_each_other_and_batches_depend_on_the_step_alone(
+    make_tiny: Callable[..., DenseCLIP],
+) -> None:
     stages = [Stage(2, 16, 0.5, (1, 2), (0.5, 1.0)), Stage(3, 32, 1.0, (1, 3), (0.3, 0.8))]
     task = small(make_tiny, stages)
     every = list(task.batches(0, 5))
@@ -146,7 +170,9 @@ def test_a_caption_matches_every_image_that_shows_all_it_names(
     assert torch.equal(seen[0], torch.tensor(wanted)) and seen[0].diagonal().all()
 
 
-def test_gradients_reach_the_float32_weights_from_a_half_precision_pass(make_tiny: Callable[..., DenseCLIP]) -> None:
+def test_gradients_reach_the_float32_weights_from_a_half_precision_pass(
+    make_tiny: Callable[..., DenseCLIP],
+) -> None:
     full, half = small(make_tiny, [STAGE]), small(make_tiny, [STAGE])
     half.dtype = torch.bfloat16
     batch = next(iter(full.batches(0, 1)))
@@ -172,7 +198,13 @@ def test_weight_decay_spares_embeddings_gains_and_biases(make_tiny: Callable[...
     assert matrices["weight_decay"] == 0.1 and others["weight_decay"] == 0
     names = {id(p): n for n, p in task.module.named_parameters()}
     plain = {names[id(p)] for p in others["params"]}
-    assert {"token_embedding.weight", "positional_embedding", "visual.class_embedding", "visual.ln_post.weight", "logit_scale"} <= plain
+    assert {
+        "token_embedding.weight",
+        "positional_embedding",
+        "visual.class_embedding",
+        "visual.ln_post.weight",
+        "logit_scale",
+    } <= plain
     assert "visual.proj" not in plain and len(matrices["params"]) + len(plain) == len(names)
 
 

@@ -1,4 +1,6 @@
-"""Recipes in sections: what they inherit, what a slip is met with, and that those that ship mean what they always meant."""
+"""Recipes in sections:
+what they inherit, what a slip is met with, and that those that ship mean what they always meant.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +10,41 @@ from typing import Any
 
 import pytest
 
-from infoclip_lite.training.recipe import FineTuneRecipe, PretrainRecipe, Recipe, list_recipes, load_recipe, merged
+from infoclip_lite.training.recipe import (
+    FineTuneRecipe,
+    PretrainRecipe,
+    Recipe,
+    list_recipes,
+    load_recipe,
+    merged,
+)
 
 BEFORE = json.loads((Path(__file__).parent / "recipes_before_sections.json").read_text())
 SEGMENTORS = {"zero_shot": "zero_shot", "catseg": "cost_aggregation", "chimera": "chimera"}
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:
-    """A recipe in the words of the flat format that came before: one key a setting, and a few for each method."""
+    """A recipe in the words of the flat format that came before:
+    one key a setting, and a few for each method.
+    """
     if isinstance(recipe, PretrainRecipe):
         values = dict(vars(recipe))
         read_outs = values.pop("read_outs")
         return {"kind": "PretrainRecipe", **values, "read_out": read_outs}
-    segmentor, data, loss = dict(recipe.segmentor), dict(recipe.data), dict(recipe.loss or {"name": "cross_entropy"})
+    segmentor, data, loss = (
+        dict(recipe.segmentor),
+        dict(recipe.data),
+        dict(recipe.loss or {"name": "cross_entropy"}),
+    )
     kind = segmentor.pop("name")
     read_outs = segmentor.pop("read_outs", None) or [segmentor.pop("read_out", "value")]
     machine = dict(vars(recipe.machine))
     return {
         "kind": "FineTuneRecipe",
-        **{key: getattr(recipe, key) for key in ("name", "steps", "seed", "batch", "start", "tune", "prompt", "anchors", "interpolate")},
+        **{
+            key: getattr(recipe, key)
+            for key in ("name", "steps", "seed", "batch", "start", "tune", "prompt", "anchors", "interpolate")
+        },
         "objective": recipe.objective,
         "clip": recipe.clip.name,
         "pretrained": recipe.clip.pretrained,
@@ -68,8 +86,13 @@ def write(folder: Path, **files: str) -> list[str]:
 
 def test_a_base_lies_under_what_a_recipe_says_itself(tmp_path: Path) -> None:
     below, above = tmp_path / "below.yaml", tmp_path / "above.yaml"
-    below.write_text("task: finetune\nname: below\nsteps: 9\noptimizer: {lr: 0.5, warmup: 3}\nobjective: {name: kl, weight: 2.0}\n")
-    above.write_text(f"base: {below}\nname: above\noptimizer: {{lr: 0.25}}\nobjective: {{temperature: 4.0}}\n")
+    below.write_text(
+        "task: finetune\nname: below\nsteps: 9\noptimizer: {lr: 0.5, warmup: 3}\nobjective: {name: kl, "
+        "weight: 2.0}\n"
+    )
+    above.write_text(
+        f"base: {below}\nname: above\noptimizer: {{lr: 0.25}}\nobjective: {{temperature: 4.0}}\n"
+    )
     recipe = load_recipe(above)
     assert isinstance(recipe, FineTuneRecipe) and (recipe.name, recipe.steps) == ("above", 9)
     assert (recipe.optimizer.lr, recipe.optimizer.warmup) == (0.25, 3)
@@ -126,6 +149,20 @@ def test_a_recipe_lacks_what_only_it_can_say() -> None:
 
 def test_the_mini_recipes_say_only_what_differs() -> None:
     folder = Path(load_recipe.__code__.co_filename).parents[1] / "recipes" / "mini"
-    for name in ("frozen", "wise", "feature", "kl", "l2sp", "pooled", "infoclip", "infoclip-paper", "plain-few-qv"):
-        said = [line for line in (folder / f"{name}.yaml").read_text().splitlines() if line and not line.startswith("#")]
+    for name in (
+        "frozen",
+        "wise",
+        "feature",
+        "kl",
+        "l2sp",
+        "pooled",
+        "infoclip",
+        "infoclip-paper",
+        "plain-few-qv",
+    ):
+        said = [
+            line
+            for line in (folder / f"{name}.yaml").read_text().splitlines()
+            if line and not line.startswith("#")
+        ]
         assert said[0].startswith("base: ") and len(said) <= 4, name

@@ -1,8 +1,9 @@
-"""The loop and its recipes: the same numbers twice, going on after a stop, and errors a reader of YAML can use."""
+"""The loop and its recipes:
+the same numbers twice, going on after a stop, and errors a reader of YAML can use.
+"""
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import os
@@ -19,13 +20,21 @@ from infoclip_lite import DenseCLIP, Run, evaluate, load_clip, train
 from infoclip_lite.clip import save_clip
 from infoclip_lite.core.states import read_state
 from infoclip_lite.datasets import Collage
+from infoclip_lite.objectives import build_objective
 from infoclip_lite.segmentors import CostAggregationSegmentor
+from infoclip_lite.training import build
 from infoclip_lite.training import run as training
 from infoclip_lite.training.build import build_segmentor
 from infoclip_lite.training.finetuning import FineTuning
 from infoclip_lite.training.loop import fit
 from infoclip_lite.training.pretraining import Pretraining
-from infoclip_lite.training.recipe import FineTuneRecipe, PretrainRecipe, list_recipes, load_recipe
+from infoclip_lite.training.recipe import (
+    FineTuneRecipe,
+    OptimizerSection,
+    PretrainRecipe,
+    list_recipes,
+    load_recipe,
+)
 
 State = dict[str, Tensor]
 
@@ -52,7 +61,11 @@ class Line:
         if step == self.stop_at:
             raise KeyboardInterrupt
         error = (self.module(batch) - 3 * batch - 1).square().mean()
-        return {"fit": error.detach(), "rest": torch.tensor(float("nan") if step == self.nan_at else 0.0), "total": error}
+        return {
+            "fit": error.detach(),
+            "rest": torch.tensor(float("nan") if step == self.nan_at else 0.0),
+            "total": error,
+        }
 
 
 def weights(module: nn.Module) -> State:
@@ -73,7 +86,9 @@ def test_the_loop_learns_and_logs_every_step() -> None:
 
 def test_two_runs_give_the_same_numbers() -> None:
     first, second = Line(), Line()
-    assert fit(first, steps=20) == fit(second, steps=20) and same(weights(first.module), weights(second.module))
+    assert fit(first, steps=20) == fit(second, steps=20) and same(
+        weights(first.module), weights(second.module)
+    )
 
 
 def test_no_steps_change_nothing() -> None:
@@ -92,7 +107,9 @@ def test_rate_warms_up_and_falls_as_a_cosine(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(torch.optim.AdamW, "step", watched)
     fit(Line(lr=0.5), steps=24, warmup=4)
-    wanted = [0.5 * (i + 1) / 4 for i in range(4)] + [0.25 * (1 + math.cos(math.pi * i / 20)) for i in range(20)]
+    wanted = [0.5 * (i + 1) / 4 for i in range(4)] + [
+        0.25 * (1 + math.cos(math.pi * i / 20)) for i in range(20)
+    ]
     assert rates == pytest.approx(wanted)
 
 
@@ -101,7 +118,11 @@ def test_gradients_are_clipped(monkeypatch: pytest.MonkeyPatch) -> None:
     step = torch.optim.AdamW.step
 
     def watched(self: torch.optim.AdamW, *args: Any, **kwargs: Any) -> Any:
-        seen.append(torch.cat([p.grad.flatten() for group in self.param_groups for p in group["params"]]).norm().item())
+        seen.append(
+            torch.cat([p.grad.flatten() for group in self.param_groups for p in group["params"]])
+            .norm()
+            .item()
+        )
         return step(self, *args, **kwargs)
 
     class Steep(Line):
@@ -187,15 +208,13 @@ def recipe(tiny_checkpoint: Path) -> dict[str, Any]:
     return {
         "task": "finetune",
         "name": "small",
-        "clip": str(tiny_checkpoint),
+        "clip": {"name": str(tiny_checkpoint)},
         "steps": 6,
-        "size": 32,
+        "data": {"name": "collage", "size": 32},
         "batch": 2,
-        "warmup": 2,
-        "lr": 1.0e-3,
-        "dtype": "float32",
-        "evaluate_at": [0, 6],
-        "scenes": 4,
+        "optimizer": {"warmup": 2, "lr": 1.0e-3},
+        "machine": {"dtype": "float32"},
+        "evaluation": {"at": [0, 6], "scenes": 4},
     }
 
 
@@ -222,21 +241,24 @@ def test_two_fine_tunings_give_the_same_numbers_and_another_seed_others(recipe: 
     assert first.log == second.log and same(weights(first.model), weights(second.model))
     assert first.log != other.log
     assert [record["step"] for record in first.evaluations()] == [0, 6]
-    assert {"mIoU", "mIoU_unseen", "hIoU", "image_to_text", "margin_unseen", "cka_2"} <= first.evaluations()[-1].keys()
+    assert {"mIoU", "mIoU_unseen", "hIoU", "image_to_text", "margin_unseen", "cka_2"} <= first.evaluations()[
+        -1
+    ].keys()
     assert first.evaluations()[0]["cka_2"] == pytest.approx(1) and first.evaluations()[1]["cka_2"] < 1
 
 
 def test_evaluating_does_not_change_the_training(recipe: dict) -> None:
-    watched, alone = train(recipe, progress=False), train(recipe, progress=False, evaluate_at=[])
+    watched, alone = train(recipe, progress=False), train(recipe, progress=False, evaluation={"at": []})
     assert same(weights(watched.model), weights(alone.model))
     assert [record for record in watched.log if "total" in record] == alone.log
 
 
 @pytest.mark.parametrize("task", ["finetune", "pretrain"])
-def test_a_stopped_training_goes_on_bit_for_bit(recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+def test_a_stopped_training_goes_on_bit_for_bit(
+    recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
     what, kind = (recipe, FineTuning) if task == "finetune" else (PRETRAIN, Pretraining)
     whole = train(what, progress=False)
-    monkeypatch.setattr(training, "fit", functools.partial(fit, save_every=2))
     with monkeypatch.context() as patched:
         loss = kind.loss
 
@@ -247,42 +269,54 @@ def test_a_stopped_training_goes_on_bit_for_bit(recipe: dict, tmp_path: Path, mo
 
         patched.setattr(kind, "loss", stopping)
         with pytest.raises(KeyboardInterrupt):
-            train(what, folder=tmp_path, progress=False)
-    resumed = train(what, folder=tmp_path, progress=False)
+            train(what, folder=tmp_path, progress=False, save_every=2)
+    resumed = train(what, folder=tmp_path, progress=False, save_every=2)
     assert resumed.log == whole.log and same(weights(resumed.model), weights(whole.model))
     assert resumed.folder == tmp_path
 
 
-def test_a_finished_training_is_read_and_not_repeated(recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_training_is_read_and_not_repeated(
+    recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = train(recipe, folder=tmp_path, progress=False)
     monkeypatch.setattr(FineTuning, "loss", None)
     again = train(recipe, folder=tmp_path, progress=False)
     assert again.log == first.log and same(weights(again.model), weights(first.model))
 
 
-@pytest.mark.parametrize("changes", [{"seed": 1}, {"lr": 2.0e-3}, {"tune": "qv"}, {"seen": ["cow"]}])
+@pytest.mark.parametrize(
+    "changes", [{"seed": 1}, {"optimizer": {"lr": 2.0e-3}}, {"tune": "qv"}, {"data": {"seen": ["cow"]}}]
+)
 def test_a_folder_of_another_recipe_is_refused(recipe: dict, tmp_path: Path, changes: dict) -> None:
-    train(recipe, folder=tmp_path, progress=False, steps=1, evaluate_at=[])
+    train(recipe, folder=tmp_path, progress=False, steps=1, evaluation={"at": []})
     before = {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)}
     with pytest.raises(ValueError, match="another recipe.*choose another folder"):
-        train(recipe, folder=tmp_path, progress=False, **{"steps": 1, "evaluate_at": [], **changes})
+        train(recipe, folder=tmp_path, progress=False, **{"steps": 1, "evaluation": {"at": []}, **changes})
     assert {name: (tmp_path / name).read_bytes() for name in os.listdir(tmp_path)} == before
 
 
 def test_changes_hold_for_a_loaded_recipe_too(recipe: dict) -> None:
-    loaded = load_recipe(recipe, steps=1, evaluate_at=[])
+    loaded = load_recipe(recipe, steps=1, evaluation={"at": []})
     assert train(loaded, progress=False, seed=3).recipe.seed == 3
 
 
 def test_a_run_can_be_evaluated_and_its_model_is_frozen(recipe: dict) -> None:
     run = train(recipe, progress=False)
-    assert isinstance(run, Run) and not run.model.training and not any(p.requires_grad for p in run.model.parameters())
+    assert (
+        isinstance(run, Run)
+        and not run.model.training
+        and not any(p.requires_grad for p in run.model.parameters())
+    )
     held_out = Collage("val", 32, length=4)
     last = run.evaluations()[-1]
-    assert evaluate(run, held_out).metrics == pytest.approx({k: last[k] for k in ("pAcc", "mIoU", "mIoU_seen", "mIoU_unseen", "hIoU")})
+    assert evaluate(run, held_out).metrics == pytest.approx(
+        {k: last[k] for k in ("pAcc", "mIoU", "mIoU_seen", "mIoU_unseen", "hIoU")}
+    )
 
 
-def test_the_model_that_was_loaded_is_not_the_one_that_is_trained(recipe: dict, tiny_checkpoint: Path) -> None:
+def test_the_model_that_was_loaded_is_not_the_one_that_is_trained(
+    recipe: dict, tiny_checkpoint: Path
+) -> None:
     before = tiny_checkpoint.read_bytes()
     train(recipe, progress=False)
     assert tiny_checkpoint.read_bytes() == before
@@ -297,9 +331,13 @@ def test_every_shipped_recipe_loads_and_is_listed() -> None:
 
 
 def test_a_recipe_may_be_a_file(tmp_path: Path) -> None:
-    (tmp_path / "r.yaml").write_text("task: finetune\nname: mine\nsteps: 3\nlr: 1.0e-5\n")
+    (tmp_path / "r.yaml").write_text("task: finetune\nname: mine\nsteps: 3\noptimizer: {lr: 1.0e-5}\n")
     loaded = load_recipe(tmp_path / "r.yaml", steps=4)
-    assert isinstance(loaded, FineTuneRecipe) and (loaded.name, loaded.steps, loaded.lr) == ("mine", 4, 1e-5)
+    assert isinstance(loaded, FineTuneRecipe) and (loaded.name, loaded.steps, loaded.optimizer.lr) == (
+        "mine",
+        4,
+        1e-5,
+    )
 
 
 def test_an_unknown_recipe_lists_those_there_are() -> None:
@@ -311,39 +349,44 @@ def test_an_unknown_recipe_lists_those_there_are() -> None:
     ("changes", "hint"),
     [
         ({"stepz": 3}, r"unknown key 'stepz'.*did you mean 'steps'"),
-        ({"learning_rate_of_everything": 3}, "expected some of"),
+        ({"learning_rate_of_everything": 3}, "expected one of"),
         ({"steps": "many"}, "steps is 'many', a str; expected int"),
         ({"steps": 3.5}, "expected int"),
         ({"steps": True}, "expected int"),
-        ({"lr": "1e-4"}, "1.0e-4"),
+        ({"optimizer": {"lr": "1e-4"}}, "1.0e-4"),
         ({"name": 7}, "name is 7"),
         ({"clip": None}, "clip is None"),
-        ({"evaluate_at": 5}, "evaluate_at"),
-        ({"evaluate_at": ["0"]}, "evaluate_at"),
-        ({"attention": 3}, "attention"),
-        ({"seen": "cow"}, "seen"),
-        ({"dtype": "float8"}, "dtype|float8"),
+        ({"clip": {"name": None}}, "name is None"),
+        ({"evaluation": {"at": 5}}, "at is 5"),
+        ({"evaluation": {"at": ["0"]}}, "at is"),
+        ({"segmentor": {"name": "zero_shot", "read_outs": 3}}, "read_outs"),
+        ({"data": {"name": "collage", "seen": "cow"}}, "seen"),
+        ({"machine": {"dtype": "float8"}}, "dtype is 'float8'"),
         ({"tune": "lora"}, "tune is 'lora'.*full"),
-        ({"attention": ["nothing"]}, "unknown attention"),
-        ({"seen": ["unicorn"]}, "unicorn"),
-        ({"split": "validation"}, "unknown split"),
-        ({"protocol": "catsig"}, "unknown protocol 'catsig'; expected whole, catseg"),
-        ({"clip": "ViT-B-61"}, "unknown model"),
+        ({"segmentor": {"name": "zero_shot", "read_outs": ["nothing"]}}, "unknown read-out 'nothing'"),
+        ({"data": {"name": "collage", "seen": ["unicorn"]}}, "unicorn"),
+        ({"evaluation": {"split": "validation"}}, "unknown split"),
+        ({"evaluation": {"protocol": "catsig"}}, "unknown protocol 'catsig'; did you mean 'catseg'"),
+        ({"clip": {"name": "ViT-B-61"}}, "unknown model"),
+        ({"data": {"name": "colage"}}, "unknown data set 'colage'; did you mean 'collage'"),
+        (
+            {"data": {"name": "collage", "sise": 32}},
+            "unknown key 'sise' in data set 'collage'; did you mean 'size'",
+        ),
+        ({"segmentor": {"name": "catsegg"}}, "unknown segmentor 'catsegg'; did you mean 'catseg'"),
+        ({"objective": {"name": "k"}}, "unknown objective 'k'"),
     ],
 )
 def test_wrong_recipes_say_what_was_expected(recipe: dict, changes: dict, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
-        train({**recipe, "steps": 1, "evaluate_at": [], **changes}, progress=False)
+        train({**recipe, "steps": 1, "evaluation": {"at": []}, **changes}, progress=False)
 
 
 def test_one_read_out_may_be_written_without_brackets(recipe: dict) -> None:
-    """`attention: cls_value` in YAML is a word and no list: it works, or it is refused before the training."""
-    try:
-        run = train({**recipe, "attention": "cls_value"}, progress=False)
-    except ValueError as error:
-        assert "attention is 'cls_value'" in str(error)
-        return
-    assert run.model.attention == ("cls_value",) and len(run.evaluations()) == 2
+    """`read_outs: cls_value` in YAML is a word and no list."""
+    segmentor = {"name": "zero_shot", "read_outs": "cls_value"}
+    run = train({**recipe, "segmentor": segmentor, "evaluation": {"at": [0, 6], "scenes": 1}}, progress=False)
+    assert run.model.read_outs == ("cls_value",) and len(run.evaluations()) == 2
 
 
 @pytest.mark.parametrize("key", ["name", "steps"])
@@ -367,7 +410,9 @@ def test_files_that_hold_no_recipe_are_refused(tmp_path: Path, text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("stage", "hint"), [({"stepz": 3}, "stepz"), ({"steps": 3}, "size|keep|lacks|missing")], ids=["unknown key", "missing keys"]
+    ("stage", "hint"),
+    [({"stepz": 3}, "stepz"), ({"steps": 3}, "size|keep|lacks|missing")],
+    ids=["unknown key", "missing keys"],
 )
 def test_wrong_stages_say_what_was_expected(stage: dict, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
@@ -375,7 +420,9 @@ def test_wrong_stages_say_what_was_expected(stage: dict, hint: str) -> None:
 
 
 def test_autocast_is_never_open_across_steps(recipe: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Autocast keeps copies of weights while it is open: opened once around the loop it would train on those of step 0."""
+    """Autocast keeps copies of weights while it is open:
+    opened once around the loop it would train on those of step 0.
+    """
     loss, seen = FineTuning.loss, []
 
     def watched(self: FineTuning, step: int, batch: tuple) -> dict:
@@ -383,7 +430,7 @@ def test_autocast_is_never_open_across_steps(recipe: dict, monkeypatch: pytest.M
         return loss(self, step, batch)
 
     monkeypatch.setattr(FineTuning, "loss", watched)
-    train({**recipe, "dtype": "bfloat16", "steps": 2, "evaluate_at": []}, progress=False)
+    train({**recipe, "machine": {"dtype": "bfloat16"}, "steps": 2, "evaluation": {"at": []}}, progress=False)
     assert seen == [False, False]
 
 
@@ -391,7 +438,9 @@ def test_autocast_is_never_open_across_steps(recipe: dict, monkeypatch: pytest.M
 
 
 @pytest.fixture(scope="session")
-def deep_checkpoint(tmp_path_factory: pytest.TempPathFactory, make_tiny: Callable[..., DenseCLIP], tiny_config: dict) -> Path:
+def deep_checkpoint(
+    tmp_path_factory: pytest.TempPathFactory, make_tiny: Callable[..., DenseCLIP], tiny_config: dict
+) -> Path:
     """Of four blocks: enough for a cost-aggregation head of size "mini"."""
     path = tmp_path_factory.mktemp("checkpoint") / "deep.safetensors"
     model = {**tiny_config["model"], "vision_cfg": {**tiny_config["model"]["vision_cfg"], "layers": 4}}
@@ -402,8 +451,9 @@ def deep_checkpoint(tmp_path_factory: pytest.TempPathFactory, make_tiny: Callabl
 @pytest.fixture
 def head(recipe: dict, deep_checkpoint: Path, tmp_path: Path) -> dict[str, Any]:
     """A recipe whose head alone is trained, and which is also in a file."""
-    head = {**recipe, "name": "head", "clip": str(deep_checkpoint), "segmentor": "cost_aggregation", "tune": "none"}
-    head |= {"attention": ["cls_value"], "steps": 3, "evaluate_at": [], "scenes": 1, "seen": ["lion", "apple"]}
+    head = {**recipe, "name": "head", "clip": {"name": str(deep_checkpoint)}, "tune": "none", "steps": 3}
+    head |= {"segmentor": {"name": "catseg", "read_out": "cls_value"}, "evaluation": {"at": [], "scenes": 1}}
+    head |= {"data": {"name": "collage", "size": 32, "seen": ["lion", "apple"]}}
     (tmp_path / "head.yaml").write_text(yaml.safe_dump(head))
     return head
 
@@ -419,8 +469,13 @@ def begin_only(task: FineTuning, **options: Any) -> list:
     return fit(task, **options) if task.tune == "none" else []
 
 
-def test_a_run_begins_with_the_weights_of_its_start(head: dict, second: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained, after = weights(train(head, progress=False, seed=3).model), weights(train(second, progress=False, seed=3).model)
+def test_a_run_begins_with_the_weights_of_its_start(
+    head: dict, second: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, after = (
+        weights(train(head, progress=False, seed=3).model),
+        weights(train(second, progress=False, seed=3).model),
+    )
     moved = {key for key in after if not torch.equal(after[key], trained[key])}
     assert any("in_proj" in key for key in moved) and any(key.startswith("aggregator.") for key in moved)
     monkeypatch.setattr(training, "fit", begin_only)
@@ -428,16 +483,21 @@ def test_a_run_begins_with_the_weights_of_its_start(head: dict, second: dict, mo
     assert not same(weights(train({**second, "start": None}, progress=False, seed=3).model), trained)
 
 
-def test_a_start_at_hand_gives_the_same_as_one_that_is_trained(head: dict, second: dict, tmp_path: Path) -> None:
+def test_a_start_at_hand_gives_the_same_as_one_that_is_trained(
+    head: dict, second: dict, tmp_path: Path
+) -> None:
     own = train(second, folder=tmp_path / "run", progress=False)
     given = train(second, progress=False, start=train(head, progress=False))
     assert own.log == given.log and same(weights(own.model), weights(given.model))
-    assert (tmp_path / "run" / "start" / "state.pt").exists(), "kept, so that a stopped run need not train it again"
+    assert (tmp_path / "run" / "start" / "state.pt").exists(), (
+        "kept, so that a stopped run need not train it again"
+    )
 
 
-def test_a_stopped_run_with_a_start_goes_on_bit_for_bit(second: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_with_a_start_goes_on_bit_for_bit(
+    second: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = train(second, progress=False)
-    monkeypatch.setattr(training, "fit", functools.partial(fit, save_every=1))
     loss = FineTuning.loss
 
     def stopping(self: FineTuning, step: int, batch: Any) -> dict[str, Tensor]:
@@ -447,13 +507,13 @@ def test_a_stopped_run_with_a_start_goes_on_bit_for_bit(second: dict, tmp_path: 
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(FineTuning, "loss", stopping)
-        train(second, folder=tmp_path / "run", progress=False)
-    resumed = train(second, folder=tmp_path / "run", progress=False)
+        train(second, folder=tmp_path / "run", progress=False, save_every=1)
+    resumed = train(second, folder=tmp_path / "run", progress=False, save_every=1)
     assert resumed.log == whole.log and same(weights(resumed.model), weights(whole.model))
 
 
 def test_a_start_of_another_architecture_is_refused(recipe: dict, second: dict) -> None:
-    plain = train(recipe, progress=False, steps=1, evaluate_at=[])
+    plain = train(recipe, progress=False, steps=1, evaluation={"at": []})
     with pytest.raises(ValueError, match="another architecture than 'second'"):
         train(second, progress=False, start=plain)
 
@@ -463,7 +523,9 @@ def test_a_start_that_does_not_exist_is_told(second: dict) -> None:
         train({**second, "start": "mini/nothing"}, progress=False)
 
 
-def test_the_teacher_is_the_pretrained_model_and_not_the_start(recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_teacher_is_the_pretrained_model_and_not_the_start(
+    recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     teachers: list[State] = []
     loss = FineTuning.loss
 
@@ -473,27 +535,35 @@ def test_the_teacher_is_the_pretrained_model_and_not_the_start(recipe: dict, tmp
         return loss(self, step, batch)
 
     monkeypatch.setattr(FineTuning, "loss", watched)
-    (tmp_path / "plain.yaml").write_text(yaml.safe_dump({**recipe, "evaluate_at": []}))
-    options = {"start": str(tmp_path / "plain.yaml"), "objective": {"name": "kl"}, "evaluate_at": []}
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump({**recipe, "evaluation": {"at": []}}))
+    options = {"start": str(tmp_path / "plain.yaml"), "objective": {"name": "kl"}, "evaluation": {"at": []}}
     run = train({**recipe, **options}, progress=False)
-    pretrained = weights(load_clip(recipe["clip"]))
+    pretrained = weights(load_clip(recipe["clip"]["name"]))
     assert len(teachers) == 6 and all(same(teacher, pretrained) for teacher in teachers)
     assert run.log[0]["kl"] > 1e-6, "the start has moved away from it"
 
 
 def test_the_result_has_no_trace_of_teacher_or_lpam(second: dict) -> None:
     plain = train({**second, "start": None}, progress=False, steps=1)
-    held = train({**second, "start": None}, progress=False, steps=1, objective={"name": "infoclip", "axis": "pixel"})
+    held = train(
+        {**second, "start": None}, progress=False, steps=1, objective={"name": "infoclip", "axis": "pixel"}
+    )
     assert {"task", "compression", "transfer"} <= held.log[0].keys()
-    assert weights(held.model).keys() == weights(plain.model).keys() and isinstance(held.model, CostAggregationSegmentor)
-    assert not any(word in name for name, _ in held.model.named_modules() for word in ("lpam", "teacher", "objective"))
+    assert weights(held.model).keys() == weights(plain.model).keys() and isinstance(
+        held.model, CostAggregationSegmentor
+    )
+    assert not any(
+        word in name for name, _ in held.model.named_modules() for word in ("lpam", "teacher", "objective")
+    )
     assert not held.model._forward_hooks and not any(m._forward_hooks for m in held.model.modules())
 
 
 def test_an_objective_does_not_change_what_the_training_begins_with(second: dict) -> None:
     """Runs of one seed are paired: the same first weights, the same scenes."""
     plain = train({**second, "start": None}, progress=False, steps=1)
-    held = train({**second, "start": None}, progress=False, steps=1, objective={"name": "infoclip", "axis": "pixel"})
+    held = train(
+        {**second, "start": None}, progress=False, steps=1, objective={"name": "infoclip", "axis": "pixel"}
+    )
     assert held.log[0]["task"] == pytest.approx(plain.log[0]["total"], abs=1e-6)
 
 
@@ -501,9 +571,8 @@ def test_an_objective_does_not_change_what_the_training_begins_with(second: dict
 def test_a_stopped_training_with_an_objective_goes_on_bit_for_bit(
     recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: dict
 ) -> None:
-    what = {**recipe, "objective": objective, "evaluate_at": [], "scenes": 1, "steps": 4}
+    what = {**recipe, "objective": objective, "evaluation": {"at": [], "scenes": 1}, "steps": 4}
     whole = train(what, progress=False)
-    monkeypatch.setattr(training, "fit", functools.partial(fit, save_every=2))
     loss = FineTuning.loss
 
     def stopping(self: Any, step: int, batch: Any) -> dict[str, Tensor]:
@@ -513,34 +582,41 @@ def test_a_stopped_training_with_an_objective_goes_on_bit_for_bit(
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(FineTuning, "loss", stopping)
-        train(what, folder=tmp_path, progress=False)
-    resumed = train(what, folder=tmp_path, progress=False)
+        train(what, folder=tmp_path, progress=False, save_every=2)
+    resumed = train(what, folder=tmp_path, progress=False, save_every=2)
     assert resumed.log == whole.log and same(weights(resumed.model), weights(whole.model))
 
 
 def test_interpolation_goes_part_of_the_way_back_and_leaves_the_head(second: dict) -> None:
-    tuned, half, none = (weights(train({**second, "start": None}, progress=False, interpolate=share).model) for share in (1.0, 0.5, 0.0))
-    start = {f"clip.{key}": value for key, value in weights(load_clip(second["clip"])).items()}
+    tuned, half, none = (
+        weights(train({**second, "start": None}, progress=False, interpolate=share).model)
+        for share in (1.0, 0.5, 0.0)
+    )
+    start = {f"clip.{key}": value for key, value in weights(load_clip(second["clip"]["name"])).items()}
     for key, value in tuned.items():
         if key in start:
-            assert torch.equal(none[key], start[key]) and torch.allclose(half[key], (value + start[key]) / 2, atol=1e-7)
+            assert torch.equal(none[key], start[key]) and torch.allclose(
+                half[key], (value + start[key]) / 2, atol=1e-7
+            )
         else:
             assert torch.equal(half[key], value) and torch.equal(none[key], value)
     assert any(not torch.equal(tuned[key], start[key]) for key in start)
 
 
 def test_a_finished_interpolation_is_read_and_not_repeated(recipe: dict, tmp_path: Path) -> None:
-    what = {**recipe, "interpolate": 0.5, "evaluate_at": []}
+    what = {**recipe, "interpolate": 0.5, "evaluation": {"at": []}}
     first, again = (train(what, folder=tmp_path, progress=False) for _ in range(2))
     assert same(weights(first.model), weights(again.model))
 
 
 def test_a_head_takes_one_read_out(head: dict) -> None:
-    with pytest.raises(ValueError, match="expected one read-out for segmentor='cost_aggregation'"):
-        train({**head, "attention": ["cls_value", "sclip"]}, progress=False)
+    with pytest.raises(ValueError, match=r"unknown read-out \['cls_value', 'sclip'\]"):
+        train({**head, "segmentor": {"name": "catseg", "read_out": ["cls_value", "sclip"]}}, progress=False)
 
 
-def test_the_first_weights_of_a_head_are_those_of_the_seed(head: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_weights_of_a_head_are_those_of_the_seed(
+    head: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = load_recipe(head)
     built = []
     for seed in (0, 0, 1):
@@ -551,15 +627,30 @@ def test_the_first_weights_of_a_head_are_those_of_the_seed(head: dict, monkeypat
     assert same(weights(train(head, progress=False, seed=1).model), built[2])
 
 
-@pytest.mark.parametrize("changes", [{"head": "huge"}, {"segmentor": "catseg"}, {"loss": "dice"}, {"ignored": "drop"}, {"objective": "kl"}])
-def test_unknown_words_of_a_recipe_are_refused(recipe: dict, changes: dict) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(changes))} is '{next(iter(changes.values()))}'"):
-        load_recipe({**recipe, **changes})
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({"segmentor": {"name": "catseg", "size": "huge"}}, "unknown size 'huge'"),
+        ({"loss": {"name": "dice"}}, "unknown loss 'dice'; expected one of cross_entropy, bce"),
+        ({"loss": {"name": "bce", "ignored": "drop"}}, "ignored is 'drop'; expected 'skip' or 'zero'"),
+        (
+            {"loss": {"name": "cross_entropy", "ignored": "zero"}},
+            "unknown key 'ignored' in loss 'cross_entropy'",
+        ),
+        ({"objective": "kl"}, "objective is 'kl'"),
+    ],
+)
+def test_unknown_words_of_a_recipe_are_refused(recipe: dict, changes: dict, hint: str) -> None:
+    with pytest.raises(ValueError, match=hint):
+        train({**recipe, **changes}, progress=False)
 
 
 def test_an_objective_of_the_paper_refuses_a_batch_of_one(recipe: dict) -> None:
     with pytest.raises(ValueError, match='axis="batch" has 1 sample.*axis="pixel"'):
-        train({**recipe, "batch": 1, "evaluate_at": [], "objective": {"name": "infoclip"}}, progress=False)
+        train(
+            {**recipe, "batch": 1, "evaluation": {"at": []}, "objective": {"name": "infoclip"}},
+            progress=False,
+        )
 
 
 PAPER = sorted(name for name in list_recipes() if name.startswith("paper/") and "chimera" not in name)
@@ -567,39 +658,68 @@ PAPER = sorted(name for name in list_recipes() if name.startswith("paper/") and 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_paper_recipes_have_the_papers_setting(name: str) -> None:
-    """Line by line: AdamW 2e-4 (decoder, LPAM) and 2e-6 (CLIP), decay 1e-4, batch 4, 80k iterations, norm clipped at 0.01, crop 384."""
+    """Line by line:
+    AdamW 2e-4 (decoder, LPAM) and 2e-6 (CLIP), decay 1e-4, batch 4, 80k iterations, norm clipped at 0.01,
+    crop 384.
+    """
     r = load_recipe(name)
     assert isinstance(r, FineTuneRecipe)
-    assert (r.head_lr, r.lr, r.weight_decay, r.batch, r.steps, r.clip_norm, r.warmup) == (2e-4, 2e-6, 1e-4, 4, 80_000, 0.01, 0)
-    assert (r.segmentor, r.attention, r.loss, r.ignored, r.data) == ("cost_aggregation", ["cls_value"], "bce", "zero", "coco_stuff")
-    assert (r.prompt, r.seen, r.start, r.pretrained) == ("A photo of a {} in the scene", None, None, "openai")
-    sizes = {"vitb16": ("vit_b", "ViT-B-16-quickgelu", 384), "vitl14": ("vit_l", "ViT-L-14-336-quickgelu", 336)}
-    assert (r.head, r.clip, r.size) == sizes[name.rpartition("-")[2]], "24 x 24 patches in both"
-    assert r.tune == ("none" if "frozen" in name else "qv") and r.interpolate == (0.5 if "wise" in name else 1)
+    assert r.optimizer == OptimizerSection(2e-6, 2e-4, 1e-4, 0.01, 0) and (r.batch, r.steps) == (4, 80_000)
+    assert (r.segmentor["name"], r.segmentor["read_out"]) == ("catseg", "cls_value")
+    assert r.loss == {"name": "bce", "ignored": "zero"} and r.data["name"] == "coco_stuff"
+    assert (r.prompt, r.start, r.clip.pretrained) == ("A photo of a {} in the scene", None, "openai")
+    sizes = {
+        "vitb16": ("vit_b", "ViT-B-16-quickgelu", 384),
+        "vitl14": ("vit_l", "ViT-L-14-336-quickgelu", 336),
+    }
+    assert (r.segmentor["size"], r.clip.name, r.data["size"]) == sizes[name.rpartition("-")[2]], (
+        "24 x 24 patches in both"
+    )
+    assert r.tune == ("none" if "frozen" in name else "qv") and r.interpolate == (
+        0.5 if "wise" in name else 1
+    )
     assert name == f"paper/{r.name}"
 
 
 def test_paper_recipes_name_their_objectives() -> None:
     objectives = {name.removeprefix("paper/"): load_recipe(name).objective for name in PAPER}
-    paper = {"name": "infoclip", "axis": "batch", "alpha": 2.0, "residual": "layernorm", "compression": 1.0, "transfer": 1.0}
+    paper = {
+        "name": "infoclip",
+        "axis": "batch",
+        "alpha": 2.0,
+        "residual": "layernorm",
+        "compression": 1.0,
+        "transfer": 1.0,
+    }
     assert objectives["infoclip-vitb16"] == objectives["infoclip-vitl14"] == paper
-    assert {objectives[f"{name}-vitb16"]["name"] for name in ("kl", "feature", "pooled", "l2sp")} == {"kl", "feature", "pooled", "l2sp"}
-    assert [objectives[name] for name in ("catseg-vitb16", "catseg-vitl14", "frozen-vitb16", "wise-vitb16")] == [None] * 4
+    assert {objectives[f"{name}-vitb16"]["name"] for name in ("kl", "feature", "pooled", "l2sp")} == {
+        "kl",
+        "feature",
+        "pooled",
+        "l2sp",
+    }
+    assert [
+        objectives[name] for name in ("catseg-vitb16", "catseg-vitl14", "frozen-vitb16", "wise-vitb16")
+    ] == [None] * 4
 
 
 @pytest.mark.parametrize("name", sorted(set(list_recipes()) - {"mini/pretrain"}))
-def test_objectives_and_starts_of_shipped_recipes_can_be_built(name: str, make_tiny: Callable[..., DenseCLIP]) -> None:
+def test_objectives_and_starts_of_shipped_recipes_can_be_built(
+    name: str, make_tiny: Callable[..., DenseCLIP]
+) -> None:
     loaded, clip = load_recipe(name), make_tiny()
     if loaded.objective is not None:
-        training.build_objective(loaded.objective, clip, clip)
+        build_objective(loaded.objective, clip, clip)
     if loaded.start is not None:
         start = load_recipe(loaded.start)
-        common = ("clip", "segmentor", "head", "attention", "size", "seen", "prompt")
+        common = ("clip", "segmentor", "data", "prompt")
         assert [getattr(loaded, key) for key in common] == [getattr(start, key) for key in common]
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
-def test_a_share_that_cannot_be_is_refused_before_training(recipe: dict, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_share_that_cannot_be_is_refused_before_training(
+    recipe: dict, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(training, "fit", lambda *a, **k: pytest.fail("it was trained"))
     with pytest.raises(ValueError, match=r"interpolate is .*; expected 0"):
         train({**recipe, "interpolate": share}, progress=False)
@@ -610,6 +730,6 @@ def test_the_reference_is_the_very_model_that_fine_tuning_began_with(
 ) -> None:
     """A model of random weights, loaded twice, is two models."""
     seeds = iter(range(9))
-    monkeypatch.setattr(training, "load_clip", lambda *_: make_tiny(seed=next(seeds)))
+    monkeypatch.setattr(build, "load_clip", lambda *_: make_tiny(seed=next(seeds)))
     run = train({**recipe, "steps": 1, "interpolate": 0.0}, progress=False)
     assert same(weights(run.model.clip), weights(run.reference))

@@ -1,4 +1,6 @@
-"""Full scale on small trees: batches divided over passes and processes, real data sets, and what must stop before a GPU day is spent."""
+"""Full scale on small trees:
+batches divided over passes and processes, real data sets, and what must stop before a GPU day is spent.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,21 @@ from infoclip_lite.core.states import read_state
 from infoclip_lite.datasets import Collage, build_dataset
 from infoclip_lite.training import run as training
 from infoclip_lite.training.finetuning import FineTuning
-from infoclip_lite.training.loop import fit
 
-SMALL = {"task": "finetune", "name": "small", "steps": 4, "size": 32, "batch": 4, "warmup": 1, "lr": 1.0e-3, "dtype": "float32"}
+SMALL = {
+    "task": "finetune",
+    "name": "small",
+    "steps": 4,
+    "data": {"name": "collage", "size": 32},
+    "batch": 4,
+    "optimizer": {"warmup": 1, "lr": 1.0e-3},
+    "machine": {"dtype": "float32"},
+}
 
 
 @pytest.fixture
 def recipe(tiny_checkpoint: Path) -> dict[str, Any]:
-    return {**SMALL, "clip": str(tiny_checkpoint)}
+    return {**SMALL, "clip": {"name": str(tiny_checkpoint)}}
 
 
 def weights(run: training.Run) -> dict[str, Tensor]:
@@ -41,13 +50,24 @@ def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
     return max((a[key].double() - b[key].double()).abs().max().item() for key in a)
 
 
-@pytest.mark.parametrize("loss", [{"loss": "cross_entropy"}, {"loss": "bce"}, {"loss": "bce", "ignored": "zero"}])
-def test_a_batch_in_two_passes_gives_the_gradients_of_one(recipe: dict, loss: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pictures have unequal numbers of labelled pixels: a mean of means would not do. SGD: Adam would hide a wrong scale."""
+@pytest.mark.parametrize(
+    "loss", [{"name": "cross_entropy"}, {"name": "bce"}, {"name": "bce", "ignored": "zero"}]
+)
+def test_a_batch_in_two_passes_gives_the_gradients_of_one(
+    recipe: dict, loss: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures have unequal numbers of labelled pixels: a mean of means would not do. SGD:
+    Adam would hide a wrong scale.
+    """
     monkeypatch.setattr(torch.optim, "AdamW", plain_sgd)
-    whole, divided = (train({**recipe, **loss, "seen": ["cow"], "lr": 0.1, "accumulate": n}, progress=False) for n in (1, 2))
+    recipe |= {"loss": loss}
+    cow, fast = {"seen": ["cow"]}, {"lr": 0.1}
+    whole, divided = (
+        train(recipe, data=cow, optimizer=fast, machine={"accumulate": n}, progress=False) for n in (1, 2)
+    )
     assert whole.log[0]["total"] == pytest.approx(divided.log[0]["total"], rel=1e-5)
-    moved = distance(weights(whole), weights(train({**recipe, **loss, "seen": ["cow"], "lr": 0.0}, progress=False)))
+    still = train(recipe, data=cow, optimizer={"lr": 0.0}, progress=False)
+    moved = distance(weights(whole), weights(still))
     assert distance(weights(whole), weights(divided)) < 1e-3 * moved
 
 
@@ -57,8 +77,10 @@ def plain_sgd(groups: list[dict], **options: Any) -> torch.optim.Optimizer:
 
 @pytest.mark.parametrize(("batch", "accumulate"), [(4, 3), (3, 2), (4, 0)])
 def test_a_batch_that_does_not_divide_is_refused(recipe: dict, batch: int, accumulate: int) -> None:
-    with pytest.raises(ValueError, match=rf"batch of {batch} scenes, accumulate={accumulate}.*divides evenly"):
-        train({**recipe, "batch": batch, "accumulate": accumulate}, progress=False)
+    with pytest.raises(
+        ValueError, match=rf"batch of {batch} scenes, accumulate={accumulate}.*divides evenly"
+    ):
+        train(recipe, batch=batch, machine={"accumulate": accumulate}, progress=False)
 
 
 SCRIPT = """
@@ -74,25 +96,46 @@ run = train(json.loads(sys.argv[1]), folder=sys.argv[2], progress=False)
 def launch(recipe: dict, folder: Path, processes: int) -> subprocess.CompletedProcess:
     script = folder.parent / "script.py"
     script.write_text(SCRIPT)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={processes}",
+    ]
     command = [*torchrun, str(script), json.dumps(recipe), str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
 
 
-def test_two_processes_train_what_one_trains(recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same global batch, an objective too: its terms are means over pictures' patches, so that shares of a batch add up."""
+def test_two_processes_train_what_one_trains(
+    recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same global batch, an objective too:
+    its terms are means over pictures' patches, so that shares of a batch add up.
+    """
     monkeypatch.setattr(torch.optim, "AdamW", plain_sgd)
-    recipe |= {"seen": ["cow", "sheep"], "lr": 0.1, "evaluate_at": [4], "scenes": 5, "objective": {"name": "feature"}}
+    recipe |= {
+        "data": {"name": "collage", "size": 32, "seen": ["cow", "sheep"]},
+        "optimizer": {"warmup": 1, "lr": 0.1},
+        "evaluation": {"at": [4], "scenes": 5},
+        "objective": {"name": "feature"},
+    }
     done = launch(recipe, tmp_path / "two", 2)
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = train(recipe, folder=tmp_path / "one", progress=False), read_state(tmp_path / "two")
     single = read_state(tmp_path / "one")
     assert two is not None and single is not None and two["step"] == 4
-    moved = distance(weights(one), weights(train({**recipe, "lr": 0.0, "evaluate_at": []}, progress=False)))
+    moved = distance(
+        weights(one), weights(train(recipe, optimizer={"lr": 0.0}, evaluation={"at": []}, progress=False))
+    )
     assert distance(two["module"], single["module"]) < 1e-3 * moved
     for here, there in zip(one.log, two["log"], strict=True):
         assert here.keys() == there.keys()
-        assert all(here[key] == pytest.approx(there[key], rel=1e-3) for key in ("total", "task") if key in here)
+        assert all(
+            here[key] == pytest.approx(there[key], rel=1e-3) for key in ("total", "task") if key in here
+        )
     assert one.evaluations()[0]["pAcc"] == pytest.approx(two["log"][-1]["pAcc"], abs=0.01)
     again = launch(recipe, tmp_path / "two", 2)
     assert again.returncode == 0, "a finished run is read"
@@ -110,8 +153,16 @@ def test_a_process_without_a_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert default_device() == torch.device("cuda", 1)
     monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(ValueError, match="process 3 of this machine has no GPU: there are 2.*nproc-per-node 2"):
+    with pytest.raises(
+        ValueError, match="process 3 of this machine has no GPU: there are 2.*nproc-per-node 2"
+    ):
         default_device()
+
+
+def real(root: Path, workers: int = 0) -> dict[str, Any]:
+    """Sections of a recipe that learns from VOC."""
+    data = {"name": "voc_zss", "root": str(root), "size": 32}
+    return {"data": data, "machine": {"dtype": "float32", "workers": workers}}
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +174,10 @@ def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.filterwarnings("ignore:.*the official .* split has")
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_real_data_set_trains_evaluates_and_goes_on(recipe: dict, voc: Path, tmp_path: Path, monkeypatch: Any, workers: int) -> None:
-    recipe |= {"data": "voc_zss", "root": str(voc), "evaluate_at": [4], "scenes": 2, "workers": workers}
+def test_a_real_data_set_trains_evaluates_and_goes_on(
+    recipe: dict, voc: Path, tmp_path: Path, monkeypatch: Any, workers: int
+) -> None:
+    recipe |= real(voc, workers) | {"evaluation": {"at": [4], "scenes": 2}}
     whole = train(recipe, progress=False)
     assert whole.evaluations()[0]["mIoU"] >= 0 and whole.log[0]["total"] > 0
     plain = FineTuning.loss
@@ -136,10 +189,9 @@ def test_a_real_data_set_trains_evaluates_and_goes_on(recipe: dict, voc: Path, t
 
     with monkeypatch.context() as patched:
         patched.setattr(FineTuning, "loss", stopping)
-        patched.setattr(training, "fit", lambda *args, **options: fit(*args, **options, save_every=2))
         with pytest.raises(KeyboardInterrupt):
-            train(recipe, folder=tmp_path, progress=False)
-    resumed = train({**recipe, "workers": 0}, folder=tmp_path, progress=False)
+            train(recipe, folder=tmp_path, progress=False, save_every=2)
+    resumed = train(recipe, machine={"workers": 0}, folder=tmp_path, progress=False)
     assert resumed.log == whole.log and distance(weights(resumed), weights(whole)) == 0
 
 
@@ -149,25 +201,30 @@ def test_damaged_pictures_are_counted_whoever_read_them(recipe: dict, tmp_path: 
     real_data.write_voc(tmp_path)
     picture = next((tmp_path / "VOCdevkit" / "VOC2012" / "JPEGImages").glob("2007_000032.jpg"))
     picture.write_bytes(picture.read_bytes()[:100])
-    recipe |= {"data": "voc_zss", "root": str(tmp_path), "workers": workers}
+    recipe |= real(tmp_path, workers)
     with pytest.raises(ValueError, match=r"2007_000032\.jpg cannot be decoded.*skip_corrupt=True"):
         train(recipe, progress=False)
     with pytest.warns(UserWarning, match="stood in for 1 damaged files, .* for .*2007_000032.jpg"):
-        run = train({**recipe, "skip_corrupt": True}, progress=False)
+        run = train(recipe, data={"skip_corrupt": True}, progress=False)
     pictures = len(build_dataset("voc_zss", "train", tmp_path))
-    assert list(run.skipped.values()) == [4 * 4 // pictures]  # 4 steps of 4 crops: every picture once an epoch
+    assert list(run.skipped.values()) == [
+        4 * 4 // pictures
+    ]  # 4 steps of 4 crops: every picture once an epoch
 
 
-def test_a_missing_data_set_is_said_before_any_weights_are_asked_for(tmp_path: Path, offline: list[str]) -> None:
+def test_a_missing_data_set_is_said_before_any_weights_are_asked_for(
+    tmp_path: Path, offline: list[str]
+) -> None:
     with pytest.raises(FileNotFoundError, match="infoclip-lite data download"):
-        train("paper/infoclip-vitb16", root=str(tmp_path), progress=False)
+        train("paper/infoclip-vitb16", data={"root": str(tmp_path)}, progress=False)
     assert offline == []
 
 
-@pytest.mark.parametrize("changes", [{"seen": ["cow"]}, {"anchors": "captions"}])
-def test_what_only_collage_has_is_refused(recipe: dict, voc: Path, changes: dict) -> None:
-    with pytest.raises(ValueError, match="a data set says itself what is unseen"):
-        train({**recipe, "data": "voc_zss", "root": str(voc), **changes}, progress=False)
+def test_what_only_collage_has_is_refused(recipe: dict, voc: Path) -> None:
+    with pytest.raises(ValueError, match="a data set of pictures says itself what is unseen"):
+        train(recipe | real(voc), data={"seen": ["cow"]}, progress=False)
+    with pytest.raises(ValueError, match="the data set has no captions"):
+        train(recipe | real(voc), anchors="captions", progress=False)
 
 
 @pytest.mark.filterwarnings("ignore:.*official .* split has", "ignore:.*never saw")
@@ -180,7 +237,11 @@ def test_the_command_evaluates_a_run_on_a_real_data_set_and_goes_on(
     for _ in range(2):
         evaluate_command(**common)
     report = json.loads(out.read_text())
-    assert report["details"]["split"] == "val" and len(report["per_class"]) == 20 and report["details"]["protocol"]["name"] == "whole"
+    assert (
+        report["details"]["split"] == "val"
+        and len(report["per_class"]) == 20
+        and report["details"]["protocol"]["name"] == "whole"
+    )
     assert "| class |" in out.with_suffix(".md").read_text()
     assert "mIoU" in capsys.readouterr().out
     with pytest.raises(ValueError, match="another evaluation"):
@@ -189,7 +250,12 @@ def test_the_command_evaluates_a_run_on_a_real_data_set_and_goes_on(
 
 def test_the_command_takes_collage_as_the_recipe_has_it(recipe: dict, tmp_path: Path) -> None:
     path, out = tmp_path / "small.yaml", tmp_path / "report.json"
-    path.write_text(yaml.safe_dump({**recipe, "steps": 1, "seen": ["cow"]}))
+    path.write_text(
+        yaml.safe_dump({**recipe, "steps": 1, "data": {"name": "collage", "size": 32, "seen": ["cow"]}})
+    )
     evaluate_command(recipe=str(path), folder=tmp_path / "run", limit=3, out=out)
     run = train(path, folder=tmp_path / "run", progress=False)
-    assert json.loads(out.read_text())["metrics"]["pAcc"] == evaluate(run, Collage("test", 32, length=3, seen=["cow"])).metrics["pAcc"]
+    assert (
+        json.loads(out.read_text())["metrics"]["pAcc"]
+        == evaluate(run, Collage("test", 32, length=3, seen=["cow"])).metrics["pAcc"]
+    )
