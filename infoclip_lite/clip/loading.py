@@ -48,8 +48,8 @@ def load_clip(
     """
     if name == "collage-mini" and pretrained is not None:
         raise ValueError(
-            f"collage-mini carries its weights; got pretrained={str(pretrained)!r}, expected None (or "
-            f"another model's name)"
+            "collage-mini carries its weights; "
+            f"got pretrained={str(pretrained)!r}, expected None (or another model's name)"
         )
     if name == "collage-mini":
         clip = _load_own(data_dir() / "checkpoints" / "collage-mini.safetensors")
@@ -96,8 +96,8 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise ValueError(
-            f"{path} cannot be read as safetensors ({error}); it is truncated or another kind of file: copy "
-            f"it again"
+            f"{path} cannot be read as safetensors ({error}); "
+            "it is truncated or another kind of file: copy it again"
         ) from error
     if metadata.get("format") != FORMAT:
         raise ValueError(
@@ -155,22 +155,22 @@ def _load_open_clip(name: str, pretrained: str | Path | None, quick_gelu: bool |
         trained_quick = says if quick_gelu is None else quick_gelu
         if trained_quick is None:
             raise ValueError(
-                f"{pretrained} does not say which activation it was trained with; pass quick_gelu=True "
-                f"(OpenAI, MetaCLIP, DFN) or False"
+                f"{pretrained} does not say which activation it was trained with; "
+                "pass quick_gelu=True (OpenAI, MetaCLIP, DFN) or False"
             )
     elif pretrained is not None:
         tags = open_clip.list_pretrained_tags_by_model(name)
         if pretrained not in tags:
             raise ValueError(
-                f"unknown tag {pretrained!r} for {name}; expected one of "
-                f"{', '.join(tags) or 'none: it has no weights'}"
+                f"unknown tag {pretrained!r} for {name}; "
+                f"expected one of {', '.join(tags) or 'none: it has no weights'}"
             )
         trained_quick = bool(open_clip.get_pretrained_cfg(name, str(pretrained)).get("quick_gelu", False))
     if trained_quick is not None and trained_quick != bool(config.get("quick_gelu", False)):
         other = name.removesuffix("-quickgelu") if not trained_quick else f"{name}-quickgelu"
         raise ValueError(
-            f"{pretrained} was trained with {'QuickGELU' if trained_quick else 'GELU'} and {name} computes "
-            f"{'GELU' if trained_quick else 'QuickGELU'}; expected the same: use {other!r}"
+            f"{pretrained} was trained with {'QuickGELU' if trained_quick else 'GELU'} and {name} "
+            f"computes {'GELU' if trained_quick else 'QuickGELU'}; expected the same: use {other!r}"
         )
     model = _build(name, None if is_file else pretrained)
     if is_file:
@@ -197,9 +197,8 @@ def _build(name: str, tag: str | Path | None) -> nn.Module:
         if tag is None:
             raise
         raise ConnectionError(
-            f"could not get {name}/{tag} from open_clip's hub ({type(error).__name__}: {str(error)[:200]}); "
-            f"connect once to fill "
-            "the cache, "
+            f"could not get {name}/{tag} from open_clip's hub ({type(error).__name__}: "
+            f"{str(error)[:200]}); connect once to fill the cache, "
             "give the path of a checkpoint, or work offline with load_clip('collage-mini')"
         ) from error
 
@@ -263,8 +262,8 @@ def read_pickle(path: Path, key: str) -> dict[str, Tensor]:
 def _unreadable(path: Path, error: Exception) -> ValueError:
     """torch.load raises whatever the damaged part of a file happens to break."""
     return ValueError(
-        f"{path} cannot be read as a checkpoint ({type(error).__name__}); it is truncated or another kind of "
-        f"file"
+        f"{path} cannot be read as a checkpoint ({type(error).__name__}); "
+        "it is truncated or another kind of file"
     )
 
 
@@ -277,8 +276,7 @@ def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     if wrong or missing or extra:
         first = (wrong + [f"no {k}" for k in missing] + [f"unexpected {k}" for k in extra])[0]
         raise ValueError(
-            f"{source} is of another architecture: {len(wrong)} tensors of another shape, {len(missing)} "
-            f"missing, {len(extra)} unexpected "
-            f"({first})"
+            f"{source} is of another architecture: {len(wrong)} tensors of another shape, "
+            f"{len(missing)} missing, {len(extra)} unexpected ({first})"
         )
     model.load_state_dict(state)

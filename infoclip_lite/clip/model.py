@@ -76,8 +76,8 @@ class DenseCLIP(nn.Module):
             and all(_plain(block) for block in blocks)
         ):
             raise ValueError(
-                f"{name}: the image tower is {type(visual).__name__}; expected open_clip's ViT pooled by its "
-                f"CLS token"
+                f"{name}: the image tower is {type(visual).__name__}; "
+                "expected open_clip's ViT pooled by its CLS token"
             )
         self.model: CLIP = model
         self.tokenizer, self.name = tokenizer, name
@@ -298,8 +298,8 @@ class DenseCLIP(nn.Module):
         longest = max(range(len(prompts)), key=lengths.__getitem__)
         if lengths[longest] > context:
             raise ValueError(
-                f"{prompts[longest][:60]!r} is {lengths[longest]} tokens long; {self.name} reads at most "
-                f"{context}: shorten it"
+                f"{prompts[longest][:60]!r} is {lengths[longest]} tokens long; "
+                f"{self.name} reads at most {context}: shorten it"
             )
         if self.known_tokens is not None:
             odd = [
@@ -340,8 +340,8 @@ class DenseCLIP(nn.Module):
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(
-                f"got images of shape {tuple(images.shape)} and {images.dtype}; expected (B, 3, H, W) floats "
-                f"in [0, 1]"
+                f"got images of shape {tuple(images.shape)} and {images.dtype}; "
+                "expected (B, 3, H, W) floats in [0, 1]"
             )
         visual, patch = self.visual, self.patch_size
         height, width = (-(-s // patch) * patch for s in images.shape[-2:])

@@ -24,8 +24,8 @@ def as_float(x: Tensor, name: str) -> Tensor:
         )
     if not x.is_floating_point():
         raise ValueError(
-            f"{name}: got dtype {x.dtype}, expected real floating point; hint: call .double() or .float() "
-            f"first"
+            f"{name}: got dtype {x.dtype}, expected real floating point; "
+            "hint: call .double() or .float() first"
         )
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
@@ -36,8 +36,8 @@ def require_finite(x: Tensor, name: str) -> None:
         x.detach().sum().item()
     ):  # a sum carries NaN and infinity along, at a tenth of the cost of looking at each entry
         raise ValueError(
-            f"{name}: got NaN or infinite entries, expected finite numbers; hint: look for a division or an "
-            f"overflow upstream"
+            f"{name}: got NaN or infinite entries, expected finite numbers; "
+            "hint: look for a division or an overflow upstream"
         )
 
 
@@ -63,13 +63,13 @@ def check_grams(grams: Sequence[Tensor], *, validate: bool = True) -> list[Tenso
     for i, g in enumerate(checked):
         if g.ndim < 2 or g.shape[-1] != g.shape[-2] or g.shape[-1] < 1:
             raise ValueError(
-                f"Gram matrix {i}: got shape {tuple(g.shape)}, expected (..., n, n) with n >= 1; hint: "
-                f"information.gram(x)"
+                f"Gram matrix {i}: got shape {tuple(g.shape)}, expected (..., n, n) with n >= 1; "
+                "hint: information.gram(x)"
             )
         if g.shape[-1] != size:
             raise ValueError(
-                f"Gram matrix {i}: got {g.shape[-1]} samples, expected {size} as in the first; hint: rows "
-                f"must pair up"
+                f"Gram matrix {i}: got {g.shape[-1]} samples, expected {size} as in the first; "
+                "hint: rows must pair up"
             )
         if validate:
             _check_symmetry(g.detach(), i)
@@ -84,8 +84,8 @@ def check_result(result: Tensor, grams: Sequence[Tensor]) -> Tensor:
         return result
     check_contents(grams)
     raise ValueError(
-        "the sums of squares left the range of the numbers; hint: scale every Gram matrix to trace one, or "
-        "use float64"
+        "the sums of squares left the range of the numbers; "
+        "hint: scale every Gram matrix to trace one, or use float64"
     )
 
 
@@ -101,8 +101,8 @@ def check_trace(g: Tensor, index: int = 0) -> None:
     trace = g.detach().diagonal(dim1=-2, dim2=-1).sum(-1)
     if not bool((trace > 0).all()):
         raise ValueError(
-            f"Gram matrix {index}: got a trace of {trace.min().item():.3g}, expected > 0; hint: are all "
-            f"samples zero?"
+            f"Gram matrix {index}: got a trace of {trace.min().item():.3g}, expected > 0; "
+            "hint: are all samples zero?"
         )
 
 
@@ -110,8 +110,8 @@ def check_alpha(alpha: float, base: float) -> None:
     """alpha > 0 and a base that a logarithm can have."""
     if not 0 < alpha < float("inf"):
         raise ValueError(
-            f"got alpha = {alpha}, expected 0 < alpha < infinity; hint: 2 needs no eigenvalues, 1 is von "
-            f"Neumann's entropy"
+            f"got alpha = {alpha}, expected 0 < alpha < infinity; "
+            "hint: 2 needs no eigenvalues, 1 is von Neumann's entropy"
         )
     if not 0 < base < float("inf") or base == 1:
         raise ValueError(
@@ -127,6 +127,6 @@ def _check_symmetry(g: Tensor, index: int) -> None:
     some = g[..., ::step, ::step]
     if bool(torch.linalg.vector_norm(some - some.mT) > ASYMMETRY * torch.linalg.vector_norm(some)):
         raise ValueError(
-            f"Gram matrix {index}: got a matrix that is not symmetric; hint: give K(x, x), or (A + A.mT) / 2 "
-            f"against rounding"
+            f"Gram matrix {index}: got a matrix that is not symmetric; "
+            "hint: give K(x, x), or (A + A.mT) / 2 against rounding"
         )

@@ -72,8 +72,8 @@ def linear_cka(x: Tensor, y: Tensor) -> Tensor:
     x, y = as_float(x, "x").double(), as_float(y, "y").double()
     if x.ndim < 2 or y.ndim < 2 or x.shape[:-1] != y.shape[:-1] or x.shape[-2] < 2:
         raise ValueError(
-            f"got features {tuple(x.shape)} and {tuple(y.shape)}; expected (..., n, d1) and (..., n, d2): "
-            "the same n >= 2 samples, in the same order"
+            f"got features {tuple(x.shape)} and {tuple(y.shape)}; "
+            "expected (..., n, d1) and (..., n, d2): the same n >= 2 samples, in the same order"
         )
     x, y = x - x.mean(-2, keepdim=True), y - y.mean(-2, keepdim=True)
     across, own_x, own_y = (

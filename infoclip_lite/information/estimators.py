@@ -86,8 +86,8 @@ def gaussian(x: Tensor, y: Tensor, *, unbiased: bool = True) -> Estimate:
     ]
     if min(np.linalg.eigvalsh(correlation)) < 1e-12 * (dx + dy):
         raise ValueError(
-            "got linearly dependent columns: the value would be infinite; hint: drop copies, or use cca with "
-            "components"
+            "got linearly dependent columns: the value would be infinite; "
+            "hint: drop copies, or use cca with components"
         )
     bias = _wishart_bias(n, dx, dy) if unbiased else 0.0
     return Estimate(
@@ -115,8 +115,8 @@ def cca(x: Tensor, y: Tensor, *, components: int | None = None, unbiased: bool =
     r = np.linalg.svd(qx.T @ qy, compute_uv=False)
     if r[0] > 1 - 1e-12:
         raise ValueError(
-            "got a canonical correlation of 1: the information is infinite; hint: is a column of y a linear "
-            "function of x?"
+            "got a canonical correlation of 1: the information is infinite; "
+            "hint: is a column of y a linear function of x?"
         )
     kept = len(r) if components is None else components
     if not 1 <= kept <= len(r):
@@ -143,8 +143,8 @@ def gaussian_copula(x: Tensor, y: Tensor, *, unbiased: bool = True) -> Estimate:
         scores.append(torch.from_numpy(_normal_scores(z)))
         ties |= bool((np.diff(np.sort(z, axis=0), axis=0) == 0).any())
     notes: tuple[str, ...] = (
-        "Sees what normal scores of ranks correlate by; for one column each a lower bound, up to sampling "
-        "error.",
+        "Sees what normal scores of ranks correlate by; "
+        "for one column each a lower bound, up to sampling error.",
     )
     if ties:
         notes += ("There are ties: the data look discrete, and ranks then say too little.",)
@@ -345,14 +345,14 @@ def _neural(
     shape = tuple(critic(tx[:size], ty[:size]).shape)
     if shape != (size, size):
         raise ValueError(
-            f"got a critic that gives {shape} for {size} pairs, expected ({size}, {size}): a score for every "
-            f"x with every y"
+            f"got a critic that gives {shape} for {size} pairs, expected ({size}, {size}): "
+            "a score for every x with every y"
         )
     value = mean_over_batches(critic, bound, tx, ty, batch_size)
     if not math.isfinite(value):
         raise ValueError(
-            "got scores whose exponentials overflow or are NaN, expected finite ones; hint: a smaller "
-            "learning rate, or smile"
+            "got scores whose exponentials overflow or are NaN, expected finite ones; "
+            "hint: a smaller learning rate, or smile"
         )
     return _judged(value, limit, notes)
 
@@ -406,14 +406,14 @@ def _pair(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
         array = z.detach().cpu().double().numpy()
         if (np.ptp(array, axis=0) == 0).any():
             raise ValueError(
-                f"{name}: got a constant column, expected columns that vary; hint: a constant shares no "
-                f"information, drop it"
+                f"{name}: got a constant column, expected columns that vary; "
+                "hint: a constant shares no information, drop it"
             )
         arrays.append(array)
     if len(arrays[0]) != len(arrays[1]):
         raise ValueError(
-            f"got {len(arrays[0])} samples of x and {len(arrays[1])} of y, expected as many; hint: rows must "
-            f"pair up"
+            f"got {len(arrays[0])} samples of x and {len(arrays[1])} of y, expected as many; "
+            "hint: rows must pair up"
         )
     return arrays[0], arrays[1]
 
@@ -421,8 +421,8 @@ def _pair(x: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
 def _require_samples(n: int, above: int) -> None:
     if n <= above:
         raise ValueError(
-            f"got {n} samples, expected more than {above}; hint: more samples, fewer columns or smaller "
-            f"batches"
+            f"got {n} samples, expected more than {above}; "
+            "hint: more samples, fewer columns or smaller batches"
         )
 
 

@@ -252,8 +252,8 @@ def linear_renyi_entropy(*features: Tensor, alpha: float = 2.0, base: float = 2.
         other = check_samples(other, f"features {i}")
         if other.shape[-2] != z.shape[-2]:
             raise ValueError(
-                f"features {i}: got {other.shape[-2]} samples, expected {z.shape[-2]}; hint: rows must pair "
-                f"up"
+                f"features {i}: got {other.shape[-2]} samples, expected {z.shape[-2]}; "
+                "hint: rows must pair up"
             )
         z = (z[..., :, None] * other[..., None, :]).flatten(-2)
     small = z.mT @ z if z.shape[-1] < z.shape[-2] else z @ z.mT
@@ -287,8 +287,8 @@ def gaussian_rbf_information(
         )
     if not torch.allclose(s, s.T) or bool(torch.linalg.eigvalsh(s)[0] < -1e-9 * s.diagonal().abs().max()):
         raise ValueError(
-            "got a covariance that is not symmetric and positive semi-definite; hint: is a correlation above "
-            "one?"
+            "got a covariance that is not symmetric and positive semi-definite; "
+            "hint: is a correlation above one?"
         )
     if not (0 < width_x < math.inf and 0 < width_y < math.inf):
         raise ValueError(f"got widths {width_x}, {width_y}; expected positive numbers")
@@ -311,8 +311,8 @@ def _rbf(x: Tensor, width: float | Tensor | None) -> Tensor:
     require_finite(width, "width")
     if not bool((width > 0).all()):
         raise ValueError(
-            f"got width = {width.min().item():.3g}, expected > 0; hint: constant data have median distance "
-            f"zero: give a width"
+            f"got width = {width.min().item():.3g}, expected > 0; "
+            "hint: constant data have median distance zero: give a width"
         )
     return torch.exp(squared / (-2 * width.square()[..., None, None]))
 
@@ -353,8 +353,8 @@ def _nats(k: Tensor, alpha: float) -> Tensor:
     largest = values[..., -1:].detach()
     if bool((values[..., 0] < -BELOW_ZERO * largest[..., 0]).any()):
         raise ValueError(
-            "got a matrix with eigenvalues well below zero, expected positive semi-definite; hint: is the "
-            "kernel a valid one?"
+            "got a matrix with eigenvalues well below zero, expected positive semi-definite; "
+            "hint: is the kernel a valid one?"
         )
     alive = values > largest * (k.shape[-1] * torch.finfo(k.dtype).eps)
     values = torch.where(alive, values, 0)
@@ -389,9 +389,8 @@ def _permuted(
     """Joint entropy in nats, averaged over random pairings."""
     if generator is None or permutations < 1:
         raise ValueError(
-            f"got generator = {generator}, permutations = {permutations}; expected a torch.Generator and at "
-            f"least one permutation; "
-            "hint: only alpha = 2 has a closed form"
+            f"got generator = {generator}, permutations = {permutations}; expected a "
+            "torch.Generator and at least one permutation; hint: only alpha = 2 has a closed form"
         )
     total = torch.zeros((), dtype=a.dtype, device=a.device)
     for _ in range(permutations):
@@ -405,15 +404,15 @@ def _without_diagonal(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     n = a.shape[-1]
     if alpha != 2 or n < 2:
         raise ValueError(
-            f'got alpha = {alpha}, n = {n}; "ustatistic" is defined at alpha = 2 and n >= 2; hint: '
-            f'correction="permutation"'
+            f'got alpha = {alpha}, n = {n}; "ustatistic" is defined at alpha = 2 and n >= 2; '
+            'hint: correction="permutation"'
         )
     check_contents([a, b])
     off_a, off_b, off = (_off_diagonal(k) for k in (a, b, a * b))
     if not bool((off > 0).all()):
         raise ValueError(
-            "got kernels whose off-diagonal products are all zero: their logarithm does not exist; hint: a "
-            "wider kernel"
+            "got kernels whose off-diagonal products are all zero: their logarithm does not exist; "
+            "hint: a wider kernel"
         )
     return torch.log(off * (n * (n - 1))) - torch.log(off_a * off_b)
 

@@ -52,8 +52,8 @@ class Task:
         """
         if n < 1 or not isinstance(generator, torch.Generator):
             raise ValueError(
-                f"got n = {n}, generator = {generator!r}; expected n >= 1 and a generator; hint: "
-                f"torch.Generator().manual_seed(0)"
+                f"got n = {n}, generator = {generator!r}; "
+                "expected n >= 1 and a generator; hint: torch.Generator().manual_seed(0)"
             )
         return self.sampler(n, generator)
 

@@ -72,7 +72,7 @@ def build_objective(section: Mapping[str, object], student: DenseCLIP, teacher: 
     kind = find(OBJECTIVES, name, "objective")
     if student.embed_dim != teacher.embed_dim:
         raise ValueError(
-            f"the student's embeddings are {student.embed_dim} wide, the teacher's {teacher.embed_dim}; "
-            f"expected the same"
+            f"the student's embeddings are {student.embed_dim} wide, "
+            f"the teacher's {teacher.embed_dim}; expected the same"
         )
     return call(kind, kind.needed(student, teacher), options, f"objective {name!r}")

@@ -190,8 +190,9 @@ def check_views(teacher: View, student: View) -> None:
     """
     if teacher.dense.shape != student.dense.shape or teacher.text.shape != student.text.shape:
         raise ValueError(
-            f"the teacher sees patches {tuple(teacher.dense.shape)} and words {tuple(teacher.text.shape)}, "
-            f"the student {tuple(student.dense.shape)} and {tuple(student.text.shape)}; expected the same"
+            f"the teacher sees patches {tuple(teacher.dense.shape)} and words "
+            f"{tuple(teacher.text.shape)}, the student {tuple(student.dense.shape)} "
+            f"and {tuple(student.text.shape)}; expected the same"
         )
 
 

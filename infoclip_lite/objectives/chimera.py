@@ -50,8 +50,8 @@ def positions_kept(progress: float, positions: int, smallest: int, schedule: Sch
         return positions
     if not 1 <= smallest <= positions:
         raise ValueError(
-            f"smallest is {smallest}, but the student has {positions} positions; expected 1 .. {positions}: "
-            f"keep fewer"
+            f"smallest is {smallest}, but the student has {positions} positions; "
+            f"expected 1 .. {positions}: keep fewer"
         )
     gone = {
         "cosine": (1 - math.cos(math.pi * progress)) / 2,
@@ -103,8 +103,8 @@ class SelectiveGlobalDistillation(nn.Module):
         super().__init__()
         if smallest < 1 or queue < 0 or not temperature > 0:
             raise ValueError(
-                f"got smallest={smallest}, queue={queue}, temperature={temperature}; expected at least 1, at "
-                f"least 0, above 0"
+                f"got smallest={smallest}, queue={queue}, temperature={temperature}; "
+                "expected at least 1, at least 0, above 0"
             )
         positions_kept(0.0, smallest, smallest, schedule)
         self.smallest, self.schedule, self.temperature = smallest, schedule, temperature
@@ -136,9 +136,9 @@ class SelectiveGlobalDistillation(nn.Module):
             or image.shape[1] != self.queue.shape[1]
         ):
             raise ValueError(
-                f"got image {tuple(image.shape)} and dense {tuple(dense.shape)}; expected (B, "
-                f"{self.queue.shape[1]}) and "
-                f"(B, N, {self.queue.shape[1]}), both in the joint space of one CLIP"
+                f"got image {tuple(image.shape)} and dense {tuple(dense.shape)}; "
+                f"expected (B, {self.queue.shape[1]}) and (B, N, "
+                f"{self.queue.shape[1]}), both in the joint space of one CLIP"
             )
         image = image.detach()
         if self._filled is None:
@@ -224,8 +224,8 @@ class SemanticAlignment(nn.Module):
             or len(dense) != len(target)
         ):
             raise ValueError(
-                f"got dense {tuple(dense.shape)}, text {tuple(text.shape)} and target {tuple(target.shape)}; "
-                "expected (B, D, h, w), (C, D) and (B, H, W)"
+                f"got dense {tuple(dense.shape)}, text {tuple(text.shape)} and target "
+                f"{tuple(target.shape)}; expected (B, D, h, w), (C, D) and (B, H, W)"
             )
         if validate:
             _check_ids(target, len(text))
@@ -254,8 +254,8 @@ def _check_ids(target: Tensor, words: int) -> None:
     known = target[target != NO_LABEL]
     if len(known) and not 0 <= int(known.min()) <= int(known.max()) < words:
         raise ValueError(
-            f"got class ids {int(known.min())} .. {int(known.max())}; expected 0 .. {words - 1}, one for "
-            f"each word, or {NO_LABEL}"
+            f"got class ids {int(known.min())} .. {int(known.max())}; "
+            f"expected 0 .. {words - 1}, one for each word, or {NO_LABEL}"
         )
 
 
@@ -298,10 +298,9 @@ class SelectiveDenseDistillation(nn.Module):
         """
         if taught.shape != dense.shape or image.shape != (len(dense), dense.shape[-1]):
             raise ValueError(
-                f"got the teacher's features {tuple(taught.shape)} with CLS {tuple(image.shape)}, the "
-                f"student's {tuple(dense.shape)}; "
-                "expected the same grid: choose the student's pool so that a position is one of CLIP's "
-                "patches"
+                f"got the teacher's features {tuple(taught.shape)} with CLS {tuple(image.shape)}, "
+                f"the student's {tuple(dense.shape)}; expected the same grid: "
+                "choose the student's pool so that a position is one of CLIP's patches"
             )
         taught = taught.detach()
         kept = select(image, taught, positions_kept(progress, dense.shape[1], self.smallest, self.schedule))[
@@ -356,8 +355,8 @@ class ChimeraObjective(Objective):
             or distillation + local + alignment == 0
         ):
             raise ValueError(
-                f"got distillation={distillation}, dense={dense}, alignment={alignment}; expected 0 or more, "
-                f"and one of them in use"
+                f"got distillation={distillation}, dense={dense}, alignment={alignment}; "
+                "expected 0 or more, and one of them in use"
             )
         options: dict[str, Any] = {"smallest": smallest, "schedule": schedule}
         whole = options if source == "student" else {"schedule": "constant"}

@@ -160,8 +160,8 @@ def interpolate(student: nn.Module, reference: nn.Module, fraction: float) -> No
     for name, parameter in student.named_parameters():
         if name not in start or start[name].shape != parameter.shape:
             raise ValueError(
-                f"{name} {tuple(parameter.shape)} has no partner in the reference; expected two models of "
-                f"one architecture"
+                f"{name} {tuple(parameter.shape)} has no partner in the reference; "
+                "expected two models of one architecture"
             )
     for name, parameter in student.named_parameters():
         parameter.lerp_(start[name], 1 - fraction)

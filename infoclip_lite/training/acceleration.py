@@ -65,9 +65,8 @@ def accelerate(
         isinstance(module, nn.modules.batchnorm._BatchNorm) for module in segmentor.modules()
     ):
         raise ValueError(
-            "got checkpointing with a segmentor that has batch normalisation, which would count every "
-            "picture twice; "
-            "expected false: to save memory raise `accumulate`"
+            "got checkpointing with a segmentor that has batch normalisation, "
+            "which would count every picture twice; expected false: to save memory raise `accumulate`"
         )
     if channels_last:
         segmentor.to(memory_format=torch.channels_last)

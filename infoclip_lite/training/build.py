@@ -140,8 +140,8 @@ def _begin_with(segmentor: nn.Module, start: Run, recipe: FineTuneRecipe) -> Non
         segmentor.load_state_dict(start.model.state_dict())
     except RuntimeError as error:
         raise ValueError(
-            f"the run of {recipe.start!r} has another architecture than {recipe.name!r}; expected the same "
-            f"keys"
+            f"the run of {recipe.start!r} has another architecture than {recipe.name!r}; "
+            "expected the same keys"
         ) from error
 
 

@@ -104,8 +104,8 @@ def dry_run(recipe: str | Path | dict[str, Any], *, save_every: int = 200, **cha
         steps, pictures = task.steps, 0
     if world() > 1:
         raise ValueError(
-            f"got {world()} processes; expected one: each of them does what one does, with a share of the "
-            f"batch"
+            f"got {world()} processes; "
+            "expected one: each of them does what one does, with a share of the batch"
         )
     timed = Timed(task)
     with tempfile.TemporaryDirectory() as folder:

@@ -63,8 +63,8 @@ def export_onnx(
         import onnxscript  # noqa: F401 (torch.onnx needs it and says so less clearly)
     except ImportError as error:
         raise ImportError(
-            f"ONNX export needs onnx and onnxscript ({error}); install them: pip install "
-            f"'infoclip-lite[chimera]'"
+            f"ONNX export needs onnx and onnxscript ({error}); "
+            "install them: pip install 'infoclip-lite[chimera]'"
         ) from error
     model = FixedWords(copy.deepcopy(segmentor).cpu(), names).eval()
     example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))

@@ -104,9 +104,8 @@ class FineTuning:
             raise ValueError(f"unknown tune {self.tune!r}; expected 'full', 'image', 'qv' or 'none'")
         if self.tune != "none" and not self.segmentor.tunable:
             raise ValueError(
-                f"tune is {self.tune!r}; expected 'none' for {type(self.segmentor).__name__}: its CLIP stays "
-                f"frozen, only what is "
-                "beside it learns"
+                f"tune is {self.tune!r}; expected 'none' for {type(self.segmentor).__name__}: "
+                "its CLIP stays frozen, only what is beside it learns"
             )
         if (self.objective is None) != (self.teacher is None):
             raise ValueError(
@@ -115,14 +114,14 @@ class FineTuning:
         passes = self.machine.accumulate
         if passes < 1 or self.batch % (passes * world()):
             raise ValueError(
-                f"got a batch of {self.batch} scenes, accumulate={passes} and {world()} processes; expected "
-                f"a batch that divides evenly"
+                f"got a batch of {self.batch} scenes, accumulate={passes} and {world()} processes; "
+                "expected a batch that divides evenly"
             )
         unseen = {self.dataset.names[i] for i in self.dataset.unseen} & set(anchors)
         if unseen:
             raise ValueError(
-                f"anchors name the unseen classes {sorted(unseen)[:3]}; expected other words: training must "
-                f"not know them"
+                f"anchors name the unseen classes {sorted(unseen)[:3]}; "
+                "expected other words: training must not know them"
             )
 
     def groups(self) -> list[dict[str, object]]:

@@ -181,8 +181,8 @@ class _Engine:
         self.scaler.update()
         if self.scaler.get_scale() < _SMALLEST_SCALE:
             raise FloatingPointError(
-                f"float16 gradients overflow at every scale, at step {step}; expected some: set dtype: "
-                f"bfloat16"
+                f"float16 gradients overflow at every scale, at step {step}; "
+                "expected some: set dtype: bfloat16"
             )
         return terms
 
@@ -242,18 +242,17 @@ def _gradients(
                 for name, value in _numbers(terms).items():
                     if not math.isfinite(value):
                         raise FloatingPointError(
-                            f"loss term {name!r} is {value} at step {step}; expected a finite number: lower "
-                            f"the learning rate"
+                            f"loss term {name!r} is {value} at step {step}; "
+                            "expected a finite number: lower the learning rate"
                         )
                     mean[name] = mean.get(name, 0.0) + value / len(parts)
                 accelerator.backward(scaler.scale(terms["total"] / len(parts)))
             except torch.OutOfMemoryError as error:
                 raise torch.OutOfMemoryError(
-                    f"out of memory at step {step}: {error}; raise `accumulate` (activations shrink in "
-                    "proportion, results stay the same), set checkpointing: true (a forward pass more, "
-                    "several "
-                    "times less memory), lower `size` (they shrink with its square), or set dtype: bfloat16 "
-                    "(about half)"
+                    f"out of memory at step {step}: {error}; "
+                    "raise `accumulate` (activations shrink in proportion, results stay the same), "
+                    "set checkpointing: true (a forward pass more, several times less memory), "
+                    "lower `size` (they shrink with its square), or set dtype: bfloat16 (about half)"
                 ) from error
     return mean
 

@@ -206,8 +206,8 @@ def _warn_of_damage(task: FineTuning) -> None:
 def _pretrain(recipe: PretrainRecipe, options: _Options) -> Run:
     if world() > 1:
         raise ValueError(
-            f"got {world()} processes for {recipe.name!r}; expected one: the contrast of a batch needs all "
-            f"its pictures"
+            f"got {world()} processes for {recipe.name!r}; "
+            "expected one: the contrast of a batch needs all its pictures"
         )
     task = build_pretraining(recipe)
     log = fit(
@@ -244,8 +244,8 @@ def _claim(folder: Path, recipe: Recipe, data: Segmented | None) -> None:
     path, text = folder / "recipe.json", json.dumps(kept, sort_keys=True)
     if path.exists() and (folder / "state.pt").exists() and path.read_text() != text:
         raise ValueError(
-            f"{folder} holds a run of another recipe ({path}); expected the same: choose another folder or "
-            f"delete it"
+            f"{folder} holds a run of another recipe ({path}); "
+            "expected the same: choose another folder or delete it"
         )
     with whole_file(path) as scratch:
         scratch.write_text(text)

@@ -158,8 +158,7 @@ class CostAggregationSegmentor(Segmentor):
             either = f" or (C, {expected[1]})" if expected[0] == 1 else ""
             raise ValueError(
                 f"got text embeddings {tuple(text.shape)}; expected (C, {expected[0]}, "
-                f"{expected[1]}){either}: "
-                "the same CLIP, and as many templates as the head was built for"
+                f"{expected[1]}){either}: the same CLIP, and as many templates as the head was built for"
             )
         return self.aggregator(encoded.dense, F.normalize(words, dim=-1), encoded.more, pooling)
 
@@ -180,8 +179,8 @@ def _check(config: AggregationConfig, blocks: int) -> None:
         )
     if any(not 0 <= i < blocks - 1 for i in config.guidance_blocks):
         raise ValueError(
-            f"guidance_blocks are {tuple(config.guidance_blocks)}; expected 0 .. {blocks - 2}: the image "
-            f"tower has {blocks}"
+            f"guidance_blocks are {tuple(config.guidance_blocks)}; "
+            f"expected 0 .. {blocks - 2}: the image tower has {blocks}"
         )
     if config.hidden % config.heads or any(c % 16 for c in config.decoder_channels):
         raise ValueError(

@@ -128,10 +128,8 @@ def from_official(state: dict[str, Tensor], segmentor: CostAggregationSegmentor)
         details += [f"{n} is {tuple(renamed[n].shape)}, expected {wanted[n]}" for n in shapes[:1]]
         raise ValueError(
             f"the checkpoint is of another architecture: {len(missing)} weights missing, "
-            f"{len(left) + len(extra)} unknown, "
-            f"{len(shapes)} of another shape ({'; '.join(details)}); hint: 'vit_b' goes with "
-            f"ViT-B-16-quickgelu, 'vit_l' with "
-            "ViT-L-14-336-quickgelu"
+            f"{len(left) + len(extra)} unknown, {len(shapes)} of another shape ({'; '.join(details)}); "
+            "hint: 'vit_b' goes with ViT-B-16-quickgelu, 'vit_l' with ViT-L-14-336-quickgelu"
         )
     return renamed
 
