@@ -17,11 +17,11 @@ from torch import Tensor
 from infoclip_lite import DenseCLIP
 from infoclip_lite.training.loop import fit
 from infoclip_lite.training.pretraining import (
-    WORDS,
     CaptionedScenes,
     Pretraining,
     Stage,
     caption_tokens,
+    caption_words,
     contrastive_loss,
 )
 
@@ -91,7 +91,7 @@ def test_right_pairs_lower_the_loss() -> None:
 
 
 def words(hot: Tensor) -> set[str]:
-    return {WORDS[i] for i in hot.nonzero().flatten().tolist()}
+    return {caption_words()[i] for i in hot.nonzero().flatten().tolist()}
 
 
 def test_captions_are_true_of_their_scene_and_name_what_they_say() -> None:
