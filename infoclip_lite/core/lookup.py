@@ -142,13 +142,27 @@ def checked(kind: type[_T], values: Mapping[str, object], what: str) -> _T:
                 else ""
             )
             given = f"{value!r}, a {type(value).__name__}"
-            raise ValueError(f"{key} is {given}; expected {known[key].type}{hint}")
+            raise ValueError(f"{key} is {given}; expected {_in_words(wanted)}{hint}")
         ready[key] = value
     needed = [f.name for f in known.values() if f.default is MISSING and f.default_factory is MISSING]
     missing = [name for name in needed if name not in ready]
     if missing:
         raise ValueError(f"{what} lacks {', '.join(missing)}")
     return kind(**ready)
+
+
+def _in_words(wanted: object) -> str:
+    """An annotated type as a message says it.
+
+    >>> _in_words(int), _in_words(list[int]), _in_words(Literal["full", "qv"] | None)
+    ('int', 'list[int]', "one of 'full', 'qv' or None")
+    """
+    origin, arguments = get_origin(wanted), get_args(wanted)
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, arguments))}"
+    if origin in (UnionType, Union):
+        return " or ".join("None" if option is type(None) else _in_words(option) for option in arguments)
+    return str(wanted) if arguments else getattr(wanted, "__name__", str(wanted))
 
 
 def _section(kind: type[_T], value: object, key: str, what: str) -> _T:

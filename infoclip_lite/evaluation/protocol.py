@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..clip.templates import imagenet_templates
+from ..core.lookup import find
 
 
 @dataclass(frozen=True)
@@ -196,13 +197,8 @@ def get_protocol(protocol: EvaluationProtocol | str) -> EvaluationProtocol:
     """The protocol itself, or the one of that name.
 
     Raises:
-        ValueError: no such protocol.
+        ValueError: no such protocol; the nearest is named.
     """
     if isinstance(protocol, EvaluationProtocol):
         return protocol
-    if protocol not in PROTOCOLS:
-        raise ValueError(
-            f"unknown protocol {protocol!r}; expected {', '.join(PROTOCOLS)}, "
-            "or an EvaluationProtocol of your own"
-        )
-    return PROTOCOLS[protocol]
+    return find(PROTOCOLS, protocol, "protocol")
