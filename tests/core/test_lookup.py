@@ -238,7 +238,7 @@ def test_a_section_inside_is_checked_likewise_and_one_that_is_built_is_taken() -
             {"lid": {"size": "1e-4"}},
             r"^size is '1e-4', a str; expected float \(YAML reads 1e-4 as text: write 1.0e-4\)$",
         ),
-        ({"lid": {"colour": "green"}}, "^colour is 'green', a str; expected Literal"),
+        ({"lid": {"colour": "green"}}, "^colour is 'green', a str; expected one of"),
     ],
     ids=str,
 )
