@@ -89,16 +89,17 @@ def miou(answer: Any) -> None:
 @exercise("1.4", "Let patches mix with those that are like themselves, and they keep their place.")
 @torch.no_grad()
 def value_value(answer: Any) -> None:
-    """The answer is a function: block, tokens (B, 1 + N, W), grid -> patch tokens (B, N, W)."""
+    """The answer is a function: a pass through the tower, with tokens (B, 1 + N, W) before its last block -> patch tokens (B, N, W)."""
     block = _clip().blocks[-1]
     entering = torch.randn(2, 10, _clip().width, generator=torch.Generator().manual_seed(0))
+    tower = TowerPass(entering, (3, 3), [block])
     q, k, v = project_qkv(block, entering)
 
     def mixed(a: Tensor, b: Tensor, scale: float = v.shape[-1] ** -0.5) -> Tensor:
         return project_out(block, (a @ b.transpose(-1, -2) * scale).softmax(-1) @ v)[:, 1:].double()
 
     perhaps = "patch tokens only: drop CLS with [:, 1:]"
-    got = tensor(answer(block, entering, (3, 3)), (2, 9, _clip().width), what="the result for 1 + 9 tokens", perhaps=perhaps)
+    got = tensor(answer(tower), (2, 9, _clip().width), what="the result for 1 + 9 tokens", perhaps=perhaps)
     truth = mixed(v, v)
     traps = [
         (mixed(v, v, 1.0), "divide by the square root of d before the softmax"),
@@ -106,7 +107,7 @@ def value_value(answer: Any) -> None:
         (mixed(k, k), "those are keys with keys"),
         (mixed(q, k), "those are queries with keys, as the block was trained"),
         (truth + entering[:, 1:], "leave out the residual"),
-        (READ_OUTS["value"](TowerPass(entering, (3, 3), [block])).double(), "nothing was mixed: that is the read-out value"),
+        (READ_OUTS["value"](tower).double(), "nothing was mixed: that is the read-out value"),
     ]
     if not torch.allclose(got, truth, atol=1e-4):
         says = next((mistake for trap, mistake in traps if torch.allclose(got, trap, atol=1e-4)), "look at the hint")
