@@ -39,7 +39,7 @@ def borrowed(answer: Any) -> None:
 @exercise("8.2", "A frozen way to the words holds for all of them; a trained one is determined by the seen words only.")
 def reason(answer: Any) -> None:
     """The answer is "free"."""
-    weights = ChimeraSeg(load_clip("collage-mini"), head="linear", weights=None).at_inference()["adapter"]
+    weights = ChimeraSeg(load_clip("collage-mini"), head="linear", weights=None).weights_at_inference()["adapter"]
     reasons = {
         "size": f"its {weights:,} weights can send any feature to any word: it is not too small, nothing tells it where to send the others",
         "gradient": "a linear map lets every gradient pass, and seen words are learnt well through it",

@@ -32,7 +32,7 @@ def _scenes() -> _Scenes:
     images, masks = torch.stack([s.image for s in rendered]), torch.stack([s.mask for s in rendered])
     with torch.no_grad():
         cls = clip.encode_image(images)
-        patches = F.normalize(torch.stack([clip.encode_dense(images, name) for name in clip.read_out]).sum(0).flatten(2).mT, dim=-1)
+        patches = F.normalize(torch.stack([clip.encode_dense(images, name) for name in clip.read_outs]).sum(0).flatten(2).mT, dim=-1)
     area = F.avg_pool2d(F.one_hot(masks, len(scenes.names)).float().permute(0, 3, 1, 2), 8).flatten(2)
     noun = torch.tensor([name not in stuff() for name in scenes.names])
     return _Scenes(cls, patches, area[:, noun].sum(1), area.argmax(1))

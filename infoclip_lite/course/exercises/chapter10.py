@@ -21,7 +21,7 @@ def _needs(encoder: str | None) -> int:
     model = (ChimeraSeg(clip) if encoder is None else ChimeraSeg(clip, encoder=encoder, weights=None)).eval()
     with torch.no_grad():
         model(torch.zeros(1, 3, 64, 64), model.encode_text(["cow", "grass"]))
-    return sum(model.at_inference().values())
+    return sum(model.weights_at_inference().values())
 
 
 @exercise("10.1", "One embedding a picture and no label bring in the unseen words; all the rest is small beside it.")
