@@ -3,42 +3,68 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 
 from scipy import stats
 
 from ...core.statistics import ci95_of_mean
-from ...training.recipe import load_recipe
+from ...training.recipe import Recipe, load_finetuning
 from . import exercise
 from .compare import Wrong, answered, close
 
 
+def _flat(recipe: Recipe) -> dict[str, object]:
+    """All keys of a recipe, those of a section as section.key."""
+    keys: dict[str, object] = {}
+    for name, value in asdict(recipe).items():
+        if isinstance(value, dict):
+            keys |= {f"{name}.{key}": inside for key, inside in value.items()}
+        else:
+            keys[name] = value
+    return keys
+
+
+def _differ(one: Mapping[str, object], other: Mapping[str, object]) -> set[str]:
+    """Keys with different values; None and a section that is not there are the same."""
+    return {key for key in (*one, *other) if one.get(key) != other.get(key)}
+
+
 @exercise("12.1", "A recipe is all that changes between a laptop and a cluster: read the difference before you pay for it.")
-def differing(answer: Any) -> None:
-    """The answer is a function: two recipes (dataclasses) -> the keys in which they differ, the name aside."""
-    for names in (("mini/plain", "mini/kl"), ("paper/catseg-vitb16", "paper/infoclip-vitb16"), ("mini/infoclip", "paper/infoclip-vitb16")):
-        one, other = (load_recipe(name) for name in names)
-        truth = {key for key in vars(one) if vars(one)[key] != vars(other)[key]} - {"name"}
-        found = answered(answer(one, other))
-        try:
-            found = set(found)
-        except TypeError as error:
-            raise Wrong(f"a {type(found).__name__}", "a set of keys", "collect the keys in a set") from error
+def differing(answer: Callable[..., object]) -> None:
+    """The answer is a function: two recipes -> the keys in which they differ, as section.key, the name aside."""
+    pairs = (
+        ("mini/plain", "mini/kl"),
+        ("paper/catseg-vitb16", "paper/infoclip-vitb16"),
+        ("mini/infoclip", "paper/infoclip-vitb16"),
+    )
+    for names in pairs:
+        recipes = [load_finetuning(name) for name in names]
+        one, other = (_flat(recipe) for recipe in recipes)
+        truth = _differ(one, other) - {"name"}
+        sections = _differ(*(vars(recipe) for recipe in recipes)) - {"name"}
+        found = _keys(answered(answer(*recipes)))
         if found == truth | {"name"}:
             raise Wrong("the name among the keys", "what changes the training", "leave the name out: it only labels reports")
-        if found == set(vars(one)) - truth - {"name"} or found == set(vars(one)) - truth:
+        if found == sections and sections != truth:
+            mistake = "a section that differs says little: name the keys in it, such as optimizer.lr"
+            raise Wrong(f"whole sections, {', '.join(sorted(sections))}", f"{len(truth)} keys", mistake)
+        if found in ({*one} - truth, {*one} - truth - {"name"}):
             raise Wrong("the keys that are equal", "those that differ", "turn the comparison round")
         if found != truth:
-            odd = sorted(map(str, found ^ truth))[0]
-            raise Wrong(
-                f"{len(found)} keys for {names[0]} and {names[1]}",
-                f"{len(truth)} keys",
-                f"look at {odd!r} again; vars(recipe) has all keys",
-            )
+            odd = min(map(str, found ^ truth))
+            mistake = f"look at {odd!r} again; flat(recipe) has all keys, and one recipe may have some that the other lacks"
+            raise Wrong(f"{len(found)} keys for {names[0]} and {names[1]}", f"{len(truth)} keys", mistake)
+
+
+def _keys(found: object) -> set[object]:
+    if not isinstance(found, Iterable):
+        raise Wrong(f"a {type(found).__name__}", "a set of keys", "collect the keys in a set")
+    return set(found)
 
 
 @exercise("12.2", "What a kill costs is the time since the last state, never the whole run.")
-def lost(answer: Any) -> None:
+def lost(answer: Callable[..., object]) -> None:
     """The answer is a function: step_seconds, save_every, killed_at -> seconds of work that are done again."""
     for seconds, every, step in ((1.5, 200, 4730), (0.5, 100, 80), (2.0, 50, 1000)):
         traps = [
@@ -58,7 +84,7 @@ def lost(answer: Any) -> None:
 @exercise(
     "12.3", "Dividing a batch saves memory and leaves gradients alone, but an objective whose samples are pictures meets fewer of them."
 )
-def most_bits(answer: Any) -> None:
+def most_bits(answer: Callable[..., object]) -> None:
     """The answer is a function: batch, processes, accumulate -> the most bits that the objective can find among pictures."""
     for batch, processes, accumulate in ((4, 1, 1), (4, 4, 1), (16, 2, 2), (32, 1, 4)):
         share = batch / (processes * accumulate)
@@ -75,7 +101,7 @@ def most_bits(answer: Any) -> None:
 
 
 @exercise("12.4", "Before you compare, ask how many seeds it takes to see the gain that you hope for.")
-def seeds_needed(answer: Any) -> None:
+def seeds_needed(answer: Callable[..., object]) -> None:
     """The answer is a function: deviation of a paired difference, gain -> the fewest seeds whose 95% interval is no wider than the gain."""
     for deviation, gain in ((1.0, 0.6), (0.5, 0.6), (2.0, 0.6)):
         truth = next(n for n in range(2, 10_000) if ci95_of_mean(deviation, n) <= gain)
@@ -92,34 +118,38 @@ def seeds_needed(answer: Any) -> None:
         close(answer(deviation, gain), truth, what=what, tolerance=0.5, traps=traps, otherwise="half width = t(n - 1) deviation / sqrt(n)")
 
 
+# Why a change to one of these is no way to make the same experiment fit.
+_OTHER_EXPERIMENTS = {
+    "machine.accumulate": "accumulate shows the objective a part of the batch: two pictures hold one bit at most, and one holds none",
+    "batch": "with fewer pictures in the batch the objective has fewer samples, and gradients are noisier: another experiment",
+    "data.size": "smaller crops are cheaper, but another experiment: the relation has fewer patches",
+    "clip.name": "a smaller CLIP is another experiment",
+    "objective.name": "another objective saves memory by not being InfoCLIP",
+    "objective.axis": "another axis is another objective",
+    "segmentor.name": "another segmentor is another experiment",
+    "segmentor.size": "a smaller head is another experiment",
+    "tune": "with fewer weights that learn it is another experiment",
+}
+
+
 @exercise("12.5", "Of all knobs that save memory, few leave the experiment alone.")
-def fits(answer: Any) -> None:
+def fits(answer: object) -> None:
     """The answer is a dict: changes to "paper/infoclip-vitb16" that need a third of its activations and train the same objective."""
     changes = answered(answer)
     if not isinstance(changes, dict):
-        raise Wrong(f"a {type(changes).__name__}", "a dict of keys and values", "write {'key': value}")
+        raise Wrong(f"a {type(changes).__name__}", "a dict of keys and values", "write {'section': {'key': value}}")
     try:
-        changed, paper = load_recipe("paper/infoclip-vitb16", **changes), load_recipe("paper/infoclip-vitb16")
+        changed = load_finetuning("paper/infoclip-vitb16", **changes)
     except ValueError as error:
         raise Wrong(str(changes), "keys of a recipe", str(error)) from error
-    reasons = {
-        "accumulate": "accumulate shows the objective a part of the batch: two pictures hold one bit at most, and one holds none",
-        "batch": "with fewer pictures in the batch the objective has fewer samples, and gradients are noisier: another experiment",
-        "size": "smaller crops are cheaper, but another experiment: the relation has fewer patches",
-        "clip": "a smaller CLIP is another experiment",
-        "objective": "another objective saves memory by not being InfoCLIP",
-        "head": "a smaller head is another experiment",
-        "tune": "with fewer weights that learn it is another experiment",
-    }
-    for key, reason in reasons.items():
-        if vars(changed)[key] != vars(paper)[key]:
-            raise Wrong(f"{key} = {vars(changed)[key]!r}", "the same training with less memory", reason)
-    if not vars(changed)["gradient_checkpointing"]:
-        half = vars(changed)["dtype"] != "float32"
-        raise Wrong(
-            "about half of the activations" if half else "no fewer activations",
-            "a third of them or less",
-            "16-bit numbers halve what is kept; section 4 has a knob that keeps almost nothing"
-            if half
-            else "look at the knobs of section 4",
-        )
+    now, before = _flat(changed), _flat(load_finetuning("paper/infoclip-vitb16"))
+    for key in _differ(now, before):
+        if key in _OTHER_EXPERIMENTS:
+            raise Wrong(f"{key} = {now.get(key)!r}", "the same training with less memory", _OTHER_EXPERIMENTS[key])
+    if changed.machine.checkpointing:
+        return
+    got, mistake = "no fewer activations", "look at the knobs of section 4"
+    if changed.machine.dtype != "float32":
+        got = "about half of the activations"
+        mistake = "16-bit numbers halve what is kept; section 4 has a knob that keeps almost nothing"
+    raise Wrong(got, "a third of them or less", mistake)
