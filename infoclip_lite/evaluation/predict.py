@@ -131,7 +131,7 @@ def best_words(
     chunk = chunk or _chunk(batch, size, windows.size)
     best: list[tuple[Tensor, Tensor]] = []
     total: Tensor | None = None  # log of the softmax's denominator
-    valid = torch.tensor(True, device=vocabulary.owners.device)
+    valid = torch.ones((), dtype=torch.bool, device=vocabulary.owners.device)
     for first in range(0, count, chunk):
         part = slice(first, first + chunk)
         scores = enlarged(windows.scores(part), size)

@@ -6,15 +6,12 @@ on another device than what they index, which pass unseen here; those are looked
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch._subclasses import FakeTensorMode
+from fake_devices import CUDA, fake_machine, moved_in, pictures
+from torch import nn
 
 from infoclip_lite import DenseCLIP
 from infoclip_lite.clip.readouts import READ_OUTS
@@ -22,45 +19,7 @@ from infoclip_lite.segmentors import SEGMENTORS, AggregationConfig, build_segmen
 from infoclip_lite.training import build, finetuning
 from infoclip_lite.training.recipe import FineTuneRecipe, list_recipes, load_recipe
 
-CUDA = torch.device("cuda", 0)
 RECIPES = [name for name in list_recipes() if isinstance(load_recipe(name), FineTuneRecipe)]
-_T = TypeVar("_T")
-
-
-@contextmanager
-def fake_machine() -> Iterator[FakeTensorMode]:
-    """A machine with a GPU, whose tensors have shapes and devices and no values."""
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with mode:
-        yield mode
-
-
-def moved_in(thing: _T, mode: FakeTensorMode, device: torch.device | str = CUDA) -> _T:
-    """A copy of what was built outside: all of its weights, and whatever tensors it holds, are fake."""
-    memo: dict[int, object] = {}
-    for value in tensors_of(thing, set()):
-        fake = mode.from_tensor(value.detach()).to(device)
-        memo[id(value)] = nn.Parameter(fake, value.requires_grad) if isinstance(value, nn.Parameter) else fake
-    return copy.deepcopy(thing, memo)
-
-
-def tensors_of(thing: object, met: set[int]) -> Iterator[Tensor]:
-    """Every tensor below an object."""
-    if id(thing) in met:
-        return
-    met.add(id(thing))
-    if isinstance(thing, Tensor):
-        yield thing
-    elif isinstance(thing, list | tuple | set | dict):
-        for item in thing.values() if isinstance(thing, dict) else thing:
-            yield from tensors_of(item, met)
-    elif hasattr(thing, "__dict__") and not isinstance(thing, type):
-        yield from tensors_of(vars(thing), met)
-
-
-def pictures(mode: FakeTensorMode, *shape: int) -> Tensor:
-    """A user's pictures: on the CPU."""
-    return mode.from_tensor(torch.rand(shape))
 
 
 def test_fake_devices_do_refuse_to_mix() -> None:

@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from fake_devices import CUDA, fake_machine, moved_in, pictures
 from torch import Tensor
 from toy_segmentors import PICTURE, SMALL, Neighbours, Photos, Reader, scaled
 
+from infoclip_lite import DenseCLIP
 from infoclip_lite.evaluation.predict import best_words, predict
 from infoclip_lite.evaluation.protocol import WHOLE, EvaluationProtocol
 from infoclip_lite.evaluation.vocabulary import Vocabulary, encode_vocabulary, flatten_synonyms, vocabulary_of
 from infoclip_lite.evaluation.windows import WindowLogits, run_windows
+from infoclip_lite.segmentors import ZeroShotSegmentor
 
 WORDS = 7
 
@@ -135,3 +138,20 @@ def test_owners_that_do_not_fit_the_words_are_refused(owners: list[int]) -> None
 def test_a_threshold_without_a_background_is_refused() -> None:
     with pytest.raises(ValueError, match="no class called 'background'"):
         vocabulary_of(Neighbours(), Photos(), replace(WHOLE, threshold=0.1))
+
+
+@pytest.mark.parametrize("name", ["whole", *SMALL])
+def test_pictures_of_the_cpu_are_labelled_where_the_model_is(name: str, tiny: DenseCLIP) -> None:
+    """On a GPU that is not there: windows, averages, the best word, the threshold."""
+    protocol = SMALL.get(name, WHOLE)
+    # Pillow works on values, and there are none
+    protocol = replace(protocol, antialias=False, threshold=0.1, logit_scale=None)
+    with fake_machine() as mode, torch.inference_mode():
+        segmentor = moved_in(ZeroShotSegmentor(tiny, ("value", "cls_value")), mode)
+        words = encode_vocabulary(segmentor, ["cow", "grass", "sky"], [0, 1, 255], protocol, background=255)
+        windows = run_windows(segmentor, pictures(mode, 2, 3, 30, 45), words.text, protocol)
+        assert windows.scores().device == CUDA
+        found = best_words(windows, words, (60, 90), gammas=(0.0, 0.5), chunk=2, threshold=0.1)
+        assert found.labels[0].shape == (2, 60, 90) and found.confidence is not None
+        assert {x.device for x in (*found.labels, found.confidence, found.valid)} == {CUDA}
+        assert {x.device.type for x in (*found.cpu().labels, found.cpu().valid)} == {"cpu"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fake_cuda import fake_cuda, on_cuda
+from fake_devices import CUDA, fake_machine, moved_in
 from torch import Tensor
 
 from infoclip_lite import DenseCLIP
@@ -212,29 +212,29 @@ def test_scenes_of_the_cpu_are_probed_where_the_model_is(tiny: DenseCLIP) -> Non
     """On a GPU that is not there: whatever is compared must have come to one device."""
     data = Collage("val", 32, length=3)
     scenes = [data[i] for i in range(3)]
-    with fake_cuda():
-        clip, images = on_cuda(tiny), torch.rand(3, 3, 32, 32)
+    with fake_machine() as mode, torch.inference_mode():
+        clip, images = moved_in(tiny, mode), torch.rand(3, 3, 32, 32)
         margins = patch_margins(clip, scenes, data.names, "value")
-        assert [x.device.type for x in margins] == ["cuda"] * 3 and margins[0].shape == (3, 4, 4)
+        assert {x.device for x in margins} == {CUDA} and margins[0].shape == (3, 4, 4)
         cosines = clip.encode_image(images) @ clip.encode_prompts([s.caption for s in scenes]).T
-        assert probes._recall(cosines).device.type == "cuda"
+        assert probes._recall(cosines).device == CUDA
 
 
 def test_a_reference_on_another_device_is_compared_on_the_models(
     tiny: DenseCLIP, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    met: list[tuple[str, str]] = []
+    met: list[tuple[torch.device, torch.device]] = []
 
     def watched(x: Tensor, y: Tensor, **options: object) -> Tensor:
-        met.append((x.device.type, y.device.type))
+        met.append((x.device, y.device))
         return torch.zeros(1)
 
     monkeypatch.setattr(probes, "gram", unchecked_gram)
     monkeypatch.setattr(probes, "linear_cka", watched)
     monkeypatch.setattr(probes, "renyi_mutual_information", watched)
     monkeypatch.setattr(Tensor, "item", lambda self: 0.0)
-    with fake_cuda():
-        clip, images = on_cuda(tiny), torch.rand(3, 3, 32, 32)
+    with fake_machine() as mode, torch.inference_mode():
+        clip, images = moved_in(tiny, mode), torch.rand(3, 3, 32, 32)
         layer_alignment(clip, tiny, images)
         relation_bits(clip, tiny, images, NAMES)
-    assert len(met) == 4 and set(met) == {("cuda", "cuda")}
+    assert len(met) == 4 and set(met) == {(CUDA, CUDA)}
