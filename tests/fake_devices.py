@@ -1,7 +1,7 @@
 """A machine with a GPU that is not there: tensors know their shape and device, and refuse to be mixed.
 
-What this cannot see: values (nothing is computed; reading one raises), backward passes and optimizers (fake CUDA has none
-on a CPU build), and index tensors on another device than what they index, which pass unseen.
+What this cannot see: values (nothing is computed; reading one raises), backward passes and optimizers (fake
+CUDA has none on a CPU build), and index tensors on another device than what they index, which pass unseen.
 """
 
 from __future__ import annotations

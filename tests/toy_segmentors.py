@@ -29,7 +29,7 @@ def scaled(images: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class ToyClip:
-    """What an evaluation asks of a CLIP: a text tower that gives each word its own axis, and remembers what it was asked."""
+    """What an evaluation asks of a CLIP: each word has an axis of its own; what was asked is remembered."""
 
     name, patch_size, logit_scale = "toy", 8, torch.tensor(10.0)
 
@@ -67,7 +67,7 @@ class PerPixel(Segmentor):
 
 
 class Reader(PerPixel):
-    """Reads the label off the red channel, 0.1 a class, and gives it a logit of 1; green is a rival worth 0.6."""
+    """Reads the label off the red channel, 0.1 a class: a logit of 1; green is a rival worth 0.6."""
 
     def logits(self, images: Tensor, text: Tensor) -> Tensor:
         labels = ((images[:, channel] * 10).round().long() for channel in (0, 1))
@@ -96,7 +96,7 @@ class Colours(PerPixel):
 
 
 class Neighbours(PerPixel):
-    """Looks at a pixel and its neighbours: windows and sizes matter, as for a real model. One sigmoid a word."""
+    """Looks at a pixel and its neighbours, so that windows and sizes matter. One sigmoid a word."""
 
     independent = True
 

@@ -178,7 +178,7 @@ def _count(
     started: float,
     progress: bool,
 ) -> None:
-    """Count this process's pictures from where `counts` stands; what is counted is kept in the folder `part`."""
+    """Count this process's pictures from where `counts` stands; keep what is counted in the folder `part`."""
     bar = tqdm(
         total=work.total,
         initial=len(counts.pictures) * world(),

@@ -113,6 +113,11 @@ class EvaluationProtocol:
             )
 
     def _check_choices(self) -> None:
+        if isinstance(self.templates, str) and self.templates != "imagenet":
+            raise ValueError(
+                f"got templates={self.templates!r}; expected 'imagenet', or a tuple of prompts "
+                "with {} for the word"
+            )
         if self.synonyms not in ("mean", "max"):
             raise ValueError(f"unknown synonyms {self.synonyms!r}; expected 'mean' or 'max'")
         if self.activation not in ("none", "sigmoid"):

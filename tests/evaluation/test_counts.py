@@ -59,7 +59,8 @@ import torch.distributed as dist
 sys.path.insert(0, sys.argv[1])
 from toy_segmentors import SMALL, Neighbours, Photos
 from infoclip_lite import evaluate
-report = evaluate(Neighbours(), Photos(7), protocol=SMALL["catseg"], gammas=(0.3,), folder=Path(sys.argv[2]) / "parts")
+parts = Path(sys.argv[2]) / "parts"
+report = evaluate(Neighbours(), Photos(7), protocol=SMALL["catseg"], gammas=(0.3,), folder=parts)
 if dist.get_rank() == 0:
     report.to_json(Path(sys.argv[2]) / "report.json")
 """

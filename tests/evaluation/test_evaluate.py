@@ -1,4 +1,4 @@
-"""Evaluation: known answers give known metrics; limits, batches, calibration; what is no segmentor is refused."""
+"""Evaluation: known answers give known metrics; limits, batches, calibration; what is no segmentor."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Logits(nn.Module):
 
 
 def test_what_is_no_segmentor_is_refused(tiny: DenseCLIP) -> None:
-    """It would be run, with the scores of all words at the size of the picture in memory, and nobody would know."""
+    """It would be run, with all words at the size of the picture in memory, and nobody would know."""
     with pytest.raises(
         ValueError, match=r"got Logits; expected a Segmentor.*derives from segmentors\.Segmentor"
     ):

@@ -18,7 +18,8 @@ def test_every_public_name_is_there_and_is_no_module() -> None:
 def test_functions_stay_functions_after_their_modules_were_imported() -> None:
     code = (
         "import pkgutil, importlib, infoclip_lite.evaluation as room\n"
-        "for module in pkgutil.iter_modules(room.__path__): importlib.import_module(f'{room.__name__}.{module.name}')\n"
+        "for module in pkgutil.iter_modules(room.__path__):\n"
+        "    importlib.import_module(f'{room.__name__}.{module.name}')\n"
         "assert all(callable(getattr(room, n)) for n in room.__all__ if n != 'PROTOCOLS'), room.__all__\n"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The best word at every pixel: in parts, with synonyms, thresholds, at another size; what goes wrong is said."""
+"""The best word at every pixel: in parts, with synonyms and thresholds, at another size; errors."""
 
 from __future__ import annotations
 

@@ -46,6 +46,7 @@ def test_protocols_are_found_by_name_and_pass_through() -> None:
         ({"threshold": 1.5}, "threshold is 1.5"),
         ({"threshold": float("nan")}, "threshold is nan"),
         ({"activation": "softmax"}, "'none' or 'sigmoid'"),
+        ({"templates": "a photo of a {}"}, "a tuple of prompts"),
         ({"synonyms": "best"}, "'mean' or 'max'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Windows cover every pixel, protocols step by step, resizing equal to Pillow's, sigmoids only where they belong."""
+"""Windows cover every pixel, protocols step by step, Pillow's resizing, sigmoids only where they belong."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_small_logits_of_a_window_are_enlarged_to_it_and_not_to_the_picture() ->
 
 
 def test_catseg_step_by_step() -> None:
-    """To 40 within 55 by Pillow, squeeze to 40 x 40, four windows at 16 x 16, sigmoids, their mean, the whole picture."""
+    """To 40 within 55 by Pillow, squeezed to 40 x 40, four windows at 16 x 16, sigmoids, mean, whole."""
     toy, text = Neighbours(), torch.eye(WORDS)
     picture = by_pillow(PICTURE, (37, 55))  # 55 / 45 is the smaller scale
     square = scaled(picture, (40, 40))
