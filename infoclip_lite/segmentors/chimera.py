@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..clip import DenseCLIP
-from ..clip.readouts import get_read_out
+from ..clip.readouts import check_read_outs, get_read_out
 from ..clip.tower import TowerPass
 from .base import Encoded, Segmentor, count, scaled_cosines
 
@@ -272,7 +272,7 @@ class ChimeraSeg(Segmentor):
             square of it.
 
     Raises:
-        ValueError: an unknown head, or what body and head refuse.
+        ValueError: an unknown head or read-out, or what body and head refuse.
     """
 
     tunable = False  # CLIP stays frozen [P]; only body and adapter learn
@@ -299,7 +299,7 @@ class ChimeraSeg(Segmentor):
         if head not in get_args(Head):
             raise ValueError(f"unknown head {head!r}; expected 'semantic' or 'linear'")
         self.clip, self.pool, self.weights = clip, pool, weights
-        self.read_outs, self.templates = (read_out,), tuple(templates)
+        self.read_outs, self.templates = check_read_outs([read_out]), tuple(templates)
         self.body = Body(architecture, encoder, weights, width, tuned)
         self.head = (
             SemanticHead(clip, self.body.channels, blocks=blocks, read_out=read_out)

@@ -1,4 +1,4 @@
-"""CAT-Seg's head: shortcuts equal the plain formulas, places and pictures keep apart, any size and any number of words."""
+"""CAT-Seg's head: shortcuts equal the plain formulas, places and pictures keep apart, any size, any words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from torch import Tensor, nn
 
 from infoclip_lite import DenseCLIP
 from infoclip_lite.segmentors import AggregationConfig, CostAggregationSegmentor
-from infoclip_lite.segmentors.catseg.model import SIZES, ClassAggregation, GuidedLinear, Up, WindowBlock, linear_attention
+from infoclip_lite.segmentors.catseg.model import (
+    SIZES,
+    ClassAggregation,
+    GuidedLinear,
+    Up,
+    WindowBlock,
+    linear_attention,
+)
 
 MakeTiny = Callable[..., DenseCLIP]
 SMALL = AggregationConfig(
@@ -66,7 +73,9 @@ def text(tiny: DenseCLIP) -> Tensor:
 
 
 @pytest.mark.parametrize("size", [(32, 32), (48, 32), (16, 64), (33, 47), (9, 70), (5, 3)])
-def test_logits_have_the_size_of_the_pictures(segmentor: CostAggregationSegmentor, text: Tensor, size: tuple[int, int]) -> None:
+def test_logits_have_the_size_of_the_pictures(
+    segmentor: CostAggregationSegmentor, text: Tensor, size: tuple[int, int]
+) -> None:
     logits = segmentor(noise(2, 3, *size), text)
     assert logits.shape == (2, 6, *size) and logits.isfinite().all() and logits.std() > 0
 
@@ -88,7 +97,9 @@ def test_the_order_of_the_words_does_not_matter(make_tiny: MakeTiny, text: Tenso
 def test_pictures_of_a_batch_do_not_mix(make_tiny: MakeTiny, text: Tensor, tokens: int) -> None:
     head, images = build(make_tiny(), class_tokens=tokens), noise(3, 3, 40, 32)
     alone = torch.cat([head(image[None], text) for image in images])
-    assert torch.allclose(head(images, text), alone, atol=1e-5) and not torch.allclose(alone[0], alone[1], atol=1e-2)
+    assert torch.allclose(head(images, text), alone, atol=1e-5) and not torch.allclose(
+        alone[0], alone[1], atol=1e-2
+    )
 
 
 def test_only_the_direction_of_the_text_counts(segmentor: CostAggregationSegmentor, text: Tensor) -> None:
@@ -110,7 +121,9 @@ def test_guides_are_outputs_of_the_blocks_that_were_named(make_tiny: MakeTiny) -
     clip = make_tiny(layers=4)
     two = {"guidance_channels": (16, 8), "guidance_width": (4, 4), "decoder_channels": (16, 16)}
     head, images = build(clip, guidance_blocks=(2, 0), **two), noise(1, 3, 40, 32)
-    _, first, second = head.encode(images)
+    encoded = head.encode(images)
+    first, second = encoded.more
+    assert encoded.dense.shape == (1, 32, 5, 4)
     states = clip.hidden_states(images)  # the embedding, then the output of each block
     for guide, state, up in ((first, states[3], head.upsample[0]), (second, states[1], head.upsample[1])):
         assert torch.allclose(guide, up(state[:, 1:].mT.reshape(1, 48, 5, 4)), atol=1e-5)
@@ -123,14 +136,16 @@ def test_gradients_reach_every_weight_of_the_head_and_both_towers(make_tiny: Mak
     head(noise(2, 3, 32, 32), head.encode_text(["cow", "grass"])).square().mean().backward()
     without = {name for name, p in head.named_parameters() if p.grad is None or not p.grad.any()}
     assert not {name for name in without if not name.startswith("clip.")}
-    assert "clip.model.visual.conv1.weight" not in without and "clip.model.token_embedding.weight" not in without
+    assert (
+        "clip.model.visual.conv1.weight" not in without and "clip.model.token_embedding.weight" not in without
+    )
 
 
 # Spatial aggregation.
 
 
 def groups(length: int, side: int, shift: int) -> list[int]:
-    """Which window each place belongs to, when windows start at `shift` - `side`, `shift`, `shift` + `side`, ..."""
+    """Which window each place belongs to, when windows start at `shift` - `side`, `shift`, ..."""
     return [(place - shift) // side for place in range(length)]
 
 
@@ -146,7 +161,9 @@ def window_block(window: int, shifted: bool) -> WindowBlock:
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 5), st.booleans())
-def test_window_attention_is_plain_attention_inside_each_window(height: int, width: int, window: int, shifted: bool) -> None:
+def test_window_attention_is_plain_attention_inside_each_window(
+    height: int, width: int, window: int, shifted: bool
+) -> None:
     block = window_block(window, shifted)
     x, appearance = normal(1, 2, height, width, 16), normal(1, 1, height, width, 8, seed=1)
     rows, columns = geometry(height, width, window, shifted)
@@ -156,7 +173,11 @@ def test_window_attention_is_plain_attention_inside_each_window(height: int, wid
         for word in range(2):
             y = torch.stack([block.norm_1(x[0, word, r, c]) for r, c in places])
             pair = torch.cat([y, torch.stack([appearance[0, 0, r, c] for r, c in places])], 1)
-            q, k, v = F.linear(pair, block.q.weight, block.q.bias), F.linear(pair, block.k.weight, block.k.bias), block.v(y)
+            q, k, v = (
+                F.linear(pair, block.q.weight, block.q.bias),
+                F.linear(pair, block.k.weight, block.k.bias),
+                block.v(y),
+            )
             heads = []
             for one in (slice(0, 8), slice(8, 16)):
                 heads.append((q[:, one] @ k[:, one].T / 8**0.5).softmax(1) @ v[:, one])
@@ -168,10 +189,18 @@ def test_window_attention_is_plain_attention_inside_each_window(height: int, wid
 
 
 @pytest.mark.parametrize("shifted", [False, True])
-@pytest.mark.parametrize(("height", "width", "window"), [(6, 6, 3), (4, 8, 2), (5, 7, 3), (7, 5, 4), (3, 9, 4)])
-def test_a_place_moves_its_own_window_and_nothing_else(height: int, width: int, window: int, shifted: bool) -> None:
+@pytest.mark.parametrize(
+    ("height", "width", "window"), [(6, 6, 3), (4, 8, 2), (5, 7, 3), (7, 5, 4), (3, 9, 4)]
+)
+def test_a_place_moves_its_own_window_and_nothing_else(
+    height: int, width: int, window: int, shifted: bool
+) -> None:
     """Neither what the shift brought together nor what was filled in lets a place through."""
-    block, x, appearance = window_block(window, shifted), normal(1, 1, height, width, 16), normal(1, 1, height, width, 8, seed=1)
+    block, x, appearance = (
+        window_block(window, shifted),
+        normal(1, 1, height, width, 16),
+        normal(1, 1, height, width, 8, seed=1),
+    )
     rows, columns = geometry(height, width, window, shifted)
     before = block(x, appearance)
     for row, column in ((0, 0), (height - 1, width - 1), (0, width - 1), (height // 2, width // 2)):
@@ -195,7 +224,9 @@ def test_guided_linear_is_a_linear_layer_on_the_pair() -> None:
     plain = nn.Linear(9, 5)
     plain.load_state_dict(layer.state_dict())
     x, guidance = normal(2, 4, 7, 6), normal(2, 1, 7, 3, seed=1)
-    assert torch.allclose(layer(x, guidance), plain(torch.cat([x, guidance.expand(2, 4, 7, 3)], -1)), atol=1e-6)
+    assert torch.allclose(
+        layer(x, guidance), plain(torch.cat([x, guidance.expand(2, 4, 7, 3)], -1)), atol=1e-6
+    )
 
 
 # Class aggregation.
@@ -222,7 +253,10 @@ def test_too_few_words_are_filled_up_with_the_learnt_token() -> None:
     filled, plain = class_block(6), class_block(0)
     plain.load_state_dict({k: v for k, v in filled.state_dict().items() if not k.startswith("filler")})
     x, words = normal(2, 4, 6, 4, 16), normal(1, 4, 8, seed=1)
-    more = torch.cat([x, filled.filler.expand(2, 2, 6, 4, 16)], 1), torch.cat([words, filled.filler_word.expand(1, 2, 8)], 1)
+    more = (
+        torch.cat([x, filled.filler.expand(2, 2, 6, 4, 16)], 1),
+        torch.cat([words, filled.filler_word.expand(1, 2, 8)], 1),
+    )
     wanted = plain(*more)[:, :4]
     assert torch.allclose(filled(x, words), wanted, atol=1e-5)
     assert not torch.allclose(plain(x, words), wanted, atol=1e-3), "the learnt token takes part"
@@ -238,11 +272,17 @@ def test_class_aggregation_mixes_words_and_squares_of_patches_only() -> None:
     assert not torch.allclose(block(swapped, words) - swapped, before, atol=1e-3)
     other = x.clone()
     other[0, 2] += normal(4, 4, 16, seed=3)
-    assert not torch.allclose((block(other, words) - other)[0, 0], before[0, 0], atol=1e-3), "words see each other"
+    assert not torch.allclose((block(other, words) - other)[0, 0], before[0, 0], atol=1e-3), (
+        "words see each other"
+    )
 
 
 def test_of_too_many_words_those_no_patch_resembles_are_left_out(make_tiny: MakeTiny) -> None:
-    head, images, text = build(make_tiny(), class_tokens=3), noise(6, 3, 32, 32), F.normalize(normal(6, 32), dim=1)
+    head, images, text = (
+        build(make_tiny(), class_tokens=3),
+        noise(6, 3, 32, 32),
+        F.normalize(normal(6, 32), dim=1),
+    )
     best = torch.einsum("bdhw,cd->bchw", head.clip.encode_dense(images, "cls_value"), text).amax((2, 3))
     logits = head(images, text)
     chosen = set()
@@ -250,15 +290,27 @@ def test_of_too_many_words_those_no_patch_resembles_are_left_out(make_tiny: Make
         kept = best[i].topk(3).indices.sort().values
         left_out = [c for c in range(6) if c not in kept.tolist()]
         assert torch.allclose(logits[i, left_out], torch.tensor(-100.0))
-        assert torch.allclose(logits[i, kept], head(image[None], text[kept])[0], atol=1e-5), "as if only those were asked for"
+        assert torch.allclose(logits[i, kept], head(image[None], text[kept])[0], atol=1e-5), (
+            "as if only those were asked for"
+        )
         chosen.add(tuple(kept.tolist()))
     assert len(chosen) > 1, "each picture chooses for itself"
 
 
-def test_as_many_words_as_tokens_are_neither_filled_up_nor_left_out(make_tiny: MakeTiny, text: Tensor) -> None:
+def test_as_many_words_as_tokens_are_neither_filled_up_nor_left_out(
+    make_tiny: MakeTiny, text: Tensor
+) -> None:
     images, exact, free = noise(1, 3, 32, 32), build(make_tiny(), class_tokens=6), build(make_tiny())
     free.load_state_dict({k: v for k, v in exact.state_dict().items() if "filler" not in k})
     assert torch.allclose(exact(images, text), free(images, text), atol=1e-5)
+
+
+def test_guides_and_read_out_come_from_one_pass(make_tiny: MakeTiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = make_tiny(layers=4)
+    head, run, runs = build(clip, guidance_blocks=(1,)), clip.block, []
+    monkeypatch.setattr(clip, "block", lambda block, tokens: (runs.append(block), run(block, tokens))[1])
+    head(noise(1, 3, 32, 32), head.encode_text(["cow", "grass"]))
+    assert runs == list(clip.blocks[:3]), "the read-out of the last block is none of its own"
 
 
 # Upsampling.
@@ -281,9 +333,13 @@ def test_several_templates_have_a_map_each(make_tiny: MakeTiny) -> None:
     clip, templates = make_tiny(), ("a photo of a {}", "a {} in the scene")
     head = lively(CostAggregationSegmentor(clip, size=replace(SMALL, templates=2), templates=templates))
     images, text = noise(1, 3, 32, 32), head.encode_text(["cow", "grass", "sky"])
-    assert text.shape == (3, 2, 32) and torch.allclose(text[:, 1], clip.encode_text(["cow", "grass", "sky"], templates[1:]), atol=1e-6)
+    assert text.shape == (3, 2, 32) and torch.allclose(
+        text[:, 1], clip.encode_text(["cow", "grass", "sky"], templates[1:]), atol=1e-6
+    )
     logits = head(images, text)
-    assert logits.shape == (1, 3, 32, 32) and not torch.allclose(head(images, text.flip(1)), logits, atol=1e-3)
+    assert logits.shape == (1, 3, 32, 32) and not torch.allclose(
+        head(images, text.flip(1)), logits, atol=1e-3
+    )
     head.aggregator.embed.weight.copy_(head.aggregator.embed.weight.flip(1))
     assert torch.allclose(head(images, text.flip(1)), logits, atol=1e-5)
 
@@ -296,7 +352,9 @@ def test_one_template_may_be_written_either_way(segmentor: CostAggregationSegmen
 def test_words_are_put_in_the_heads_own_prompt(make_tiny: MakeTiny) -> None:
     clip = make_tiny()
     head = CostAggregationSegmentor(clip, size=SMALL, templates=("A photo of a {} in the scene",))
-    assert torch.allclose(head.encode_text(["cow"]), clip.encode_prompts(["A photo of a cow in the scene"]), atol=1e-6)
+    assert torch.allclose(
+        head.encode_text(["cow"]), clip.encode_prompts(["A photo of a cow in the scene"]), atol=1e-6
+    )
     assert torch.allclose(head.encode_text(["cow"], ("the {}",)), clip.encode_prompts(["the cow"]), atol=1e-6)
 
 
@@ -305,10 +363,25 @@ def test_words_are_put_in_the_heads_own_prompt(make_tiny: MakeTiny) -> None:
 
 def test_official_sizes_are_those_of_the_config_files() -> None:
     base, large = SIZES["vit_b"], SIZES["vit_l"]
-    sizes = (base.hidden, base.layers, base.heads, base.window, base.pooling, base.text_width, base.appearance_width, base.class_tokens)
+    sizes = (
+        base.hidden,
+        base.layers,
+        base.heads,
+        base.window,
+        base.pooling,
+        base.text_width,
+        base.appearance_width,
+        base.class_tokens,
+    )
     assert sizes == (128, 2, 4, 12, 2, 128, 128, 256)
-    assert (base.guidance_channels, base.guidance_width, base.decoder_channels) == ((256, 128), (32, 16), (64, 32))
-    assert (base.guidance_blocks, large.guidance_blocks) == ((3, 7), (7, 15)) and large == replace(base, guidance_blocks=(7, 15))
+    assert (base.guidance_channels, base.guidance_width, base.decoder_channels) == (
+        (256, 128),
+        (32, 16),
+        (64, 32),
+    )
+    assert (base.guidance_blocks, large.guidance_blocks) == ((3, 7), (7, 15)) and large == replace(
+        base, guidance_blocks=(7, 15)
+    )
 
 
 @pytest.mark.parametrize(
@@ -328,8 +401,10 @@ def test_sizes_that_do_not_fit_are_refused(tiny: DenseCLIP, changes: dict, hint:
 
 
 def test_an_unknown_size_names_those_there_are(tiny: DenseCLIP) -> None:
-    with pytest.raises(ValueError, match="unknown size 'vit_g'; expected mini, vit_b, vit_l"):
-        CostAggregationSegmentor(tiny, size="vit_g")
+    with pytest.raises(ValueError, match=r"^unknown size 'giant'; expected one of mini, vit_b, vit_l$"):
+        CostAggregationSegmentor(tiny, size="giant")
+    with pytest.raises(ValueError, match=r"^unknown size 'vit_bb'; did you mean 'vit_b'\?$"):
+        CostAggregationSegmentor(tiny, size="vit_bb")
 
 
 def test_a_head_for_a_deeper_tower_is_refused(tiny: DenseCLIP) -> None:
@@ -338,13 +413,17 @@ def test_a_head_for_a_deeper_tower_is_refused(tiny: DenseCLIP) -> None:
 
 
 def test_an_unknown_read_out_is_refused(tiny: DenseCLIP, text: Tensor) -> None:
-    with pytest.raises(ValueError, match="unknown read-out 'klip'"):
-        CostAggregationSegmentor(tiny, "maskclip", SMALL)(noise(1, 3, 32, 32), text)
+    with pytest.raises(ValueError, match="unknown read-out 'xxx'; expected one of vanilla"):
+        CostAggregationSegmentor(tiny, "xxx", SMALL)(noise(1, 3, 32, 32), text)
 
 
-@pytest.mark.parametrize("shape", [(3, 16), (3, 2, 32), (32,), (3, 1, 16)], ids=["width", "templates", "one vector", "both"])
+@pytest.mark.parametrize(
+    "shape", [(3, 16), (3, 2, 32), (32,), (3, 1, 16)], ids=["width", "templates", "one vector", "both"]
+)
 def test_text_of_another_model_is_refused(segmentor: CostAggregationSegmentor, shape: tuple) -> None:
-    with pytest.raises(ValueError, match=r"got text embeddings .*; expected \(C, 1, 32\) or \(C, 32\): the same CLIP"):
+    with pytest.raises(
+        ValueError, match=r"got text embeddings .*; expected \(C, 1, 32\) or \(C, 32\): the same CLIP"
+    ):
         segmentor(noise(1, 3, 32, 32), torch.ones(shape))
 
 
@@ -368,4 +447,6 @@ def test_class_aggregation_sees_the_last_row_of_an_odd_grid(make_tiny: MakeTiny)
     x, words = normal(1, 3, 3, 3, 16), normal(1, 3, 8)
     changed = x.clone()
     changed[0, 1, 2, 2] += normal(16, seed=5)
-    assert not torch.allclose(layer(x, words)[0, 0, 2, 2], layer(changed, words)[0, 0, 2, 2], atol=1e-6), "another class hears of it"
+    assert not torch.allclose(layer(x, words)[0, 0, 2, 2], layer(changed, words)[0, 0, 2, 2], atol=1e-6), (
+        "another class hears of it"
+    )
