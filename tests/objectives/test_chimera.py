@@ -1,4 +1,6 @@
-"""Chimera-Seg's objectives: each equals its formula in slow loops, and its queue is a part of the training's state."""
+"""Chimera-Seg's objectives:
+each equals its formula in slow loops, and its queue is a part of the training's state.
+"""
 
 from __future__ import annotations
 
@@ -47,22 +49,36 @@ def alike(seed: int = 0) -> tuple[Tensor, Tensor]:
     ("schedule", "wanted"),
     [
         ("linear", [20, 18, 16, 12, 4]),
-        ("cosine", [20, 20 - 16 * (1 - math.cos(math.pi / 8)) / 2, 20 - 16 * (1 - math.cos(math.pi / 4)) / 2, 12, 4]),
+        (
+            "cosine",
+            [20, 20 - 16 * (1 - math.cos(math.pi / 8)) / 2, 20 - 16 * (1 - math.cos(math.pi / 4)) / 2, 12, 4],
+        ),
         ("step", [20, 20, 20, 12, 4]),
         ("constant", [20, 20, 20, 20, 20]),
     ],
 )
 def test_each_schedule_is_what_its_name_says(schedule: str, wanted: list[float]) -> None:
-    assert [positions_kept(p, 20, 4, schedule) for p in (0.0, 0.125, 0.25, 0.5, 1.0)] == [round(w) for w in wanted]
+    assert [positions_kept(p, 20, 4, schedule) for p in (0.0, 0.125, 0.25, 0.5, 1.0)] == [
+        round(w) for w in wanted
+    ]
 
 
 def test_steps_are_thirds_of_the_training() -> None:
-    assert [positions_kept(p, 64, 16, "step") for p in (0.0, 0.33, 0.34, 0.66, 0.67, 1.0)] == [64, 64, 40, 40, 16, 16]
+    assert [positions_kept(p, 64, 16, "step") for p in (0.0, 0.33, 0.34, 0.66, 0.67, 1.0)] == [
+        64,
+        64,
+        40,
+        40,
+        16,
+        16,
+    ]
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "step"])
 @given(positions=st.integers(1, 300), share=st.floats(0, 1))
-def test_fewer_and_fewer_are_kept_from_all_to_the_smallest(schedule: str, positions: int, share: float) -> None:
+def test_fewer_and_fewer_are_kept_from_all_to_the_smallest(
+    schedule: str, positions: int, share: float
+) -> None:
     smallest = max(1, int(share * positions))
     kept = [positions_kept(i / 40, positions, smallest, schedule) for i in range(41)]
     assert kept[0] == positions and kept[-1] == smallest and kept == sorted(kept, reverse=True)
@@ -70,7 +86,9 @@ def test_fewer_and_fewer_are_kept_from_all_to_the_smallest(schedule: str, positi
 
 @pytest.mark.parametrize("smallest", [0, 13, -1])
 def test_a_smallest_number_that_cannot_be_kept_is_refused(smallest: int) -> None:
-    with pytest.raises(ValueError, match=rf"smallest is {smallest}, but the student has 12 positions; expected 1 \.\. 12"):
+    with pytest.raises(
+        ValueError, match=rf"smallest is {smallest}, but the student has 12 positions; expected 1 \.\. 12"
+    ):
         positions_kept(0.0, 12, smallest)
 
 
@@ -113,7 +131,9 @@ def test_selection_and_summary_equal_a_slow_loop(count: int) -> None:
         order = sorted(range(N), key=lambda n: -(image[b] @ dense[b, n]).item())
         assert chosen[b].tolist() == order[:count]
     got = SelectiveGlobalDistillation(D).summarise(image, dense, count)
-    assert torch.allclose(got, torch.stack([summary_by_hand(image[b], dense[b], count) for b in range(B)]), atol=1e-5)
+    assert torch.allclose(
+        got, torch.stack([summary_by_hand(image[b], dense[b], count) for b in range(B)]), atol=1e-5
+    )
 
 
 def test_with_all_positions_it_is_global_distillation_written_out() -> None:
@@ -189,7 +209,9 @@ def test_one_picture_needs_others_to_be_told_from() -> None:
 def test_right_pictures_cost_less_than_shuffled_ones() -> None:
     image, dense = alike()
     module = SelectiveGlobalDistillation(D, smallest=4).eval()
-    assert module(image, dense, 0.5)["total"].item() < module(image, dense.roll(1, 0), 0.5)["total"].item() - 1
+    assert (
+        module(image, dense, 0.5)["total"].item() < module(image, dense.roll(1, 0), 0.5)["total"].item() - 1
+    )
 
 
 def test_a_gradient_step_lowers_the_loss() -> None:
@@ -202,14 +224,23 @@ def test_a_gradient_step_lowers_the_loss() -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "dense"), [((B, D), (B + 1, N, D)), ((B, D), (B, N, D + 1)), ((B, D + 1), (B, N, D + 1)), ((D,), (B, N, D)), ((B, D), (B, D))]
+    ("image", "dense"),
+    [
+        ((B, D), (B + 1, N, D)),
+        ((B, D), (B, N, D + 1)),
+        ((B, D + 1), (B, N, D + 1)),
+        ((D,), (B, N, D)),
+        ((B, D), (B, D)),
+    ],
 )
 def test_shapes_that_do_not_fit_are_refused(image: tuple, dense: tuple) -> None:
     with pytest.raises(ValueError, match=r"got image .* and dense .*; expected \(B, 8\) and \(B, N, 8\)"):
         SelectiveGlobalDistillation(D)(torch.zeros(image), torch.zeros(dense))
 
 
-@pytest.mark.parametrize("options", [{"smallest": 0}, {"queue": -1}, {"temperature": 0}, {"temperature": math.nan}])
+@pytest.mark.parametrize(
+    "options", [{"smallest": 0}, {"queue": -1}, {"temperature": 0}, {"temperature": math.nan}]
+)
 def test_numbers_out_of_range_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match=r"got smallest=.*; expected at least 1, at least 0, above 0"):
         SelectiveGlobalDistillation(D, **options)
@@ -229,7 +260,10 @@ def test_dense_distillation_equals_a_slow_loop(progress: float, count: int) -> N
             wanted, got = taught[b, n] - mean, dense[b, n] - mean
             losses.append(1 - (wanted @ got / (wanted.norm() * got.norm())).item())
     terms = SelectiveDenseDistillation(smallest=4)(image, taught, dense, progress)
-    assert terms["dense"].item() == pytest.approx(sum(losses) / (B * count), rel=1e-4) and terms["total"] is terms["dense"]
+    assert (
+        terms["dense"].item() == pytest.approx(sum(losses) / (B * count), rel=1e-4)
+        and terms["total"] is terms["dense"]
+    )
 
 
 def test_dense_distillation_is_zero_where_the_student_is_the_teacher() -> None:
@@ -240,16 +274,25 @@ def test_dense_distillation_is_zero_where_the_student_is_the_teacher() -> None:
     module(image, taught, dense, 1.0)["total"].backward()
     assert taught.grad is None and (dense.grad.abs().sum(-1) > 0).sum(1).tolist() == [4] * B
     chosen = select(image, taught.detach(), 4)
-    assert all(dense.grad[b, chosen[b]].abs().sum(-1).all() for b in range(B)), "positions of the teacher, not of the student"
+    assert all(dense.grad[b, chosen[b]].abs().sum(-1).all() for b in range(B)), (
+        "positions of the teacher, not of the student"
+    )
 
 
-@pytest.mark.parametrize(("image", "taught"), [((B, D), (B, N + 1, D)), ((B + 1, D), (B, N, D)), ((B, D + 1), (B, N, D))])
+@pytest.mark.parametrize(
+    ("image", "taught"), [((B, D), (B, N + 1, D)), ((B + 1, D), (B, N, D)), ((B, D + 1), (B, N, D))]
+)
 def test_teacher_and_student_must_have_one_grid(image: tuple, taught: tuple) -> None:
-    with pytest.raises(ValueError, match="got the teacher's features .*; expected the same grid: choose the student's pool"):
+    with pytest.raises(
+        ValueError, match="got the teacher's features .*; expected the same grid: choose the student's pool"
+    ):
         SelectiveDenseDistillation()(torch.zeros(image), torch.zeros(taught), torch.zeros(B, N, D))
 
 
-@pytest.mark.parametrize(("options", "hint"), [({"smallest": 0}, "smallest is 0"), ({"schedule": "sine"}, "unknown schedule 'sine'")])
+@pytest.mark.parametrize(
+    ("options", "hint"),
+    [({"smallest": 0}, "smallest is 0"), ({"schedule": "sine"}, "unknown schedule 'sine'")],
+)
 def test_dense_distillation_refuses_what_cannot_be(options: dict, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         SelectiveDenseDistillation(**options)
@@ -259,7 +302,9 @@ def test_dense_distillation_refuses_what_cannot_be(options: dict, hint: str) -> 
 
 
 def scene(seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Dense features (2, D, 3, 4), words, and a target of the same grid with ignored places and class 3 nowhere."""
+    """Dense features (2, D, 3, 4), words, and a target of the same grid with ignored places and class 3
+    nowhere.
+    """
     target = torch.randint(0, 3, (2, 3, 4), generator=torch.Generator().manual_seed(seed))
     target[0, 0, :2] = NO_LABEL
     target[1, target[1] == 2] = NO_LABEL
@@ -270,7 +315,9 @@ def test_at_the_beginning_maps_are_cosines_of_the_words_as_they_are() -> None:
     dense, text, _ = scene()
     maps = SemanticAlignment(D, scale=3.0, bias=-2.0).maps(dense, text)
     for b, c, row, column in ((0, 0, 0, 0), (1, 3, 2, 1)):
-        assert maps[b, c, row, column].item() == pytest.approx(3 * (dense[b, :, row, column] @ text[c]).item() - 2, abs=1e-5)
+        assert maps[b, c, row, column].item() == pytest.approx(
+            3 * (dense[b, :, row, column] @ text[c]).item() - 2, abs=1e-5
+        )
 
 
 def test_words_that_looked_are_cross_attention_written_out() -> None:
@@ -284,9 +331,14 @@ def test_words_that_looked_are_cross_attention_written_out() -> None:
     for b in range(2):
         patches, asked = module.norm_dense(dense[b].flatten(1).T), module.norm_text(text)
         q, k, v = (
-            x @ w.T + bias for x, w, bias in zip((asked, patches, patches), a.in_proj_weight.split(D), a.in_proj_bias.split(D), strict=True)
+            x @ w.T + bias
+            for x, w, bias in zip(
+                (asked, patches, patches), a.in_proj_weight.split(D), a.in_proj_bias.split(D), strict=True
+            )
         )
-        halves = [((q[:, h] @ k[:, h].T) / 2).softmax(-1) @ v[:, h] for h in (slice(0, 4), slice(4, 8))]  # 2 is the root of 4
+        halves = [
+            ((q[:, h] @ k[:, h].T) / 2).softmax(-1) @ v[:, h] for h in (slice(0, 4), slice(4, 8))
+        ]  # 2 is the root of 4
         looked = text + torch.cat(halves, 1) @ a.out_proj.weight.T + a.out_proj.bias
         cosines = (F.normalize(looked, dim=-1) @ dense[b].flatten(1)).view(C, 3, 4)
         wanted.append(module.scale * cosines + module.bias)
@@ -316,7 +368,10 @@ def test_bce_and_dice_equal_a_slow_loop() -> None:
 
 def test_ignored_places_count_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     dense, text, target = scene()
-    module, logits = SemanticAlignment(D), torch.randn(2, C, 3, 4, generator=torch.Generator().manual_seed(5)).requires_grad_(True)
+    module, logits = (
+        SemanticAlignment(D),
+        torch.randn(2, C, 3, 4, generator=torch.Generator().manual_seed(5)).requires_grad_(True),
+    )
     monkeypatch.setattr(module, "maps", lambda dense, text: logits)
     module(dense, text, target)["total"].backward()
     touched = logits.grad.abs().amax(1) > 0
@@ -334,7 +389,9 @@ def test_absent_classes_do_not_count_in_dice() -> None:
     module = SemanticAlignment(D)
     fewer, more = module(dense, text[:3], target), module(dense, text, target)
     assert more["dice"].item() == pytest.approx(fewer["dice"].item(), abs=1e-6)
-    assert more["bce"].item() != pytest.approx(fewer["bce"].item(), abs=1e-4), "while BCE counts a wrong answer"
+    assert more["bce"].item() != pytest.approx(fewer["bce"].item(), abs=1e-4), (
+        "while BCE counts a wrong answer"
+    )
 
 
 def test_maps_are_enlarged_to_the_target() -> None:
@@ -352,16 +409,26 @@ def test_features_of_the_right_class_cost_less() -> None:
     _, text, target = scene()
     right = text[torch.where(target == NO_LABEL, 0, target)].movedim(-1, 1)
     module = SemanticAlignment(D)
-    assert module(right, text, target)["total"].item() < module(right, text.roll(1, 0), target)["total"].item() - 0.2
+    assert (
+        module(right, text, target)["total"].item()
+        < module(right, text.roll(1, 0), target)["total"].item() - 0.2
+    )
 
 
 @pytest.mark.parametrize(
     ("dense", "text", "target"),
-    [((2, D, 3, 4), (C, D + 1), (2, 3, 4)), ((2, D, 12), (C, D), (2, 3, 4)), ((2, D, 3, 4), (C, 1, D), (2, 3, 4))]
+    [
+        ((2, D, 3, 4), (C, D + 1), (2, 3, 4)),
+        ((2, D, 12), (C, D), (2, 3, 4)),
+        ((2, D, 3, 4), (C, 1, D), (2, 3, 4)),
+    ]
     + [((2, D, 3, 4), (C, D), (3, 3, 4)), ((2, D, 3, 4), (C, D), (2, 1, 3, 4))],
 )
 def test_shapes_that_do_not_fit_the_words_are_refused(dense: tuple, text: tuple, target: tuple) -> None:
-    with pytest.raises(ValueError, match=r"got dense .*, text .* and target .*; expected \(B, D, h, w\), \(C, D\) and \(B, H, W\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"got dense .*, text .* and target .*; expected \(B, D, h, w\), \(C, D\) and \(B, H, W\)",
+    ):
         SemanticAlignment(D)(torch.zeros(dense), torch.zeros(text), torch.zeros(target, dtype=torch.long))
 
 
@@ -386,7 +453,9 @@ def test_the_total_is_the_weighted_sum_on_the_pictures_grid() -> None:
     objective = ChimeraObjective(D, distillation=0.5, alignment=2.0, smallest=4)
     terms = objective(Batch.of(student=student, image=image, target=target, grid=(3, 4), progress=0.5))
     assert set(terms) == {"global", "bce", "dice", "total"}
-    assert terms["total"].item() == pytest.approx((0.5 * terms["global"] + 2 * (terms["bce"] + terms["dice"])).item())
+    assert terms["total"].item() == pytest.approx(
+        (0.5 * terms["global"] + 2 * (terms["bce"] + terms["dice"])).item()
+    )
     one, two = SelectiveGlobalDistillation(D, smallest=4), SemanticAlignment(D)
     assert terms["global"].item() == pytest.approx(one(image, student.dense, 0.5)["total"].item(), abs=1e-6)
     maps = torch.stack([student.dense[:, 4 * row : 4 * row + 4] for row in range(3)], 1).movedim(-1, 1)
@@ -400,9 +469,19 @@ def test_the_total_is_the_weighted_sum_on_the_pictures_grid() -> None:
 def test_words_are_aligned_on_the_students_grid(monkeypatch: pytest.MonkeyPatch, grid: tuple) -> None:
     objective, seen = ChimeraObjective(D, distillation=0), []
     part = objective.parts["alignment"]
-    monkeypatch.setattr(part, "forward", lambda maps, text, target: (seen.append(maps.shape), {"total": maps.sum()})[1])
+    monkeypatch.setattr(
+        part, "forward", lambda maps, text, target, **_: (seen.append(maps.shape), {"total": maps.sum()})[1]
+    )
     student = View(unit(2, grid[0] * grid[1], D), unit(C, D), torch.tensor(1.0))
-    objective(Batch.of(student=student, image=unit(2, D), target=torch.zeros(2, 6, 8, dtype=torch.long), grid=grid, progress=0.0))
+    objective(
+        Batch.of(
+            student=student,
+            image=unit(2, D),
+            target=torch.zeros(2, 6, 8, dtype=torch.long),
+            grid=grid,
+            progress=0.0,
+        )
+    )
     assert seen == [(2, D, *grid)]
 
 
@@ -410,11 +489,15 @@ def test_the_teacher_as_source_teaches_its_dense_features_and_the_whole_picture(
     student, image, target = wide()
     taught = unit(2, 12, D, seed=5)
     objective = ChimeraObjective(D, source="teacher", distillation=0.5, dense=2.0, alignment=0, smallest=4)
-    terms = objective(Batch.of(student=student, image=image, target=target, grid=(3, 4), progress=0.5, dense=taught))
+    terms = objective(
+        Batch.of(student=student, image=image, target=target, grid=(3, 4), progress=0.5, dense=taught)
+    )
     assert set(terms) == {"global", "dense", "total"}
     assert terms["total"].item() == pytest.approx((0.5 * terms["global"] + 2 * terms["dense"]).item())
     local, whole = SelectiveDenseDistillation(smallest=4), SelectiveGlobalDistillation(D, schedule="constant")
-    assert terms["dense"].item() == pytest.approx(local(image, taught, student.dense, 0.5)["total"].item(), abs=1e-6)
+    assert terms["dense"].item() == pytest.approx(
+        local(image, taught, student.dense, 0.5)["total"].item(), abs=1e-6
+    )
     assert terms["global"].item() == pytest.approx(whole(image, student.dense, 0.5)["total"].item(), abs=1e-6)
 
 
@@ -432,7 +515,16 @@ TERMS = {"distillation": {"global"}, "dense": {"dense"}, "alignment": {"bce", "d
 def test_a_weight_of_zero_leaves_a_module_out(left_out: str) -> None:
     student, image, target = wide()
     objective = ChimeraObjective(D, **{left_out: 0.0}, source="teacher", smallest=4)
-    terms = objective(Batch.of(student=student, image=image, target=target, grid=(3, 4), progress=0.0, dense=unit(2, 12, D, seed=5)))
+    terms = objective(
+        Batch.of(
+            student=student,
+            image=image,
+            target=target,
+            grid=(3, 4),
+            progress=0.0,
+            dense=unit(2, 12, D, seed=5),
+        )
+    )
     assert set(terms) == {"total"}.union(*TERMS.values()) - TERMS[left_out]
     assert ("parts.global.queue" in objective.state_dict()) == (left_out != "distillation")
     assert bool(list(objective.parameters())) == (left_out != "alignment")
@@ -442,7 +534,10 @@ def test_progress_reaches_the_selection() -> None:
     student, image, target = wide()
     objective = ChimeraObjective(D, alignment=0, smallest=2).eval()
     first, last = (
-        objective(Batch.of(student=student, image=image, target=target, grid=(3, 4), progress=p))["global"].item() for p in (0.0, 1.0)
+        objective(Batch.of(student=student, image=image, target=target, grid=(3, 4), progress=p))[
+            "global"
+        ].item()
+        for p in (0.0, 1.0)
     )
     assert first != pytest.approx(last, abs=1e-3)
 
@@ -474,14 +569,19 @@ def test_an_unknown_source_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "hint"),
     [
-        ({"distilation": 1.0}, r"unknown key 'distilation' in objective 'chimera'; expected 'distillation'\?"),
+        (
+            {"distilation": 1.0},
+            r"unknown key 'distilation' in objective 'chimera'; did you mean 'distillation'\?",
+        ),
         ({"dim": 3}, "unknown key 'dim'"),
         ({"schedule": "sine"}, "unknown schedule 'sine'"),
         ({"smallest": "few"}, "objective 'chimera' cannot be built from"),
         ({"heads": 5}, "expected a divisor of the width 32"),
     ],
 )
-def test_wrong_options_of_a_recipe_say_what_was_expected(make_tiny: MakeTiny, options: dict, hint: str) -> None:
+def test_wrong_options_of_a_recipe_say_what_was_expected(
+    make_tiny: MakeTiny, options: dict, hint: str
+) -> None:
     clip = make_tiny()
     with pytest.raises(ValueError, match=hint):
         build_objective({"name": "chimera", **options}, clip, clip)
@@ -489,6 +589,12 @@ def test_wrong_options_of_a_recipe_say_what_was_expected(make_tiny: MakeTiny, op
 
 def test_a_recipe_builds_the_objective_it_describes(make_tiny: MakeTiny) -> None:
     clip = make_tiny()
-    objective = build_objective({"name": "chimera", "queue": 7, "smallest": 3, "schedule": "step", "alignment": 0}, clip, clip)
+    objective = build_objective(
+        {"name": "chimera", "queue": 7, "smallest": 3, "schedule": "step", "alignment": 0}, clip, clip
+    )
     part = objective.parts["global"]
-    assert part.queue.shape == (7, 32) and (part.smallest, part.schedule) == (3, "step") and "alignment" not in objective.parts
+    assert (
+        part.queue.shape == (7, 32)
+        and (part.smallest, part.schedule) == (3, "step")
+        and "alignment" not in objective.parts
+    )

@@ -1,4 +1,6 @@
-"""What one would do instead of InfoCLIP: each objective is its formula, is zero at the start, and pulls at the student alone."""
+"""What one would do instead of InfoCLIP:
+each objective is its formula, is zero at the start, and pulls at the student alone.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +27,7 @@ from infoclip_lite.objectives import (
 )
 from infoclip_lite.segmentors import ZeroShotSegmentor
 from infoclip_lite.training.finetuning import FineTuning
+from infoclip_lite.training.recipe import OptimizerSection
 
 MakeTiny = Callable[..., DenseCLIP]
 B, N, C, D = 2, 16, 3, 6
@@ -39,7 +42,13 @@ RIVALS = {
 def view(seed: int, scale: float = 5.0, patches: int = N) -> View:
     g = torch.Generator().manual_seed(seed)
     dense, text = (F.normalize(torch.randn(*s, generator=g), dim=-1) for s in ((B, patches, D), (C, D)))
-    return View(dense.requires_grad_(True), text.requires_grad_(True), torch.tensor(scale, requires_grad=True))
+    return View(
+        dense.requires_grad_(True), text.requires_grad_(True), torch.tensor(scale, requires_grad=True)
+    )
+
+
+def both(teacher: View, student: View) -> Batch:
+    return Batch.of(teacher=teacher, student=student)
 
 
 def probabilities(v: View, b: int, n: int, temperature: float) -> Tensor:
@@ -58,7 +67,9 @@ def test_kl_is_the_mean_divergence_from_the_teachers_words(temperature: float) -
     wanted = torch.stack(divergences).mean().item() * temperature**2
     terms = KLDistillation(weight=0.5, temperature=temperature)(Batch.of(teacher=teacher, student=student))
     assert set(terms) == {"kl", "total"} and wanted > 0.01
-    assert terms["kl"].item() == pytest.approx(wanted, rel=1e-4) and terms["total"].item() == pytest.approx(wanted / 2, rel=1e-4)
+    assert terms["kl"].item() == pytest.approx(wanted, rel=1e-4) and terms["total"].item() == pytest.approx(
+        wanted / 2, rel=1e-4
+    )
 
 
 def test_features_are_held_by_squared_distance_or_cosine() -> None:
@@ -66,9 +77,16 @@ def test_features_are_held_by_squared_distance_or_cosine() -> None:
     pairs = [(teacher.dense[b, n], student.dense[b, n]) for b in range(B) for n in range(N)]
     squared = torch.stack([(t - s).square().sum() for t, s in pairs]).mean().item()
     angle = torch.stack([1 - t @ s for t, s in pairs]).mean().item()
-    l2, cosine = (FeatureDistillation(weight=3.0, metric=m)(Batch.of(teacher=teacher, student=student)) for m in ("l2", "cosine"))
-    assert l2["feature"].item() == pytest.approx(squared, rel=1e-5) and l2["total"].item() == pytest.approx(3 * squared, rel=1e-5)
-    assert cosine["feature"].item() == pytest.approx(angle, rel=1e-5) and cosine["total"].item() == pytest.approx(3 * angle, rel=1e-5)
+    l2, cosine = (
+        FeatureDistillation(weight=3.0, metric=m)(Batch.of(teacher=teacher, student=student))
+        for m in ("l2", "cosine")
+    )
+    assert l2["feature"].item() == pytest.approx(squared, rel=1e-5) and l2["total"].item() == pytest.approx(
+        3 * squared, rel=1e-5
+    )
+    assert cosine["feature"].item() == pytest.approx(angle, rel=1e-5) and cosine[
+        "total"
+    ].item() == pytest.approx(3 * angle, rel=1e-5)
     assert squared == pytest.approx(2 * angle, rel=1e-5), "unit vectors: the two differ by a factor alone"
 
 
@@ -94,20 +112,22 @@ def test_pooled_features_are_held_in_squares_of_every_size() -> None:
         losses.append(torch.stack(cells).mean())
     terms = PooledCompensation(weight=2.0)(Batch.of(teacher=teacher, student=student))
     wanted = torch.stack(losses).mean().item()
-    assert terms["pooled"].item() == pytest.approx(wanted, rel=1e-4) and terms["total"].item() == pytest.approx(2 * wanted, rel=1e-4)
+    assert terms["pooled"].item() == pytest.approx(wanted, rel=1e-4) and terms[
+        "total"
+    ].item() == pytest.approx(2 * wanted, rel=1e-4)
     one = PooledCompensation(squares=[4])(Batch.of(teacher=teacher, student=student))["total"].item()
     assert one == pytest.approx(losses[2].item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("rival", RIVALS)
 def test_a_student_that_has_not_moved_pays_nothing(rival: str) -> None:
-    assert RIVALS[rival](view(0), view(0))["total"].item() == pytest.approx(0, abs=1e-6)
+    assert RIVALS[rival](both(view(0), view(0)))["total"].item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("rival", RIVALS)
 def test_gradients_reach_the_student_alone(rival: str) -> None:
     teacher, student = view(0), view(1)
-    RIVALS[rival](teacher, student)["total"].backward()
+    RIVALS[rival](both(teacher, student))["total"].backward()
     assert all(tensor.grad is None for tensor in teacher)
     assert student.dense.grad.isfinite().all() and student.dense.grad.abs().max() > 0
     assert (student.text.grad is not None) == (rival == "kl"), "words count where logits are compared"
@@ -116,16 +136,18 @@ def test_gradients_reach_the_student_alone(rival: str) -> None:
 @pytest.mark.parametrize("rival", RIVALS)
 def test_following_the_gradient_brings_the_student_back(rival: str) -> None:
     teacher, student = view(0), view(1)
-    terms = RIVALS[rival](teacher, student)
+    terms = RIVALS[rival](both(teacher, student))
     (slope,) = torch.autograd.grad(terms["total"], student.dense)
     moved = View(student.dense - 0.01 * slope / slope.norm(), student.text, student.scale)
-    assert RIVALS[rival](teacher, moved)["total"] < terms["total"]
+    assert RIVALS[rival](both(teacher, moved))["total"] < terms["total"]
 
 
 @pytest.mark.parametrize("rival", RIVALS)
 def test_views_of_different_shape_are_refused(rival: str) -> None:
-    with pytest.raises(ValueError, match=r"teacher sees patches \(2, 16, 6\).*the student \(2, 4, 6\).*expected the same"):
-        RIVALS[rival](view(0), view(1, patches=4))
+    with pytest.raises(
+        ValueError, match=r"teacher sees patches \(2, 16, 6\).*the student \(2, 4, 6\).*expected the same"
+    ):
+        RIVALS[rival](both(view(0), view(1, patches=4)))
 
 
 def test_pooling_refuses_patches_that_are_no_square() -> None:
@@ -153,14 +175,21 @@ def test_the_anchor_is_the_squared_distance_of_the_weights_that_are_tuned() -> N
     torch.manual_seed(0)
     student, reference = nn.Linear(2, 3), nn.Linear(2, 3)
     anchor = WeightAnchor(student, reference, weight=0.4)
-    both = sum((a - b).square().sum() for a, b in zip(student.parameters(), reference.parameters(), strict=True)).item()
+    both = sum(
+        (a - b).square().sum() for a, b in zip(student.parameters(), reference.parameters(), strict=True)
+    ).item()
     assert anchor()["total"].item() == pytest.approx(0.2 * both)
     student.bias.requires_grad_(False)
     matrix = (student.weight - reference.weight).square().sum().item()
     terms = anchor()
-    assert terms["anchor"].item() == pytest.approx(matrix) and terms["total"].item() == pytest.approx(0.2 * matrix)
+    assert terms["anchor"].item() == pytest.approx(matrix) and terms["total"].item() == pytest.approx(
+        0.2 * matrix
+    )
     terms["total"].backward()
-    assert torch.allclose(student.weight.grad, 0.4 * (student.weight - reference.weight)) and reference.weight.grad is None
+    assert (
+        torch.allclose(student.weight.grad, 0.4 * (student.weight - reference.weight))
+        and reference.weight.grad is None
+    )
 
 
 def test_the_anchor_has_no_weights_of_its_own() -> None:
@@ -172,13 +201,23 @@ def test_the_anchor_has_no_weights_of_its_own() -> None:
 def test_the_anchor_pulls_at_exactly_what_is_tuned(make_tiny: MakeTiny, tune: str) -> None:
     segmentor, teacher = ZeroShotSegmentor(make_tiny()), make_tiny().requires_grad_(False)
     anchor = build_objective({"name": "l2sp"}, segmentor.clip, teacher)
-    tuning = FineTuning(segmentor, Collage("train", 32, length=4), batch=2, lr=1e-3, tune=tune, objective=anchor, teacher=teacher)
+    tuning = FineTuning(
+        segmentor,
+        Collage("train", 32, length=4),
+        batch=2,
+        optimizer=OptimizerSection(lr=1e-3),
+        tune=tune,
+        objective=anchor,
+        teacher=teacher,
+    )
     with torch.no_grad():
         for parameter in tuning.trained:
             parameter.add_(0.1)
     anchor()["total"].backward()
     pulled = {name for name, p in segmentor.clip.named_parameters() if p.grad is not None and p.grad.any()}
-    assert pulled == {name for name, p in segmentor.clip.named_parameters() if any(p is t for t in tuning.trained)}
+    assert pulled == {
+        name for name, p in segmentor.clip.named_parameters() if any(p is t for t in tuning.trained)
+    }
 
 
 def line(value: float) -> nn.Linear:
@@ -206,18 +245,24 @@ def test_the_ends_of_an_interpolation_are_exact(make_tiny: MakeTiny) -> None:
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, math.nan])
 def test_a_share_outside_zero_and_one_is_refused(share: float) -> None:
-    with pytest.raises(ValueError, match=r"share is .*; expected 0 \.\. 1"):
+    with pytest.raises(ValueError, match=r"fraction is .*; expected 0 \.\. 1"):
         interpolate(line(3.0), line(1.0), share)
 
 
 @pytest.mark.parametrize("reference", [nn.Linear(3, 1), nn.Linear(2, 1, bias=False)], ids=["shape", "name"])
 def test_models_of_another_architecture_are_not_mixed(reference: nn.Module) -> None:
-    with pytest.raises(ValueError, match=r"(weight|bias) .* has no partner in the reference; expected two models of one architecture"):
+    with pytest.raises(
+        ValueError,
+        match=r"(weight|bias) .* has no partner in the reference; expected two models of one architecture",
+    ):
         interpolate(line(3.0), reference, 0.5)
 
 
 def test_a_mix_that_cannot_be_finished_changes_nothing() -> None:
-    student, reference = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3)), nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 4))
+    student, reference = (
+        nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3)),
+        nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 4)),
+    )
     before = student[0].weight.clone()
     with pytest.raises(ValueError, match="has no partner"):
         interpolate(student, reference, 0.5)
@@ -238,7 +283,12 @@ def test_pooling_needs_squares(squares: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"name": "infoclip", "compression": "1"}, {"name": "kl", "temperature": "hot"}, {"name": "pooled", "squares": 2}, {"name": ["kl"]}],
+    [
+        {"name": "infoclip", "compression": "1"},
+        {"name": "kl", "temperature": "hot"},
+        {"name": "pooled", "squares": 2},
+        {"name": ["kl"]},
+    ],
     ids=str,
 )
 def test_a_recipes_options_of_another_type_are_told(options: dict, make_tiny: MakeTiny) -> None:

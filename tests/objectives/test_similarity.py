@@ -44,7 +44,9 @@ def test_turning_every_patch_alike_changes_nothing() -> None:
     teacher = view(0)
     turn, _ = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(2)))
     turned = teacher._replace(dense=teacher.dense @ turn)
-    assert similarity()(Batch.of(teacher=teacher, student=turned))["total"].item() == pytest.approx(0, abs=1e-10)
+    assert similarity()(Batch.of(teacher=teacher, student=turned))["total"].item() == pytest.approx(
+        0, abs=1e-10
+    )
 
 
 def test_gradients_reach_the_student_alone() -> None:
@@ -60,5 +62,7 @@ def test_one_picture_and_bad_weights_are_refused() -> None:
         similarity()(Batch.of(teacher=view(0, 1), student=view(1, 1)))
     with pytest.raises(ValueError, match="weight is -1"):
         similarity(weight=-1)
-    with pytest.raises(ValueError, match="unknown key 'wait' in objective 'similarity'; did you mean 'weight'"):
+    with pytest.raises(
+        ValueError, match="unknown key 'wait' in objective 'similarity'; did you mean 'weight'"
+    ):
         similarity(wait=1.0)
