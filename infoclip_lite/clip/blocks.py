@@ -31,8 +31,8 @@ class FusedAttention(Protocol):
 
 
 class ResidualBlock(Protocol):
-    """What a block of CLIP is made of:
-    attention and a feed-forward layer, each behind a norm and before a scale.
+    """What a block of CLIP is made of: attention and a feed-forward layer, each behind a norm and before a
+    scale.
     """
 
     attn: FusedAttention

@@ -219,9 +219,7 @@ class DenseCLIP(nn.Module):
         return self._joint(get_read_out(read_out)(tower))
 
     def hidden_states(self, images: Tensor) -> list[Tensor]:
-        """Tokens after the embedding and after each block:
-        len(blocks) + 1 tensors (B, 1 + N, W), CLS first.
-        """
+        """Tokens after the embedding and after each block: len(blocks) + 1 tensors (B, 1 + N, W), CLS first."""
         tower = self.tower(images)
         return [*tower.states, tower.leaving]
 
@@ -275,8 +273,8 @@ class DenseCLIP(nn.Module):
         return self.encode_tokens(self.tokenize(prompts))
 
     def encode_tokens(self, ids: Tensor) -> Tensor:
-        """Token ids (n, context) to (n, D) float32 unit vectors, PROMPTS at a time:
-        847 words in 80 templates are 68 thousand.
+        """Token ids (n, context) to (n, D) float32 unit vectors, PROMPTS at a time: 847 words in 80 templates
+        are 68 thousand.
         """
         ids = ids.to(self.device)
         with attention_kernel(ids.device):
@@ -290,8 +288,8 @@ class DenseCLIP(nn.Module):
         return self.tokenizer(list(prompts)).to(self.device)
 
     def _check_tokens(self, prompts: Sequence[str], tokens: Sequence[Sequence[int]]) -> None:
-        """Refuse what is too long, and warn of words that the model never saw;
-        looks at Python's numbers, not at a device's.
+        """Refuse what is too long, and warn of words that the model never saw; looks at Python's numbers, not
+        at a device's.
         """
         context = getattr(self.model, "context_length", 77)
         lengths = [len(each) + 2 for each in tokens]  # begin and end of a sentence are tokens too

@@ -85,8 +85,8 @@ class TowerPass:
         return self.blocks[-1]
 
     def attention(self, index: int) -> Tensor:
-        """How much each token of block `index` looks at each other, as trained:
-        (B, heads, 1 + N, 1 + N), rows sum to one.
+        """How much each token of block `index` looks at each other, as trained: (B, heads, 1 + N, 1 + N),
+        rows sum to one.
         """
         q, k, _ = project_qkv(self.blocks[index], self.states[index])
         return similarity(q, k).softmax(-1)

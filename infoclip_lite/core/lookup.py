@@ -1,5 +1,5 @@
-"""From a name to a thing:
-the one way in which recipes, commands and users' words are looked up, checked and built.
+"""From a name to a thing: the one way in which recipes, commands and users' words are looked up, checked and
+built.
 """
 
 from __future__ import annotations

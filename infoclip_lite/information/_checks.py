@@ -1,5 +1,5 @@
-"""What every function of this floor asks of its input:
-floats, finite, the right shape, or an error that says what to do.
+"""What every function of this floor asks of its input: floats, finite, the right shape, or an error that says
+what to do.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ BELOW_ZERO = 0.1  # largest -lambda_min / lambda_max that rounding is believed t
 
 
 def as_float(x: Tensor, name: str) -> Tensor:
-    """`x` in float32 or float64:
-    half precision is widened, anything that is not a real floating tensor refused.
+    """`x` in float32 or float64: half precision is widened, anything that is not a real floating tensor
+    refused.
     """
     if not isinstance(x, Tensor):
         raise ValueError(
@@ -77,8 +77,8 @@ def check_grams(grams: Sequence[Tensor], *, validate: bool = True) -> list[Tenso
 
 
 def check_result(result: Tensor, grams: Sequence[Tensor]) -> Tensor:
-    """`result`, if it is finite. If not, say which Gram matrix is to blame:
-    NaN, infinity and bad traces cannot but show in the result.
+    """`result`, if it is finite. If not, say which Gram matrix is to blame: NaN, infinity and bad traces
+    cannot but show in the result.
     """
     if math.isfinite(result.detach().sum().item()):
         return result
@@ -120,8 +120,8 @@ def check_alpha(alpha: float, base: float) -> None:
 
 
 def _check_symmetry(g: Tensor, index: int) -> None:
-    """Compare entries with their mirror images:
-    all of them up to 63 samples, above that some 32 rows by 32 columns spread evenly.
+    """Compare entries with their mirror images: all of them up to 63 samples, above that some 32 rows by 32
+    columns spread evenly.
     """
     step = max(1, g.shape[-1] // 32)
     some = g[..., ::step, ::step]

@@ -24,36 +24,36 @@ Bound = Callable[[Tensor], Tensor]
 
 
 def infonce_bound(scores: Tensor) -> Tensor:
-    """ln b + mean_i ln softmax_j(f_ij) at j = i, nats:
-    never above ln b (van den Oord et al., arXiv 1807.03748, eq. 4 and 5).
+    """ln b + mean_i ln softmax_j(f_ij) at j = i, nats: never above ln b (van den Oord et al., arXiv
+    1807.03748, eq. 4 and 5).
     """
     return math.log(scores.shape[0]) + scores.log_softmax(1).diagonal().mean()
 
 
 def nwj_bound(scores: Tensor) -> Tensor:
-    """1 + E f - E' e^f, nats:
-    unbiased, and wild where f is large (Nguyen, Wainwright and Jordan, arXiv 0809.0853).
+    """1 + E f - E' e^f, nats: unbiased, and wild where f is large (Nguyen, Wainwright and Jordan, arXiv
+    0809.0853).
     """
     return 1 + scores.diagonal().mean() - log_mean_exp_apart(scores).exp()
 
 
 def donsker_varadhan_bound(scores: Tensor) -> Tensor:
-    """E f - ln E' e^f, nats (Belghazi et al., MINE, arXiv 1801.04062);
-    the log of a mean makes small samples read high.
+    """E f - ln E' e^f, nats (Belghazi et al., MINE, arXiv 1801.04062); the log of a mean makes small samples
+    read high.
     """
     return scores.diagonal().mean() - log_mean_exp_apart(scores)
 
 
 def smile_bound(scores: Tensor, clip: float = 5.0) -> Tensor:
-    """E f - ln E' clip(e^f, e^-clip, e^clip), nats:
-    less variance for some bias (Song and Ermon, arXiv 1910.06222).
+    """E f - ln E' clip(e^f, e^-clip, e^clip), nats: less variance for some bias (Song and Ermon, arXiv
+    1910.06222).
     """
     return scores.diagonal().mean() - log_mean_exp_apart(scores.clamp(-clip, clip))
 
 
 def jensen_shannon_bound(scores: Tensor) -> Tensor:
-    """E -softplus(-f) - E' softplus(f):
-    no estimate, the well-behaved objective that SMILE's critic is trained with (same paper).
+    """E -softplus(-f) - E' softplus(f): no estimate, the well-behaved objective that SMILE's critic is
+    trained with (same paper).
     """
     b = scores.shape[0]
     positive = softplus(scores)
@@ -62,8 +62,8 @@ def jensen_shannon_bound(scores: Tensor) -> Tensor:
 
 
 def leave_one_out_bound(scores: Tensor) -> Tensor:
-    """mean_i f_ii - ln mean_{j != i} e^f_ji, nats:
-    an upper bound when f is ln p(y|x) (Poole et al., arXiv 1905.06922, section 2).
+    """mean_i f_ii - ln mean_{j != i} e^f_ji, nats: an upper bound when f is ln p(y|x) (Poole et al., arXiv
+    1905.06922, section 2).
     """
     b = scores.shape[0]
     others = scores.masked_fill(torch.eye(b, dtype=torch.bool, device=scores.device), -math.inf)
@@ -71,8 +71,8 @@ def leave_one_out_bound(scores: Tensor) -> Tensor:
 
 
 def club_bound(scores: Tensor) -> Tensor:
-    """E f - E' f, nats:
-    an upper bound when f is ln p(y|x), to be minimised, never an estimate (Cheng et al., arXiv 2006.12013).
+    """E f - E' f, nats: an upper bound when f is ln p(y|x), to be minimised, never an estimate (Cheng et al.,
+    arXiv 2006.12013).
     """
     b = scores.shape[0]
     return scores.diagonal().mean() - (scores.sum() - scores.diagonal().sum()) / (b * (b - 1))
@@ -110,8 +110,8 @@ class Training:
 
 
 class SeparableCritic(nn.Module):
-    """f(x, y) = g(x) . h(y) + a(x) + c(y), all small networks: b calls score b^2 pairs;
-    normal log ratios have this very form.
+    """f(x, y) = g(x) . h(y) + a(x) + c(y), all small networks: b calls score b^2 pairs; normal log ratios
+    have this very form.
     """
 
     def __init__(self, dim_x: int, dim_y: int, hidden: int = 64, embedding: int = 16) -> None:
@@ -126,8 +126,8 @@ class SeparableCritic(nn.Module):
 
 
 class GaussianConditional(nn.Module):
-    """ln q(y|x), q a normal density whose mean and variances are small networks of x;
-    trained by maximum likelihood.
+    """ln q(y|x), q a normal density whose mean and variances are small networks of x; trained by maximum
+    likelihood.
     """
 
     def __init__(self, dim_x: int, dim_y: int, hidden: int = 64) -> None:
@@ -180,8 +180,8 @@ def train_critic(
 
 
 def mean_over_batches(critic: Critic, bound: Bound, x: Tensor, y: Tensor, batch_size: int) -> float:
-    """The mean of `bound` over batches of `batch_size` pairs in the order given;
-    pairs that fill no batch are left out.
+    """The mean of `bound` over batches of `batch_size` pairs in the order given; pairs that fill no batch are
+    left out.
     """
     with torch.no_grad():
         size = min(batch_size, x.shape[0])

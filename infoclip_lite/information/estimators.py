@@ -427,8 +427,8 @@ def _require_samples(n: int, above: int) -> None:
 
 
 def _wishart_bias(n: int, dx: int, dy: int) -> float:
-    """By how much the plug-in exceeds the truth on normal data:
-    E ln det of a Wishart matrix is a sum of digammas.
+    """By how much the plug-in exceeds the truth on normal data: E ln det of a Wishart matrix is a sum of
+    digammas.
     """
 
     def g(d: int) -> float:

@@ -368,8 +368,8 @@ def _nats(k: Tensor, alpha: float) -> Tensor:
 
 
 def _information_2(a: Tensor, b: Tensor, *, permuted: bool) -> Tensor:
-    """I_2 in nats, or I_2 less its exact mean under random pairing:
-    log of ||A o B||^2 over E ||A o B_pi||^2, each by its squared trace.
+    """I_2 in nats, or I_2 less its exact mean under random pairing: log of ||A o B||^2 over E ||A o B_pi||^2,
+    each by its squared trace.
     """
     n, moments = a.shape[-1], pair_moments(a, b)
     log_trace_a, log_trace_b, log_joint_trace, log_a, log_b, log_product = moments[..., :6].log().unbind(-1)

@@ -148,8 +148,8 @@ def _normal(rho: float = 0.75, dim: int = 1) -> Task:
 
 
 def _dense_normal(rho: float = 0.5, dim: int = 5) -> Task:
-    """All 2 dim variables correlate by rho:
-    I = ln(1 + (dim - 1) rho) - 1/2 ln((1 - rho) (1 + (2 dim - 1) rho)).
+    """All 2 dim variables correlate by rho: I = ln(1 + (dim - 1) rho) - 1/2 ln((1 - rho) (1 + (2 dim - 1)
+    rho)).
     """
     _require(0 <= rho < 1 and dim >= 1, f"rho = {rho}, dim = {dim}", "0 <= rho < 1 and dim >= 1")
     dim = int(dim)
@@ -190,8 +190,8 @@ def _staircase(information: float = 2.0, dim: int = 20) -> Task:
 
 
 def _additive_uniform(noise: float = 0.75) -> Task:
-    """X uniform on [0, 1], Y = X + uniform on [-noise, noise]:
-    I = 1/(4 noise) if noise > 1/2, else noise - ln(2 noise).
+    """X uniform on [0, 1], Y = X + uniform on [-noise, noise]: I = 1/(4 noise) if noise > 1/2, else noise -
+    ln(2 noise).
     """
     _require(noise > 0, f"noise = {noise}", "noise > 0")
 
@@ -256,8 +256,8 @@ def _cube(rho: float = 0.75, dim: int = 1) -> Task:
 
 
 def _swiss_roll(rho: float = 0.75) -> Task:
-    """normal with x rolled up:
-    its distribution function u becomes (t cos t, t sin t)/21, t = 3 pi/2 (1 + 2 u).
+    """normal with x rolled up: its distribution function u becomes (t cos t, t sin t)/21, t = 3 pi/2 (1 + 2
+    u).
     """
 
     def roll(x: Tensor) -> Tensor:
@@ -268,8 +268,8 @@ def _swiss_roll(rho: float = 0.75) -> Task:
 
 
 def _spiral(rho: float = 0.75, dim: int = 3, turn: float = 1.0) -> Task:
-    """normal, the first two coordinates of x and of y turned by `turn` times |x|^2:
-    lengths stay, so it can be turned back.
+    """normal, the first two coordinates of x and of y turned by `turn` times |x|^2: lengths stay, so it can
+    be turned back.
     """
     _require(dim >= 2, f"dim = {dim}", "dim >= 2")
 
@@ -294,8 +294,8 @@ def _mapped(
     dim_x: int | None = None,
     **parameters: float,
 ) -> Task:
-    """`task` seen through maps that can be undone;
-    `inverse` undoes both, where given, and carries the log ratio over.
+    """`task` seen through maps that can be undone; `inverse` undoes both, where given, and carries the log
+    ratio over.
     """
 
     def sampler(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:

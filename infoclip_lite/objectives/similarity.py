@@ -1,5 +1,5 @@
-"""Similarity-preserving distillation (Tung & Mori 2019, 1907.09682):
-pictures that are alike to the teacher stay alike to the student.
+"""Similarity-preserving distillation (Tung & Mori 2019, 1907.09682): pictures that are alike to the teacher
+stay alike to the student.
 """
 
 from __future__ import annotations

@@ -142,8 +142,8 @@ class Segmentor(nn.Module, ABC):
 
     @property
     def backend(self) -> str:
-        """Names the way of inference:
-        segmentors that differ only in their weights share it, and cost the same.
+        """Names the way of inference: segmentors that differ only in their weights share it, and cost the
+        same.
         """
         return type(self).__name__
 
@@ -201,8 +201,8 @@ class Segmentor(nn.Module, ABC):
         return []
 
     def weights_at_inference(self) -> dict[str, int]:
-        """How many weights a picture meets, by part;
-        words are encoded once, so the text tower is not among them.
+        """How many weights a picture meets, by part; words are encoded once, so the text tower is not among
+        them.
         """
         of_clip = {id(p) for p in self.clip.parameters()}
         head = count(p for p in self.parameters() if id(p) not in of_clip)

@@ -84,8 +84,8 @@ class CascadeSegmentor(Segmentor):
         return [layer for decoder in self.decoders for layer in decoder]
 
     def encode(self, images: Tensor) -> Encoded:
-        """CLIP's own patches (B, D, h, w), unit vectors;
-        then its CLS (B, D) and, of each group but the last, (B, N, D).
+        """CLIP's own patches (B, D, h, w), unit vectors; then its CLS (B, D) and, of each group but the last,
+        (B, N, D).
         """
         tokens, grid = self.clip.embed(images)
         count = grid[0] * grid[1]
@@ -186,8 +186,8 @@ class CrossLayer(nn.Module):
 
 
 def _ask(decoder: nn.Module, words: Tensor, patches: Tensor) -> Tensor:
-    """The last layer's scores, the mean over its heads, are the map (B, C, N):
-    its softmax and what follows are never needed.
+    """The last layer's scores, the mean over its heads, are the map (B, C, N): its softmax and what follows
+    are never needed.
     """
     *before, last = decoder.children()
     for layer in before:

@@ -155,8 +155,8 @@ class Body(nn.Module):
 
 
 def _load_package(encoder: nn.Module) -> None:
-    """ImageNet weights of the package into timm's tf_efficientnet_lite0:
-    other names, same order and shapes; its classifier is left out.
+    """ImageNet weights of the package into timm's tf_efficientnet_lite0: other names, same order and shapes;
+    its classifier is left out.
     """
     found = find_spec(_PACKAGE[0])
     if found is None or not found.submodule_search_locations:

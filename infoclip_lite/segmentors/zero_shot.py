@@ -1,5 +1,5 @@
-"""Segment with cosines between patches and words:
-the zero-shot baseline, and the head that plain fine-tuning trains.
+"""Segment with cosines between patches and words: the zero-shot baseline, and the head that plain fine-tuning
+trains.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class ZeroShotSegmentor(Segmentor):
     def from_section(
         cls, clip: DenseCLIP, prompt: str, options: Mapping[str, object], what: str
     ) -> ZeroShotSegmentor:
-        """As for any segmentor;
-        tests keep the model's own templates, so the recipe's prompt is for training alone.
+        """As for any segmentor; tests keep the model's own templates, so the recipe's prompt is for training
+        alone.
         """
         return call(cls, (clip,), options, what)
 

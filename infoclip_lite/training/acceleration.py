@@ -1,5 +1,5 @@
-"""What makes a training fit and run faster:
-number formats, compiled blocks, recomputed activations, channels last.
+"""What makes a training fit and run faster: number formats, compiled blocks, recomputed activations, channels
+last.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """What a recipe's `dtype` stands for on this machine;
-    "auto" is bfloat16 where the hardware multiplies it.
+    """What a recipe's `dtype` stands for on this machine; "auto" is bfloat16 where the hardware multiplies
+    it.
     """
     return DTYPES[("bfloat16" if native_bfloat16() else "float32") if name == "auto" else name]
 

@@ -1,6 +1,4 @@
-"""Before a GPU day is spent:
-one of everything that a training does, how long it takes and how much memory.
-"""
+"""Before a GPU day is spent: one of everything that a training does, how long it takes and how much memory."""
 
 from __future__ import annotations
 

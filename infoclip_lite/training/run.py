@@ -166,8 +166,8 @@ def _finetune(
 def _watcher(
     recipe: FineTuneRecipe, task: FineTuning, reference: DenseCLIP, data: Segmented, watch: Watch | None
 ) -> Callable[[int], Record]:
-    """What is measured on the way:
-    metrics on held-out scenes, probes where these have captions, and whatever else somebody watches.
+    """What is measured on the way: metrics on held-out scenes, probes where these have captions, and whatever
+    else somebody watches.
     """
     segmentor = task.segmentor
     mode = segmentor.training

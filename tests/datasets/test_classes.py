@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infoclip_lite.clip.templates import CATSEG_TEMPLATES, COLLAGE_TEMPLATES, IMAGENET_TEMPLATES, SIMPLE_TEMPLATES
+from infoclip_lite.clip.templates import (
+    CATSEG_TEMPLATES,
+    COLLAGE_TEMPLATES,
+    IMAGENET_TEMPLATES,
+    SIMPLE_TEMPLATES,
+)
 from infoclip_lite.core.words import check_names, synonyms_of
 
 words = st.text("abcdefgh ", min_size=1, max_size=8).map(str.strip).filter(bool)

@@ -1,5 +1,5 @@
-"""Chimera-Seg's objectives:
-each equals its formula in slow loops, and its queue is a part of the training's state.
+"""Chimera-Seg's objectives: each equals its formula in slow loops, and its queue is a part of the training's
+state.
 """
 
 from __future__ import annotations

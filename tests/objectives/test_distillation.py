@@ -1,5 +1,5 @@
-"""What one would do instead of InfoCLIP:
-each objective is its formula, is zero at the start, and pulls at the student alone.
+"""What one would do instead of InfoCLIP: each objective is its formula, is zero at the start, and pulls at
+the student alone.
 """
 
 from __future__ import annotations

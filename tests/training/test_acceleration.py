@@ -1,5 +1,5 @@
-"""Number formats, recomputed activations, compiled blocks, channels last, TensorBoard:
-the same numbers in another way.
+"""Number formats, recomputed activations, compiled blocks, channels last, TensorBoard: the same numbers in
+another way.
 """
 
 from __future__ import annotations

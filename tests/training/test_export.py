@@ -1,6 +1,5 @@
-"""Export:
-the file gives the model's logits, holds the words, and nothing of CLIP's image tower but what the head
-borrowed.
+"""Export: the file gives the model's logits, holds the words, and nothing of CLIP's image tower but what the
+head borrowed.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def student(make_tiny: MakeTiny) -> ChimeraSeg:
     clip = make_tiny()
     torch.manual_seed(0)
     segmentor = ChimeraSeg(clip, encoder="tu-mobilenetv3_small_050", weights=None, width=32, pool=2)
-    segmentor.match(pictures(4))
+    segmentor.prepare(pictures(4))
     for step in range(3):
         segmentor.train().encode(pictures(4, seed=step))
     return segmentor.eval().requires_grad_(False)

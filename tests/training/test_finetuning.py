@@ -1,5 +1,5 @@
-"""Fine-tuning:
-only seen pixels and seen words, only the weights that were asked for, and a teacher that nothing touches.
+"""Fine-tuning: only seen pixels and seen words, only the weights that were asked for, and a teacher that
+nothing touches.
 """
 
 from __future__ import annotations

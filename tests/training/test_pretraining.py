@@ -52,8 +52,8 @@ def test_order_of_a_batch_does_not_matter(seed: int) -> None:
 
 
 def test_several_true_captions_share_the_target() -> None:
-    """Two equal images with two equal captions:
-    the best they can do is one bit of doubt, and that is no error.
+    """Two equal images with two equal captions: the best they can do is one bit of doubt, and that is no
+    error.
     """
     same = unit(0, 1).expand(2, -1)
     both = torch.ones(2, 2, dtype=torch.bool)

@@ -1,5 +1,5 @@
-"""Recipes in sections:
-what they inherit, what a slip is met with, and that those that ship mean what they always meant.
+"""Recipes in sections: what they inherit, what a slip is met with, and that those that ship mean what they
+always meant.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ SEGMENTORS = {"zero_shot": "zero_shot", "catseg": "cost_aggregation", "chimera":
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:
-    """A recipe in the words of the flat format that came before:
-    one key a setting, and a few for each method.
+    """A recipe in the words of the flat format that came before: one key a setting, and a few for each
+    method.
     """
     if isinstance(recipe, PretrainRecipe):
         values = dict(vars(recipe))

@@ -1,5 +1,5 @@
-"""The loop and its recipes:
-the same numbers twice, going on after a stop, and errors a reader of YAML can use.
+"""The loop and its recipes: the same numbers twice, going on after a stop, and errors a reader of YAML can
+use.
 """
 
 from __future__ import annotations
@@ -420,8 +420,8 @@ def test_wrong_stages_say_what_was_expected(stage: dict, hint: str) -> None:
 
 
 def test_autocast_is_never_open_across_steps(recipe: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Autocast keeps copies of weights while it is open:
-    opened once around the loop it would train on those of step 0.
+    """Autocast keeps copies of weights while it is open: opened once around the loop it would train on those
+    of step 0.
     """
     loss, seen = FineTuning.loss, []
 
@@ -658,9 +658,8 @@ PAPER = sorted(name for name in list_recipes() if name.startswith("paper/") and 
 
 @pytest.mark.parametrize("name", PAPER)
 def test_paper_recipes_have_the_papers_setting(name: str) -> None:
-    """Line by line:
-    AdamW 2e-4 (decoder, LPAM) and 2e-6 (CLIP), decay 1e-4, batch 4, 80k iterations, norm clipped at 0.01,
-    crop 384.
+    """Line by line: AdamW 2e-4 (decoder, LPAM) and 2e-6 (CLIP), decay 1e-4, batch 4, 80k iterations, norm
+    clipped at 0.01, crop 384.
     """
     r = load_recipe(name)
     assert isinstance(r, FineTuneRecipe)

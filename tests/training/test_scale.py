@@ -1,5 +1,5 @@
-"""Full scale on small trees:
-batches divided over passes and processes, real data sets, and what must stop before a GPU day is spent.
+"""Full scale on small trees: batches divided over passes and processes, real data sets, and what must stop
+before a GPU day is spent.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
 def test_a_batch_in_two_passes_gives_the_gradients_of_one(
     recipe: dict, loss: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Pictures have unequal numbers of labelled pixels: a mean of means would not do. SGD:
-    Adam would hide a wrong scale.
+    """Pictures have unequal numbers of labelled pixels: a mean of means would not do. SGD: Adam would hide a
+    wrong scale.
     """
     monkeypatch.setattr(torch.optim, "AdamW", plain_sgd)
     recipe |= {"loss": loss}
@@ -112,8 +112,8 @@ def launch(recipe: dict, folder: Path, processes: int) -> subprocess.CompletedPr
 def test_two_processes_train_what_one_trains(
     recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same global batch, an objective too:
-    its terms are means over pictures' patches, so that shares of a batch add up.
+    """The same global batch, an objective too: its terms are means over pictures' patches, so that shares of
+    a batch add up.
     """
     monkeypatch.setattr(torch.optim, "AdamW", plain_sgd)
     recipe |= {

@@ -9,8 +9,8 @@ from ..tower import TowerPass
 
 
 def cls_value(tower: TowerPass) -> Tensor:
-    """What CLS would become if it attended to patch i alone:
-    y = x_CLS + out(v_i), then y + mlp(y) (B, N, W) [S].
+    """What CLS would become if it attended to patch i alone: y = x_CLS + out(v_i), then y + mlp(y) (B, N, W)
+    [S].
     """
     tokens = tower.entering
     values = project_out(tower.last, project_qkv(tower.last, tokens)[2])[:, 1:]

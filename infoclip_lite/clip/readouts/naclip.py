@@ -20,8 +20,8 @@ def naclip(tower: TowerPass) -> Tensor:
 
 
 def neighbourhood(grid: tuple[int, int], like: Tensor) -> Tensor:
-    """Gaussian of the distance between patches (1 + N, 1 + N), of the type of `like`;
-    zero for CLS, which has no place.
+    """Gaussian of the distance between patches (1 + N, 1 + N), of the type of `like`; zero for CLS, which has
+    no place.
     """
     rows, columns = (torch.arange(n, device=like.device, dtype=torch.float32) for n in grid)
     down, across = ((axis[:, None] - axis[None]).square() for axis in (rows, columns))

@@ -8,7 +8,7 @@ from ..tower import TowerPass
 
 
 def vanilla(tower: TowerPass) -> Tensor:
-    """softmax(q k^T) v, residual and feed-forward layer:
-    what CLIP was trained with, and only CLS was trained on (B, N, W).
+    """softmax(q k^T) v, residual and feed-forward layer: what CLIP was trained with, and only CLS was trained
+    on (B, N, W).
     """
     return tower.leaving[:, 1:]

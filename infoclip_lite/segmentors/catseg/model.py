@@ -128,15 +128,15 @@ class CostAggregationSegmentor(Segmentor):
         return [*self.aggregator.spatial, *self.aggregator.classes, *self.aggregator.decoder]
 
     def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
-        """Unit vectors of words, (C, D) with one template and (C, T, D) with several;
-        the head's own templates if none are given.
+        """Unit vectors of words, (C, D) with one template and (C, T, D) with several; the head's own
+        templates if none are given.
         """
         ensemble: Literal["mean", "none"] = "mean" if self.config.templates == 1 else "none"
         return self.clip.encode_text(names, templates or self.templates, ensemble=ensemble)
 
     def encode(self, images: Tensor) -> Encoded:
-        """Dense embeddings (B, D, h, w), and what guides the upsampling:
-        block i's tokens as maps, 2, 4, ... times as large.
+        """Dense embeddings (B, D, h, w), and what guides the upsampling: block i's tokens as maps, 2, 4, ...
+        times as large.
         """
         tower = self.clip.tower(images)
         states, grid = [*tower.states[1:]], tower.grid  # states[i] is now what leaves block i
@@ -246,8 +246,8 @@ class Aggregator(nn.Module):
 
 
 class GuidedLinear(nn.Linear):
-    """A linear layer on [x, guidance] that never builds the pair:
-    all classes (or positions) share the guidance, so it is done once.
+    """A linear layer on [x, guidance] that never builds the pair: all classes (or positions) share the
+    guidance, so it is done once.
     """
 
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:  # type: ignore[override]
@@ -273,8 +273,8 @@ class SpatialAggregation(nn.Module):
 
 
 class WindowBlock(nn.Module):
-    """Attention inside windows and a feed-forward layer;
-    queries and keys see the picture's appearance, values do not.
+    """Attention inside windows and a feed-forward layer; queries and keys see the picture's appearance,
+    values do not.
     """
 
     def __init__(self, config: AggregationConfig, shifted: bool) -> None:
@@ -303,8 +303,8 @@ class WindowBlock(nn.Module):
 
 
 def _windows(x: Tensor, side: int, shift: int) -> Tensor:
-    """(B, C, h, w, e) to (B, C, windows, side^2, e);
-    sides that are no multiple are filled up with zeros below and to the right.
+    """(B, C, h, w, e) to (B, C, windows, side^2, e); sides that are no multiple are filled up with zeros
+    below and to the right.
     """
     x = F.pad(x, (0, 0, 0, -x.shape[3] % side, 0, -x.shape[2] % side))
     if shift:
@@ -342,8 +342,8 @@ def _separate(height: int, width: int, side: int, shift: int, device: torch.devi
 
 
 class ClassAggregation(nn.Module):
-    """Linear attention (2006.16236) among classes, at each square of `pooling` patches;
-    queries and keys see the words.
+    """Linear attention (2006.16236) among classes, at each square of `pooling` patches; queries and keys see
+    the words.
     """
 
     def __init__(self, config: AggregationConfig) -> None:
