@@ -1,41 +1,66 @@
-"""What is installed, which device is used, what works offline."""
+"""infoclip-lite doctor: what is installed, which device is used, what works offline."""
 
 from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-import torch
-
 from ..core.files import data_dir
-from ..datasets.collage.pack import verify
-from ..training.acceleration import native_bfloat16
 
+# What decides whether notebooks and tests run; the rest comes with them.
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "jupyterlab", "ipywidgets", "nbval")
+
+
+def doctor_command() -> None:
+    """What is installed, which device is used, what works offline."""
+    for topic, finding in doctor().items():
+        print(f"{topic:<24}{finding}")
 
 
 def doctor() -> dict[str, str]:
     """One line for each thing that decides what will work here, as {topic: finding}."""
-    findings = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            findings[package] = version(package)
-        except PackageNotFoundError:
-            findings[package] = "not installed"
+    return {
+        "python": platform.python_version(),
+        **{package: _version(package) for package in _PACKAGES},
+        **_hardware(),
+        "collage": _collage(),
+        "collage-mini": _checkpoint(),
+        "works offline": "collage-mini, Collage, all notebooks and tests",
+        "needs the network once": "other CLIP weights, such as ViT-B-16-quickgelu/openai (open_clip's hub)",
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _hardware() -> dict[str, str]:
+    import torch
+
+    from ..training.acceleration import native_bfloat16
+
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
-        findings["device"] = f"{torch.cuda.get_device_name()}, {memory:.0f} GiB"
+        device = f"{torch.cuda.get_device_name()}, {memory:.0f} GiB"
     else:
-        findings["device"] = f"CPU, {torch.get_num_threads()} threads"
-    findings["bfloat16"] = "in hardware" if native_bfloat16() else "emulated (slow): float32 is used"
+        device = f"CPU, {torch.get_num_threads()} threads"
+    native = native_bfloat16()
+    return {"device": device, "bfloat16": "in hardware" if native else "emulated (slow): float32 is used"}
+
+
+def _collage() -> str:
+    from ..datasets.collage.pack import verify
+
+    # A damaged pack is a finding, not an end: the other lines say what still works.
     try:
-        findings["collage"] = f"{verify(data_dir() / 'collage')} pictures, every hash right"
+        return f"{verify(data_dir() / 'collage')} pictures, every hash right"
     except (FileNotFoundError, ValueError) as error:
-        findings["collage"] = f"damaged: {error}"
-    checkpoint = data_dir() / "checkpoints" / "collage-mini.safetensors"
-    findings["collage-mini"] = (
-        f"{checkpoint.stat().st_size / 1e6:.1f} MB" if checkpoint.exists() else "missing: run `infoclip-lite pretrain`"
-    )
-    findings["works offline"] = "collage-mini, Collage, all notebooks and tests"
-    findings["needs the network once"] = "other CLIP weights, such as ViT-B-16-quickgelu/openai (open_clip's hub)"
-    return findings
+        return f"damaged: {error}"
+
+
+def _checkpoint() -> str:
+    path = data_dir() / "checkpoints" / "collage-mini.safetensors"
+    return f"{path.stat().st_size / 1e6:.1f} MB" if path.exists() else "missing: run `infoclip-lite pretrain`"

@@ -1,0 +1,62 @@
+"""infoclip-lite train: what a recipe says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+# What is printed of each evaluation; the log in the folder has all of it.
+_SHOWN = ("step", "mIoU_seen", "mIoU_unseen", "hIoU", "image_to_text")
+
+
+def train_command(
+    recipe: Annotated[str, tyro.conf.Positional],
+    folder: Path | None = None,
+    seed: int | None = None,
+    root: Path | None = None,
+    dry_run: bool = False,
+    tensorboard: bool = False,
+) -> None:
+    """Train what a recipe says; under `torchrun` or `accelerate launch` on several GPUs.
+
+    Args:
+        recipe: name or YAML file; `infoclip-lite data list` shows those that ship.
+        folder: state of the run, runs/NAME/SEED by default; the same command goes on from it.
+        seed: replaces the recipe's.
+        root: folder of the data sets; by default the recipe's.
+        dry_run: one of everything only, and an estimate of time and memory.
+        tensorboard: write losses and metrics into the folder's tensorboard/ too.
+    """
+    from ..training.dry_run import dry_run as estimate
+    from ..training.run import train
+
+    changes = _changes(seed, root)
+    if dry_run:
+        print(estimate(recipe, **changes))
+        return
+    folder = folder or run_folder(recipe, seed or 0)
+    run = train(recipe, folder=folder, tensorboard=tensorboard, **changes)
+    for record in run.evaluations():
+        print("  ".join(f"{key} {record[key]:.3f}" for key in _SHOWN if key in record))
+    print(f"run: {folder.resolve()}")
+
+
+def run_folder(recipe: str, seed: int = 0) -> Path:
+    """Where the state of a recipe's run is kept if nobody says otherwise: runs/NAME/SEED.
+
+    >>> run_folder("paper/infoclip-vitb16").as_posix()
+    'runs/infoclip-vitb16/0'
+    """
+    return Path("runs") / Path(recipe).stem / str(seed)
+
+
+def _changes(seed: int | None, root: Path | None) -> dict[str, Any]:
+    """What the options change in the recipe; options that were not given change nothing."""
+    changes: dict[str, Any] = {}
+    if seed is not None:
+        changes["seed"] = seed
+    if root is not None:
+        changes["root"] = str(root)
+    return changes
