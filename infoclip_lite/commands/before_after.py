@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +15,13 @@ from ..clip import load_clip
 from ..core.files import whole_file
 from ..core.labels import IGNORE
 from ..core.overlay import enlarged, overlay, picture_grid
-from ..datasets import Collage, Scene
+from ..datasets import Captioned, Segmented, build_data, captioned_items, held_out_data
 from ..evaluation.evaluate import evaluate
 from ..evaluation.metrics import SegmentationMetrics
 from ..evaluation.probes import retrieval
 from ..evaluation.segment import segment
 from ..segmentors import Segmentor, ZeroShotSegmentor
-from ..training.recipe import FineTuneRecipe, load_recipe
+from ..training.recipe import FineTuneRecipe, load_finetuning
 from ..training.run import train
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _METRICS = ("mIoU_seen", "mIoU_unseen", "hIoU")
 _COLUMNS = ("scene", "truth", "zero-shot", "fine-tuned")
 # Simple scenes for the picture, one or two large objects: in a crowd a reader cannot see what was lost.
 _FEW, _LARGE = (1, 2), (0.4, 0.65)
-_SHOWN = 3
+_SEARCHED, _SHOWN = 60, 3
 # An unseen noun must be large enough for its loss to be seen.
 _LEAST_UNSEEN = 0.15
 
@@ -80,21 +80,26 @@ def before_after(recipe: str = "mini/demo", *, scenes: int = 60) -> BeforeAfter:
     Raises:
         ValueError: a recipe of a pretraining.
     """
-    what = load_recipe(recipe)
-    if not isinstance(what, FineTuneRecipe):
-        raise ValueError(f"{recipe} is a recipe for pretraining; expected one with task: finetune")
-    test = Collage("test", what.size, length=scenes, seen=what.seen)
+    what = load_finetuning(recipe)
+    data = held_out_data(what.data, "test", length=scenes)
+    test = captioned_items(data, scenes)
+    if not test:
+        raise ValueError(
+            f"{recipe} learns from {what.data['name']!r}; expected scenes with captions (collage)"
+        )
     after = train(what).model
-    before = ZeroShotSegmentor(load_clip(what.clip), what.attention)
+    before = ZeroShotSegmentor(load_clip(what.clip.name, what.clip.pretrained), after.read_outs)
     return BeforeAfter(
-        what.steps, _measure(before, test), _measure(after, test), _figure(before, after, what)
+        steps=what.steps,
+        before=_measure(before, data, test),
+        after=_measure(after, data, test),
+        figure=_figure(before, after, what),
     )
 
 
 @torch.inference_mode()
-def _measure(model: Segmentor, test: Collage) -> dict[str, float]:
-    metrics = evaluate(model, test).metrics
-    items = [test[i] for i in range(len(test))]
+def _measure(model: Segmentor, data: Segmented, items: Sequence[Captioned]) -> dict[str, float]:
+    metrics = evaluate(model, data).metrics
     recall = retrieval(model.clip, items)["image_to_text"]
     return {**{row: metrics[row] for row in _METRICS}, CAPTION.format(len(items)): recall}
 
@@ -105,35 +110,32 @@ def _figure(before: Segmentor, after: Segmentor, what: FineTuneRecipe) -> Figure
     Only the words of a scene compete.
     """
     # Another seed than the table's: what is shown was not picked from what is measured.
-    test = Collage("test", what.size, seed=1, length=60, seen=what.seen, objects=_FEW, scale=_LARGE)
-    unseen = [
-        i for i in range(len(test)) if np.isin(test[i].mask.numpy(), test.unseen).mean() > _LEAST_UNSEEN
-    ]
-    best = sorted(unseen, key=lambda i: -_agreement(test, test[i], before))[:_SHOWN]
-    return picture_grid([_row(test, test[i], before, after) for i in best], _COLUMNS)
+    test = build_data({**what.data, "seed": 1, "length": _SEARCHED, "objects": _FEW, "scale": _LARGE}, "test")
+    scenes = captioned_items(test, len(test))
+    unseen = [scene for scene in scenes if np.isin(scene.mask.numpy(), test.unseen).mean() > _LEAST_UNSEEN]
+    best = sorted(unseen, key=lambda scene: -_agreement(test.names, scene, before))[:_SHOWN]
+    return picture_grid([_row(test.names, scene, before, after) for scene in best], _COLUMNS)
 
 
-def _row(test: Collage, scene: Scene, before: Segmentor, after: Segmentor) -> list[Image.Image]:
+def _row(names: Sequence[str], scene: Captioned, before: Segmentor, after: Segmentor) -> list[Image.Image]:
     image = (scene.image.permute(1, 2, 0) * 255).round().byte().numpy()
-    labels = [
-        _own_words(test, scene),
-        *(segment(scene.image, scene.nouns, m).labels for m in (before, after)),
-    ]
+    found = [segment(scene.image, scene.nouns, model).labels for model in (before, after)]
+    labels = [_own_words(names, scene), *found]
     drawn = [overlay(image, one, scene.nouns, opacity=0.6) for one in labels]
     return [enlarged(Image.fromarray(image)), *drawn]
 
 
-def _own_words(test: Collage, scene: Scene) -> np.ndarray:
+def _own_words(names: Sequence[str], scene: Captioned) -> np.ndarray:
     """The mask (H, W) in indices of the words that the scene names."""
     table = np.full(256, IGNORE, dtype=np.uint8)
     for index, word in enumerate(scene.nouns):
-        table[test.names.index(word)] = index
+        table[names.index(word)] = index
     return table[scene.mask.numpy()]
 
 
-def _agreement(test: Collage, scene: Scene, model: Segmentor) -> float:
+def _agreement(names: Sequence[str], scene: Captioned, model: Segmentor) -> float:
     """mIoU of one scene over the words that it names."""
     metrics = SegmentationMetrics(len(scene.nouns))
     labels = segment(scene.image, scene.nouns, model).labels
-    metrics.update(torch.from_numpy(labels), torch.from_numpy(_own_words(test, scene)))
+    metrics.update(torch.from_numpy(labels), torch.from_numpy(_own_words(names, scene)))
     return metrics.compute()["mIoU"]

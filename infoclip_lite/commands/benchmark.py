@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from ..datasets._lookup import find
+from ..core.lookup import find
 
 
 @dataclass(frozen=True)

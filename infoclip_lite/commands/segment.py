@@ -52,12 +52,12 @@ def segment_command(
             split_list(names),
             clip,
             split_list(background) or None,
-            attention=split_list(read_outs) or None,
+            read_outs=split_list(read_outs) or None,
             threshold=threshold,
         )
     for message in sorted({str(w.message) for w in caught if issubclass(w.category, UserWarning)}):
         print(f"note: {message}", file=sys.stderr)
-    for name, fraction in result.shares().items():
+    for name, fraction in result.fractions().items():
         print(f"{name:<24}{fraction:>7.1%}")
     print(f"picture: {result.save(out).resolve()}")
     if model == "collage-mini":

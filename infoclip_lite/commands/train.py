@@ -58,5 +58,5 @@ def _changes(seed: int | None, root: Path | None) -> dict[str, Any]:
     if seed is not None:
         changes["seed"] = seed
     if root is not None:
-        changes["root"] = str(root)
+        changes["data"] = {"root": str(root)}  # a section is changed key by key
     return changes
