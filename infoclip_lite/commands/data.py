@@ -13,7 +13,7 @@ from ..core.reports import list_reports
 
 def data_command(
     action: Annotated[Literal["list", "download", "verify", "rebuild"], tyro.conf.Positional],
-    name: Annotated[str, tyro.conf.Positional] = "collage",
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = "collage",
     root: Path | None = None,
     sample: int = 200,
     sources: Path | None = None,
@@ -22,8 +22,8 @@ def data_command(
 
     Args:
         action: list, download, verify or rebuild.
-        name: collage (ships; its hashes are checked), or voc, coco_stuff, pascal_context, ade20k, ade20k_full,
-            or one data set of `list`.
+        name: collage (ships; its hashes are checked), or voc, coco_stuff, pascal_context, ade20k,
+            ade20k_full, or one data set of `list`.
         root: folder of the real data sets; INFOCLIP_LITE_DATA, or ~/.cache/infoclip_lite/data, by default.
         sample: for verify, how many pictures of each split are read; 0 reads all.
         sources: for rebuild, a folder with the .deb files; without it they are fetched by apt-get.

@@ -12,7 +12,7 @@ from .train import run_folder
 
 
 def export_command(
-    recipe: Annotated[str, tyro.conf.Positional],
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")],
     names: str,
     folder: Path | None = None,
     out: Path = Path("model.onnx"),

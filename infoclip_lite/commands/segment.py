@@ -19,7 +19,7 @@ NOTICE = (
 
 
 def segment_command(
-    photo: Annotated[Path, tyro.conf.Positional],
+    photo: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO")],
     names: str,
     out: Path = Path("overlay.png"),
     model: str = "collage-mini",

@@ -12,7 +12,7 @@ _SHOWN = ("step", "mIoU_seen", "mIoU_unseen", "hIoU", "image_to_text")
 
 
 def train_command(
-    recipe: Annotated[str, tyro.conf.Positional],
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")],
     folder: Path | None = None,
     seed: int | None = None,
     root: Path | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
 import torch
@@ -199,6 +200,22 @@ class Segmentor(nn.Module, ABC):
     def stages(self) -> list[nn.Module]:
         """The dear parts of the head, each of which may be compiled or computed again for the gradient."""
         return []
+
+    def load_official(self, path: str | Path) -> None:
+        """Take the weights of a checkpoint that the method's authors published.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: no such checkpoints are known for this segmentor, the file cannot be read, or it is of
+                another architecture.
+        """
+        raise ValueError(
+            f"got {path} for {type(self).__name__}, of which no official checkpoints are known; "
+            "expected a recipe of CAT-Seg, such as paper/catseg-vitb16"
+        )
 
     def weights_at_inference(self) -> dict[str, int]:
         """How many weights a picture meets, by part; words are encoded once, so the text tower is not among

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -126,6 +127,12 @@ class CostAggregationSegmentor(Segmentor):
     def stages(self) -> list[nn.Module]:
         """The dear parts of the head, each of which may be compiled or computed again."""
         return [*self.aggregator.spatial, *self.aggregator.classes, *self.aggregator.decoder]
+
+    def load_official(self, path: str | Path) -> None:
+        """Take the weights of an official CAT-Seg checkpoint; see `official_weights`."""
+        from .official_weights import load_official  # here: the table of names knows this class
+
+        load_official(self, path)
 
     def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
         """Unit vectors of words, (C, D) with one template and (C, T, D) with several; the head's own

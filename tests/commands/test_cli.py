@@ -1,0 +1,168 @@
+"""The command line: a table of commands, mistakes in one line, and nothing that a notebook could not call."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import torch
+import tyro
+from PIL import Image
+
+from infoclip_lite import cli
+from infoclip_lite.cli import COMMANDS, main
+from infoclip_lite.commands.train import run_folder
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a command."""
+    status = 0
+    try:
+        main(arguments)
+    except SystemExit as leaving:
+        status = int(leaving.code or 0)
+    return status, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help_that_names_its_options(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = run(capsys, name, "--help")
+    options = [key for key in inspect.signature(COMMANDS[name]).parameters if key != "action"]
+    assert status == 0 and f"usage: infoclip-lite {name}" in out
+    assert [
+        key for key in options if f"--{key.replace('_', '-')}" not in out and key.upper() not in out
+    ] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name: str) -> None:
+    explained = inspect.getdoc(COMMANDS[name]) or ""
+    assert [
+        key for key in inspect.signature(COMMANDS[name]).parameters if f"    {key}: " not in explained
+    ] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_stands_in_the_file_of_its_name(name: str) -> None:
+    assert COMMANDS[name] is getattr(import_module(f"infoclip_lite.commands.{name}"), f"{name}_command")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("segment", "nope.png", "--names", "cow"), "no picture nope.png"),
+        (("segment", __file__, "--names", "cow"), "is not a picture"),
+        (("train", "mini/plian"), "no recipe 'mini/plian'"),
+        (("benchmark", "sped"), "unknown benchmark 'sped'; did you mean 'speed'?"),
+        (("benchmark", "infoclip", "--part", "3/2"), "part is '3/2'; expected K/N"),
+        (("benchmark", "speed", "--seeds", "3"), "benchmark 'speed' takes no --seeds"),
+        (("benchmark", "degradation", "--retrain"), "benchmark 'degradation' takes no --retrain"),
+        (("evaluate", "--gammas", "1,x"), "gammas is '1,x'; expected numbers"),
+        (("evaluate", "--dataset", "pas2"), "unknown data set 'pas2'; did you mean 'pas20'?"),
+        (("evaluate", "--weights", "model.pth"), "got weights without a recipe"),
+        (("evaluate", "--read-outs", "vlaue"), "did you mean 'value'?"),
+        (("data", "download", "vco"), "'voc'"),
+        (("notebooks", "check", "--files", "nope.ipynb"), "no notebook nope.ipynb"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_is_one_line_and_status_2(
+    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, *arguments)
+    assert status == 2 and err.startswith("infoclip-lite: ") and said in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), FileNotFoundError("x"), MemoryError("x"), torch.OutOfMemoryError("x")]
+)
+def test_what_a_user_can_mend_has_no_traceback(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "COMMANDS", {"doctor": fails, "demo": fails})
+    assert run(capsys, "doctor")[::2] == (2, "infoclip-lite: x\n")
+
+
+def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails() -> None:
+        raise KeyError("ours")
+
+    monkeypatch.setattr(cli, "COMMANDS", {"doctor": fails, "demo": fails})
+    with pytest.raises(KeyError, match="ours"):
+        main(["doctor"])
+
+
+def test_an_unknown_option_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "data", "list", "--rot", "x")
+    assert status == 2 and "--root" in err
+
+
+def test_data_list_names_what_ships_and_what_is_missing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    status, out, _ = run(capsys, "data", "list", "--root", str(tmp_path))
+    assert status == 0 and "52 classes, 20 of them unseen nouns" in out
+    assert "mini/plain" in out and "degradation" in out and str(tmp_path) in out and "missing" in out
+
+
+def test_data_verify_looks_at_every_hash(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "data", "verify")
+    assert status == 0 and "every hash right" in out
+
+
+def test_doctor_says_what_works(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "doctor")
+    assert status == 0
+    assert {"python", "torch", "device", "bfloat16", "collage", "collage-mini"} <= {
+        line.split()[0] for line in out.splitlines()
+    }
+
+
+def test_segment_prints_fractions_and_writes_the_picture(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    Image.new("RGB", (64, 48), "green").save(tmp_path / "photo.png")
+    where = str(tmp_path / "overlay.png")
+    options = ("--out", where, "--read-outs", "value,cls_value", "--background", "sky")
+    status, out, _ = run(capsys, "segment", str(tmp_path / "photo.png"), "--names", "cow, grass", *options)
+    assert status == 0 and Image.open(where).size[0] >= 384
+    assert [line.split()[0] for line in out.splitlines()[:2]] in (["cow", "grass"], ["grass", "cow"])
+    assert f"picture: {where}" in out and "collage-mini was trained on collages" in out
+
+
+def test_words_that_a_model_does_not_know_are_notes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    Image.new("RGB", (64, 48), "green").save(tmp_path / "photo.png")
+    arguments = (str(tmp_path / "photo.png"), "--names", "zyzzyva, grass", "--out", str(tmp_path / "o.png"))
+    status, _, err = run(capsys, "segment", *arguments)
+    assert status == 0 and err.startswith("note: ") and "zyzzyva" in err
+
+
+def test_runs_are_kept_by_the_name_of_the_recipe() -> None:
+    assert (
+        run_folder("mini/infoclip", 3) == Path("runs/infoclip/3") == run_folder("elsewhere/infoclip.yaml", 3)
+    )
+
+
+def test_the_module_is_the_command() -> None:
+    """`torchrun -m infoclip_lite.cli` starts it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "infoclip_lite.cli", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "usage: infoclip-lite" in done.stdout and all(name in done.stdout for name in COMMANDS)
+
+
+def test_help_can_be_asked_for_as_the_site_does(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="infoclip-lite", args=["benchmark", "--help"])
+    assert "degradation: plain fine-tuning over seeds (--seeds)" in " ".join(capsys.readouterr().out.split())

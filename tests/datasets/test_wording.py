@@ -1,0 +1,78 @@
+"""Other words for the classes: in the formats of the field, as many as there are classes, none blank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from infoclip_lite.datasets import Collage
+from infoclip_lite.datasets.base import check_segmented
+from infoclip_lite.datasets.wording import Reworded, read_words
+
+COLLAGE = Collage("test", 32, length=3)
+OTHER = [f"{name}, a {name}" for name in COLLAGE.names]
+
+
+def test_pictures_names_and_ids_stay_and_words_change() -> None:
+    other = check_segmented(Reworded(COLLAGE, OTHER))
+    assert (other.names, other.words) == (COLLAGE.names, tuple(OTHER))
+    assert (other.unseen, other.ignore, other.split, len(other)) == (
+        COLLAGE.unseen,
+        COLLAGE.ignore,
+        "test",
+        3,
+    )
+    assert list(other.owners) == list(range(len(COLLAGE.names)))
+    assert torch.equal(other[2].mask, COLLAGE[2].mask)
+
+
+def test_a_report_tells_the_words_apart() -> None:
+    first, second = Reworded(COLLAGE, OTHER).describe(), Reworded(COLLAGE, COLLAGE.names).describe()
+    assert first != second and first["of"] == second["of"] == COLLAGE.describe()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (OTHER[:-1], "got 51 words for 52 classes; expected one for each, from 'cow'|got 51 words"),
+        (OTHER + ["sea"], "got 53 words"),
+        ([" , ", *OTHER[1:]], "got no word for '.*'; expected letters on every line"),
+    ],
+)
+def test_words_that_do_not_fit_are_refused(words: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Reworded(COLLAGE, words)
+
+
+def test_lines_and_lists_are_read(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("aeroplane\nperson, child, girl \n\n", encoding="utf-8-sig")
+    (tmp_path / "list.json").write_text('["aeroplane",\n "person, child, girl"]')
+    assert (
+        read_words(tmp_path / "lines.txt")
+        == read_words(tmp_path / "list.json")
+        == ["aeroplane", "person, child, girl"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.json", "[1, 2]", "holds another thing; expected a list of texts"),
+        ("a.json", '{"cow": 1}', "holds another thing"),
+        ("a.json", '["cow"', "is no JSON"),
+        ("a.txt", b"\xff\xfe\x00", "is no UTF-8"),
+    ],
+)
+def test_files_that_are_no_lists_are_refused(name: str, text: str | bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=said):
+        read_words(tmp_path / name)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"no .*nope\.txt; expected a text file with one class a line"
+    ):
+        read_words(tmp_path / "nope.txt")
