@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import ast
+import io
+import math
 import re
-from collections.abc import Iterator
+import tokenize
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "infoclip_lite"
 
-# From the ground up. A room imports from itself and from the floors below; rooms of one floor do not know each other.
+# From the ground up. A room imports from itself and from the floors below, not from others of its floor.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("core",),
     ("information",),
@@ -92,25 +96,46 @@ def test_imports_go_down(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=module_of)
 def test_no_heavy_frameworks(path: Path) -> None:
     tree = ast.parse(path.read_text())
-    named = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    named |= {node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    named = {
+        alias.name.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    named |= {
+        node.module.split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level
+    }
     assert not named & FORBIDDEN
 
 
 @pytest.mark.parametrize("room", ["core", "information", "datasets"])
 def test_ground_floors_know_nothing_of_clip(room: str) -> None:
     paths = [p for p in FILES if room_of(module_of(p)) == room]
-    assert paths and [p.name for p in paths if re.search(r"^\s*(?:from|import) open_clip", p.read_text(), re.MULTILINE)] == []
+    assert (
+        paths
+        and [
+            p.name for p in paths if re.search(r"^\s*(?:from|import) open_clip", p.read_text(), re.MULTILINE)
+        ]
+        == []
+    )
 
 
 def public(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.ClassDef]]:
-    """Public functions, classes and methods; __init__ and __call__ count with their class."""
+    """Public functions, classes, methods; __init__ counts with its class, a setter with its property."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             yield node.name, node
             for inner in node.body if isinstance(node, ast.ClassDef) else ():
-                if isinstance(inner, ast.FunctionDef) and (not inner.name.startswith("_") or inner.name in ("__init__", "__call__")):
+                if not isinstance(inner, ast.FunctionDef) or is_setter(inner):
+                    continue
+                if not inner.name.startswith("_") or inner.name in ("__init__", "__call__"):
                     yield f"{node.name}.{inner.name}", inner
+
+
+def is_setter(node: ast.FunctionDef) -> bool:
+    return any(isinstance(mark, ast.Attribute) and mark.attr == "setter" for mark in node.decorator_list)
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
@@ -127,7 +152,12 @@ def test_public_names_are_annotated(path: Path) -> None:
         if not isinstance(node, ast.FunctionDef):
             continue
         given = node.args
-        every = [*given.posonlyargs, *given.args, *given.kwonlyargs, *(a for a in (given.vararg, given.kwarg) if a)]
+        every = [
+            *given.posonlyargs,
+            *given.args,
+            *given.kwonlyargs,
+            *(a for a in (given.vararg, given.kwarg) if a),
+        ]
         bare += [f"{name}({a.arg})" for a in every if a.annotation is None and a.arg not in ("self", "cls")]
         if node.returns is None and not name.endswith("__init__"):
             bare.append(f"{name} -> ?")
@@ -140,18 +170,84 @@ def test_what_a_module_offers_exists() -> None:
         offered = [
             ast.literal_eval(node.value)
             for node in tree.body
-            if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
+            if isinstance(node, ast.Assign)
+            and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
         ]
         have = {
-            alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names
+            alias.asname or alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
         }
         have |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-        have |= {t.id for node in tree.body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)}
-        have |= {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
+        have |= {
+            t.id
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for t in node.targets
+            if isinstance(t, ast.Name)
+        }
+        have |= {
+            node.target.id
+            for node in tree.body
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        }
         assert not [name for names in offered for name in names if name not in have], module_of(path)
 
 
 def test_errors_are_no_asserts() -> None:
     """An assert vanishes under `python -O`, and says nothing to a user."""
-    found = [f"{module_of(p)}:{node.lineno}" for p in FILES for node in ast.walk(ast.parse(p.read_text())) if isinstance(node, ast.Assert)]
+    found = [
+        f"{module_of(p)}:{node.lineno}"
+        for p in FILES
+        for node in ast.walk(ast.parse(p.read_text()))
+        if isinstance(node, ast.Assert)
+    ]
     assert found == []
+
+
+class Numbers(NamedTuple):
+    """What can be counted of how a house is written.
+
+    Attributes:
+        any_1000: `Any` in code, per 1,000 lines.
+        dict_any_1000: `dict[str, Any]`, per 1,000 lines.
+        comments_100: lines with a comment, per 100 lines.
+        p95: 95th percentile of the length of a line.
+    """
+
+    any_1000: float
+    dict_any_1000: float
+    comments_100: float
+    p95: int
+
+
+def numbers(paths: Sequence[Path]) -> Numbers:
+    """Counted by tokens: an "Any" in a docstring is none, and neither is a "#" in a text."""
+    lengths: list[int] = []
+    anys = dicts = comments = 0
+    for path in paths:
+        text = path.read_text()
+        lengths += [len(line) for line in text.splitlines()]
+        tokens = list(tokenize.generate_tokens(io.StringIO(text).readline))
+        words = [token.string for token in tokens if token.type in (tokenize.NAME, tokenize.OP)]
+        anys += words.count("Any")
+        dicts += sum(words[i : i + 6] == ["dict", "[", "str", ",", "Any", "]"] for i in range(len(words)))
+        comments += len({token.start[0] for token in tokens if token.type == tokenize.COMMENT})
+    lines = len(lengths)
+    p95 = sorted(lengths)[math.ceil(0.95 * lines) - 1]
+    return Numbers(1000 * anys / lines, 1000 * dicts / lines, 100 * comments / lines, p95)
+
+
+def test_numbers_are_counted_by_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "a.py"
+    path.write_text('"""Any # no comment"""\nx: dict[str, Any] = {}  # one\n# two\ny: Any = "# Any"\n')
+    assert numbers([path]) == Numbers(500.0, 250.0, 50.0, 29)
+
+
+@pytest.mark.xfail(strict=True, reason="some rooms are still to be spread out")
+def test_the_house_is_typed_commented_and_not_wide() -> None:
+    """What we promise of our own code, beside the projects that we learn from."""
+    found = numbers([*FILES, PACKAGE / "__init__.py"])
+    assert found.any_1000 <= 8 and found.dict_any_1000 <= 3, found
+    assert found.comments_100 >= 3 and found.p95 <= 105, found
