@@ -1,5 +1,6 @@
-"""Dependence between two things, measured: matrix-based Renyi information, classical and neural estimators,
-tasks with known truth.
+"""Dependence between two things, measured.
+
+Matrix-based Renyi information, classical and neural estimators, tasks with known truth.
 """
 
 from .cka import cka, linear_cka

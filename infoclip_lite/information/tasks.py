@@ -1,13 +1,12 @@
-"""Pairs of random variables whose mutual information is known exactly: what an estimator is to be held
-against.
+"""Pairs of random variables whose mutual information is known exactly: what estimators are held against.
 
     task = get_task("normal", rho=0.9)
     x, y = task.sample(1000, torch.Generator().manual_seed(0))
     task.mutual_information            # nats, exact
 
-Three families (the selection follows Czyz et al., "Beyond normal", arXiv 2306.11078): normal ones, others
-with closed forms, and maps of normal ones that leave the information unchanged, because I(f(X); g(Y)) = I(X;
-Y) for every invertible f and g.
+Three families, selected after Czyz et al., "Beyond normal" (arXiv 2306.11078):
+normal ones, others with closed forms, and maps of normal ones that leave the information unchanged,
+because I(f(X); g(Y)) = I(X; Y) for every invertible f and g.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ class Task:
         parameters: those it was made with.
         mutual_information: exact, in nats.
         dim_x, dim_y: how many numbers a sample of x and of y has.
-        log_ratio: (n, dim_x), (m, dim_y) -> (n, m) of ln p(x, y) / (p(x) p(y)) in nats, the best critic there
-            is; None if not written out.
+        log_ratio: (n, dim_x), (m, dim_y) -> (n, m) of ln p(x, y) / (p(x) p(y)) in nats, the best critic
+            there is; None if not written out.
     """
 
     name: str
@@ -45,7 +44,14 @@ class Task:
     parameters: dict[str, float] = field(default_factory=dict)
 
     def sample(self, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw n independent pairs: (n, dim_x) and (n, dim_y) in float64.
+        """Draw independent pairs.
+
+        Args:
+            n: how many.
+            generator: the only source of chance.
+
+        Returns:
+            (n, dim_x) and (n, dim_y) in float64.
 
         Raises:
             ValueError: n < 1, or no generator.
@@ -75,6 +81,9 @@ def get_task(name: str, **parameters: float) -> Task:
         parameters: rho (correlation), dim (dimension), nu (degrees of freedom), noise (half width),
             information (nats): see the builders.
 
+    Returns:
+        The Task, which carries its truth.
+
     Raises:
         ValueError: an unknown name or parameter, or a value outside its range.
 
@@ -84,6 +93,7 @@ def get_task(name: str, **parameters: float) -> Task:
     if name not in _BUILDERS:
         raise ValueError(f"got task {name!r}, expected one of {list_tasks()}")
     builder = _BUILDERS[name]
+    # The builder's own arguments, without its local variables, which stand behind them.
     names = builder.__code__.co_varnames[: builder.__code__.co_argcount]
     if unknown := sorted(set(parameters) - set(names)):
         raise ValueError(f"task {name!r}: got {unknown}, expected some of {sorted(names)}")
@@ -91,13 +101,23 @@ def get_task(name: str, **parameters: float) -> Task:
 
 
 def gaussian_log_ratio(covariance: Tensor, dim_x: int) -> LogRatio:
-    """The exact log density ratio of a normal pair with mean zero, (n, dim_x), (m, dim_y) -> (n, m) nats,
-    from its joint covariance.
+    """The exact log density ratio of a normal pair with mean zero.
+
+    Args:
+        covariance: (d, d) of x and y together, x first.
+        dim_x: how many of the d are x.
+
+    Returns:
+        A function (n, dim_x), (m, dim_y) -> (n, m) in nats.
     """
+    # The ratio is a quadratic form: the joint density's precision less that of each margin. Taken apart
+    # into what x, what y and what both together give, n m pairs cost one product of matrices.
     joint = torch.linalg.inv(covariance)
     less_x = (joint[:dim_x, :dim_x] - torch.linalg.inv(covariance[:dim_x, :dim_x])) / 2
     less_y = (joint[dim_x:, dim_x:] - torch.linalg.inv(covariance[dim_x:, dim_x:])) / 2
-    cross, constant = joint[:dim_x, dim_x:], gaussian_information(covariance, dim_x)
+    cross = joint[:dim_x, dim_x:]
+    # Of the three normalisations ln det is left, and that is the information itself.
+    constant = gaussian_information(covariance, dim_x)
 
     def log_ratio(x: Tensor, y: Tensor) -> Tensor:
         x, y = x.to(covariance), y.to(covariance)
@@ -112,22 +132,25 @@ def gaussian_log_ratio(covariance: Tensor, dim_x: int) -> LogRatio:
 
 
 def gaussian_information(covariance: Tensor, dim_x: int) -> float:
-    """1/2 ln det Sx det Sy / det S in nats, S the (d, d) covariance of x and y together, x first."""
-    logdet = torch.linalg.slogdet
-    return (
-        float(
-            logdet(covariance[:dim_x, :dim_x])[1]
-            + logdet(covariance[dim_x:, dim_x:])[1]
-            - logdet(covariance)[1]
-        )
-        / 2
-    )
+    """1/2 ln det Sx det Sy / det S, the exact mutual information of a normal pair.
+
+    Args:
+        covariance: (d, d) of x and y together, x first.
+        dim_x: how many of the d are x.
+
+    Returns:
+        Nats.
+    """
+    blocks = (covariance[:dim_x, :dim_x], covariance[dim_x:, dim_x:], covariance)
+    of_x, of_y, of_both = (torch.linalg.slogdet(block)[1] for block in blocks)
+    return float(of_x + of_y - of_both) / 2
 
 
 def _normal(rho: float = 0.75, dim: int = 1) -> Task:
     """`dim` independent pairs of correlation rho: I = -dim/2 ln(1 - rho^2)."""
     _require(-1 < rho < 1 and dim >= 1, f"rho = {rho}, dim = {dim}", "-1 < rho < 1 and dim >= 1")
     dim = int(dim)
+    # [[1, rho], [rho, 1]] in blocks: coordinate i of x meets coordinate i of y and no other.
     eye = torch.eye(dim, dtype=torch.float64)
     covariance = torch.cat([torch.cat([eye, rho * eye], 1), torch.cat([rho * eye, eye], 1)])
 
@@ -148,14 +171,16 @@ def _normal(rho: float = 0.75, dim: int = 1) -> Task:
 
 
 def _dense_normal(rho: float = 0.5, dim: int = 5) -> Task:
-    """All 2 dim variables correlate by rho: I = ln(1 + (dim - 1) rho) - 1/2 ln((1 - rho) (1 + (2 dim - 1)
-    rho)).
+    """All 2 dim variables correlate by rho.
+
+    I = ln(1 + (dim - 1) rho) - 1/2 ln((1 - rho) (1 + (2 dim - 1) rho)).
     """
     _require(0 <= rho < 1 and dim >= 1, f"rho = {rho}, dim = {dim}", "0 <= rho < 1 and dim >= 1")
     dim = int(dim)
     covariance = torch.full((2 * dim, 2 * dim), float(rho), dtype=torch.float64).fill_diagonal_(1)
 
     def sampler(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        # One number that all share gives each pair of them correlation rho.
         common = torch.randn(n, 1, dtype=torch.float64, generator=generator)
         own = torch.randn(n, 2 * dim, dtype=torch.float64, generator=generator)
         z = math.sqrt(rho) * common + math.sqrt(1 - rho) * own
@@ -180,6 +205,7 @@ def _staircase(information: float = 2.0, dim: int = 20) -> Task:
         f"information = {information}, dim = {dim}",
         "information >= 0 nats and dim >= 1",
     )
+    # expm1: a small step of many dimensions needs a rho whose square is near zero.
     normal = _normal(math.sqrt(-math.expm1(-2 * information / dim)), dim)
     return replace(
         normal,
@@ -190,8 +216,9 @@ def _staircase(information: float = 2.0, dim: int = 20) -> Task:
 
 
 def _additive_uniform(noise: float = 0.75) -> Task:
-    """X uniform on [0, 1], Y = X + uniform on [-noise, noise]: I = 1/(4 noise) if noise > 1/2, else noise -
-    ln(2 noise).
+    """X uniform on [0, 1], Y = X + uniform on [-noise, noise].
+
+    I = 1/(4 noise) if noise > 1/2, else noise - ln(2 noise).
     """
     _require(noise > 0, f"noise = {noise}", "noise > 0")
 
@@ -204,9 +231,11 @@ def _additive_uniform(noise: float = 0.75) -> Task:
 
 
 def _student(nu: float = 1.0, rho: float = 0.0, dim: int = 1) -> Task:
-    """Normal pairs divided by one common root of chi^2/nu: dependent even at rho = 0. I = I_normal + f(nu) +
-    f(nu + 2 dim) - 2 f(nu + dim), f(v) = ln Gamma(v/2) - v/2 psi(v/2); nu = 1, rho = 0, dim = 1 gives ln 8 pi
-    - 3."""
+    """Normal pairs divided by one common root of chi^2/nu: dependent even at rho = 0.
+
+    I = I_normal + f(nu) + f(nu + 2 dim) - 2 f(nu + dim), with f(v) = ln Gamma(v/2) - v/2 psi(v/2).
+    At nu = 1, rho = 0 and dim = 1 it is ln(8 pi) - 3.
+    """
     _require(nu > 0 and nu == int(nu), f"nu = {nu}", "a whole nu >= 1")
     normal = _normal(rho, dim)
 
@@ -216,12 +245,10 @@ def _student(nu: float = 1.0, rho: float = 0.0, dim: int = 1) -> Task:
 
     def sampler(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         x, y = normal.sampler(n, generator)
-        scale = (
-            torch.randn(n, int(nu), dtype=torch.float64, generator=generator)
-            .square()
-            .mean(1, keepdim=True)
-            .sqrt()
-        )
+        # chi^2 of nu degrees of freedom as a sum of nu squares, which is why nu must be whole:
+        # the sampler of torch.distributions takes no generator.
+        squares = torch.randn(n, int(nu), dtype=torch.float64, generator=generator).square()
+        scale = squares.mean(1, keepdim=True).sqrt()
         return x / scale, y / scale
 
     information = normal.mutual_information + f(nu) + f(nu + 2 * dim) - 2 * f(nu + dim)
@@ -256,10 +283,13 @@ def _cube(rho: float = 0.75, dim: int = 1) -> Task:
 
 
 def _swiss_roll(rho: float = 0.75) -> Task:
-    """normal with x rolled up: its distribution function u becomes (t cos t, t sin t)/21, t = 3 pi/2 (1 + 2
-    u).
+    """normal with x rolled up.
+
+    The distribution function u of x becomes (t cos t, t sin t) / 21, t = 3 pi/2 (1 + 2 u).
     """
 
+    # 21 brings the roll to a radius of about two thirds: t is at most 4.5 pi. No inverse:
+    # the log ratio of a roll is not written out.
     def roll(x: Tensor) -> Tensor:
         t = 1.5 * math.pi * (1 + 2 * torch.special.ndtr(x))
         return torch.cat([t * t.cos(), t * t.sin()], -1) / 21
@@ -268,18 +298,16 @@ def _swiss_roll(rho: float = 0.75) -> Task:
 
 
 def _spiral(rho: float = 0.75, dim: int = 3, turn: float = 1.0) -> Task:
-    """normal, the first two coordinates of x and of y turned by `turn` times |x|^2: lengths stay, so it can
-    be turned back.
-    """
+    """normal, the first two coordinates of x turned by `turn` times |x|^2, and those of y likewise."""
     _require(dim >= 2, f"dim = {dim}", "dim >= 2")
 
+    # Turning leaves the length as it is, so the angle can be had from what was turned, and turned back.
     def spiral(z: Tensor, sign: float = 1.0) -> Tensor:
         angle = sign * turn * z.square().sum(-1)
         cos, sin = angle.cos(), angle.sin()
         first, second = z[..., 0], z[..., 1]
-        return torch.cat(
-            [torch.stack([cos * first - sin * second, sin * first + cos * second], -1), z[..., 2:]], -1
-        )
+        turned = torch.stack([cos * first - sin * second, sin * first + cos * second], -1)
+        return torch.cat([turned, z[..., 2:]], -1)
 
     return _mapped("spiral", _normal(rho, dim), spiral, spiral, lambda z: spiral(z, -1.0), turn=turn)
 
@@ -294,14 +322,13 @@ def _mapped(
     dim_x: int | None = None,
     **parameters: float,
 ) -> Task:
-    """`task` seen through maps that can be undone; `inverse` undoes both, where given, and carries the log
-    ratio over.
-    """
+    """`task` seen through maps that can be undone; `inverse`, if given, undoes both."""
 
     def sampler(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         x, y = task.sampler(n, generator)
         return forward_x(x), forward_y(y)
 
+    # The Jacobians of the maps cancel in the ratio of densities: undoing the maps is all there is to it.
     base = task.log_ratio
     log_ratio = None if inverse is None or base is None else lambda x, y: base(inverse(x), inverse(y))
     return Task(
