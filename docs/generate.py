@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import house
+
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LIVE = "application/vnd.jupyter.widget-view+json"
 _TIME = re.compile(r"\*\*Time\*\*: (?:about )?(.*?)(?: to run)?(?: on [a-z]+ cores?)?(?: to run)?, (?:and )?(.*?) to read\.", re.DOTALL)
@@ -176,6 +178,11 @@ def write_all(folder: Path) -> None:
         "generated/commands.md": commands_page(),
         "generated/errors.part.md": errors_table(),
         "generated/times.part.md": times_table(),
+        "generated/rooms.part.md": house.rooms_table(),
+        "generated/nevers.part.md": house.nevers_part(),
+        "generated/picture.part.md": house.walk_table(house.PICTURE),
+        "generated/recipe.part.md": house.walk_table(house.RECIPE),
+        "generated/modules.part.md": house.modules_part(),
     }
     paths = sorted(NOTEBOOKS.glob("*.ipynb"))
     texts |= {f"notebooks/{path.name}": json.dumps(site_copy(json.loads(path.read_text()))) for path in paths}
