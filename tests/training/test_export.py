@@ -76,7 +76,7 @@ def test_clips_image_tower_and_text_tower_are_not_in_the_file(exported: tuple[Ch
     )
     assert not {patches, position} & {tuple(w.dims) for w in weights}
     words, statistics = len(NAMES) * 32, sum(b.numel() for b in segmentor.body.buffers())
-    needed = sum(segmentor.at_inference().values()) + words + statistics
+    needed = sum(segmentor.weights_at_inference().values()) + words + statistics
     stored = sum(torch.Size(w.dims).numel() for w in weights)
     assert 0.9 * needed < stored < needed + 500, "body, head and words, and little else"
     assert sorted(os.listdir(path.parent)) == ["student.onnx"], "the weights are inside, nothing lies beside"
