@@ -1,6 +1,6 @@
-"""Objectives that keep a fine-tuned CLIP aligned, or align what never was: from a batch to named scalars with
-"total".
+"""Objectives that keep a fine-tuned CLIP aligned, or align what never was.
 
+Each makes named scalars, "total" among them, of a batch.
 A new one is a class with `forward(batch)` in a file of this folder, and a line in the table.
 """
 
@@ -64,12 +64,17 @@ def build_objective(section: Mapping[str, object], student: DenseCLIP, teacher: 
         section: {"name": one of OBJECTIVES, and keyword arguments of its class}.
         student, teacher: the CLIP that is tuned and its pretrained copy.
 
+    Returns:
+        The objective, its own weights (LPAM, queries) on the CPU and not yet trained.
+
     Raises:
-        ValueError: unknown name or option (the nearest is named), a value the class refuses, or models of
-            different width.
+        ValueError: unknown name or option (the nearest is named), a value the class refuses,
+            or models whose joint spaces differ in width.
     """
     name, options = split_section(section, "objective")
     kind = find(OBJECTIVES, name, "objective")
+    # Teacher and student are compared in one joint space; a student of another width would fail
+    # in a product of matrices, far from the recipe that asked for it.
     if student.embed_dim != teacher.embed_dim:
         raise ValueError(
             f"the student's embeddings are {student.embed_dim} wide, "

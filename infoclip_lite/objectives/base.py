@@ -47,8 +47,8 @@ class Sources:
 
 
 class Batch:
-    """A training batch as objectives see it. What nobody touches is not computed: the teacher's passes are
-    the dearest part of a step.
+    """A training batch as objectives see it. What nobody touches is not computed: the teacher's passes
+    are the dearest part of a step.
 
     Args:
         sources: how the parts come about.
@@ -69,7 +69,8 @@ class Batch:
         progress: float = 0.0,
         wants_dense: bool = False,
     ) -> None:
-        self._sources, self._wants_dense = sources, wants_dense
+        self._sources = sources
+        self._wants_dense = wants_dense
         self._images, self._target, self._grid = images, target, grid
         self.progress = progress
 
@@ -93,6 +94,9 @@ class Batch:
             image: (B, D) the teacher's CLS embeddings.
             dense: (B, N, D) its patches.
             images, target, grid, progress: as for `Batch`.
+
+        Returns:
+            The batch; a part that was not given and is looked at is a ValueError.
         """
         sources = Sources(
             teacher=lambda: _given(teacher, "teacher"),
@@ -134,6 +138,8 @@ class Batch:
     @cached_property
     def image(self) -> Tensor:
         """(B, D) CLS embeddings of the frozen CLIP, unit vectors."""
+        # The patches come with CLS from one pass; a pass for CLS alone is the cheaper one only if nobody
+        # asks for patches. A cached property that was computed stands in the instance's dictionary.
         shared = self._wants_dense or "_both" in self.__dict__
         return self._both[0] if shared else self._sources.image()
 
@@ -155,35 +161,55 @@ class Objective(nn.Module, ABC):
     """A loss beside the task loss: named scalars, "total" among them.
 
     Attributes:
-        wants_dense: whether `forward` touches `batch.dense`, so that `batch.image` can come from the same
-            pass.
+        wants_dense: whether `forward` touches `batch.dense`, so that `batch.image` can
+            come from the same pass.
     """
 
     wants_dense: bool = False
 
     @classmethod
     def needed(cls, student: DenseCLIP, teacher: DenseCLIP) -> tuple[object, ...]:
-        """The first arguments of the class, which come from the pair of models and not from a recipe: none,
-        unless it says so.
+        """The first arguments of the class, which come from the pair of models and not from a recipe.
 
         Args:
             student: the CLIP that is tuned.
             teacher: its pretrained copy.
+
+        Returns:
+            None of them, unless a class says so.
         """
         return ()
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Named scalars with "total", from whatever of the batch the objective touches."""
+        """The loss of a batch.
+
+        Args:
+            batch: whatever of it the objective touches is computed.
+
+        Returns:
+            Named scalars, "total" among them; only "total" is weighted.
+        """
 
 
 def relation(dense: Tensor, text: Tensor) -> Tensor:
-    """Cosines of patches (B, N, D) and words (C, D), as (B, N, C): the relation without anything learnt."""
+    """The relation of patches and words without anything learnt: their cosines.
+
+    Args:
+        dense: (B, N, D) patch embeddings.
+        text: (C, D) text embeddings.
+
+    Returns:
+        (B, N, C), from -1 to 1.
+    """
     return nn.functional.normalize(dense, dim=-1) @ nn.functional.normalize(text, dim=-1).T
 
 
 def check_views(teacher: View, student: View) -> None:
-    """Two views of the same pictures and words.
+    """Refuse views that are not of the same pictures and words.
+
+    Args:
+        teacher, student: the views.
 
     Raises:
         ValueError: other shapes.
@@ -197,11 +223,15 @@ def check_views(teacher: View, student: View) -> None:
 
 
 def check_positive(**values: float) -> None:
-    """Numbers that must be above zero, by name.
+    """Refuse numbers that are not above zero.
+
+    Args:
+        values: by name.
 
     Raises:
         ValueError: one that is not.
     """
     for name, value in values.items():
+        # Not `value <= 0`: NaN is not above zero either.
         if not value > 0:
             raise ValueError(f"{name} is {value}; expected a number above 0")

@@ -1,6 +1,6 @@
 """What one would do instead of InfoCLIP: hold the student to the teacher's logits, features or weights.
 
-Each takes a batch and returns named scalars with "total", as InfoCLIPObjective does.
+Each takes a batch and returns named scalars with "total", as `InfoCLIPObjective` does.
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from .base import Batch, Objective, check_positive, check_views, relation
 
 
 class KLDistillation(Objective):
-    """KL divergence from the teacher's to the student's word probabilities at every patch, in nats (Hinton et
-    al., 1503.02531).
+    """KL divergence from the teacher's to the student's word probabilities at every patch.
+
+    Source: Hinton et al., 1503.02531.
 
     Args:
         weight: of the loss.
         temperature: both models' logits are divided by it, and the loss multiplied by its square.
+
+    Raises:
+        ValueError: a weight or temperature that is not above zero.
     """
 
     def __init__(self, *, weight: float = 1.0, temperature: float = 1.0) -> None:
@@ -31,29 +35,43 @@ class KLDistillation(Objective):
         self.weight, self.temperature = weight, temperature
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """{"kl", "total"} from (B, N, D) patches and (C, D) words."""
+        """The divergence, a mean over patches.
+
+        Args:
+            batch: its teacher and student are looked at.
+
+        Returns:
+            {"kl", "total"}, in nats before the weight.
+
+        Raises:
+            ValueError: views of different shape.
+        """
         teacher, student = batch.teacher, batch.student
         check_views(teacher, student)
+        # Each model's own logit scale: what is compared are the probabilities it would give itself.
         wanted, got = (
-            (v.scale * relation(v.dense, v.text) / self.temperature).log_softmax(-1)
-            for v in (teacher, student)
+            (view.scale * relation(view.dense, view.text) / self.temperature).log_softmax(-1)
+            for view in (teacher, student)
         )
-        kl = (
-            F.kl_div(got, wanted.detach(), reduction="none", log_target=True).sum(-1).mean()
-            * self.temperature**2
-        )
+        # Both as logarithms: at a scale of 100 a word that is all but ruled out has a probability of zero.
+        apart = F.kl_div(got, wanted.detach(), reduction="none", log_target=True)  # (B, N, C)
+        # Gradients of softened logits shrink with the square of the temperature; this puts them back.
+        kl = apart.sum(-1).mean() * self.temperature**2
         return {"kl": kl, "total": self.weight * kl}
 
 
 class FeatureDistillation(Objective):
     """Each patch embedding stays where it was: squared distance, or 1 - cosine.
 
-    Embeddings are unit vectors, for which the squared distance is 2 (1 - cosine): the two differ by a factor,
-    no more [O].
+    Embeddings are unit vectors, for which the squared distance is 2 (1 - cosine):
+    the two differ by a factor, no more [O].
 
     Args:
         weight: of the loss.
         metric: "l2" or "cosine".
+
+    Raises:
+        ValueError: a weight that is not above zero, or another metric.
     """
 
     def __init__(self, *, weight: float = 1.0, metric: Literal["l2", "cosine"] = "cosine") -> None:
@@ -64,13 +82,24 @@ class FeatureDistillation(Objective):
         self.weight, self.metric = weight, metric
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """{"feature", "total"} from (B, N, D) patches."""
+        """The distance, a mean over patches.
+
+        Args:
+            batch: its teacher and student are looked at.
+
+        Returns:
+            {"feature", "total"}, before the weight 0 .. 2 ("cosine") or 0 .. 4 ("l2").
+
+        Raises:
+            ValueError: views of different shape.
+        """
         teacher, student = batch.teacher, batch.student
         check_views(teacher, student)
         target = teacher.dense.detach()
-        loss = 1 - F.cosine_similarity(student.dense, target, dim=-1).mean()
         if self.metric == "l2":
             loss = (student.dense - target).square().sum(-1).mean()
+        else:
+            loss = 1 - F.cosine_similarity(student.dense, target, dim=-1).mean()
         return {"feature": loss, "total": self.weight * loss}
 
 
@@ -82,6 +111,9 @@ class PooledCompensation(Objective):
     Args:
         weight: of the loss.
         squares: sides of the pooled grid: 1 pools the whole picture.
+
+    Raises:
+        ValueError: a weight that is not above zero, no square, or one without a side.
     """
 
     def __init__(self, *, weight: float = 1.0, squares: Sequence[int] = (1, 2, 4)) -> None:
@@ -92,16 +124,30 @@ class PooledCompensation(Objective):
         self.weight, self.squares = weight, tuple(squares)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """{"pooled", "total"} from (B, N, D) patches of a square picture."""
+        """The distance, a mean over squares and sizes.
+
+        Args:
+            batch: its teacher and student are looked at, of square pictures.
+
+        Returns:
+            {"pooled", "total"}.
+
+        Raises:
+            ValueError: views of different shape, or patches that form no square.
+        """
         teacher, student = batch.teacher, batch.student
         check_views(teacher, student)
-        side = round(student.dense.shape[1] ** 0.5)
-        if side**2 != student.dense.shape[1]:
-            raise ValueError(f"got {student.dense.shape[1]} patches; expected a square grid")
-        maps = [v.mT.unflatten(2, (side, side)) for v in (teacher.dense.detach(), student.dense)]
+        patches = student.dense.shape[1]
+        side = round(patches**0.5)
+        if side**2 != patches:
+            raise ValueError(f"got {patches} patches; expected a square grid")
+        maps = [dense.mT.unflatten(2, (side, side)) for dense in (teacher.dense.detach(), student.dense)]
         losses = []
         for squares in self.squares:
+            # Unit vectors again: a mean over a square of mixed contents is short, and every size would
+            # weigh by how mixed its squares are [O].
             wanted, got = (F.normalize(F.adaptive_avg_pool2d(m, squares), dim=1) for m in maps)
+            # Entries of a unit vector are about 1/sqrt(D): torch's own beta of 1 would make all of it L2.
             losses.append(F.smooth_l1_loss(got, wanted, reduction="none", beta=0.1).sum(1).mean())
         pooled = torch.stack(losses).mean()
         return {"pooled": pooled, "total": self.weight * pooled}
@@ -114,6 +160,9 @@ class WeightAnchor(Objective):
         student: the model that is tuned; weights without gradient are left out.
         reference: its pretrained copy.
         weight: of the loss.
+
+    Raises:
+        ValueError: a weight that is not above zero.
     """
 
     def __init__(self, student: nn.Module, reference: nn.Module, *, weight: float = 1.0) -> None:
@@ -121,9 +170,8 @@ class WeightAnchor(Objective):
         check_positive(weight=weight)
         start = dict(reference.named_parameters())
         self.weight = weight
-        self.pairs = [
-            (p, start[name].detach()) for name, p in student.named_parameters()
-        ]  # a list: no parameters of its own
+        # In a plain list they are no parameters of the objective: else a state would hold the student twice.
+        self.pairs = [(p, start[name].detach()) for name, p in student.named_parameters()]
 
     @classmethod
     def needed(cls, student: DenseCLIP, teacher: DenseCLIP) -> tuple[object, ...]:
@@ -131,7 +179,18 @@ class WeightAnchor(Objective):
         return student.model, teacher.model
 
     def forward(self, batch: Batch | None = None) -> dict[str, Tensor]:
-        """{"anchor", "total"}; it looks at no picture."""
+        """The squared distance of all weights that are tuned.
+
+        Args:
+            batch: not looked at.
+
+        Returns:
+            {"anchor", "total"}.
+
+        Raises:
+            ValueError: no weight is tuned.
+        """
+        # Looked at now and not in __init__: what is tuned is decided after the objective was built.
         distances = [(p - p0).square().sum() for p, p0 in self.pairs if p.requires_grad]
         if not distances:
             raise ValueError(
@@ -143,8 +202,8 @@ class WeightAnchor(Objective):
 
 @torch.no_grad()
 def interpolate(student: nn.Module, reference: nn.Module, fraction: float) -> None:
-    """WiSE-FT (2109.01903): replace the student's weights by (1 - fraction) pretrained + fraction fine-tuned
-    ones, in place.
+    """WiSE-FT (2109.01903): replace the student's weights by (1 - fraction) pretrained + fraction
+    fine-tuned ones, in place.
 
     Args:
         student: the fine-tuned model.
@@ -157,6 +216,7 @@ def interpolate(student: nn.Module, reference: nn.Module, fraction: float) -> No
     if not 0 <= fraction <= 1:
         raise ValueError(f"fraction is {fraction}; expected 0 .. 1")
     start = dict(reference.named_parameters())
+    # All are looked at before the first is changed, so that a failure leaves the student as it was.
     for name, parameter in student.named_parameters():
         if name not in start or start[name].shape != parameter.shape:
             raise ValueError(

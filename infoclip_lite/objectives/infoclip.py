@@ -1,16 +1,17 @@
-"""InfoCLIP (2511.15967): squeeze the noise out of the teacher's pixel-text relation, then hold the student to
-what is left, in bits.
+"""InfoCLIP (2511.15967): squeeze the noise out of the teacher's pixel-text relation, and keep the rest.
+
+What is squeezed and what is kept is measured in bits:
 
     min  I(D_V, D_L; R_T)    compression: trains LPAM alone
     max  I(R_T; R_S)         transfer: trains LPAM and the student
 
-R is the relation map that LPAM makes of pixel embeddings D_V and text embeddings D_L; T is the frozen
-teacher, S the student. I is the matrix-based Renyi information of order alpha on linear Gram matrices [P
-figure; kernel and order S]. What the samples of those Gram matrices are the paper does not say; `axis` leaves
-it open:
+R is the relation map that LPAM makes of pixel embeddings D_V and text embeddings D_L;
+T is the frozen teacher, S the student. I is the matrix-based Renyi information of order alpha on linear
+Gram matrices [P figure; kernel and order S]. The paper does not say what the samples of those Gram
+matrices are; `axis` leaves it open:
 
-- "batch": a picture is a sample (B x B Grams), as in sibling papers [S]. I is at most log B, and G_L is all
-  ones: text drops out [O].
+- "batch": a picture is a sample (B x B Grams), as in sibling papers [S]. I is at most log B,
+  and G_L is all ones: text drops out [O].
 - "pixel": a patch is a sample (one N x N Gram a picture, averaged over pictures); text enters through R [O].
 - "class": a word is a sample (one C x C Gram a picture); pixels enter through R [O].
 
@@ -18,9 +19,9 @@ Two traps that the paper's formula leaves open, and what we offer against them [
 
 - All samples share a large common part, so their Gram matrix is almost one number and its entropy almost
   zero. `centre` subtracts the mean over the samples first, as CKA does.
-- I(R_T; R_S) also grows when the student's relation becomes sharper than the teacher's. `kind="gap"` asks for
-  no more than the teacher has: (I(R_T; R_T) + I(R_S; R_S)) / 2 - I(R_T; R_S), which at alpha = 2 is zero only
-  where the two relations are alike.
+- I(R_T; R_S) also grows when the student's relation becomes sharper than the teacher's.
+  `kind="gap"` asks for no more than the teacher has: (I(R_T; R_T) + I(R_S; R_S)) / 2 - I(R_T; R_S),
+  which at alpha = 2 is zero only where the two relations are alike.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ Kind = Literal["information", "gap"]
 class LPAM(nn.Module):
     """Learnable pixel-text alignment module, shared by teacher and student [P figure].
 
-    R = LN(D_V) LN(D_L)^T + Proj_q(LN(D_V)) Proj_k(LN(D_L))^T / sqrt(D). Two linear layers and two layer
-    norms: 527,360 parameters at D = 512. The figure normalises the residual branch by LN, a note on the paper
-    says cosine [N]: `residual` chooses.
+    R = LN(D_V) LN(D_L)^T + Proj_q(LN(D_V)) Proj_k(LN(D_L))^T / sqrt(D). Two linear layers and two
+    layer norms: 527,360 parameters at D = 512. The figure normalises the residual branch by LN,
+    a note on the paper says cosine [N]: `residual` chooses.
 
     Args:
         dim: D, the width of the joint image-text space.
@@ -69,6 +70,7 @@ class LPAM(nn.Module):
                 f"dim is {dim}; expected the width of CLIP's joint space, such as clip.embed_dim"
             )
         self.residual = residual
+        # Queries are the pixels', as the figure has it; in InfoSAM's code they are the mask token's [S].
         self.norm_dense, self.norm_text = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.query, self.key = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
@@ -83,8 +85,7 @@ class LPAM(nn.Module):
             (B, N, C), no softmax and no temperature.
 
         Raises:
-            ValueError: shapes that do not fit: another number of axes, or pixels and words of another width
-                than `dim`.
+            ValueError: shapes that do not fit: another number of axes, or a width that is not `dim`.
         """
         width = self.norm_dense.normalized_shape[0]
         if dense.ndim != 3 or text.ndim != 2 or dense.shape[-1] != width or text.shape[-1] != width:
@@ -95,7 +96,10 @@ class LPAM(nn.Module):
             )
         pixels, words = self.norm_dense(dense), self.norm_text(text)
         learned = self.query(pixels) @ self.key(words).T / math.sqrt(width)
-        return learned + (relation(dense, text) if self.residual == "cosine" else pixels @ words.T)
+        # Products of layer norms are some D times as large as cosines: "layernorm" begins as CLIP's
+        # relation and learns to change it, "cosine" begins with more of what is learnt.
+        fixed = relation(dense, text) if self.residual == "cosine" else pixels @ words.T
+        return learned + fixed
 
 
 def compression_loss(
@@ -112,8 +116,8 @@ def compression_loss(
 ) -> Tensor:
     """L_c: how much the relation still tells about the embeddings it was made of; less is more compressed.
 
-    S(R) - S(V, L, R), at alpha = 2: -log ||G_R||^2 + log ||G_VLR||^2 [P figure]. It is I(V, L; R) less S(V,
-    L), which does not depend on the relation, so the two have the same gradient [O].
+    S(R) - S(V, L, R), at alpha = 2: -log ||G_R||^2 + log ||G_VLR||^2 [P figure]. It is I(V, L; R) less
+    S(V, L), which does not depend on the relation, so the two have the same gradient [O].
 
     Args:
         dense: (B, N, D) teacher's patch embeddings.
@@ -127,7 +131,7 @@ def compression_loss(
         validate: look for NaN and for Gram matrices that cannot be; on a GPU every look waits for the device.
 
     Returns:
-        A scalar, mean over pictures where the axis is not the batch.
+        A scalar in units of log `base`, the mean over pictures where the axis is not the batch.
 
     Raises:
         ValueError: too few samples on the axis, or shapes that do not belong together.
@@ -138,9 +142,15 @@ def compression_loss(
             f"got a relation {tuple(relation.shape)} for {tuple(dense.shape)} "
             f"pixels and {tuple(text.shape)} words; expected (B, N, C)"
         )
-    words = axis == "class"
-    known = _gram(text.T[None], axis, centre, validate)[0] if words else _gram(dense, axis, centre, validate)
+    # One of V and L is left out. On the batch axis all pictures have the same words: G_L is all ones and
+    # drops out of the product. On the others a patch is no word, and the side that has no sample to pair
+    # comes in through R [O].
+    if axis == "class":
+        known = _gram(text.T[None], axis, centre, validate)[0]
+    else:
+        known = _gram(dense, axis, centre, validate)
     related = _gram(relation, axis, centre, validate)
+    # S(R) - S(V, R) as an information, so that the correction of its bias comes in.
     information = renyi_mutual_information(known, related, alpha, base, correction, validate=validate)
     return (information - renyi_entropy(known, alpha, base, validate=validate)).mean()
 
@@ -162,11 +172,11 @@ def transfer_loss(
     Args:
         relation_teacher, relation_student: (B, N, C), neither detached.
         axis, alpha, base, correction, centre, validate: as for `compression_loss`.
-        kind: "information" is the paper's; "gap" what I(R_T; R_S) falls short of the mean of I(R_T; R_T) and
-            I(R_S; R_S) [O].
+        kind: "information" is the paper's; "gap" what I(R_T; R_S) falls short of the mean
+            of I(R_T; R_T) and I(R_S; R_S) [O].
 
     Returns:
-        A scalar, mean over pictures where the axis is not the batch.
+        A scalar in units of log `base`, the mean over pictures where the axis is not the batch.
 
     Raises:
         ValueError: different shapes, an unknown kind, or too few samples on the axis.
@@ -183,6 +193,8 @@ def transfer_loss(
     shared = renyi_mutual_information(a, b, alpha, base, correction, validate=validate)
     if kind == "information":
         return -shared.mean()
+    # At alpha = 2 the gap is -log of the cosine of the two Grams squared entry by entry, a kernel
+    # alignment: zero for what is alike, and above it for a student that is sharper than its teacher [O].
     own = [renyi_mutual_information(g, g, alpha, base, correction, validate=validate) for g in (a, b)]
     return ((own[0] + own[1]) / 2 - shared).mean()
 
@@ -190,8 +202,8 @@ def transfer_loss(
 class InfoCLIPObjective(Objective):
     """LPAM and both losses: lambda_1 L_c + lambda_2 L_d.
 
-    Under this reading compression never touches the student: it trains LPAM, and through it what transfer
-    asks for [S].
+    Under this reading compression never touches the student: it trains LPAM, and through it what
+    transfer asks for [S].
 
     Args:
         dim: D, the width of the joint space.
@@ -202,8 +214,8 @@ class InfoCLIPObjective(Objective):
         transfer: lambda_2 (paper: 1 [N]); 0 leaves L_d out.
 
     Raises:
-        ValueError: unknown axis, kind or residual, negative weights, an alpha or base that cannot be, or a
-            correction at alpha other than 2.
+        ValueError: unknown axis, kind or residual, negative weights, an alpha or base that cannot be,
+            or a correction at alpha other than 2.
     """
 
     def __init__(
@@ -237,8 +249,8 @@ class InfoCLIPObjective(Objective):
             )
         self.lpam = LPAM(dim, residual)
         self.compression, self.transfer = compression, transfer
-        # At alpha = 2 nothing looks at a value, so that a step never waits for the device: what is not finite
-        # shows in the total.
+        # At alpha = 2 nothing looks at a value, so that a step never waits for the device: what is not
+        # finite shows in the total.
         self.looks = alpha != 2
         self.options = {
             "axis": axis,
@@ -252,17 +264,26 @@ class InfoCLIPObjective(Objective):
 
     @classmethod
     def needed(cls, student: DenseCLIP, teacher: DenseCLIP) -> tuple[object, ...]:
-        """LPAM is as wide as the joint space."""
+        """The width of the joint space, which is LPAM's.
+
+        Args:
+            student: the CLIP that is tuned.
+            teacher: its pretrained copy.
+
+        Returns:
+            The argument `dim`.
+        """
         return (student.embed_dim,)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Named scalars in units of log `base`: "compression" L_c and "transfer" L_d where their weight is
-        not zero, and "total".
-
-        No gradient reaches the teacher.
+        """Both losses of a batch. No gradient reaches the teacher.
 
         Args:
             batch: its teacher and student are looked at: two views of the same pictures and words.
+
+        Returns:
+            "compression" L_c and "transfer" L_d where their weight is not zero, and "total",
+            in units of log `base`.
 
         Raises:
             ValueError: teacher and student of different width, or what the losses refuse.
@@ -274,6 +295,7 @@ class InfoCLIPObjective(Objective):
                 f"the student's {tuple(student.dense.shape)}; "
                 "expected one shape: the teacher is the pretrained copy of the student"
             )
+        # The embeddings are detached, the relation is not: L_c trains LPAM, L_d LPAM and the student [S].
         dense, text = teacher.dense.detach(), teacher.text.detach()
         relation_teacher = self.lpam(dense, text)
         terms: dict[str, Tensor] = {}
@@ -316,10 +338,11 @@ def _check_relation(relation: Tensor, axis: Axis) -> None:
 
 
 def _gram(x: Tensor, axis: Axis, centre: bool, validate: bool) -> Tensor:
-    """Linear Gram matrices of (B, N, C), each sample flattened and scaled to unit length [S]:
-    (n, n), or (B, n, n) for one a picture.
-    """
+    """Linear Gram matrices of (B, N, C): (n, n) on the batch axis, else (B, n, n), one a picture."""
     samples = {"batch": x.flatten(1), "pixel": x, "class": x.mT}[axis]
-    return gram(
-        samples - samples.mean(-2, keepdim=True) if centre else samples, normalize=True, validate=validate
-    )
+    # Samples share a large common part, beside which what tells them apart is lost to the Gram matrix [O].
+    if centre:
+        samples = samples - samples.mean(-2, keepdim=True)
+    # Each sample flattened and scaled to unit length, as the siblings do [S]; and with constant
+    # diagonals the corrections of the bias are exact to a few thousandths of a bit [O].
+    return gram(samples, normalize=True, validate=validate)

@@ -1,5 +1,5 @@
-"""Similarity-preserving distillation (Tung & Mori 2019, 1907.09682): pictures that are alike to the teacher
-stay alike to the student.
+"""Similarity-preserving distillation (Tung & Mori 2019, 1907.09682): pictures that are alike
+to the teacher stay alike to the student.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from .base import Batch, Objective, check_positive, check_views
 class SimilarityPreserving(Objective):
     """Squared distance between the two models' matrices of who resembles whom in the batch.
 
-    With A (B, N D) a model's patch embeddings, a row for each picture: G = A A^T, its rows scaled to unit
-    length, and the loss is ||G_T - G_S||_F^2 / B^2 (equations 1 to 4). It says nothing of words, and nothing
-    of what is where.
+    With A (B, N D) a model's patch embeddings, a row for each picture: G = A A^T, its rows scaled
+    to unit length, and the loss is ||G_T - G_S||_F^2 / B^2 (equations 1 to 4). It says nothing of words,
+    and nothing of what is where.
 
     Args:
         weight: of the loss.
@@ -30,10 +30,13 @@ class SimilarityPreserving(Objective):
         self.weight = weight
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """{"similarity", "total"}; 0 .. 4 / B before the weight.
+        """The squared distance of the two matrices.
 
         Args:
             batch: its teacher and student are looked at, at least two pictures.
+
+        Returns:
+            {"similarity", "total"}, 0 .. 4 / B before the weight.
 
         Raises:
             ValueError: one picture, or views of different shape.
@@ -46,11 +49,20 @@ class SimilarityPreserving(Objective):
                 f"got {pictures} picture; expected at least 2: a picture alone resembles nothing"
             )
         distance = resemblance(student.dense) - resemblance(teacher.dense.detach())
+        # B^2 as in the paper, though rows of unit length make a sum of order B: it falls with the batch.
         loss = distance.square().sum() / pictures**2
         return {"similarity": loss, "total": self.weight * loss}
 
 
 def resemblance(dense: Tensor) -> Tensor:
-    """Who resembles whom in a batch: (B, N, D) to (B, B), rows of unit length."""
+    """Who resembles whom in a batch.
+
+    Args:
+        dense: (B, N, D) patch embeddings.
+
+    Returns:
+        (B, B), rows of unit length.
+    """
+    # A picture is one long vector: patch i is compared with patch i, so a thing that moved is another thing.
     flat = dense.flatten(1)
     return F.normalize(flat @ flat.T, dim=1)
