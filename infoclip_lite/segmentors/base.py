@@ -236,6 +236,18 @@ def scaled_cosines(clip: DenseCLIP, dense: Tensor, text: Tensor) -> Tensor:
     return clip.logit_scale.float() * torch.einsum("bdhw,cd->bchw", dense, text)
 
 
+def check_text(clip: DenseCLIP, text: Tensor) -> None:
+    """Words as one unit vector each, in the joint space of this CLIP.
+
+    Raises:
+        ValueError: text of another shape or width.
+    """
+    if text.ndim != 2 or text.shape[1] != clip.embed_dim:
+        raise ValueError(
+            f"got text embeddings {tuple(text.shape)}; expected (C, {clip.embed_dim}) of the CLIP that is asked"
+        )
+
+
 def count(parameters: Iterable[nn.Parameter]) -> int:
     """How many numbers there are in some parameters."""
     return sum(p.numel() for p in parameters)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from ..clip import DenseCLIP
 from ..core.labels import NO_LABEL
-from .base import Encoded, Segmentor, Target, enlarged
+from .base import Encoded, Segmentor, Target, check_text, enlarged
 
 FOCAL, DICE = 100.0, 1.0  # weights of the two losses [S]
 _ALPHA, _GAMMA = 0.25, 2.0  # of the focal loss [S]
@@ -119,11 +119,7 @@ class CascadeSegmentor(Segmentor):
         Raises:
             ValueError: text of another width than CLIP's.
         """
-        width = self.clip.embed_dim
-        if text.ndim != 2 or text.shape[1] != width:
-            raise ValueError(
-                f"got text embeddings {tuple(text.shape)}; expected (C, {width}) of the CLIP that is asked"
-            )
+        check_text(self.clip, text)
         cls, *groups = encoded.more
         seen_by_picture = text * cls[:, None]
         related = torch.cat(

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ..clip import DenseCLIP
 from ..clip.readouts import check_read_outs, get_read_out
 from ..clip.tower import TowerPass
-from .base import Encoded, Segmentor, count, scaled_cosines
+from .base import Encoded, Segmentor, check_text, count, scaled_cosines
 
 Head = Literal["semantic", "linear"]
 Weights = Literal["package", "imagenet"]
@@ -330,12 +330,7 @@ class ChimeraSeg(Segmentor):
         Raises:
             ValueError: text of another width than CLIP's.
         """
-        width = self.clip.embed_dim
-        if text.ndim != 2 or text.shape[1] != width:
-            raise ValueError(
-                f"got text embeddings {tuple(text.shape)}; "
-                f"expected (C, {width}) of the CLIP that lent its head"
-            )
+        check_text(self.clip, text)
         return scaled_cosines(self.clip, encoded.dense, text)
 
     def prepare(self, images: Tensor) -> None:
