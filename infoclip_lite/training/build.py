@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +23,17 @@ from .finetuning import FineTuning
 from .pretraining import Pretraining, Stage
 from .recipe import FineTuneRecipe, PretrainRecipe
 
-if TYPE_CHECKING:
-    from .run import Run
+
+class Finished(Protocol):
+    """A training that is over: what `Run` is to the one that begins where it ended."""
+
+    @property
+    def model(self) -> Segmentor:
+        """The trained segmentor."""
 
 
 def build_task(
-    recipe: FineTuneRecipe, start: Run | None = None, data: Segmented | None = None
+    recipe: FineTuneRecipe, start: Finished | None = None, data: Segmented | None = None
 ) -> tuple[FineTuning, DenseCLIP]:
     """What a recipe trains, before its first step, and the pretrained CLIP it is compared with.
 
@@ -133,7 +138,7 @@ def _anchors(recipe: FineTuneRecipe, data: Segmented) -> list[str]:
     return [] if recipe.anchors is None else list(caption_words(data))
 
 
-def _begin_with(segmentor: nn.Module, start: Run, recipe: FineTuneRecipe) -> None:
+def _begin_with(segmentor: nn.Module, start: Finished, recipe: FineTuneRecipe) -> None:
     try:
         segmentor.load_state_dict(start.model.state_dict())
     except RuntimeError as error:
