@@ -58,7 +58,7 @@ def mistakes() -> list[Mistake]:
         Mistake('segment("cow.png", ["cow"])', lambda: segment("cow.png", ["cow"]), FileNotFoundError,
                 "A picture in another folder than the notebook."),
         Mistake('load_clip("nope")', lambda: load_clip("nope"), ValueError, "A model's name from memory."),
-        Mistake('clip.encode_dense(images, attention="values")', lambda: clip.encode_dense(pictures, attention="values"), ValueError,
+        Mistake('clip.encode_dense(images, "values")', lambda: clip.encode_dense(pictures, "values"), ValueError,
                 "A read-out's name misspelt."),
         Mistake("segment(255 * photo, words)", lambda: segment(np.full((32, 32, 3), 255.0), ["cow"]), ValueError,
                 "Floats from 0 to 255; floats are taken as 0 to 1."),
@@ -84,7 +84,7 @@ def mistakes() -> list[Mistake]:
         Mistake("metrics.update(prediction, target)", lambda: SegmentationMetrics(3).update(rows.long(), 7 * rows.long()), ValueError,
                 "Masks with the class ids of another data set."),
         Mistake("positions_kept(50, 64, 16)", lambda: positions_kept(50, 64, 16), ValueError,
-                "A step where the share of the training, 0 to 1, is asked for."),
+                "A step where the fraction of the training, 0 to 1, is asked for."),
     ]  # fmt: skip
 
 
