@@ -146,7 +146,9 @@ def write_coursework(paths: Sequence[Path], folder: Path) -> list[Path]:
     try:
         import nbformat
     except ImportError as error:
-        raise ImportError("student versions need nbformat; install with `pip install -e .[notebooks]`") from error
+        raise ImportError(
+            "student versions need nbformat; install with `pip install -e .[notebooks]`"
+        ) from error
     written = []
     for path in paths:
         notebook = nbformat.read(path, as_version=4)

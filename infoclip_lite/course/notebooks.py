@@ -55,7 +55,9 @@ def execute(paths: Sequence[Path], repository: str | None = None) -> dict[str, f
         import nbformat
         from nbclient import NotebookClient
     except ImportError as error:
-        raise ImportError("executing notebooks needs nbclient; install with `pip install -e .[notebooks,test]`") from error
+        raise ImportError(
+            "executing notebooks needs nbclient; install with `pip install -e .[notebooks,test]`"
+        ) from error
     seconds = {}
     for path in paths:
         notebook = nbformat.read(path, as_version=4)
@@ -147,7 +149,9 @@ def stamp_time(notebook: NotebookNode, seconds: float) -> None:
     measured = f"{rounded} seconds" if rounded < 90 else f"{rounded / 60:.1f} minutes".replace(".0", "")
     title.source, found = _TIME.subn(rf"\g<1>{measured}\g<3>", title.source, count=1)
     if not found:
-        raise ValueError("the first cell has no '**Time**: ... to run'; expected it, so that the measured time has a place")
+        raise ValueError(
+            "the first cell has no '**Time**: ... to run'; expected it, so that the measured time has a place"
+        )
 
 
 def stamp_alt_texts(notebook: NotebookNode) -> None:

@@ -31,8 +31,12 @@ def show_source(thing: Callable[..., object]) -> Markdown:
     try:
         text = inspect.getsource(thing)
     except (TypeError, OSError) as error:
-        raise ValueError(f"{thing!r} has no Python source; expected a function or class of the package") from error
+        raise ValueError(
+            f"{thing!r} has no Python source; expected a function or class of the package"
+        ) from error
     lines = text.count("\n")
     if lines > _LONGEST:
-        raise ValueError(f"{thing.__qualname__} has {lines} lines; expected at most {_LONGEST}: show one of its parts")
+        raise ValueError(
+            f"{thing.__qualname__} has {lines} lines; expected at most {_LONGEST}: show one of its parts"
+        )
     return Markdown(f"```python\n{textwrap.dedent(text)}```")

@@ -33,7 +33,10 @@ def test_clip_takes_pictures_and_words_to_its_device(tiny: DenseCLIP) -> None:
     with fake_machine() as mode, torch.no_grad():
         clip = moved_in(tiny, mode)
         images = pictures(mode, 2, 3, 40, 24)
-        found = [clip.encode_image(images), *clip.encode_each(images, list(READ_OUTS), clip.encode_text(["cow", "grass"]))]
+        found = [
+            clip.encode_image(images),
+            *clip.encode_each(images, list(READ_OUTS), clip.encode_text(["cow", "grass"])),
+        ]
         found += [*clip.encode_both(images, ("value", "sclip")), *clip.hidden_states(images)]
         assert {each.device for each in found} == {CUDA}
 
@@ -42,7 +45,9 @@ def test_clip_takes_pictures_and_words_to_its_device(tiny: DenseCLIP) -> None:
 def test_segmentors_take_pictures_to_their_device(name: str, make_tiny: Callable[..., DenseCLIP]) -> None:
     options = {"catseg": {"size": AggregationConfig(**SMALL)}, "chimera": {"width": 32, "weights": None}}
     with torch.no_grad():
-        built = build_segmentor({"name": name, **options.get(name, {})}, make_tiny(layers=6), "a photo of a {}")
+        built = build_segmentor(
+            {"name": name, **options.get(name, {})}, make_tiny(layers=6), "a photo of a {}"
+        )
     with fake_machine() as mode, torch.no_grad():
         segmentor = moved_in(built, mode)
         text = segmentor.encode_text(["cow", "grass", "sky"])
@@ -84,7 +89,9 @@ def test_a_recipes_loss_is_computed_where_its_model_is(
     if recipe.segmentor["name"] == "chimera" and side == 512:
         recipe.segmentor["weights"] = None
     task, _ = build.build_task(recipe)
-    monkeypatch.setattr(finetuning, "autocast", lambda *_: torch.no_grad())  # fake CUDA has no autocast on a CPU build
+    monkeypatch.setattr(
+        finetuning, "autocast", lambda *_: torch.no_grad()
+    )  # fake CUDA has no autocast on a CPU build
     images, masks = torch.rand(2, 3, side, side), torch.zeros(2, side, side, dtype=torch.long)
     with fake_machine() as mode:
         there = moved_in(task, mode)

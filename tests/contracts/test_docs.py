@@ -65,7 +65,18 @@ def generate() -> ModuleType:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(folder / "trees"), str(DOCS), str(folder / "html")]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-W",
+        "--keep-going",
+        "-q",
+        "-d",
+        str(folder / "trees"),
+        str(DOCS),
+        str(folder / "html"),
+    ]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     return folder / "html"
@@ -73,7 +84,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(site: Path) -> dict[str, Page]:
-    return {path.relative_to(site).as_posix(): Page(path) for path in site.rglob("*.html") if "_static" not in path.parts}
+    return {
+        path.relative_to(site).as_posix(): Page(path)
+        for path in site.rglob("*.html")
+        if "_static" not in path.parts
+    }
 
 
 def test_every_page_is_there(pages: dict[str, Page]) -> None:
@@ -84,23 +99,44 @@ def test_every_page_is_there(pages: dict[str, Page]) -> None:
 
 def test_every_figure_of_a_notebook_is_on_its_page(pages: dict[str, Page], generate: ModuleType) -> None:
     for stem in STEMS:
-        notebook = importlib.import_module("nbformat").read(ROOT / "notebooks" / f"{stem}.ipynb", as_version=4)
+        notebook = importlib.import_module("nbformat").read(
+            ROOT / "notebooks" / f"{stem}.ipynb", as_version=4
+        )
         outputs = [output.get("data", {}) for cell in notebook.cells for output in cell.get("outputs", [])]
-        drawn = sum(generate.LIVE not in data and any(kind.startswith("image/") for kind in data) for data in outputs)
-        assert drawn and sum("_images/" in (p["src"] or "") for p in pages[f"notebooks/{stem}.html"].pictures) >= drawn, stem
+        drawn = sum(
+            generate.LIVE not in data and any(kind.startswith("image/") for kind in data) for data in outputs
+        )
+        assert (
+            drawn
+            and sum("_images/" in (p["src"] or "") for p in pages[f"notebooks/{stem}.html"].pictures) >= drawn
+        ), stem
 
 
 def test_nothing_is_loaded_from_elsewhere(pages: dict[str, Page], site: Path) -> None:
-    outside = {(name, load) for name, page in pages.items() for load in page.loads if re.match(r"(?:https?:)?//", load)}
+    outside = {
+        (name, load)
+        for name, page in pages.items()
+        for load in page.loads
+        if re.match(r"(?:https?:)?//", load)
+    }
     assert outside == set()
-    styles = {path.name: re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^)]*", path.read_text()) for path in site.rglob("*.css")}
+    styles = {
+        path.name: re.findall(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//[^)]*", path.read_text())
+        for path in site.rglob("*.css")
+    }
     assert {name: found for name, found in styles.items() if found} == {}
 
 
 def test_a_badge_becomes_a_link_of_text_and_a_live_widget_a_sentence(generate: ModuleType) -> None:
     badge = "[![Open in Colab](https://colab/badge.svg)](https://colab/a.ipynb)"
-    widget = {"output_type": "display_data", "data": {generate.LIVE: {"model_id": "0"}, "text/plain": "VBox()"}}
-    cells = [{"cell_type": "markdown", "source": [badge]}, {"cell_type": "code", "source": [], "outputs": [widget]}]
+    widget = {
+        "output_type": "display_data",
+        "data": {generate.LIVE: {"model_id": "0"}, "text/plain": "VBox()"},
+    }
+    cells = [
+        {"cell_type": "markdown", "source": [badge]},
+        {"cell_type": "code", "source": [], "outputs": [widget]},
+    ]
     words, code = generate.site_copy({"cells": cells})["cells"]
     assert words["source"] == "[Open in Colab](https://colab/a.ipynb)"
     assert list(code["outputs"][0]["data"]) == ["text/markdown"]
@@ -111,7 +147,8 @@ def test_what_is_loaded_is_there(pages: dict[str, Page], site: Path) -> None:
         (name, load)
         for name, page in pages.items()
         for load in page.loads
-        if not load.startswith(("data:", "#")) and not (site / name).parent.joinpath(load.split("?")[0]).exists()
+        if not load.startswith(("data:", "#"))
+        and not (site / name).parent.joinpath(load.split("?")[0]).exists()
     }
     assert lost == set()
 
@@ -131,7 +168,10 @@ def test_links_within_the_site_lead_somewhere(pages: dict[str, Page], site: Path
 
 
 def test_formulas_are_drawn_by_the_browser(pages: dict[str, Page], site: Path) -> None:
-    assert all(pages[name].formulas for name in ("notation.html", "glossary.html", "notebooks/04_from_distances_to_entropy.html"))
+    assert all(
+        pages[name].formulas
+        for name in ("notation.html", "glossary.html", "notebooks/04_from_distances_to_entropy.html")
+    )
     scripts = re.compile(r"<script[^>]*(?:mathjax|katex)", re.IGNORECASE)
     assert [name for name in pages if scripts.search((site / name).read_text())] == []
 
@@ -155,7 +195,9 @@ def test_a_mistake_that_raises_nothing_is_found_out(generate: ModuleType) -> Non
 
 def test_course_kit_shows_each_message_and_each_time(site: Path, generate: ModuleType) -> None:
     page = " ".join(html.unescape(re.sub(r"<[^>]+>", "", (site / "teach.html").read_text())).split())
-    said = [" ".join(str(generate.raised(mistake)).split()).replace("`", "'") for mistake in generate.mistakes()]
+    said = [
+        " ".join(str(generate.raised(mistake)).split()).replace("`", "'") for mistake in generate.mistakes()
+    ]
     assert [message for message in said if message not in page] == []
     page = (site / "teach.html").read_text()
     assert all(f'href="notebooks/{stem}.html"' in page for stem in STEMS)
@@ -164,7 +206,9 @@ def test_course_kit_shows_each_message_and_each_time(site: Path, generate: Modul
 def test_times_are_those_of_the_headers(generate: ModuleType, tmp_path: Path) -> None:
     words = "# 04. A title\\n\\n**Time**: 75 seconds to run on two cores, half an hour to read."
     (tmp_path / "04_a.ipynb").write_text(f'{{"cells": [{{"cell_type": "markdown", "source": ["{words}"]}}]}}')
-    assert "| [04 A title](notebooks/04_a.ipynb) | 75 seconds | half an hour |" in generate.times_table(tmp_path)
+    assert "| [04 A title](notebooks/04_a.ipynb) | 75 seconds | half an hour |" in generate.times_table(
+        tmp_path
+    )
     (tmp_path / "05_b.ipynb").write_text('{"cells": [{"cell_type": "markdown", "source": ["# No time"]}]}')
     with pytest.raises(ValueError, match="05_b"):
         generate.times_table(tmp_path)
@@ -188,7 +232,11 @@ def find(dotted: str) -> Any:
 
 
 def test_every_name_in_the_notation_table_is_in_the_package() -> None:
-    rows = [line.split(" | ") for line in (DOCS / "notation.md").read_text().splitlines() if re.match(r"\| (?!symbol)", line)]
+    rows = [
+        line.split(" | ")
+        for line in (DOCS / "notation.md").read_text().splitlines()
+        if re.match(r"\| (?!symbol)", line)
+    ]
     assert len(rows) > 35
     for row in rows:
         symbol, _, tag, code, chapter = (cell.strip(" |") for cell in row)
@@ -224,5 +272,7 @@ def test_commands_name_recipes_data_sets_and_protocols_that_exist() -> None:
     pages = (ROOT / "docs" / "reproduce.md").read_text() + (ROOT / "README.md").read_text()
     recipes = set(re.findall(r"\b((?:paper|mini)/[\w-]+)", pages))
     assert len(recipes) >= 6 and recipes <= set(list_recipes())
-    named = set(re.findall(r"--dataset (\w+)", pages)) | set(re.findall(r"data (?:download|verify) (\w+)", pages))
+    named = set(re.findall(r"--dataset (\w+)", pages)) | set(
+        re.findall(r"data (?:download|verify) (\w+)", pages)
+    )
     assert named <= {*DATASETS, *SOURCES} and set(re.findall(r"--protocol ([\w-]+)", pages)) <= set(PROTOCOLS)

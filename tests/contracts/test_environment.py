@@ -44,7 +44,13 @@ def extras_of(name: str) -> set[str]:
 
 
 def required(extras: set[str]) -> dict[str, str]:
-    return dict(split(r) for r in [*PROJECT["project"]["dependencies"], *(r for extra in sorted(extras) for r in EXTRAS[extra])])
+    return dict(
+        split(r)
+        for r in [
+            *PROJECT["project"]["dependencies"],
+            *(r for extra in sorted(extras) for r in EXTRAS[extra]),
+        ]
+    )
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -76,7 +82,10 @@ def test_every_extra_is_in_some_environment() -> None:
 
 
 def test_every_requirement_has_a_lower_bound() -> None:
-    for requirement in [*PROJECT["project"]["dependencies"], *(r for extra in EXTRAS.values() for r in extra)]:
+    for requirement in [
+        *PROJECT["project"]["dependencies"],
+        *(r for extra in EXTRAS.values() for r in extra),
+    ]:
         assert re.match(r">=\d", split(requirement)[1]), requirement
 
 
@@ -89,14 +98,25 @@ def test_readme_tells_of_every_extra_and_both_environments() -> None:
 def test_every_package_that_is_imported_is_required() -> None:
     names = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "open_clip": "open-clip-torch"}
     # each is a requirement of the other
-    optional = {"matplotlib": "seaborn", "IPython": "ipykernel", "nbformat": "nbclient", "traitlets": "ipywidgets"}
+    optional = {
+        "matplotlib": "seaborn",
+        "IPython": "ipykernel",
+        "nbformat": "nbclient",
+        "traitlets": "ipywidgets",
+    }
     have, missing = set(required(set(EXTRAS))), set()
     for path in (ROOT / "infoclip_lite").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             found = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-            found += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            found += (
+                [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            )
             for module in (f.split(".")[0] for f in found):
                 package = optional.get(module, names.get(module, module)).replace("_", "-").lower()
-                if module not in sys.stdlib_module_names and module != "infoclip_lite" and package not in have:
+                if (
+                    module not in sys.stdlib_module_names
+                    and module != "infoclip_lite"
+                    and package not in have
+                ):
                     missing.add(f"{path.name}: {module}")
     assert missing == set()

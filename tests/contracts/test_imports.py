@@ -1,4 +1,4 @@
-"""The first second: which modules are not loaded by those who do not need them. No clock, which would fail by chance."""
+"""The first second: what is not loaded by those who do not need it. No clock, which would fail by chance."""
 
 from __future__ import annotations
 

@@ -58,7 +58,11 @@ def test_every_code_cell_was_executed_in_order(path: Path) -> None:
 @every
 def test_results_carry_the_count_of_their_cell(path: Path) -> None:
     for cell in cells(path, "code"):
-        counts = {output["execution_count"] for output in cell["outputs"] if output["output_type"] == "execute_result"}
+        counts = {
+            output["execution_count"]
+            for output in cell["outputs"]
+            if output["output_type"] == "execute_result"
+        }
         assert counts <= {cell["execution_count"]}
 
 
@@ -70,7 +74,9 @@ def test_no_error_and_nothing_on_stderr(path: Path) -> None:
 @every
 def test_something_is_printed_and_something_is_drawn(path: Path) -> None:
     kinds = {kind for output in outputs(path) for kind in output.get("data", {})}
-    assert any(o["output_type"] == "stream" for o in outputs(path)) and any(kind.startswith("image/") for kind in kinds)
+    assert any(o["output_type"] == "stream" for o in outputs(path)) and any(
+        kind.startswith("image/") for kind in kinds
+    )
 
 
 @every
@@ -111,7 +117,9 @@ def test_page_has_every_part_in_order(path: Path) -> None:
         assert found, f"no part {section!r}"
         places.append(found.start())
     assert places == sorted(places)
-    assert len(re.findall(r"^# ", re.sub(r"```.*?```", "", page, flags=re.DOTALL), re.MULTILINE)) == 1, "one title"
+    assert len(re.findall(r"^# ", re.sub(r"```.*?```", "", page, flags=re.DOTALL), re.MULTILINE)) == 1, (
+        "one title"
+    )
 
 
 @every
@@ -139,14 +147,18 @@ def test_no_path_of_the_machine_it_was_made_on(path: Path) -> None:
     parts = [text(cell["source"]) for cell in read(path)["cells"]]
     for output in outputs(path):
         parts.append(text(output.get("text", "")))
-        parts += [text(value) for kind, value in output.get("data", {}).items() if not kind.startswith("image/")]
+        parts += [
+            text(value) for kind, value in output.get("data", {}).items() if not kind.startswith("image/")
+        ]
     assert [found.group() for part in parts for found in MACHINE.finditer(part)] == []
 
 
 @every
 def test_project_speaks_of_itself_alone_and_is_finished(path: Path) -> None:
     sources = "\n".join(text(cell["source"]) for cell in read(path)["cells"])
-    assert [found.group() for pattern in (OURSELVES, PLACEHOLDER) for found in pattern.finditer(sources)] == []
+    assert [
+        found.group() for pattern in (OURSELVES, PLACEHOLDER) for found in pattern.finditer(sources)
+    ] == []
 
 
 @every
@@ -160,6 +172,10 @@ def test_figures_have_words_beside_them(path: Path) -> None:
     """Every picture is followed by prose, where a reader who cannot see it learns what it shows."""
     notebook = read(path)["cells"]
     for index, cell in enumerate(notebook):
-        drawn = cell["cell_type"] == "code" and any(k.startswith("image/") for o in cell["outputs"] for k in o.get("data", {}))
+        drawn = cell["cell_type"] == "code" and any(
+            k.startswith("image/") for o in cell["outputs"] for k in o.get("data", {})
+        )
         if drawn:
-            assert any(later["cell_type"] == "markdown" for later in notebook[index + 1 :]), cell["execution_count"]
+            assert any(later["cell_type"] == "markdown" for later in notebook[index + 1 :]), cell[
+                "execution_count"
+            ]

@@ -22,7 +22,9 @@ def test_a_file_and_its_folders_are_made(tmp_path: Path) -> None:
     assert target.stat().st_mode & 0o777 == 0o644
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("bug"), OSError(errno.ENOSPC, "No space left on device")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt, RuntimeError("bug"), OSError(errno.ENOSPC, "No space left on device")]
+)
 def test_the_old_file_stays_when_writing_fails(tmp_path: Path, error: BaseException) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
@@ -50,7 +52,9 @@ def test_the_kind_of_error_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [errno.EROFS, errno.EACCES])
-def test_a_read_only_disk_is_said_before_anything_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+def test_a_read_only_disk_is_said_before_anything_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
     def refuse(self: Path, *args: object, **kwargs: object) -> None:
         raise OSError(error, os.strerror(error), str(self))
 

@@ -65,7 +65,9 @@ def test_a_module_that_is_public_comes_when_it_is_used(kitchen: ModuleType) -> N
 
 
 def test_an_unknown_name_is_an_attribute_error_that_names_the_public_ones(kitchen: ModuleType) -> None:
-    with pytest.raises(AttributeError, match=r"'kitchen' has no attribute 'grill'; expected one of bake, cellar, roast"):
+    with pytest.raises(
+        AttributeError, match=r"'kitchen' has no attribute 'grill'; expected one of bake, cellar, roast"
+    ):
         _ = kitchen.grill
     assert not hasattr(kitchen, "grill")
     with pytest.raises(ImportError, match="grill"):

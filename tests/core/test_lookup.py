@@ -70,7 +70,9 @@ def test_a_section_is_a_name_and_options_and_stays_as_it_is() -> None:
     assert split_section({"name": "kettle"}, "thing") == ("kettle", {})
 
 
-@pytest.mark.parametrize("section", [{}, {"litres": 1.0}, {"name": None}, {"name": 3}, {"name": ["kettle"]}], ids=str)
+@pytest.mark.parametrize(
+    "section", [{}, {"litres": 1.0}, {"name": None}, {"name": 3}, {"name": ["kettle"]}], ids=str
+)
 def test_a_section_without_a_name_is_refused(section: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"^got thing \{.*\}; expected name: one word, and its options$"):
         split_section(section, "thing")
@@ -138,7 +140,9 @@ def test_an_unknown_key_is_met_with_the_nearest(key: str, hint: str) -> None:
 
 
 def test_a_value_of_another_type_is_a_value_error() -> None:
-    with pytest.raises(ValueError, match=r"a kettle cannot be built from .*'much'.*numbers where numbers belong"):
+    with pytest.raises(
+        ValueError, match=r"a kettle cannot be built from .*'much'.*numbers where numbers belong"
+    ):
         call(Kettle, ["stove"], {"litres": "much"}, "a kettle")
 
 

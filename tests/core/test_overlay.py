@@ -34,5 +34,7 @@ def test_a_row_without_a_title_for_each_picture_is_refused() -> None:
     ("size", "wanted"),
     [((96, 96), (384, 384)), ((100, 200), (400, 800)), ((384, 500), (384, 500)), ((10, 4000), (10, 4000))],
 )
-def test_small_pictures_are_enlarged_by_whole_factors_and_strips_are_not(size: tuple[int, int], wanted: tuple[int, int]) -> None:
+def test_small_pictures_are_enlarged_by_whole_factors_and_strips_are_not(
+    size: tuple[int, int], wanted: tuple[int, int]
+) -> None:
     assert enlarged(Image.new("RGB", size)).size == wanted

@@ -37,7 +37,9 @@ def test_every_report_that_is_listed_can_be_read() -> None:
 
 
 def test_a_report_that_is_not_there_is_named_with_those_that_are() -> None:
-    with pytest.raises(FileNotFoundError, match=r"no report 'nope'; expected one of .*degradation.*benchmark nope"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no report 'nope'; expected one of .*degradation.*benchmark nope"
+    ):
         read_report("nope")
 
 

@@ -1,4 +1,4 @@
-"""Nothing is lost: killed at any moment, with a damaged state or a full disk, a run ends with the same weights."""
+"""Nothing is lost: killed at any moment, with a damaged state or a full disk, a run ends the same."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ class Noisy:
         return {"total": (self.module(batch) - batch.sum(1, keepdim=True)).square().mean()}
 
 
-def run(folder: Path | None, pause: float = 0.0, steps: int = STEPS, every: int = EVERY) -> tuple[dict[str, Tensor], list]:
+def run(
+    folder: Path | None, pause: float = 0.0, steps: int = STEPS, every: int = EVERY
+) -> tuple[dict[str, Tensor], list]:
     task = Noisy(pause)
     log = fit(task, steps=steps, folder=folder, save_every=every)
     return task.module.state_dict(), log
@@ -100,7 +102,9 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
     rng, steps, pause = random.Random(0), 150, 0.02
     moments = [rng.uniform(0.05, 0.3) for _ in range(10)]
     assert sum(moments) < steps * pause, "so that none of them comes to its end"
-    ends = [in_a_process(lambda: run(tmp_path, pause, steps, every=1), kill_after=moment) for moment in moments]
+    ends = [
+        in_a_process(lambda: run(tmp_path, pause, steps, every=1), kill_after=moment) for moment in moments
+    ]
     assert ends == [signal.SIGKILL] * 10
     assert read_state(tmp_path) is not None, "some of the way was gone"
     assert same(run(tmp_path, steps=steps, every=1000), run(None, steps=steps))
@@ -108,7 +112,9 @@ def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("call", range(1, 7))
 @pytest.mark.parametrize("what", ["replace", "fsync"])
-def test_killed_in_mid_save(tmp_path: Path, wanted: tuple, monkeypatch: pytest.MonkeyPatch, what: str, call: int) -> None:
+def test_killed_in_mid_save(
+    tmp_path: Path, wanted: tuple, monkeypatch: pytest.MonkeyPatch, what: str, call: int
+) -> None:
     """A save is writes, syncs and renames; the process ends at the n-th of them."""
 
     def work() -> None:
@@ -174,7 +180,9 @@ def test_sigterm_is_the_systems_again_afterwards(tmp_path: Path) -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_no_room_is_said_before_the_old_state_is_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_room_is_said_before_the_old_state_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_state(tmp_path, {"step": 1})
     before = (tmp_path / "state.pt").read_bytes()
     usage = namedtuple("usage", "total used free")

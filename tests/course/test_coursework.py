@@ -39,21 +39,44 @@ STUB = 'def add(a, b):\n    return ...\n\n\ncheck("99.1", add)'
 
 @exercise("99.1", "Sums are easy.")
 def add(answer: Any) -> None:
-    close(answer(2, 3), 5, what="two and three", tolerance=0.1, traps=[(6, "that is the product")], otherwise="add")
+    close(
+        answer(2, 3),
+        5,
+        what="two and three",
+        tolerance=0.1,
+        traps=[(6, "that is the product")],
+        otherwise="add",
+    )
 
 
 def notebook(words: str = POSED, stub: str = STUB) -> Any:
     title = new_markdown_cell(
-        "# Title\n\n*A question?*\n\n**What you will learn**: x\n\n**Time**: ages to run on two cores, a while to read."
+        "# Title\n\n*A question?*\n\n**What you will learn**: x\n\n**Time**: ages to run on two "
+        "cores, a while to read."
     )
-    cells = [title, new_code_cell("1 + 1"), new_markdown_cell(words), new_code_cell(stub, metadata={"tags": ["exercise"]})]
+    cells = [
+        title,
+        new_code_cell("1 + 1"),
+        new_markdown_cell(words),
+        new_code_cell(stub, metadata={"tags": ["exercise"]}),
+    ]
     return new_notebook(cells=[*cells, new_markdown_cell("## Summary")])
 
 
 def test_an_exercise_is_read_whole() -> None:
     (posed,) = read_exercises(notebook())
-    assert (posed.number, posed.title, posed.difficulty, posed.importance, posed.minutes) == ("99.1", "Add", 1, 3, 5)
-    assert posed.solution == "def add(a, b):\n    return a + b" and posed.check == 'check("99.1", add)' and posed.place == 3
+    assert (posed.number, posed.title, posed.difficulty, posed.importance, posed.minutes) == (
+        "99.1",
+        "Add",
+        1,
+        3,
+        5,
+    )
+    assert (
+        posed.solution == "def add(a, b):\n    return a + b"
+        and posed.check == 'check("99.1", add)'
+        and posed.place == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,12 +98,19 @@ def test_an_exercise_that_lacks_something_is_refused(words: str, stub: str) -> N
 def test_students_get_hints_and_no_solution_and_the_key_has_it_in_the_stubs_place(tmp_path: Path) -> None:
     source = notebook()
     student, key = student_version(source), instructor_key(source)
-    assert "Hint" in student.cells[2].source and "Solution" not in student.cells[2].source and "a + b" not in nbformat.writes(student)
+    assert (
+        "Hint" in student.cells[2].source
+        and "Solution" not in student.cells[2].source
+        and "a + b" not in nbformat.writes(student)
+    )
     assert student.cells[3].source == STUB and source == notebook() | {"cells": source["cells"]}
     assert key.cells[3].source == 'def add(a, b):\n    return a + b\n\n\ncheck("99.1", add)'
     nbformat.write(source, tmp_path / "99.ipynb")
     written = write_coursework([tmp_path / "99.ipynb"], tmp_path / "out")
-    assert [str(path.relative_to(tmp_path / "out")) for path in written] == ["student/99.ipynb", "key/99.ipynb"]
+    assert [str(path.relative_to(tmp_path / "out")) for path in written] == [
+        "student/99.ipynb",
+        "key/99.ipynb",
+    ]
     assert sorted(os.listdir(tmp_path / "out")) == ["key", "student"]
 
 
@@ -94,9 +124,16 @@ def test_the_verdict_explains(capsys: pytest.CaptureFixture[str]) -> None:
     check("99.1", lambda a, b: a + b)
     assert capsys.readouterr().out == "Exercise 99.1: right. Sums are easy.\n"
     product = judge("99.1", lambda a, b: a * b).text
-    assert "got       6.0" in product and "expected  5.0" in product and "perhaps   that is the product" in product
+    assert (
+        "got       6.0" in product
+        and "expected  5.0" in product
+        and "perhaps   that is the product" in product
+    )
     assert "perhaps   add" in judge("99.1", lambda a, b: 7).text
-    assert "ZeroDivisionError" in judge("99.1", lambda a, b: a / 0).text and "a / 0" in judge("99.1", lambda a, b: a / 0).text
+    assert (
+        "ZeroDivisionError" in judge("99.1", lambda a, b: a / 0).text
+        and "a / 0" in judge("99.1", lambda a, b: a / 0).text
+    )
     for stub in (..., None, lambda a, b: ..., lambda a, b: None):
         found = judge("99.1", stub)
         assert not found.passed and "not answered yet" in found.text
@@ -128,8 +165,15 @@ def test_launch_is_stamped_once_and_replaced() -> None:
     stamp_launch(book, "99_x.ipynb", "somebody/thing")
     first = book.cells[0].source
     stamp_launch(book, "99_x.ipynb", "somebody/thing")
-    assert book.cells[0].source == first and first.split("\n\n")[1] == "*A question?*" and first.count("colab-badge") == 1
-    assert f"github/somebody/thing/blob/{RELEASE}/notebooks/99_x.ipynb" in first and f"gh/somebody/thing/{RELEASE}?labpath" in first
+    assert (
+        book.cells[0].source == first
+        and first.split("\n\n")[1] == "*A question?*"
+        and first.count("colab-badge") == 1
+    )
+    assert (
+        f"github/somebody/thing/blob/{RELEASE}/notebooks/99_x.ipynb" in first
+        and f"gh/somebody/thing/{RELEASE}?labpath" in first
+    )
     stamp_launch(book, "99_x.ipynb", "other/thing")
     setup = [cell for cell in book.cells if "setup" in cell.metadata.get("tags", [])]
     assert "somebody" not in nbformat.writes(book) and len(setup) == 1 and book.cells[1] is setup[0]
@@ -142,7 +186,10 @@ def test_a_repository_that_is_none_is_refused(repository: str) -> None:
         stamp_launch(notebook(), "x.ipynb", repository)
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(1.0, "5 seconds"), (33.0, "35 seconds"), (90.0, "1.5 minutes"), (121.0, "2 minutes")])
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(1.0, "5 seconds"), (33.0, "35 seconds"), (90.0, "1.5 minutes"), (121.0, "2 minutes")],
+)
 def test_time_is_stamped_where_the_header_has_it(seconds: float, said: str) -> None:
     book = notebook()
     stamp_time(book, seconds)

@@ -1,7 +1,9 @@
-"""The exercises of the notebooks: `check("4.1", answer)` says whether an answer is right and, if not, what it got, expected and suspects.
+"""The exercises of the notebooks: `check("4.1", answer)` says whether an answer is right.
 
-The text, hint and solution of an exercise stand in its notebook, which is their only source. Here is what an answer has to do:
-one module a chapter, one function an exercise, found by its number.
+If it is not, it says what it got, what it expected, and what it suspects.
+
+The text, hint and solution of an exercise stand in its notebook, their only source. Here is what an answer has
+to do: one module a chapter, one function an exercise, found by its number.
 """
 
 from __future__ import annotations
@@ -10,9 +12,12 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TypeAlias
 
 from .compare import Unanswered, Wrong
+
+# Looks at one answer. Whether that is a function, a number or a list is the exercise's affair.
+Judge: TypeAlias = Callable[..., None]
 
 __all__ = ["Exercise", "Unanswered", "Verdict", "Wrong", "check", "exercise"]
 
@@ -28,7 +33,7 @@ class Exercise:
     """
 
     number: str
-    judge: Callable[[Any], None]
+    judge: Judge
     lesson: str
 
 
@@ -48,7 +53,7 @@ class Verdict:
 _EXERCISES: dict[str, Exercise] = {}
 
 
-def exercise(number: str, lesson: str) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
+def exercise(number: str, lesson: str) -> Callable[[Judge], Judge]:
     """Register the function below as the judge of an exercise.
 
     Args:
@@ -59,9 +64,12 @@ def exercise(number: str, lesson: str) -> Callable[[Callable[[Any], None]], Call
         ValueError: a number that is taken.
     """
 
-    def register(judge: Callable[[Any], None]) -> Callable[[Any], None]:
+    def register(judge: Judge) -> Judge:
         known = _EXERCISES.get(number)
-        if known is not None and (known.judge.__module__, known.judge.__qualname__) != (judge.__module__, judge.__qualname__):
+        if known is not None and (known.judge.__module__, known.judge.__qualname__) != (
+            judge.__module__,
+            judge.__qualname__,
+        ):
             raise ValueError(f"exercise {number} is there twice; expected a number of its own")
         _EXERCISES[number] = Exercise(number, judge, lesson)
         return judge
@@ -69,7 +77,7 @@ def exercise(number: str, lesson: str) -> Callable[[Callable[[Any], None]], Call
     return register
 
 
-def check(number: str, answer: Any) -> None:
+def check(number: str, answer: object) -> None:
     """Judge an answer and print the verdict; `judge` returns it.
 
     Args:
@@ -82,14 +90,16 @@ def check(number: str, answer: Any) -> None:
     print(judge(number, answer).text)
 
 
-def judge(number: str, answer: Any) -> Verdict:
+def judge(number: str, answer: object) -> Verdict:
     """The verdict on an answer; what an answer raises is part of the verdict, never an error of the notebook.
 
     Raises:
         ValueError: no such exercise.
     """
     found = find(number)
-    unanswered = Verdict(False, f"Exercise {number}: not answered yet. Replace the ... above, then run this cell again.")
+    unanswered = Verdict(
+        False, f"Exercise {number}: not answered yet. Replace the ... above, then run this cell again."
+    )
     if answer is ... or answer is None:
         return unanswered
     try:
@@ -125,6 +135,11 @@ def find(number: str) -> Exercise:
             if error.name != name:
                 raise
     if number not in _EXERCISES:
-        have = sorted((n for n in _EXERCISES if n.partition(".")[0] == chapter), key=lambda n: [int(part) for part in n.split(".")])
-        raise ValueError(f"no exercise {number!r}; expected {', '.join(have) if have else 'chapter.place, such as 4.1'}")
+        have = sorted(
+            (n for n in _EXERCISES if n.partition(".")[0] == chapter),
+            key=lambda n: [int(part) for part in n.split(".")],
+        )
+        raise ValueError(
+            f"no exercise {number!r}; expected {', '.join(have) if have else 'chapter.place, such as 4.1'}"
+        )
     return _EXERCISES[number]

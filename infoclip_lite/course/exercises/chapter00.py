@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,9 +12,10 @@ from ...clip import DenseCLIP, load_clip
 from ...datasets import Collage
 from ...evaluation import segment
 from . import exercise
-from .compare import Wrong, answered, close, number
+from .compare import Wrong, close, listed, number
 
 
+# Loaded once for all exercises of the chapter: a check that takes seconds is not run twice.
 @functools.cache
 def _clip() -> DenseCLIP:
     return load_clip("collage-mini")
@@ -30,8 +31,9 @@ def _right(scene: int, words: tuple[str, ...]) -> float:
 
 
 @exercise("0.1", "A cosine compares directions only: doubling an embedding changes nothing.")
-def cosine(answer: Any) -> None:
+def cosine(answer: Callable[..., object]) -> None:
     """The answer is a function: two tensors (d,) -> their cosine."""
+    # Lengths of 5, so that each forgotten division gives another number.
     a, b = torch.tensor([3.0, 4.0, 0.0]), torch.tensor([4.0, 0.0, 3.0])
     truth = torch.nn.functional.cosine_similarity(a, b, dim=0).item()
     traps = [
@@ -41,13 +43,24 @@ def cosine(answer: Any) -> None:
         (float((a - b).norm()), "that is the distance of the two, not their angle"),
     ]
     close(answer(a, b), truth, what="(3, 4, 0) and (4, 0, 3)", tolerance=1e-3, traps=traps)
-    close(answer(a, -7 * a), -1.0, what="a and -7 a", tolerance=1e-3, traps=[(1.0, "opposite directions have -1: keep the sign")])
+    close(
+        answer(a, -7 * a),
+        -1.0,
+        what="a and -7 a",
+        tolerance=1e-3,
+        traps=[(1.0, "opposite directions have -1: keep the sign")],
+    )
 
 
-@exercise("0.2", "A word that is not in the picture can only take pixels away; say which words competed when you quote a score.")
+@exercise(
+    "0.2",
+    "A word that is not in the picture can only take pixels away; say which words competed when you "
+    "quote a score.",
+)
 @torch.no_grad()
-def share_right(answer: Any) -> None:
+def share_right(answer: Callable[..., object]) -> None:
     """The answer is a function: scene, words, names, clip -> share of pixels with the right word."""
+    # Four of the 52 words: labels count in these, the mask in all, and who compares the two is told so.
     pictures = Collage("test")
     scene, names = pictures[146], list(pictures.names)
     words = ("zebra", "orange", "stone", "tiles")
@@ -55,26 +68,46 @@ def share_right(answer: Any) -> None:
     truth = _right(146, words)
     untranslated = float((labels == scene.mask).double().mean())
     traps = [
-        (untranslated, "you compared numbers that count in different lists: labels count in words, the mask in names"),
+        (
+            untranslated,
+            "you compared numbers that count in different lists: labels count in words, the mask in names",
+        ),
         (1 - truth, "that is the share of wrong pixels"),
         (100 * truth, "that is in per cent: return a share from 0 to 1"),
         (truth * labels.numel(), "that is a number of pixels: take the mean"),
     ]
-    close(answer(scene, list(words), names, _clip()), truth, what="scene 146 with its own four words", tolerance=1e-3, traps=traps)
-    close(answer(pictures[12], names, names, _clip()), _right(12, tuple(names)), what="scene 12 with all words", tolerance=1e-3)
+    close(
+        answer(scene, list(words), names, _clip()),
+        truth,
+        what="scene 146 with its own four words",
+        tolerance=1e-3,
+        traps=traps,
+    )
+    close(
+        answer(pictures[12], names, names, _clip()),
+        _right(12, tuple(names)),
+        what="scene 12 with all words",
+        tolerance=1e-3,
+    )
 
 
 @exercise("0.3", "Looking for failures on purpose tells you more about a model than its best picture.")
 @torch.no_grad()
-def failure(answer: Any) -> None:
-    """The answer is the number of a scene with fewer than six in ten of its pixels right among all words (1 is the first)."""
+def failure(answer: object) -> None:
+    """The answer is the number of a scene with fewer than six in ten pixels right (1 is the first)."""
     got = number(answer, "the number of a scene")
     if got != int(got) or not 0 <= got < 100:
-        raise Wrong(f"{got:g}", "a whole number from 0 to 99", "you gave the share of right pixels instead of the number of the scene")
+        raise Wrong(
+            f"{got:g}",
+            "a whole number from 0 to 99",
+            "you gave the share of right pixels instead of the number of the scene",
+        )
     right = _right(int(got), tuple(Collage("test").names))
     if right >= 0.6:
         found = f"scene {int(got)}, with {right:.0%} of its pixels right"
-        raise Wrong(found, "fewer than 60% right", "this scene goes well when all 52 words compete: go on looking")
+        raise Wrong(
+            found, "fewer than 60% right", "this scene goes well when all 52 words compete: go on looking"
+        )
 
 
 @functools.cache
@@ -85,14 +118,14 @@ def _twelve() -> Tensor:
 
 @exercise("0.4", "A search always answers; whether there was anything to find is another question.")
 @torch.no_grad()
-def search(answer: Any) -> None:
+def search(answer: Callable[..., object]) -> None:
     """The answer is a function: clip, images, sentence -> numbers of the three best pictures, best first."""
     clip, images = _clip(), _twelve()
     vectors = clip.encode_image(images)
     for sentence in ("an elephant", "a zebra and an orange"):
         cosines = vectors @ clip.encode_prompts([sentence])[0]
         best = cosines.argsort(descending=True).tolist()
-        found = [int(i) for i in answered(answer(clip, images, sentence))]
+        found = [int(number(i)) for i in listed(answer(clip, images, sentence), what="the answer")]
         if found != best[:3]:
             perhaps = "look at the hint"
             if found == best[:-4:-1]:
@@ -104,17 +137,29 @@ def search(answer: Any) -> None:
             raise Wrong(f"{found} for {sentence!r}", f"{best[:3]}", perhaps)
 
 
-@exercise("0.5", "Being sure and being right are two things: a threshold that drops the orange drops much that was right.")
+@exercise(
+    "0.5",
+    "Being sure and being right are two things: a threshold that drops the orange drops much that was right.",
+)
 @torch.no_grad()
-def none_of_these(answer: Any) -> None:
-    """The answer is a threshold that leaves out half of the orange of scene 146 and keeps six in ten of the other pixels."""
+def none_of_these(answer: object) -> None:
+    """The answer is a threshold: half of scene 146's orange is left out, six in ten other pixels are kept."""
     threshold, pictures = number(answer, "the threshold"), Collage("test")
     if not 0 <= threshold < 1:
-        raise Wrong(f"{threshold:g}", "a share of the vote, from 0 up to but not including 1", "you gave per cent")
+        raise Wrong(
+            f"{threshold:g}", "a share of the vote, from 0 up to but not including 1", "you gave per cent"
+        )
+    # The true word of the orange is not among those that compete: a threshold is all that can leave it out.
     orange = (pictures[146].mask == pictures.names.index("orange")).numpy()
-    missing = segment(pictures[146].image, ["zebra", "stone", "tiles"], model=_clip(), threshold=threshold).labels == 255
+    missing = (
+        segment(pictures[146].image, ["zebra", "stone", "tiles"], model=_clip(), threshold=threshold).labels
+        == 255
+    )
     dropped, kept = missing[orange].mean(), 1 - missing[~orange].mean()
-    got = f"threshold {threshold:.2f}, which leaves out {dropped:.0%} of the orange and keeps {kept:.0%} of the rest"
+    got = (
+        f"threshold {threshold:.2f}, which leaves out {dropped:.0%} of the orange and keeps "
+        f"{kept:.0%} of the rest"
+    )
     expected = "at least 50% left out and at least 60% kept"
     if dropped < 0.5:
         raise Wrong(got, expected, "the threshold is too low: the vote for zebra on the orange is above it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
@@ -12,14 +12,16 @@ from ...studies.rows import study_table
 from . import exercise
 from .compare import Wrong, answered, choice, close, tensor
 
+# Rivals that ask the frozen CLIP about every picture, which costs them its forward pass.
 _TEACHERS = ("full: infoclip-paper", "full: feature", "full: kl", "full: pooled")
 
 
 @exercise(
     "7.1",
-    "Mixing old and new weights costs nothing and keeps as much here: a table without it flatters whatever has a teacher.",
+    "Mixing old and new weights costs nothing and keeps as much here: a table without it flatters "
+    "whatever has a teacher.",
 )
-def rival(answer: Any) -> None:
+def rival(answer: object) -> None:
     """The answer is the rival without a teacher that is not surely below InfoCLIP: "full: wise"."""
     table = study_table("infoclip")
     ours = table["full: infoclip"]["test/hIoU"].values
@@ -43,11 +45,13 @@ def rival(answer: Any) -> None:
 
 @exercise(
     "7.2",
-    "Squares of independent errors add up. Pairing is right either way; it narrows only what a seed does to both methods alike.",
+    "Squares of independent errors add up. Pairing is right either way; it narrows only what a seed "
+    "does to both methods alike.",
 )
-def unpaired(answer: Any) -> None:
-    """The answer is a function: two lists of scores -> root of the sum of the squares of their half-widths."""
+def unpaired(answer: Callable[..., object]) -> None:
+    """The answer is a function: two lists of scores -> root of the summed squares of their half-widths."""
     table = study_table("infoclip")
+    # Both ways of tuning: a function is asked for, not a number.
     for kind in ("", "full: "):
         ours, theirs = (list(table[kind + name]["test/hIoU"].values) for name in ("infoclip", "plain"))
         a, b = interval(ours).ci95, interval(theirs).ci95
@@ -70,7 +74,7 @@ def unpaired(answer: Any) -> None:
 @exercise(
     "7.3", "A strength is a choice, too: made on validation scenes and other seeds, for every rival alike."
 )
-def best_setting(answer: Any) -> None:
+def best_setting(answer: Callable[..., object]) -> None:
     """The answer is a function: grid, method -> the setting with the largest hIoU."""
     grid = read_report("infoclip")["grid"]
     for method in ("feature", "kl", "pooled", "l2sp", "wise", "infoclip-paper", "infoclip"):
@@ -104,13 +108,14 @@ def best_setting(answer: Any) -> None:
 @exercise(
     "7.4", "One weighted mean, after the training: the cheapest way back to what the pretrained weights knew."
 )
-def go_back(answer: Any) -> None:
-    """The answer is a function: pretrained, tuned, share -> dictionary of (1 - share) * pretrained + share * tuned."""
+def go_back(answer: Callable[..., object]) -> None:
+    """The answer is a function: pretrained, tuned, share -> (1 - share) * pretrained + share * tuned."""
     generator = torch.Generator().manual_seed(0)
     pretrained, tuned = (
         {"weight": torch.randn(3, 2, generator=generator), "bias": torch.randn(3, generator=generator)}
         for _ in range(2)
     )
+    # Not 0.5 alone, at which the two parts may be swapped unseen.
     for share in (0.5, 0.8, 0.0):
         mixed = answered(answer(dict(pretrained), dict(tuned), share))
         if not isinstance(mixed, dict) or set(mixed) != set(tuned):
@@ -142,10 +147,14 @@ def go_back(answer: Any) -> None:
 
 @exercise(
     "7.5",
-    "Two ways that keep the same thing do not add up; what they are to be compared with is the better one alone.",
+    "Two ways that keep the same thing do not add up; what they are to be compared with is the "
+    "better one alone.",
 )
-def surplus(answer: Any) -> None:
-    """The answer is a function: grid, strength -> points of hIoU over the better one alone, about -0.3 and -1.7."""
+def surplus(answer: Callable[..., object]) -> None:
+    """The answer is a function.
+
+    grid, strength -> points of hIoU over the better one alone (-0.3 and -1.7).
+    """
     grid = read_report("infoclip")["grid"]
     for strength in (3, 10):
         both, info = (100 * grid[f"infoclip, {strength}{tail}"]["hIoU"] for tail in (", wise 0.5", ""))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,15 @@ def _chimera() -> ChimeraSeg:
     return ChimeraSeg(load_clip("collage-mini"), weights=None).eval()
 
 
-@exercise("8.1", "One block and the way out are a tenth of ViT-B/16's image encoder; nine tenths stay at home.")
-def borrowed(answer: Any) -> None:
-    """The answer is a function: width, joint -> weights of one block and the projection, 7.5 million for ViT-B/16, within 1%."""
+@exercise(
+    "8.1", "One block and the way out are a tenth of ViT-B/16's image encoder; nine tenths stay at home."
+)
+def borrowed(answer: Callable[..., object]) -> None:
+    """The answer is a function.
+
+    width, joint -> weights of a block and the projection (7.5 million), within 1%.
+    """
+    # Two widths: a formula is asked for, not a number.
     for width, joint in ((768, 512), (256, 256)):
         block = sum(p.numel() for p in nn.TransformerEncoderLayer(width, 4, 4 * width).parameters())
         truth = block + 2 * width + width * joint
@@ -33,46 +39,79 @@ def borrowed(answer: Any) -> None:
             (12 * (12 * width**2) + width * joint, "one block, not all twelve"),
             (truth / 1e6, "that is in millions: return the number itself"),
         ]
-        close(answer(width, joint), truth, what=f"width {width}, joint space {joint}", tolerance=0.01 * truth, traps=traps)
+        close(
+            answer(width, joint),
+            truth,
+            what=f"width {width}, joint space {joint}",
+            tolerance=0.01 * truth,
+            traps=traps,
+        )
 
 
-@exercise("8.2", "A frozen way to the words holds for all of them; a trained one is determined by the seen words only.")
-def reason(answer: Any) -> None:
+@exercise(
+    "8.2",
+    "A frozen way to the words holds for all of them; a trained one is determined by the seen words only.",
+)
+def reason(answer: object) -> None:
     """The answer is "free"."""
-    weights = ChimeraSeg(load_clip("collage-mini"), head="linear", weights=None).weights_at_inference()["adapter"]
+    weights = ChimeraSeg(load_clip("collage-mini"), head="linear", weights=None).weights_at_inference()[
+        "adapter"
+    ]
     reasons = {
-        "size": f"its {weights:,} weights can send any feature to any word: it is not too small, nothing tells it where to send the others",
+        "size": f"its {weights:,} weights can send any feature to any word: it is not too small, "
+        "nothing tells it where to send the others",
         "gradient": "a linear map lets every gradient pass, and seen words are learnt well through it",
     }
     choice(answer, "free", ("size", "free", "gradient"), what="why unseen words suffer", reasons=reasons)
 
 
-@exercise("8.3", "A frozen weight is a constant: it learns nothing, and the gradient passes it on its way to the body.")
-def through_frozen(answer: Any) -> None:
-    """The answer is a function: block, tokens -> output; tokens get a gradient, the weights of the block none."""
+@exercise(
+    "8.3",
+    "A frozen weight is a constant: it learns nothing, and the gradient passes it on its way to the body.",
+)
+def through_frozen(answer: Callable[..., object]) -> None:
+    """The answer is a function: block, tokens -> output; tokens get a gradient, the block's weights none."""
     torch.manual_seed(0)
     block = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
     tokens = torch.randn(2, 5, 16, requires_grad=True)
     truth = block(tokens).detach()
     out = answered(answer(block, tokens))
     value = tensor(
-        out.detach() if isinstance(out, Tensor) else out, truth.shape, what="the output", perhaps="return what the block returns"
+        out.detach() if isinstance(out, Tensor) else out,
+        truth.shape,
+        what="the output",
+        perhaps="return what the block returns",
     )
     if not torch.allclose(value, truth.double(), atol=1e-5):
-        raise Wrong("another output", "what the block makes of the tokens", "call the block once, on the tokens as they are")
-    if not out.requires_grad:
+        raise Wrong(
+            "another output",
+            "what the block makes of the tokens",
+            "call the block once, on the tokens as they are",
+        )
+    if not (isinstance(out, Tensor) and out.requires_grad):
         wall = "that is a wall: no_grad and detach forget the tokens as well; freeze the weights alone"
-        raise Wrong("an output that no gradient can leave", "one through which the tokens get a gradient", wall)
+        raise Wrong(
+            "an output that no gradient can leave", "one through which the tokens get a gradient", wall
+        )
     out.square().sum().backward()
     if tokens.grad is None or not tokens.grad.any():
-        raise Wrong("tokens without a gradient", "tokens with one", "that is a wall: did you detach the tokens?")
+        raise Wrong(
+            "tokens without a gradient", "tokens with one", "that is a wall: did you detach the tokens?"
+        )
     if any(p.grad is not None for p in block.parameters()):
-        raise Wrong("weights with gradients", "none at the block's weights", "the block is not frozen yet: say so to its weights")
+        raise Wrong(
+            "weights with gradients",
+            "none at the block's weights",
+            "the block is not frozen yet: say so to its weights",
+        )
 
 
 @exercise("8.4", "Attention and maps of single positions do not know where; the place comes from the body.")
-def cares_for_place(answer: Any) -> None:
-    """The answer is a function: head, features (B, C, h, w), order -> largest difference; 0 for CLIP's head, not for a convolution."""
+def cares_for_place(answer: Callable[..., object]) -> None:
+    """The answer is a function.
+
+    head, features (B, C, h, w), order -> largest difference; 0 for CLIP's head.
+    """
     generator = torch.Generator().manual_seed(0)
     head = _chimera().head
     features, order = torch.randn(2, 256, 4, 6, generator=generator), torch.randperm(24, generator=generator)
@@ -82,23 +121,42 @@ def cares_for_place(answer: Any) -> None:
     def shuffle(maps: Tensor) -> Tensor:
         return maps.flatten(2)[:, :, order].unflatten(2, (4, 6))
 
+    # A convolution too: who returns 0 for everything has not looked.
     for name, part in (("CLIP's head", head), ("a convolution", convolution)):
         with torch.no_grad():
             moved, plain = part(shuffle(features)), part(features)
         truth = float((moved - shuffle(plain)).abs().max())
         got = number(answer(part, features.clone(), order.clone()), "the largest difference")
         traps = [
-            (float((moved - plain).abs().max()), "the output moves along with the positions: shuffle the second output, too"),
+            (
+                float((moved - plain).abs().max()),
+                "the output moves along with the positions: shuffle the second output, too",
+            ),
             (float((moved - shuffle(plain)).abs().mean()), "that is the mean: take the largest"),
             (float((moved - shuffle(plain)).max()), "take the absolute value before the largest"),
         ]
-        close(got, truth, what=name, tolerance=1e-4, traps=traps, otherwise="compare head(shuffled) with shuffled head(features)")
+        close(
+            got,
+            truth,
+            what=name,
+            tolerance=1e-4,
+            traps=traps,
+            otherwise="compare head(shuffled) with shuffled head(features)",
+        )
 
 
-@exercise("8.5", "A frozen block knows tokens of one scale, channel by channel; bring them to it, and it says what it was taught to say.")
-def matched(answer: Any) -> None:
-    """The answer is a function: tokens, theirs (B, N, W) -> tokens with the mean and deviation of theirs in each channel."""
+@exercise(
+    "8.5",
+    "A frozen block knows tokens of one scale, channel by channel; bring them to it, and it says "
+    "what it was taught to say.",
+)
+def matched(answer: Callable[..., object]) -> None:
+    """The answer is a function.
+
+    tokens, theirs (B, N, W) -> tokens with theirs' mean and deviation a channel.
+    """
     generator = torch.Generator().manual_seed(0)
+    # Each channel has a scale of its own: one deviation for all of them does not pass.
     scale, shift = torch.linspace(1, 6, 8), torch.linspace(-2, 3, 8)
     tokens, theirs = (torch.randn(4, 9, 8, generator=generator) for _ in range(2))
     theirs = theirs * scale + shift
@@ -108,13 +166,21 @@ def matched(answer: Any) -> None:
     worst = float((got.flatten(0, 1).std(0) / spread - 1).abs().max())
     if worst > 0.03:
         one = abs(float(got.std() / theirs.double().std()) - 1) < 0.03
-        perhaps = "one deviation for all channels: take std over B and N only" if one else "divide by your own deviation, then times theirs"
+        perhaps = (
+            "one deviation for all channels: take std over B and N only"
+            if one
+            else "divide by your own deviation, then times theirs"
+        )
         raise Wrong(f"deviations that are up to {worst:.0%} off", "those of theirs in each channel", perhaps)
     off = float((got.flatten(0, 1).mean(0) - middle).abs().max())
     if off > 0.02:
         raise Wrong(
-            f"means that are up to {off:.2f} off", "those of theirs in each channel", "subtract your own mean first, and add theirs last"
+            f"means that are up to {off:.2f} off",
+            "those of theirs in each channel",
+            "subtract your own mean first, and add theirs last",
         )
     own = tokens.double().flatten(0, 1)
     if not torch.allclose(got.flatten(0, 1), (own - own.mean(0)) / own.std(0) * spread + middle, atol=0.2):
-        raise Wrong("tokens that say something else", "your tokens, moved and stretched", "return tokens, not theirs")
+        raise Wrong(
+            "tokens that say something else", "your tokens, moved and stretched", "return tokens, not theirs"
+        )

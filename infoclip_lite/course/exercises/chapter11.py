@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 from ...core.statistics import surely_better
 from ...studies.rows import SPLITS, read_leaderboard
@@ -11,7 +11,7 @@ from .compare import Wrong, answered, choice, close
 
 
 @exercise("11.1", "A place in a table is not a result: ask which places the intervals allow.")
-def possible_winners(answer: Any) -> None:
+def possible_winners(answer: Callable[..., object]) -> None:
     """The answer is a function: methods -> how many of them may be first."""
     methods = read_leaderboard().methods
     known, fresh = ([method.ranks[split] for method in methods.values()] for split in SPLITS)
@@ -39,10 +39,11 @@ def possible_winners(answer: Any) -> None:
 
 @exercise(
     "11.2",
-    "A sure difference can be small, and a large one unsure: pairs of seeds decide, not the gap of the means.",
+    "A sure difference can be small, and a large one unsure: pairs of seeds decide, not the gap of "
+    "the means.",
 )
-def beats_plain(answer: Any) -> None:
-    """The answer is a list: the methods with all weights tuned that are surely better than plain fine-tuning."""
+def beats_plain(answer: object) -> None:
+    """The answer is a list: the methods with all weights tuned that are surely better than plain."""
     scores = read_leaderboard().scores("test")
     prefix = "CAT-Seg, all weights: "
     better, plain = surely_better(scores), prefix + "plain"
@@ -70,8 +71,8 @@ def beats_plain(answer: Any) -> None:
     "11.3",
     "New photographs reorder the table: what was chosen on one kind of scene need not be best on another.",
 )
-def same_order(answer: Any) -> None:
-    """The answer is a function: methods -> share of pairs of them that stand in the same order on both splits."""
+def same_order(answer: Callable[..., object]) -> None:
+    """The answer is a function: methods -> share of pairs that stand in the same order on both splits."""
     board = read_leaderboard()
     means = [[score.mean for score in board.scores(split).values()] for split in SPLITS]
     count = len(board.methods)
@@ -96,10 +97,11 @@ def same_order(answer: Any) -> None:
 
 
 @exercise("11.4", "Which method is best depends on what a second is worth to you.")
-def for_a_budget(answer: Any) -> None:
-    """The answer is a function: methods, speed, budget -> the one of the highest mean hIoU within the budget."""
+def for_a_budget(answer: Callable[..., object]) -> None:
+    """The answer is a function: methods, speed, budget -> the highest mean hIoU within the budget."""
     board = read_leaderboard()
     times, scores = {label: board.time_of(label) for label in board.methods}, board.scores("test")
+    # In forward passes of CLIP, from less than one to many.
     for budget in (0.7, 1.3, 2.5, 10.0):
         inside = [label for label in scores if times[label] <= budget]
         right = max(inside, key=lambda label: scores[label].mean)

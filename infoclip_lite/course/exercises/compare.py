@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import torch
+
+_T = TypeVar("_T")
 
 
 class Wrong(Exception):
@@ -26,8 +28,11 @@ class Unanswered(Exception):
     """The stub is still there: the answer, or what it returned, is `...` or None."""
 
 
-def answered(value: Any) -> Any:
+def answered(value: _T) -> _T:
     """The value, if there is one.
+
+    Args:
+        value: what a student handed in, or what a student's function returned.
 
     Raises:
         Unanswered: it is `...` or None.
@@ -37,23 +42,30 @@ def answered(value: Any) -> Any:
     return value
 
 
-def number(value: Any, what: str = "the answer") -> float:
+def number(value: object, what: str = "the answer") -> float:
     """One number, from a Python number or a tensor with one element.
+
+    Args:
+        value: what should be one.
+        what: what the number is.
 
     Raises:
         Wrong: something else.
     """
     answered(value)
     try:
-        return float(value.detach() if isinstance(value, torch.Tensor) else value)
+        # whatever float() takes: a student's number may be Python's, numpy's or a tensor's
+        return float(value.detach() if isinstance(value, torch.Tensor) else value)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError) as error:
         raise Wrong(
-            f"{what} is a {type(value).__name__}", "one number", "you returned a list, a tensor or a text: reduce it to one"
+            f"{what} is a {type(value).__name__}",
+            "one number",
+            "you returned a list, a tensor or a text: reduce it to one",
         ) from error
 
 
 def close(
-    value: Any,
+    value: object,
     truth: float,
     *,
     what: str,
@@ -78,14 +90,16 @@ def close(
         Unanswered: no number yet.
     """
     got = number(value, what)
+    # the truth first: where a trap lies within the tolerance of the truth, the student is right
     if abs(got - truth) <= tolerance:
         return
     perhaps = next((mistake for trap, mistake in traps if abs(got - trap) <= tolerance), otherwise)
+    # as many digits as the tolerance has, so that two numbers that differ also look different
     digits = max(2, -int(torch.floor(torch.log10(torch.tensor(tolerance))).item())) if tolerance < 1 else 0
     raise Wrong(f"{got:.{digits}f}{unit} for {what}", f"{truth:.{digits}f}{unit}", perhaps)
 
 
-def tensor(value: Any, shape: Sequence[int], *, what: str, perhaps: str) -> torch.Tensor:
+def tensor(value: object, shape: Sequence[int], *, what: str, perhaps: str) -> torch.Tensor:
     """A tensor of one shape, in double precision.
 
     Args:
@@ -99,16 +113,40 @@ def tensor(value: Any, shape: Sequence[int], *, what: str, perhaps: str) -> torc
         Unanswered: nothing yet.
     """
     answered(value)
+    # double: a student's float32 and our float64 should differ by the answer alone
     try:
         array = torch.as_tensor(value).double()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise Wrong(f"{what} is a {type(value).__name__}", f"a tensor of shape {tuple(shape)}", perhaps) from error
+        raise Wrong(
+            f"{what} is a {type(value).__name__}", f"a tensor of shape {tuple(shape)}", perhaps
+        ) from error
     if tuple(array.shape) != tuple(shape):
         raise Wrong(f"{what} has shape {tuple(array.shape)}", f"shape {tuple(shape)}", perhaps)
     return array
 
 
-def choice(value: Any, right: Any, options: Sequence[Any], *, what: str, reasons: dict[Any, str]) -> None:
+def listed(value: object, *, what: str, perhaps: str = "return a list") -> list[object]:
+    """The items of a list, tuple, set, array or tensor.
+
+    Args:
+        value: what should be one.
+        what: what the items are.
+        perhaps: what anything else suggests.
+
+    Raises:
+        Wrong: no collection, or a text.
+        Unanswered: nothing yet.
+    """
+    answered(value)
+    # a text is a collection of letters, which is never what was meant
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise Wrong(f"{what} is a {type(value).__name__}", "a list", perhaps)
+    return list(value)
+
+
+def choice(
+    value: object, right: str, options: Sequence[str], *, what: str, reasons: Mapping[str, str]
+) -> None:
     """One of several options; each wrong one has its reason.
 
     Args:
@@ -126,4 +164,4 @@ def choice(value: Any, right: Any, options: Sequence[Any], *, what: str, reasons
     if value not in options:
         raise Wrong(repr(value), f"one of {', '.join(map(repr, options))}", "spell it as in the list")
     if value != right:
-        raise Wrong(f"{value!r} for {what}", "another of the options", reasons[value])
+        raise Wrong(f"{value!r} for {what}", "another of the options", reasons[str(value)])

@@ -1,4 +1,4 @@
-"""Every exercise of every notebook: the stub is not yet right, the solution is, and typical mistakes are told what they are."""
+"""Every exercise: the stub is not yet right, the solution is, typical mistakes are told what they are."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ from infoclip_lite.course.exercises import judge
 ROOT = Path(__file__).resolve().parents[3]
 WRONG = Path(__file__).parent / "wrong_answers"
 NOTEBOOKS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
-POSED = [pytest.param(stem, posed, id=posed.number) for stem, notebook in NOTEBOOKS.items() for posed in read_exercises(notebook)]
-MISTAKES = {number: mistakes for path in sorted(WRONG.glob("*.yaml")) for number, mistakes in yaml.safe_load(path.read_text()).items()}
+POSED = [
+    pytest.param(stem, posed, id=posed.number)
+    for stem, notebook in NOTEBOOKS.items()
+    for posed in read_exercises(notebook)
+]
+MISTAKES = {
+    number: mistakes
+    for path in sorted(WRONG.glob("*.yaml"))
+    for number, mistakes in yaml.safe_load(path.read_text()).items()
+}
 
 
 @functools.cache
@@ -30,7 +38,7 @@ def imports(stem: str) -> str:
 
 
 def verdict(stem: str, posed: Posed, code: str) -> Any:
-    """Run code where an exercise stands, with the notebook's imports and no other cell, and judge what its check line hands over."""
+    """Run code where an exercise stands, with the notebook's imports alone; judge what its check hands over."""
     given: dict[str, Any] = {}
     space: dict[str, Any] = {}
     exec(imports(stem), space)
@@ -63,5 +71,9 @@ def test_every_mistake_belongs_to_an_exercise() -> None:
 def test_a_notebook_has_three_to_six_numbered_in_order_and_not_all_alike(stem: str) -> None:
     exercises = read_exercises(NOTEBOOKS[stem])
     chapter = int(stem[:2])
-    assert [e.number for e in exercises] == [f"{chapter}.{i + 1}" for i in range(len(exercises))] and 3 <= len(exercises) <= 6
-    assert len({e.difficulty for e in exercises}) > 1 and all(1 <= e.difficulty <= 3 and 1 <= e.importance <= 3 for e in exercises)
+    assert [e.number for e in exercises] == [
+        f"{chapter}.{i + 1}" for i in range(len(exercises))
+    ] and 3 <= len(exercises) <= 6
+    assert len({e.difficulty for e in exercises}) > 1 and all(
+        1 <= e.difficulty <= 3 and 1 <= e.importance <= 3 for e in exercises
+    )
