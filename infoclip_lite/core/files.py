@@ -22,7 +22,8 @@ def data_dir() -> Path:
         if (candidate / "collage" / "manifest.json").exists():
             return candidate
     raise FileNotFoundError(
-        f"no data folder beside {_PACKAGE}; expected data/collage/manifest.json: reinstall with `pip install .` in a full clone"
+        f"no data folder beside {_PACKAGE}; expected data/collage/manifest.json: reinstall with `pip "
+        "install .` in a full clone"
     )
 
 
@@ -54,6 +55,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.chmod(scratch, 0o644)  # some writers make their file private
         os.replace(scratch, path)
     except OSError as error:
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; free space or choose another folder") from error
+        raise OSError(
+            error.errno, f"cannot write {path}: {error.strerror}; free space or choose another folder"
+        ) from error
     finally:
         scratch.unlink(missing_ok=True)

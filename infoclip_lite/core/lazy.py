@@ -1,4 +1,4 @@
-"""Faces of rooms that load a name when it is first used (PEP 562): importing a room costs nothing until then."""
+"""Faces of rooms that load a name when it is first used (PEP 562): importing a room costs nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from importlib import import_module
 from types import ModuleType
 
 
-def lazy_face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+def lazy_face(
+    package: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """The `__getattr__` and `__dir__` of a package whose public names stand in modules below it.
 
     Type checkers and readers need the imports too, so a face says both:
@@ -26,15 +28,17 @@ def lazy_face(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], o
         Both functions, to be kept under these names in the face.
     """
     face = sys.modules[package]
-    # The import system sets every submodule as an attribute of its package, also over a function of the same name:
-    # after `import infoclip_lite.evaluation.evaluate` the function would be gone.
+    # The import system makes every submodule an attribute of its package, in place of a function of the same
+    # name too: after `import infoclip_lite.evaluation.evaluate` the function would be gone.
     shadowed = frozenset(name for name, home in homes.items() if home == name)
     if shadowed:
         face.__class__ = _face_that_keeps(shadowed)
 
     def load(name: str) -> object:
         if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}; expected one of {', '.join(sorted(homes))}")
+            raise AttributeError(
+                f"module {package!r} has no attribute {name!r}; expected one of {', '.join(sorted(homes))}"
+            )
         home = import_module(f"{package}.{homes[name] or name}")
         found: object = getattr(home, name) if homes[name] else home
         setattr(face, name, found)  # the next look-up is an ordinary one

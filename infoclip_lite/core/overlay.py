@@ -94,12 +94,16 @@ def overlay(
     values, counts = np.unique(known, return_counts=True)
     fractions = sorted(zip(counts / labels.size, values, strict=True), reverse=True)
     entries = [
-        (f"{names[value] if value >= 0 else 'none of these'} {fraction:.0%}", value) for fraction, value in fractions if fraction >= _SHOWN
+        (f"{names[value] if value >= 0 else 'none of these'} {fraction:.0%}", value)
+        for fraction, value in fractions
+        if fraction >= _SHOWN
     ]
     return _with_legend(picture, entries, palette(len(names)))
 
 
-def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, int]], colours: np.ndarray) -> Image.Image:
+def _with_legend(
+    picture: Image.Image, entries: Sequence[tuple[str, int]], colours: np.ndarray
+) -> Image.Image:
     # Letters grow with the picture, since viewers shrink large ones; below 18 pixels nobody can read them.
     size = max(18, min(picture.width // 22, picture.height // 12))
     font = ImageFont.load_default(size)
@@ -166,7 +170,9 @@ def picture_grid(
 
     wrong = [len(row) for row in rows if len(row) != len(titles)]
     if wrong:
-        raise ValueError(f"got a row of {wrong[0]} pictures for {len(titles)} titles; expected one title a column")
+        raise ValueError(
+            f"got a row of {wrong[0]} pictures for {len(titles)} titles; expected one title a column"
+        )
     figure, axes = plt.subplots(
         len(rows),
         len(titles),

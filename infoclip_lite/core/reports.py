@@ -48,7 +48,9 @@ def read_report(name: str) -> JsonObject:
     path = data_dir() / "reports" / f"{name}.json"
     if not path.exists():
         have = ", ".join(list_reports()) or "none"
-        raise FileNotFoundError(f"no report {name!r}; expected one of {have}: write it with `infoclip-lite benchmark {name}`")
+        raise FileNotFoundError(
+            f"no report {name!r}; expected one of {have}: write it with `infoclip-lite benchmark {name}`"
+        )
     return json.loads(path.read_text())
 
 

@@ -249,7 +249,10 @@ def test_every_name_in_the_notation_table_is_in_the_package() -> None:
 
 def test_notation_names_every_symbol_of_both_papers() -> None:
     page = (DOCS / "notation.md").read_text()
-    symbols = r"D_V D_L R^T R^S \alpha \circ \lambda_1 \lambda_2 L_c L_d G_{VLR} CSH SGD SAM R_K \hat K_{min} \gamma hIoU"
+    symbols = (
+        r"D_V D_L R^T R^S \alpha \circ \lambda_1 \lambda_2 L_c L_d G_{VLR} CSH SGD SAM R_K \hat "
+        r"K_{min} \gamma hIoU"
+    )
     assert [symbol for symbol in symbols.split() if symbol not in page] == []
 
 

@@ -2,8 +2,8 @@
 
 If it is not, it says what it got, what it expected, and what it suspects.
 
-The text, hint and solution of an exercise stand in its notebook, their only source. Here is what an answer has
-to do: one module a chapter, one function an exercise, found by its number.
+The text, hint and solution of an exercise stand in its notebook, their only source. Here is what an
+answer has to do: one module a chapter, one function an exercise, found by its number.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def imports(stem: str) -> str:
 
 
 def verdict(stem: str, posed: Posed, code: str) -> Any:
-    """Run code where an exercise stands, with the notebook's imports alone; judge what its check hands over."""
+    """Run code where an exercise stands, with the notebook's imports; judge what its check hands over."""
     given: dict[str, Any] = {}
     space: dict[str, Any] = {}
     exec(imports(stem), space)
