@@ -142,6 +142,11 @@ class Segmentor(nn.Module, ABC):
         return call(cls, (clip,), {"templates": (prompt,), **options}, what)
 
     @property
+    def family(self) -> str:
+        """What tables call trained models of this kind."""
+        return type(self).__name__
+
+    @property
     def backend(self) -> str:
         """Names the way of inference: segmentors that differ only in their weights share it, and cost the
         same.

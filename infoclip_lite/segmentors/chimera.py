@@ -308,6 +308,11 @@ class ChimeraSeg(Segmentor):
         )
 
     @property
+    def family(self) -> str:
+        """The paper's name."""
+        return "Chimera-Seg"
+
+    @property
     def backend(self) -> str:
         """The kind of head, and how many of CLIP's blocks are in it."""
         if isinstance(self.head, SemanticHead):

@@ -42,6 +42,11 @@ class ZeroShotSegmentor(Segmentor):
         return call(cls, (clip,), options, what)
 
     @property
+    def family(self) -> str:
+        """Trained, it is a head of cosines and nothing else."""
+        return "cosine head"
+
+    @property
     def backend(self) -> str:
         """The read-outs, which are all that costs time."""
         return "+".join(self.read_outs)

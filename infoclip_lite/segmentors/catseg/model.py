@@ -120,6 +120,11 @@ class CostAggregationSegmentor(Segmentor):
         self.aggregator = Aggregator(config, clip.embed_dim)
 
     @property
+    def family(self) -> str:
+        """The paper's name."""
+        return "CAT-Seg"
+
+    @property
     def backend(self) -> str:
         """One way of inference, whatever was tuned."""
         return "CAT-Seg"
