@@ -11,7 +11,8 @@ import numpy as np
 import seaborn as sns
 
 from ..core.reports import read_report
-from ..studies.objective_sweep import ALPHAS, AXES, COMPRESSION, KEYS, SEED, TRANSFER, label_of, points
+from ..studies.objective_sweep import ALPHAS, AXES, COMPRESSION, SEED, TRANSFER, label_of, points
+from ..studies.study import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +77,7 @@ def compute_objective(
     found, label = report["points"], label_of(axis, alpha, lambda_1, lambda_2)
     if label not in found:
         raise ValueError(f"the sweep lacks {label!r}; run `infoclip-lite benchmark objective_sweep` to its end")
-    nothing = dict.fromkeys(KEYS, np.nan)
+    nothing = dict.fromkeys(METRICS, np.nan)
     plane = {
         key: np.array([[found.get(label_of(axis, alpha, one, two), nothing)[key] for two in TRANSFER] for one in COMPRESSION])
         for key in _MEASURES

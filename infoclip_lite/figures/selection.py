@@ -56,7 +56,7 @@ def compute_selection(
     *,
     schedule: Schedule = "cosine",
     smallest: int = 16,
-    read_out: Sequence[str] | None = None,
+    read_outs: Sequence[str] | None = None,
     size: int = 64,
 ) -> SelectionView:
     """Which patches of a validation scene resemble CLS most, and how many are kept at this progress.
@@ -66,7 +66,7 @@ def compute_selection(
         scene: index of a scene of Collage's "val".
         progress: share of the training that is over, 0 .. 1.
         schedule, smallest: of K; see `objectives.positions_kept` (2506.22032, our reading [I]).
-        read_out: of the last block; several are averaged, as in training. None takes the model's own.
+        read_outs: one or several, which are averaged as in training; None takes the model's own.
         size: side of the scene in pixels, a multiple of CLIP's patch.
 
     Raises:
@@ -74,15 +74,16 @@ def compute_selection(
             of the patch, more positions to keep than there are, or no read-out.
         IndexError: a scene that the split does not have.
     """
-    read_out = clip.read_out if read_out is None else read_out
-    if size % clip.patch_size or not read_out:
+    chosen = clip.read_outs if read_outs is None else read_outs
+    if size % clip.patch_size or not chosen:
         wanted = f"a multiple of {clip.patch_size} pixels and at least one name"
-        raise ValueError(f"got size={size} and read_out={read_out!r}; expected {wanted}")
+        raise ValueError(f"got size={size} and read_outs={read_outs!r}; expected {wanted}")
     scenes = Collage("val", size=size)
     image, mask, *_ = scenes[scene]
+    # What has a shape of its own is a noun; grass and sky are where it stands.
     outline = torch.tensor([name not in stuff() for name in scenes.names])[mask]
     batch = image[None].to(clip.device)
-    summary, maps = clip.encode_both(batch, read_out)
+    summary, maps = clip.encode_both(batch, chosen)
     dense = maps.flatten(2).mT
     side = size // clip.patch_size
     count = positions_kept(progress, side * side, smallest, schedule)

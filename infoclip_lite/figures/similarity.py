@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_COLUMNS = 7
+
+
 @dataclass(frozen=True)
 class SimilarityView:
     """What `compute_similarity` found on one scene.
@@ -36,7 +39,12 @@ class SimilarityView:
 
 @torch.no_grad()
 def compute_similarity(
-    clip: DenseCLIP, scene: int = 0, patch: tuple[int, int] = (3, 3), word: str = "", *, size: int = 64
+    clip: DenseCLIP,
+    scene: int = 0,
+    patch: tuple[int, int] = (3, 3),
+    word: str = "",
+    *,
+    size: int = 64,
 ) -> SimilarityView:
     """Cosine of every patch with one patch, or with a word if one is given, under every read-out.
 
@@ -59,8 +67,8 @@ def compute_similarity(
     image = Collage("val", size=size)[scene].image
     text = clip.encode_text([word])[0] if word else None
     maps = {}
-    for name in READ_OUTS:
-        dense = clip.encode_dense(image[None].to(clip.device), name)[0]
+    # One pass through the tower for all of them.
+    for name, (dense,) in zip(READ_OUTS, clip.encode_each(image[None], list(READ_OUTS)), strict=True):
         query = dense[:, patch[0], patch[1]] if text is None else text
         maps[name] = torch.einsum("dhw,d->hw", dense, query).cpu()
     return SimilarityView(image, None if word else patch, word, maps)
@@ -79,24 +87,30 @@ def describe_similarity(view: SimilarityView) -> str:
 
 
 def plot_similarity(view: SimilarityView, *, height: float = 1.9) -> Figure:
-    """The scene with the patch framed, and one map for each read-out, each on its own colour scale."""
-    figure, axes = plt.subplots(
-        1,
-        len(view.maps) + 1,
-        figsize=(height * (len(view.maps) + 1), height + 0.5),
-        dpi=80,
-        layout="constrained",
-    )
+    """The scene with the patch framed, and one map for each read-out, each on its own colour scale.
+
+    Args:
+        view: of `compute_similarity`.
+        height: of a panel in inches.
+    """
+    panels = len(view.maps) + 1
+    # At most this many side by side: more would be too small on a page.
+    columns = min(panels, _COLUMNS)
+    rows = -(-panels // columns)
+    size = (height * columns, (height + 0.5) * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, dpi=80, squeeze=False, layout="constrained")
+    first, *others = axes.flat
     side = view.image.shape[-1]
-    axes[0].imshow(view.image.permute(1, 2, 0).numpy(), extent=(0, side, side, 0))
-    axes[0].set_title(f'"{view.word}"' if view.word else "the patch", fontsize=10)
-    for axis, (name, values) in zip(axes[1:], view.maps.items(), strict=True):
+    first.imshow(view.image.permute(1, 2, 0).numpy(), extent=(0, side, side, 0))
+    first.set_title(f'"{view.word}"' if view.word else "the patch", fontsize=10)
+    for axis, (name, values) in zip(others, view.maps.items(), strict=False):
         axis.imshow(values.numpy(), cmap="viridis", extent=(0, side, side, 0))
         axis.set_title(f"{name}\n{values.min():.2f} to {values.max():.2f}", fontsize=9)
-    for axis in axes:
+    for axis in axes.flat:
         axis.axis("off")
-        if view.patch:
-            step = side / next(iter(view.maps.values())).shape[0]
-            corner = (view.patch[1] * step, view.patch[0] * step)
+    if view.patch is not None:
+        step = side / next(iter(view.maps.values())).shape[0]
+        corner = (view.patch[1] * step, view.patch[0] * step)
+        for axis in list(axes.flat)[:panels]:
             axis.add_patch(plt.Rectangle(corner, step, step, fill=False, linewidth=2, edgecolor="white"))
     return figure

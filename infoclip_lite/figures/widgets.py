@@ -155,12 +155,12 @@ def explore_selection(clip: DenseCLIP | None = None) -> Explorer:
         clip: the frozen teacher; None takes the one that ships.
     """
     clip = load_clip("collage-mini") if clip is None else clip
-    read_outs = [("averaged", clip.read_out), *((name, (name,)) for name in clip.read_out)]
+    read_outs = [("averaged", clip.read_outs), *((name, (name,)) for name in clip.read_outs)]
     controls: dict[str, widgets.Widget] = {
         "progress": _slider("progress", 0.0, 0.0, 1.0, 0.05),
         "scene": widgets.IntSlider(value=0, min=0, max=99, description="scene", continuous_update=False),
         "schedule": _choice("schedule", list(get_args(Schedule)), "cosine"),
-        "read_out": _choice("read-out", read_outs, clip.read_out),
+        "read_outs": _choice("read-outs", read_outs, clip.read_outs),
     }
     return Explorer(partial(compute_selection, clip), plot_selection, controls)
 

@@ -2,168 +2,207 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from ..clip import load_clip
-from ..core.reports import write_report
-from ..core.timing import kept_for_gradient
-from ..segmentors import ChimeraSeg, CostAggregationSegmentor, Segmentor, ZeroShotSegmentor
+from ..clip import DenseCLIP, load_clip
+from ..core.processes import default_device
+from ..core.reports import JsonObject, write_report
+from ..core.timing import kept_for_gradient, medians, take_turns
+from ..segmentors import Segmentor, ZeroShotSegmentor, build_segmentor
 from ..training.acceleration import autocast
 from ..training.build import build_task
 from ..training.finetuning import FineTuning
-from ..training.recipe import FineTuneRecipe, load_recipe
-from .chimera import _SMALL
+from ..training.recipe import FineTuneRecipe, load_finetuning, merged
+from .rows import InferenceCost, StepCost
 
 
-def infoclip_cost(*, repeats: int = 5, out: Path | None = None) -> dict[str, Any]:
+def infoclip_cost(*, repeats: int = 5, out: Path | None = None) -> JsonObject:
     """What the objective adds to a training step; writes data/reports/infoclip_cost.json. See `cost_rows`."""
-    return write_report("infoclip_cost", {"rows": cost_rows(repeats=repeats)}, out)
+    rows = cost_rows(repeats=repeats)
+    return write_report("infoclip_cost", {"rows": [row.to_json() for row in rows]}, out)
 
 
-_SIZES: dict[str, tuple[str, dict[str, Any]]] = {
-    "mini": ("mini/infoclip", {}),
-    "ViT-B/16, 384 px, batch 4": (
-        "paper/infoclip-vitb16",
-        {"data": "collage", "pretrained": None, "dtype": "auto"},
-    ),
+def rendered(name: str, **changes: object) -> FineTuneRecipe:
+    """A paper's recipe at its size, without its data and weights: rendered scenes, random CLIP, the machine's number format.
+
+    Args:
+        name: of the recipe.
+        changes: further keys to replace, section by section.
+    """
+    size = load_finetuning(name).data["size"]
+    here = {"data": {"name": "collage", "size": size}, "clip": {"pretrained": None}, "machine": {"dtype": "auto"}}
+    return load_finetuning(name, **merged(here, changes))
+
+
+_SIZES: dict[str, Callable[[], FineTuneRecipe]] = {
+    "mini": lambda: load_finetuning("mini/infoclip"),
+    "ViT-B/16, 384 px, batch 4": lambda: rendered("paper/infoclip-vitb16"),
 }
 
 
-def cost_rows(*, repeats: int = 5, sizes: Sequence[str] = tuple(_SIZES)) -> list[dict[str, Any]]:
-    """Training steps with the objective on and off, in turns in one run.
+def cost_rows(*, repeats: int = 5, sizes: Sequence[str] = tuple(_SIZES)) -> list[StepCost]:
+    """Training steps with the objective on and off, and the teacher's forward pass, in turns in one run.
 
-    Two sizes: the small recipe, and the paper's (ViT-B/16, 384 px, batch 4; random weights, rendered scenes, 32 words). Memory is what
-    autograd keeps for the backward pass, in MB.
+    Two sizes: the small recipe, and the paper's (ViT-B/16, 384 px, batch 4; random weights, rendered scenes, 32 words). Memory
+    is what autograd keeps for the backward pass, in MB.
 
     Args:
         repeats: timed steps of each; the median counts.
         sizes: "mini", or "ViT-B/16, 384 px, batch 4".
     """
-    rows = []
-    for what, (name, changes) in ((size, _SIZES[size]) for size in sizes):
-        recipe = load_recipe(name, **changes)
-        if not isinstance(recipe, FineTuneRecipe):
-            raise ValueError(f"{name} is a recipe for pretraining; expected one with task: finetune")
-        tasks = {on: build_task(recipe if on else replace(recipe, objective=None, anchors=None))[0] for on in (True, False)}
-        batch = next(iter(tasks[True].batches(0, 1)))
-        seconds: dict[bool, list[float]] = {True: [], False: []}
-        memory = {}
-        for _ in range(repeats + 1):  # the first round warms up
-            for on, task in tasks.items():
-                started = time.perf_counter()
-                memory[on] = _step(task, batch)
-                seconds[on].append(time.perf_counter() - started)
-        on_s, off_s = (statistics.median(seconds[on][1:]) for on in (True, False))
-        teacher_s = _teacher_seconds(tasks[True], batch, repeats)
-        rows.append(
-            {
-                "what": what,
-                "step_off_s": round(off_s, 4),
-                "step_on_s": round(on_s, 4),
-                "teacher_forward_s": round(teacher_s, 4),
-                "share_of_step": round(1 - off_s / on_s, 4),
-                "share_without_teacher": round(1 - off_s / (on_s - teacher_s), 4),
-                "kept_off_mb": round(memory[False] / 1e6, 1),
-                "kept_on_mb": round(memory[True] / 1e6, 1),
-            }
-        )
-    return rows
+    return [_cost_row(size, _SIZES[size](), repeats) for size in sizes]
 
 
-def _step(task: FineTuning, batch: Any) -> int:
-    """One forward and backward pass; bytes that were kept for the latter."""
+def _cost_row(what: str, recipe: FineTuneRecipe, repeats: int) -> StepCost:
+    on, off = (build_task(r)[0] for r in (recipe, replace(recipe, objective=None, anchors=None)))
+    batch = _batch(on)
+    steps: dict[str, Callable[[], object]] = {
+        "on": partial(_step, on, batch),
+        "off": partial(_step, off, batch),
+        "teacher": _teacher_pass(on, batch),
+    }
+    took = medians(take_turns(steps, repeats, device=on.segmentor.clip.device))
+    kept_off, kept_on = (_kept(task, batch) / 1e6 for task in (off, on))
+    return StepCost(
+        what=what,
+        step_off_s=round(took["off"], 4),
+        step_on_s=round(took["on"], 4),
+        teacher_forward_s=round(took["teacher"], 4),
+        fraction_of_step=round(1 - took["off"] / took["on"], 4),
+        fraction_without_teacher=round(1 - took["off"] / (took["on"] - took["teacher"]), 4),
+        kept_off_mb=round(kept_off, 1),
+        kept_on_mb=round(kept_on, 1),
+    )
+
+
+def _batch(task: FineTuning) -> tuple[Tensor, ...]:
+    """The pictures and masks of the first step."""
+    batch = next(iter(task.batches(0, 1)))
+    if isinstance(batch, list):
+        raise ValueError(f"got a batch in {len(batch)} parts; expected one: accumulate must be 1 where a step is timed")
+    return batch
+
+
+def _step(task: FineTuning, batch: tuple[Tensor, ...]) -> None:
+    """One forward and backward pass."""
+    task.loss(0, batch)["total"].backward()
+    task.module.zero_grad()
+
+
+def _kept(task: FineTuning, batch: tuple[Tensor, ...]) -> int:
+    """Bytes that a step keeps between its two passes."""
     kept = kept_for_gradient(lambda: task.loss(0, batch)["total"], task.module)
     task.module.zero_grad()
     return kept
 
 
-def _teacher_seconds(task: FineTuning, batch: Any, repeats: int) -> float:
-    if task.teacher is None:
+def _teacher_pass(task: FineTuning, batch: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+    """The teacher's forward pass in a step; its pictures are on its device before any clock is read.
+
+    Raises:
+        ValueError: a task without a teacher.
+    """
+    teacher, read_out = task.teacher, task.segmentor.read_outs[0]
+    if teacher is None:
         raise ValueError("got a task without a teacher; expected one with an objective")
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        with torch.no_grad(), autocast(task.teacher.device, task.dtype):
-            task.teacher.encode_dense(batch[0], task.segmentor.attention[0])
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    images = batch[0].to(teacher.device)
+
+    @torch.no_grad()
+    def look() -> Tensor:
+        with autocast(teacher.device, task.dtype):
+            return teacher.encode_dense(images, read_out)
+
+    return look
 
 
 _WORDS = 32  # that compete where inference is timed
 
 
-def chimera_cost(*, repeats: int = 5, out: Path | None = None) -> dict[str, Any]:
-    """Time and parameters of one forward pass at inference, all in turns in one run; writes data/reports/chimera_cost.json.
+@dataclass(frozen=True)
+class _Inference:
+    """One size at which inference is compared.
 
-    Two sizes: the small one, and the paper's (ViT-B/16 at 384 px; random weights, which cost the same). Words are encoded beforehand, here
-    by random vectors.
+    Attributes:
+        clip: what `load_clip` takes.
+        side, batch: of the pictures.
+        changes: model -> what this size changes in the segmentor of its small recipe.
+    """
+
+    clip: str
+    side: int
+    batch: int
+    changes: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+
+# Weights are random at the paper's size: they cost what trained ones cost.
+_INFERENCE: dict[str, _Inference] = {
+    "collage-mini, 64 px": _Inference("collage-mini", 64, 16),
+    "ViT-B/16, 384 px": _Inference(
+        "ViT-B-16-quickgelu",
+        384,
+        1,
+        {"CAT-Seg": {"size": "vit_b"}, "Chimera-Seg": {"weights": None, "pool": 4}},
+    ),
+}
+# The small recipes say what the models are; the sizes change what they must.
+_MODELS: dict[str, str] = {"CAT-Seg": "mini/head", "Chimera-Seg": "mini/chimera"}
+
+
+def chimera_cost(*, repeats: int = 5, out: Path | None = None) -> JsonObject:
+    """Time and weights of one forward pass at inference, all in turns in one run; writes data/reports/chimera_cost.json.
+
+    Two sizes: the small one, and the paper's (ViT-B/16 at 384 px). Words are encoded beforehand, here by random vectors.
 
     Args:
         repeats: timed passes of each; the median counts.
         out: where the report is written; data/reports by default.
     """
-    mini, base = load_clip(), load_clip("ViT-B-16-quickgelu")
-    bodies: dict[str, dict[str, Any]] = {"mini": _SMALL, "paper": {**_SMALL, "weights": None, "pool": 4}}
-    sizes: dict[str, tuple[int, int, dict[str, Segmentor]]] = {
-        "collage-mini, 64 px": (
-            64,
-            16,
-            {
-                "zero-shot CLIP": ZeroShotSegmentor(mini, "cls_value"),
-                "CAT-Seg": CostAggregationSegmentor(mini),
-                "Chimera-Seg": ChimeraSeg(mini, **bodies["mini"]),
-            },
-        ),
-        "ViT-B/16, 384 px": (
-            384,
-            1,
-            {
-                "zero-shot CLIP": ZeroShotSegmentor(base, "cls_value"),
-                "CAT-Seg": CostAggregationSegmentor(base, config="vit_b"),
-                "Chimera-Seg": ChimeraSeg(base, **bodies["paper"]),
-            },
-        ),
-    }
-    rows = []
-    for what, (size, batch, models) in sizes.items():
-        generator = torch.Generator().manual_seed(0)
-        images = torch.rand(batch, 3, size, size, generator=generator)
-        passes = {}
-        for label, model in models.items():
-            words = F.normalize(torch.randn(_WORDS, model.clip.embed_dim, generator=generator), dim=-1)
-            passes[label] = _forward(model.eval(), images, words)
-        seconds: dict[str, list[float]] = {label: [] for label in models}
-        for _ in range(repeats + 1):  # the first round warms up
-            for label, forward in passes.items():
-                started = time.perf_counter()
-                forward()
-                seconds[label].append(time.perf_counter() - started)
-        for label, model in models.items():
-            parts = model.at_inference() if isinstance(model, ChimeraSeg) else {"all": _image_side(model)}
-            took = statistics.median(seconds[label][1:])
-            row = {
-                "what": what,
-                "model": label,
-                "ms_a_picture": round(1000 * took / batch, 3),
-                "parameters": sum(parts.values()),
-            }
-            rows.append({**row, "parts": parts})
-    return write_report("chimera_cost", {"rows": rows, "words": _WORDS}, out)
+    rows = [row for what, size in _INFERENCE.items() for row in _inference_rows(what, size, repeats)]
+    return write_report("chimera_cost", {"rows": [vars(row) for row in rows], "words": _WORDS}, out)
 
 
-def _forward(model: Segmentor, images: torch.Tensor, text: torch.Tensor) -> Callable[[], torch.Tensor]:
-    return torch.inference_mode()(lambda: model(images, text))
+def _inference_rows(what: str, size: _Inference, repeats: int) -> list[InferenceCost]:
+    clip = load_clip(size.clip, device=default_device())
+    models = _models(clip, size)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(size.batch, 3, size.side, size.side, generator=generator).to(clip.device)
+    words = F.normalize(torch.randn(_WORDS, clip.embed_dim, generator=generator), dim=-1).to(clip.device)
+    passes = {label: forward_pass(model, images, words) for label, model in models.items()}
+    took = medians(take_turns(passes, repeats, device=clip.device))
+    weights = {label: model.weights_at_inference() for label, model in models.items()}
+    return [
+        InferenceCost(what, label, round(1000 * took[label] / size.batch, 3), sum(parts.values()), parts)
+        for label, parts in weights.items()
+    ]
 
 
-def _image_side(model: Segmentor) -> int:
-    """Parameters of a segmentor without CLIP's text tower, which encodes the words once."""
-    text = {id(p) for name, p in model.clip.model.named_parameters() if not name.startswith("visual.")}
-    return sum(p.numel() for p in model.parameters() if id(p) not in text)
+def _models(clip: DenseCLIP, size: _Inference) -> dict[str, Segmentor]:
+    models: dict[str, Segmentor] = {"zero-shot CLIP": ZeroShotSegmentor(clip, "cls_value")}
+    for label, name in _MODELS.items():
+        recipe = load_finetuning(name, segmentor=size.changes.get(label, {}))
+        models[label] = build_segmentor(recipe.segmentor, clip, recipe.prompt).to(clip.device)
+    return models
+
+
+def forward_pass(model: Segmentor, images: Tensor, text: Tensor) -> Callable[[], Tensor]:
+    """A picture's way through a model as it is at inference, to be timed.
+
+    Args:
+        model: put into evaluation mode.
+        images: (B, 3, H, W) floats in [0, 1], on the model's device.
+        text: (C, D) unit vectors, likewise.
+    """
+    model.eval()
+
+    @torch.inference_mode()
+    def forward() -> Tensor:
+        return model(images, text)
+
+    return forward

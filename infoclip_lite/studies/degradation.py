@@ -4,48 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from ..core.reports import write_report
+from ..core.reports import JsonObject, write_report
 from ..core.statistics import Interval, interval, paired_interval
-from ..training.recipe import load_recipe
-from ..training.run import train
+from ..training.run import Run
 from .rows import Curves, Point, curves_json
+from .study import Variant, gather, run_variants, settings_of
 
-DEGRADATION = ("mini/plain-few", "mini/plain-few-qv", "mini/plain")
+FOLDER = Path("runs/degradation")
+RECIPES = ("mini/plain-few", "mini/plain-few-qv", "mini/plain")
+
+Evaluations = Mapping[str, Sequence[Mapping[str, float]]]  # seed -> what was measured, one record a step
 
 
 def degradation(
-    recipes: Iterable[str] = DEGRADATION,
+    recipes: Iterable[str] = RECIPES,
     *,
     seeds: int = 5,
-    folder: Path = Path("runs/degradation"),
+    folder: Path = FOLDER,
     out: Path | None = None,
-) -> dict[str, Any]:
-    """Fine-tune plainly with several seeds and follow metrics and probes; every finished run is kept and not run again.
+) -> JsonObject:
+    """Fine-tune plainly with several seeds and follow metrics and probes; a finished run is kept and not run again.
+
+    Args:
+        recipes: of fine-tuning, each with steps in `evaluation.at`.
+        seeds: of each.
+        folder: where finished runs are kept.
+        out: where the report is written; data/reports by default.
 
     Returns:
-        {"recipes": {name: {...}}, "curves": {name: {seed: [evaluations]}}, "summary": {name: {metric: [{step, mean, half}]}}}
+        {"recipes": {name: settings}, "curves": {name: {seed: [evaluations]}}, "summary": {name: {metric: [{"step", "mean",
+        "half"}]}}} of the recipes that all seeds have finished.
     """
-    curves: dict[str, dict[str, list]] = {}
-    used: dict[str, Any] = {}
-    written: dict[str, Any] = {}
-    for recipe in recipes:
-        for seed in range(seeds):
-            what = load_recipe(recipe, seed=seed)
-            run = train(what, folder=folder / what.name / str(seed))
-            curves.setdefault(what.name, {})[str(seed)] = run.evaluations()
-            used[what.name] = {key: value for key, value in vars(what).items() if key != "seed"}
-        result = {
-            "recipes": used,
+    variants = {Path(recipe).stem: Variant(recipe) for recipe in recipes}
+    written: JsonObject = {}
+    for name, variant in variants.items():
+        run_variants({name: variant}, range(seeds), folder, _nothing)
+        records = gather(variants, range(seeds), folder)
+        curves = {label: {str(run["seed"]): run["evaluations"] for run in runs} for label, runs in records.items()}
+        content = {
+            "recipes": settings_of({label: variants[label] for label in records}),
             "curves": curves,
-            "summary": {name: curves_json(summarise(runs)) for name, runs in curves.items()},
+            "summary": {label: curves_json(summarise(runs)) for label, runs in curves.items()},
         }
-        written = write_report("degradation", result, out)  # after each recipe: what is finished is kept
+        # After each recipe: what is finished is written, however long the rest takes.
+        written = write_report("degradation", content, out)
     return written
 
 
-def summarise(runs: dict[str, list[dict[str, float]]]) -> Curves:
+def _nothing(run: Run) -> dict[str, object]:
+    """What is looked at here is measured along the way; a record keeps the run's evaluations anyway."""
+    return {}
+
+
+def summarise(runs: Evaluations) -> Curves:
     """For each metric, mean and interval over seeds at each step that was evaluated."""
     by_step = list(zip(*runs.values(), strict=True))
     keys = [key for key in by_step[0][0] if key != "step"]
@@ -58,7 +70,7 @@ def _point(records: Sequence[Mapping[str, float]], key: str) -> Point:
     return Point(found.mean, found.ci95, records[0]["step"])
 
 
-def paired_difference(runs: Mapping[str, Sequence[Mapping[str, float]]], metric: str, first: int, second: int) -> Interval:
+def paired_difference(runs: Evaluations, metric: str, first: int, second: int) -> Interval:
     """Mean and 95% interval over seeds of metric(second step) - metric(first step), each seed against itself.
 
     Raises:

@@ -5,80 +5,72 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
-from ..core.reports import write_report
-from ..datasets.collage import Collage
-from ..evaluation import evaluate, probe
-from ..training.build import build_task
-from ..training.loop import fit
-from ..training.recipe import FineTuneRecipe, load_recipe
+from ..core.reports import JsonObject, write_report
+from ..segmentors import Segmentor
+from ..training.build import held_out
+from ..training.recipe import load_finetuning
+from ..training.run import train
 
-SCENES = (0, 1, 2)
+SHOWN = 3  # scenes, the first of the validation split: as many as fit beside each other
 KEYS = ("mIoU_seen", "mIoU_unseen", "noun_recognition", "image_to_text")
 
 
-def degradation_frames(recipe: str = "mini/plain-few", *, out: Path | None = None, **changes: Any) -> dict[str, Any]:
-    """Train the recipe once and write data/reports/degradation_frames.json: what the segmentor says of three scenes along the way.
+def degradation_frames(recipe: str = "mini/plain-few", *, out: Path | None = None, **changes: object) -> JsonObject:
+    """Train the recipe once and write data/reports/degradation_frames.json: what three scenes look like along the way.
 
     Args:
-        recipe: a fine-tuning recipe with `evaluate_at`.
+        recipe: a fine-tuning recipe with steps in `evaluation.at`.
         out: where the report is written; data/reports by default.
         changes: keys of the recipe to replace.
+
+    Returns:
+        {"recipe", "seed", "names", "unseen", "images", "truth", "frames": [{"step", "labels", and KEYS}]}; pictures as of `pack`.
 
     Raises:
         ValueError: the recipe trains something else, or has no step to look at.
     """
-    what = load_recipe(recipe, **changes)
-    if not isinstance(what, FineTuneRecipe) or not what.evaluate_at:
-        raise ValueError(f"got recipe {recipe!r}; expected one with task: finetune and steps in evaluate_at")
-    task, reference = build_task(what)
-    segmentor = task.segmentor
-    held_out = Collage(what.split, what.size, length=what.scenes, seen=what.seen)
-    probed = [held_out[i] for i in range(what.scenes)]
-    shown = [probed[i] for i in SCENES]
-    frames: list[dict[str, Any]] = []
+    what = load_finetuning(recipe, **changes)
+    if not what.evaluation.at:
+        raise ValueError(f"got recipe {recipe!r}; expected one with steps in evaluation.at")
+    scenes = held_out(what)
+    shown = [scenes[i] for i in range(SHOWN)]
+    images, truth = torch.stack([scene.image for scene in shown]), torch.stack([scene.mask for scene in shown])
+    labels: dict[int, str] = {}
 
     @torch.no_grad()
-    def look(step: int) -> dict[str, float]:
-        mode = segmentor.training
-        segmentor.eval()
-        numbers = {
-            **evaluate(segmentor, held_out).metrics,
-            **probe(segmentor.clip, reference, probed, held_out.names, held_out.unseen, what.attention[0]),
-        }
-        logits = segmentor(torch.stack([scene.image for scene in shown]), segmentor.clip.encode_text(held_out.names))
-        labels = logits.argmax(1).cpu().numpy().astype(np.uint8)
-        frames.append({"step": step, "labels": pack(labels), **{key: round(float(numbers[key]), 4) for key in KEYS}})
-        segmentor.train(mode)
-        return numbers
+    def watch(step: int, segmentor: Segmentor) -> dict[str, float]:
+        logits = segmentor(images, segmentor.encode_text(scenes.names))
+        labels[step] = pack(logits.argmax(1).cpu().numpy().astype(np.uint8))
+        return {}
 
-    fit(
-        task,
-        steps=what.steps,
-        warmup=what.warmup,
-        clip_norm=what.clip_norm,
-        evaluate=look,
-        evaluate_at=what.evaluate_at,
-    )
+    run = train(what, watch=watch, progress=False)
     content = {
         "recipe": recipe,
         "seed": what.seed,
-        "names": list(held_out.names),
-        "unseen": list(held_out.unseen),
-        "images": pack((torch.stack([s.image for s in shown]).permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)),
-        "truth": pack(torch.stack([s.mask for s in shown]).numpy().astype(np.uint8)),
-        "frames": frames,
+        "names": list(scenes.names),
+        "unseen": list(scenes.unseen),
+        "images": pack((images.permute(0, 2, 3, 1).numpy() * 255).round().astype(np.uint8)),
+        "truth": pack(truth.numpy().astype(np.uint8)),
+        "frames": [_frame(record, labels[int(record["step"])]) for record in run.evaluations()],
     }
     return write_report("degradation_frames", content, out)
 
 
+def _frame(record: dict[str, float], labels: str) -> dict[str, object]:
+    # Four digits: the slider shows two, and the file is a page's to load.
+    return {"step": int(record["step"]), "labels": labels, **{key: round(record[key], 4) for key in KEYS}}
+
+
 def pack(stack: np.ndarray) -> str:
-    """(N, H, W) or (N, H, W, 3) uint8 pictures as one PNG strip in base64.
+    """Pictures as one PNG strip in base64, so that a JSON report can hold them.
+
+    Args:
+        stack: (N, H, W) or (N, H, W, 3) uint8.
 
     Raises:
         ValueError: another type than uint8.

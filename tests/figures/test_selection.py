@@ -27,10 +27,10 @@ def closed() -> Iterator[None]:
 def test_similarity_is_the_cosine_of_cls_and_the_averaged_read_outs(mini: DenseCLIP) -> None:
     view = compute_selection(mini, 3)
     image = Collage("val", size=64)[3].image[None]
-    both = sum(mini.encode_dense(image, name) for name in mini.read_out)
+    both = sum(mini.encode_dense(image, name) for name in mini.read_outs)
     wanted = F.cosine_similarity(both, mini.encode_image(image)[..., None, None])[0]
     assert torch.equal(view.image, image[0]) and torch.allclose(view.similarity, wanted, atol=1e-5)
-    alone = compute_selection(mini, 3, read_out=["sclip"]).similarity
+    alone = compute_selection(mini, 3, read_outs=["sclip"]).similarity
     assert torch.allclose(
         alone,
         F.cosine_similarity(mini.encode_dense(image, "sclip"), mini.encode_image(image)[..., None, None])[0],
@@ -41,7 +41,7 @@ def test_similarity_is_the_cosine_of_cls_and_the_averaged_read_outs(mini: DenseC
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "step", "constant"])
 @pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])
 def test_the_kept_positions_are_the_most_similar(tiny: DenseCLIP, schedule: str, progress: float) -> None:
-    view = compute_selection(tiny, 1, progress, schedule=schedule, smallest=5, read_out=["value"])
+    view = compute_selection(tiny, 1, progress, schedule=schedule, smallest=5, read_outs=["value"])
     assert view.count == positions_kept(progress, 64, 5, schedule) == int(view.kept.sum())
     left_out = view.similarity[~view.kept]
     assert len(left_out) == 64 - view.count
@@ -73,8 +73,8 @@ def test_other_sizes_have_other_grids(tiny: DenseCLIP, size: int) -> None:
     ("options", "says"),
     [
         ({"size": 60}, "multiple of 8"),
-        ({"read_out": ()}, "at least one"),
-        ({"read_out": ["sharp"]}, "sharp"),
+        ({"read_outs": ()}, "at least one"),
+        ({"read_outs": ["sharp"]}, "sharp"),
         ({"schedule": "sudden"}, "sudden"),
         ({"progress": 1.5}, "progress"),
         ({"smallest": 65}, "65"),
@@ -110,7 +110,7 @@ def test_figure_shows_scene_similarity_and_a_panel_each_view(tiny: DenseCLIP) ->
 
 def test_moving_a_slider_computes_anew(tiny: DenseCLIP) -> None:
     explorer = explore_selection(tiny)
-    assert set(explorer.controls) == {"progress", "scene", "schedule", "read_out"}
+    assert set(explorer.controls) == {"progress", "scene", "schedule", "read_outs"}
     assert explorer.view.count == 64
     explorer.controls["progress"].value = 1.0
     assert explorer.view.count == 16 and explorer.view.progress == 1.0
@@ -125,5 +125,5 @@ def test_moving_a_slider_computes_anew(tiny: DenseCLIP) -> None:
 def test_read_outs_can_be_chosen_and_the_default_is_the_twin(mini: DenseCLIP) -> None:
     explorer = explore_selection()
     assert torch.allclose(explorer.view.similarity, compute_selection(mini).similarity, atol=1e-5)
-    explorer.controls["read_out"].value = ("sclip",)
-    assert torch.allclose(explorer.view.similarity, compute_selection(mini, read_out=["sclip"]).similarity, atol=1e-5)
+    explorer.controls["read_outs"].value = ("sclip",)
+    assert torch.allclose(explorer.view.similarity, compute_selection(mini, read_outs=["sclip"]).similarity, atol=1e-5)

@@ -53,7 +53,7 @@ def test_maps_are_cosines_with_the_query(tiny: DenseCLIP) -> None:
     word = compute_similarity(tiny, 1, word="sheep")
     dense = tiny.encode_dense(view.image[None], "sclip")[0]
     assert torch.allclose(word.maps["sclip"], torch.einsum("dhw,d->hw", dense, tiny.encode_text(["sheep"])[0]), atol=1e-5)
-    assert [axis.get_title().split("\n")[0] for axis in plot_similarity(word).axes] == ['"sheep"', *READ_OUTS]
+    assert [axis.get_title().split("\n")[0] for axis in plot_similarity(word).axes][: len(READ_OUTS) + 1] == ['"sheep"', *READ_OUTS]
     with pytest.raises(ValueError, match="from 0 to 7"):
         compute_similarity(tiny, 0, (8, 0))
 

@@ -1,0 +1,209 @@
+"""Ours against a peer: equal outputs first, then time, as ratios, in turns in one run on one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..clip import DenseCLIP
+from ..core.timing import medians, ratios, take_turns
+from ..evaluation.metrics import SegmentationMetrics
+
+if TYPE_CHECKING:
+    from transformers import CLIPVisionModelWithProjection
+
+WORDS, SIDE = 847, 640  # ADE20K's long list, and the side its pictures are brought to
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What came out of ours against a peer.
+
+    Attributes:
+        what: was done.
+        ours_s, peer_s: seconds, medians over rounds.
+        ratio: the peer's time by ours in the same round, median; above one, ours is faster.
+    """
+
+    what: str
+    ours_s: float
+    peer_s: float
+    ratio: float
+
+    def to_json(self) -> dict[str, object]:
+        """The row that the report "speed" holds."""
+        return asdict(self)
+
+
+def contest(
+    what: str,
+    ours: Callable[[], object],
+    peer: Callable[[], object],
+    rounds: int,
+    device: torch.device | None = None,
+) -> Contest:
+    """Time both in turns; the first round does not count.
+
+    Args:
+        what: is done.
+        ours, peer: do it.
+        rounds: turns of each.
+        device: they compute on.
+    """
+    seconds = take_turns({"ours": ours, "peer": peer}, rounds, device=device)
+    took, ratio = medians(seconds), median(ratios(seconds, "ours")["peer"])
+    return Contest(what, round(took["ours"], 4), round(took["peer"], 4), round(ratio, 3))
+
+
+def against_open_clip(clip: DenseCLIP, rounds: int, batch: int = 4) -> Contest:
+    """The vanilla read-out against open_clip's own forward pass with its tokens, projected."""
+    visual, images = clip.visual, _pictures(clip, batch)
+
+    @torch.inference_mode()
+    def peer() -> Tensor:
+        # The model is shared with everybody else: the switch goes back whatever happens in between.
+        visual.output_tokens = True
+        try:
+            tokens = visual((images - clip.mean) / clip.std)[1]
+        finally:
+            visual.output_tokens = False
+        return F.normalize(tokens @ visual.proj, dim=-1)
+
+    ours = _vanilla(clip, images)
+    _same(ours(), peer(), "open_clip")
+    return contest("dense encoding, against open_clip's own forward", ours, peer, rounds, clip.device)
+
+
+def against_transformers(clip: DenseCLIP, rounds: int, batch: int = 4) -> Contest:
+    """The vanilla read-out against the same weights in Hugging Face's CLIP.
+
+    Raises:
+        ImportError: transformers is not installed.
+    """
+    twin, images = transformers_twin(clip), _pictures(clip, batch)
+
+    @torch.inference_mode()
+    def peer() -> Tensor:
+        states = twin.vision_model(pixel_values=(images - clip.mean) / clip.std).last_hidden_state
+        return F.normalize(twin.visual_projection(twin.vision_model.post_layernorm(states[:, 1:])), dim=-1)
+
+    ours = _vanilla(clip, images)
+    _same(ours(), peer(), "transformers")
+    return contest("dense encoding, against Hugging Face's CLIP", ours, peer, rounds, clip.device)
+
+
+def against_torchmetrics(rounds: int, pictures: int = 4) -> Contest:
+    """Counting pictures of 640 pixels and 847 classes, against torchmetrics' confusion matrix.
+
+    Raises:
+        ImportError: torchmetrics is not installed.
+    """
+    try:
+        from torchmetrics.classification import MulticlassConfusionMatrix
+    except ImportError as error:
+        hint = "install with `pip install -e .[test]`"
+        raise ImportError(f"the comparison needs torchmetrics; {hint}") from error
+    generator = torch.Generator().manual_seed(0)
+    predicted, wanted = torch.randint(WORDS, (2, pictures, SIDE, SIDE), generator=generator)
+    # A tenth of the pixels has no label, as in ADE20K.
+    wanted[torch.rand(wanted.shape, generator=generator) < 0.1] = 65535
+
+    def ours() -> Tensor:
+        metrics = SegmentationMetrics(WORDS, ignore_index=65535)
+        metrics.update(predicted, wanted)
+        return metrics.confusion
+
+    def peer() -> Tensor:
+        matrix = MulticlassConfusionMatrix(WORDS, ignore_index=65535)
+        matrix.update(predicted, wanted)
+        return matrix.compute()
+
+    _same(ours(), peer(), "torchmetrics")
+    return contest(f"counting {WORDS} classes, against torchmetrics' confusion matrix", ours, peer, rounds)
+
+
+def transformers_twin(clip: DenseCLIP) -> CLIPVisionModelWithProjection:
+    """The image tower's weights in transformers' CLIPVisionModelWithProjection.
+
+    Raises:
+        ImportError: transformers is not installed.
+    """
+    try:
+        from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+    except ImportError as error:
+        hint = "install with `pip install -e .[paper]`"
+        raise ImportError(f"the comparison needs transformers; {hint}") from error
+    visual, blocks = clip.visual, clip.blocks
+    config = CLIPVisionConfig(
+        hidden_size=clip.width,
+        intermediate_size=blocks[0].mlp[0].out_features,
+        num_hidden_layers=len(blocks),
+        num_attention_heads=blocks[0].attn.num_heads,
+        image_size=visual.image_size[0],
+        patch_size=clip.patch_size,
+        projection_dim=clip.embed_dim,
+        hidden_act="quick_gelu" if "QuickGELU" in type(blocks[0].mlp[1]).__name__ else "gelu",
+    )
+    twin = CLIPVisionModelWithProjection(config)
+    twin.load_state_dict(_twin_weights(visual, blocks))
+    return twin.to(clip.device).eval()
+
+
+def _twin_weights(visual: nn.Module, blocks: nn.ModuleList) -> dict[str, Tensor]:
+    """The tower's weights under the names that transformers gives them."""
+    state = {
+        "vision_model.embeddings.class_embedding": visual.class_embedding,
+        "vision_model.embeddings.patch_embedding.weight": visual.conv1.weight,
+        "vision_model.embeddings.position_embedding.weight": visual.positional_embedding,
+        "visual_projection.weight": visual.proj.T,
+    }
+    # "pre_layrnorm" is how transformers spells it.
+    norms = {"pre_layrnorm": visual.ln_pre, "post_layernorm": visual.ln_post}
+    layers: dict[str, nn.Module] = {f"vision_model.{name}": norm for name, norm in norms.items()}
+    for i, block in enumerate(blocks):
+        here = f"vision_model.encoder.layers.{i}"
+        attention = block.attn
+        fused = zip("qkv", attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3), strict=True)
+        for name, weight, bias in fused:
+            state |= {f"{here}.self_attn.{name}_proj.weight": weight, f"{here}.self_attn.{name}_proj.bias": bias}
+        layers |= {
+            f"{here}.self_attn.out_proj": attention.out_proj,
+            f"{here}.layer_norm1": block.ln_1,
+            f"{here}.layer_norm2": block.ln_2,
+            f"{here}.mlp.fc1": block.mlp[0],
+            f"{here}.mlp.fc2": block.mlp[-1],
+        }
+    for name, layer in layers.items():
+        state |= {f"{name}.weight": layer.weight, f"{name}.bias": layer.bias}
+    return state
+
+
+def _vanilla(clip: DenseCLIP, images: Tensor) -> Callable[[], Tensor]:
+    """Ours: patch embeddings (B, N, D) as CLIP was trained to read its CLS token."""
+
+    @torch.inference_mode()
+    def ours() -> Tensor:
+        return clip.encode_dense(images, "vanilla").flatten(2).mT
+
+    return ours
+
+
+def _pictures(clip: DenseCLIP, batch: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(batch, 3, *clip.visual.image_size, generator=generator).to(clip.device)
+
+
+def _same(ours: Tensor, peer: Tensor, name: str) -> None:
+    """Refuse to time what does not compute the same."""
+    shapes = f"{tuple(peer.shape)}, expected our {tuple(ours.shape)}"
+    if ours.shape != peer.shape:
+        raise RuntimeError(f"{name} gives {shapes}")
+    difference = float((ours.float() - peer.float()).abs().max())
+    if difference > 1e-4:
+        raise RuntimeError(f"{name} gives values up to {difference:.1e} from ours; expected equal outputs")
