@@ -12,8 +12,7 @@ from ..clip import DenseCLIP, save_clip
 from ..core.environment import environment
 from ..core.reports import JsonObject
 from ..datasets.collage import Collage, Scene
-from ..evaluation.evaluate import evaluate
-from ..evaluation.probes import cosine_margin, noun_recognition, retrieval
+from ..evaluation import cosine_margin, evaluate, noun_recognition, retrieval
 from ..segmentors import ZeroShotSegmentor
 from ..training.recipe import PretrainRecipe, load_recipe
 from ..training.run import Run, train

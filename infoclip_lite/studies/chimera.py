@@ -10,7 +10,7 @@ from ..clip import load_clip
 from ..core.reports import JsonObject
 from ..core.statistics import Interval, paired_interval
 from ..datasets import held_out_data
-from ..evaluation.evaluate import evaluate
+from ..evaluation import evaluate
 from ..segmentors import ZeroShotSegmentor
 from ..training.run import Run
 from .rows import StudyTable

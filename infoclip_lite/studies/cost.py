@@ -36,8 +36,8 @@ def rendered(name: str, **changes: object) -> FineTuneRecipe:
         name: of the recipe.
         changes: further keys to replace, section by section.
     """
-    size = load_finetuning(name).data["size"]
-    here = {"data": {"name": "collage", "size": size}, "clip": {"pretrained": None}, "machine": {"dtype": "auto"}}
+    size = {key: value for key, value in load_finetuning(name).data.items() if key == "size"}
+    here = {"data": {"name": "collage", **size}, "clip": {"pretrained": None}, "machine": {"dtype": "auto"}}
     return load_finetuning(name, **merged(here, changes))
 
 

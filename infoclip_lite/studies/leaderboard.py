@@ -19,8 +19,7 @@ from ..core.reports import JsonObject, read_report, write_report
 from ..core.statistics import Score, rank_ranges, surely_better
 from ..core.timing import ratios, take_turns
 from ..datasets import Segmented, held_out_data
-from ..evaluation.evaluate import evaluate
-from ..evaluation.metrics import SegmentationMetrics
+from ..evaluation import SegmentationMetrics, evaluate
 from ..segmentors import Segmentor, ZeroShotSegmentor
 from ..segmentors.base import count
 from ..training.build import build_segmentor, build_task

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..clip import DenseCLIP
 from ..core.timing import medians, ratios, take_turns
-from ..evaluation.metrics import SegmentationMetrics
+from ..evaluation import SegmentationMetrics
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
@@ -139,7 +139,8 @@ def transformers_twin(clip: DenseCLIP) -> CLIPVisionModelWithProjection:
     except ImportError as error:
         hint = "install with `pip install -e .[paper]`"
         raise ImportError(f"the comparison needs transformers; {hint}") from error
-    visual, blocks = clip.visual, clip.blocks
+    # open_clip's modules say of no attribute what it is.
+    visual, blocks = clip.visual, list[Any](clip.blocks)
     config = CLIPVisionConfig(
         hidden_size=clip.width,
         intermediate_size=blocks[0].mlp[0].out_features,
@@ -150,12 +151,12 @@ def transformers_twin(clip: DenseCLIP) -> CLIPVisionModelWithProjection:
         projection_dim=clip.embed_dim,
         hidden_act="quick_gelu" if "QuickGELU" in type(blocks[0].mlp[1]).__name__ else "gelu",
     )
-    twin = CLIPVisionModelWithProjection(config)
+    twin: Any = CLIPVisionModelWithProjection(config)
     twin.load_state_dict(_twin_weights(visual, blocks))
     return twin.to(clip.device).eval()
 
 
-def _twin_weights(visual: nn.Module, blocks: nn.ModuleList) -> dict[str, Tensor]:
+def _twin_weights(visual: Any, blocks: Sequence[Any]) -> dict[str, Tensor]:
     """The tower's weights under the names that transformers gives them."""
     state = {
         "vision_model.embeddings.class_embedding": visual.class_embedding,

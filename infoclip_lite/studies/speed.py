@@ -21,8 +21,7 @@ from ..core.processes import default_device
 from ..core.reports import JsonObject, write_report
 from ..core.timing import kept_for_gradient, medians, peak_memory, seconds_of, take_turns
 from ..datasets import Sample, SegmentationDataset
-from ..evaluation.evaluate import evaluate
-from ..evaluation.protocol import get_protocol
+from ..evaluation import evaluate, get_protocol
 from ..segmentors import CostAggregationSegmentor, Segmentor, ZeroShotSegmentor
 from ..training.acceleration import accelerate, autocast, dtype_of
 from ..training.build import build_task

@@ -13,8 +13,7 @@ from ..core.files import whole_file
 from ..core.reports import JsonObject, write_report
 from ..core.statistics import Interval, Score, contrasts, interval, paired_interval
 from ..datasets import captioned_items, held_out_data
-from ..evaluation.evaluate import evaluate
-from ..evaluation.probes import probe
+from ..evaluation import evaluate, probe
 from ..training.acceleration import autocast, dtype_of
 from ..training.recipe import FineTuneRecipe, load_finetuning, merged
 from ..training.run import Run, train
@@ -169,10 +168,11 @@ class Study:
 
     def _contrasts(self, rows: StudyTable) -> dict[str, list[dict[str, object]]]:
         """hIoU of the planned comparisons on each split, those whose two variants are finished."""
-        planned = [pair for pair in self.contrasts if all(label in rows for label in pair)]
         found: dict[str, list[dict[str, object]]] = {}
         for split in SPLITS:
-            scores = {label: row[f"{split}/hIoU"] for label, row in rows.items() if f"{split}/hIoU" in row}
+            key = f"{split}/hIoU"
+            scores = {label: row[key] for label, row in rows.items() if key in row}
+            planned = [pair for pair in self.contrasts if all(label in scores for label in pair)]
             found[split] = [contrast.to_json() for contrast in contrasts(scores, planned)]
         return found
 

@@ -1,4 +1,4 @@
-"""The Chimera-Seg study: variants that differ in what they name and in nothing else, and the ladder made of them."""
+"""The Chimera-Seg study: variants differ in what they name and in nothing else; the ladder is made of them."""
 
 from __future__ import annotations
 
@@ -8,38 +8,58 @@ from typing import Any
 
 import pytest
 
-from infoclip_lite.segmentors import ZeroShotSegmentor
+from infoclip_lite.clip import load_clip
 from infoclip_lite.studies import chimera as chimera_study
-from infoclip_lite.studies import cost
-from infoclip_lite.studies.chimera import BASELINE, GRID, GRID_SEEDS, LADDER, VARIANTS, chimera, ladder
+from infoclip_lite.studies import cost, study
+from infoclip_lite.studies.chimera import BASELINE, CHIMERA, GAMMAS, GRID, LADDER, VARIANTS, ladder
 from infoclip_lite.studies.cost import chimera_cost
-from infoclip_lite.studies.study import Variant, run_path, table
-from infoclip_lite.training.recipe import list_recipes, load_recipe
-
-FREE = ("seed", "objective", "chimera", "attention")
+from infoclip_lite.studies.study import Variant, table
+from infoclip_lite.training import recipe as recipes
+from infoclip_lite.training.recipe import list_recipes, load_finetuning
 
 
 @pytest.mark.parametrize("variants", [VARIANTS, GRID], ids=["variants", "grid"])
 def test_variants_share_everything_but_what_they_compare(variants: dict[str, Variant]) -> None:
     recipes = {label: variant.load(3) for label, variant in variants.items()}
-    base = load_recipe("mini/chimera", seed=3)
-    shared = [key for key in vars(base) if key not in FREE]
+    base = load_finetuning("mini/chimera", seed=3)
     for label, recipe in recipes.items():
-        assert [getattr(recipe, key) for key in shared] == [getattr(base, key) for key in shared], label
-        assert recipe.seed == 3 and recipe.tune == "none"
+        free = {"objective": base.objective, "segmentor": base.segmentor}
+        assert replace(recipe, **free) == base and recipe.segmentor["read_out"] == "vanilla", label
     contents = [repr(r) for r in recipes.values()]
     assert len(set(contents)) == len(contents), "no variant is there twice"
 
 
 def test_the_recipe_that_ships_is_the_last_rung() -> None:
-    """The whole method under its own name; options that are the default may be left out."""
-    shipped, rung = load_recipe("mini/chimera"), list(LADDER.values())[-1].load(0)
-    assert {**rung.objective, **shipped.objective} == shipped.objective
-    assert {**rung.chimera, **shipped.chimera} == shipped.chimera and rung.attention == shipped.attention
+    assert list(LADDER.values())[-1].load(0) == load_finetuning("mini/chimera")
+
+
+def test_what_the_recipe_says_is_said_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another body or another K in the YAML is another body and another K in every variant that does not name one."""
+    read = recipes._read
+
+    def edited(name: str) -> dict[str, Any]:
+        values = read(name)
+        if name == "mini/chimera":
+            values["segmentor"] |= {"width": 64, "pool": 4}
+            values["objective"] |= {"dense": 7.0}
+        return values
+
+    monkeypatch.setattr(recipes, "_read", edited)
+    assert all(v.load(0).segmentor["width"] == 64 and v.load(0).segmentor["pool"] == 4 for v in VARIANTS.values())
+    assert VARIANTS["head, SGD"].load(0).objective["dense"] == 7.0
+    assert GRID["SGD 10, to 16"].load(0).objective["dense"] == 10.0
+    model = cost._models(load_clip(), cost._INFERENCE["collage-mini, 64 px"])["Chimera-Seg"]
+    assert model.body.channels == 64, "and what is timed is the recipe's, too"
 
 
 def test_settings_are_chosen_on_a_seed_that_is_not_reported() -> None:
-    assert BASELINE in VARIANTS and min(GRID_SEEDS) >= 100 and list(VARIANTS)[: len(LADDER)] == list(LADDER)
+    assert BASELINE in VARIANTS and min(CHIMERA.grid_seeds) >= 100
+    assert list(VARIANTS)[: len(LADDER)] == list(LADDER)
+
+
+def test_the_planned_comparisons_are_the_ladders() -> None:
+    rungs = list(LADDER)
+    assert list(CHIMERA.contrasts) == list(zip(rungs[1:], rungs[:-1], strict=True))
 
 
 def test_each_rung_changes_one_thing() -> None:
@@ -69,42 +89,32 @@ def test_a_rung_that_is_missing_is_left_out() -> None:
     assert list(steps) == [third] and steps[third]["test/hIoU"].mean == pytest.approx(1)
 
 
-def test_a_report_holds_what_is_finished_and_names_what_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {label: replace(v, changes={**v.changes, "steps": 1, "batch": 2}) for label, v in list(VARIANTS.items())[:2]}
-    unfinished = {"later": replace(small["head"], changes={**small["head"].changes, "steps": 2})}
-    monkeypatch.setattr(chimera_study, "GRID", {})
-    monkeypatch.setattr(chimera_study, "_zero_shot", dict)
-    monkeypatch.setattr(chimera_study, "VARIANTS", small)
-    with pytest.raises(FileNotFoundError, match="expected 'linear'"):
-        chimera(seeds=2, part=(4, 4), folder=tmp_path / "empty", out=tmp_path / "none.json")
-    chimera(seeds=2, folder=tmp_path, out=tmp_path / "a.json")
-    monkeypatch.setattr(chimera_study, "VARIANTS", {**small, **unfinished})
-    monkeypatch.setattr(chimera_study, "run_variants", lambda *args, **options: None)
-    report = chimera(seeds=2, folder=tmp_path, out=tmp_path / "b.json")
-    assert report["missing"] == ["later"] and list(report["table"]) == ["linear", "head"] and list(report["ladder"]) == ["head"]
-    assert set(report["calibration"]["head"]) == {str(g) for g in chimera_study.GAMMAS}
-    assert "difference" in report["table"]["head"]["test/hIoU"] and run_path(tmp_path, "head", 1).exists()
+def test_a_report_has_the_ladder_and_the_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chimera_study, "zero_shot", dict)
+    monkeypatch.setattr(study, "SCENES", 4)
+    small = {label: variant.changed(steps=1, batch=2) for label, variant in list(VARIANTS.items())[:2]}
+    trial = replace(CHIMERA, variants=small, grid={})
+    report = trial.run(seeds=2, folder=tmp_path, out=tmp_path / "a.json")
+    assert list(report["table"]) == ["linear", "head"] and list(report["ladder"]) == ["head"]
+    assert set(report["calibration"]["head"]) == {str(gamma) for gamma in GAMMAS}
+    assert report["ladder"]["head"] == {k: v["difference"] for k, v in report["table"]["head"].items()}
+    assert [c["first"] for c in report["contrasts"]["test"]] == ["head"]
 
 
 def test_cost_counts_what_inference_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = cost.load_clip
-    # The small model in the place of ViT-B/16: what is counted does not depend on the size.
-    monkeypatch.setattr(cost, "load_clip", lambda *names: load())
-    monkeypatch.setattr(cost, "CostAggregationSegmentor", lambda clip, **options: ZeroShotSegmentor(clip, "value"))
-    rows = {(r["what"], r["model"]): r for r in chimera_cost(repeats=1, out=tmp_path / "cost.json")["rows"]}
-    ours, clip = (rows["collage-mini, 64 px", model] for model in ("Chimera-Seg", "zero-shot CLIP"))
-    assert len(rows) == 6 and all(r["ms_a_picture"] > 0 for r in rows.values())
-    assert ours["parameters"] == sum(ours["parts"].values()) and ours["parts"].keys() == {
-        "body",
-        "adapter",
-        "frozen",
-    }
-    tower = load().visual
-    assert clip["parameters"] == sum(p.numel() for p in tower.parameters()), "the image tower, no words"
+    small = cost._INFERENCE["collage-mini, 64 px"]
+    monkeypatch.setattr(cost, "_INFERENCE", {"here": small})
+    rows = {row["model"]: row for row in chimera_cost(repeats=1, out=tmp_path / "cost.json")["rows"]}
+    ours, clip = rows["Chimera-Seg"], rows["zero-shot CLIP"]
+    assert len(rows) == 3 and all(row["ms_a_picture"] > 0 for row in rows.values())
+    assert ours["parameters"] == sum(ours["parts"].values())
+    assert ours["parts"].keys() == {"body", "adapter", "frozen"}
+    tower = sum(p.numel() for p in load_clip().visual.parameters())
+    assert clip["parameters"] == tower < rows["CAT-Seg"]["parameters"], "the image tower, no words"
 
 
 @pytest.mark.parametrize("name", [n for n in list_recipes() if n.startswith("paper/chimera")])
 def test_recipes_of_the_papers_size_differ_from_the_small_one_in_size_only(name: str) -> None:
-    recipe, small = load_recipe(name), load_recipe("mini/chimera")
-    assert recipe.chimera.keys() == small.chimera.keys() and recipe.objective.keys() == small.objective.keys()
-    assert recipe.tune == small.tune == "none" and recipe.size % 32 == 0
+    recipe, small = load_finetuning(name), load_finetuning("mini/chimera")
+    assert recipe.segmentor.keys() == small.segmentor.keys() and recipe.objective.keys() == small.objective.keys()
+    assert recipe.tune == small.tune == "none" and recipe.data["size"] % 32 == 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
 from infoclip_lite.core.reports import read_report
-from infoclip_lite.studies.degradation import paired_difference, peak_step, summarise
+from infoclip_lite.studies import study
+from infoclip_lite.studies.degradation import degradation, paired_difference, peak_step, summarise
 from infoclip_lite.studies.rows import Point, curves_json, degradation_curves
 
 RUNS = {
@@ -45,3 +47,19 @@ def test_the_report_that_ships_holds_the_summary_of_its_curves() -> None:
 
 def _numbers(point: Point) -> tuple[float, float, float]:
     return point.step, point.mean, point.ci95
+
+
+def test_every_recipe_is_followed_with_every_seed_and_never_run_twice(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = tmp_path / "short.yaml"
+    recipe.write_text("base: mini/plain-few\nname: short\nsteps: 1\nbatch: 2\ndata: {size: 32}\nevaluation: {at: [0, 1], scenes: 2}\n")
+    report = degradation([str(recipe)], seeds=2, folder=tmp_path, out=tmp_path / "a.json")
+    assert report["curves"]["short"].keys() == {"0", "1"}
+    assert [record["step"] for record in report["curves"]["short"]["1"]] == [0, 1]
+    assert report["recipes"]["short"]["steps"] == 1 and report["recipes"]["short"]["data"]["size"] == 32
+    assert report["summary"]["short"] == curves_json(summarise(report["curves"]["short"]))
+    monkeypatch.setattr(study, "train", None)
+    again = degradation([str(recipe)], seeds=2, folder=tmp_path, out=tmp_path / "b.json")
+    assert again["curves"] == report["curves"]

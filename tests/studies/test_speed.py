@@ -1,4 +1,7 @@
-"""The speed benchmarks on a tiny CLIP: outputs are compared before anything is timed, and ratios say what they claim. No time is tested."""
+"""Speed on a tiny CLIP: outputs are compared before anything is timed, and ratios are what they say.
+
+No time is tested.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +15,23 @@ from conftest import build_tiny
 
 from infoclip_lite.clip import DenseCLIP
 from infoclip_lite.clip.blocks import standard_block
-from infoclip_lite.studies import speed
+from infoclip_lite.studies import peers, speed
 
 
 def test_contest_is_the_peers_time_by_ours() -> None:
     def slow() -> None:
         time.sleep(0.02)
 
-    found = speed.contest("sleeping", lambda: None, slow, rounds=3)
-    assert found["what"] == "sleeping" and found["ratio"] > 10 and found["peer_s"] >= 0.02
-    assert speed.contest("sleeping", slow, lambda: None, rounds=3)["ratio"] < 0.1
+    found = peers.contest("sleeping", lambda: None, slow, rounds=3)
+    assert found.what == "sleeping" and found.ratio > 10 and found.peer_s >= 0.02
+    assert peers.contest("sleeping", slow, lambda: None, rounds=3).ratio < 0.1
 
 
 def test_peers_give_our_outputs(tiny: DenseCLIP) -> None:
-    assert speed.against_open_clip(tiny, rounds=1)["ratio"] > 0
+    assert peers.against_open_clip(tiny, rounds=1).ratio > 0
     pytest.importorskip("transformers", reason="needs the paper extra")
-    assert speed.against_transformers(tiny, rounds=1)["ratio"] > 0
-    twin = speed.transformers_twin(tiny)
+    assert peers.against_transformers(tiny, rounds=1).ratio > 0
+    twin = peers.transformers_twin(tiny)
     images = torch.rand(2, 3, *tiny.visual.image_size, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         theirs = twin(pixel_values=(images - tiny.mean) / tiny.std).image_embeds
@@ -40,14 +43,14 @@ def test_a_peer_that_computes_something_else_is_not_timed(monkeypatch: pytest.Mo
     with torch.no_grad():
         other.visual.proj.neg_()
     pytest.importorskip("transformers", reason="needs the paper extra")
-    wrong = speed.transformers_twin(other)
-    monkeypatch.setattr(speed, "transformers_twin", lambda clip: wrong)
+    wrong = peers.transformers_twin(other)
+    monkeypatch.setattr(peers, "transformers_twin", lambda clip: wrong)
     with pytest.raises(RuntimeError, match="transformers gives.*expected equal outputs"):
-        speed.against_transformers(build_tiny(), rounds=1)
+        peers.against_transformers(build_tiny(), rounds=1)
 
 
 def test_counting_agrees_with_torchmetrics() -> None:
-    assert speed.against_torchmetrics(rounds=1, pictures=1)["what"].startswith("counting 847")
+    assert peers.against_torchmetrics(rounds=1, pictures=1).what.startswith("counting 847")
 
 
 def test_ways_of_training_are_measured_against_float32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,14 +58,9 @@ def test_ways_of_training_are_measured_against_float32(monkeypatch: pytest.Monke
     compiled: list = []
     monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
     rows = speed.training_speed(clip, rounds=1, peaks={"float32": 1.0, "bfloat16": 2.0}, side=64, batch=16)
-    assert [row["what"] for row in rows] == [
-        "float32",
-        "bfloat16",
-        "bfloat16, recomputed",
-        "bfloat16, compiled",
-    ] and compiled
-    assert rows[0]["ratio"] == 1 and all(row["images_per_s"] > 0 for row in rows)
-    assert rows[3]["kept_mb"] is None and rows[2]["kept_mb"] < rows[1]["kept_mb"] < rows[0]["kept_mb"]
+    assert [row.what for row in rows] == list(speed._WAYS) and compiled
+    assert rows[0].ratio == 1 and all(row.images_per_s > 0 for row in rows)
+    assert rows[3].kept_mb is None and rows[2].kept_mb < rows[1].kept_mb < rows[0].kept_mb
     assert clip.block is standard_block
 
 
@@ -87,7 +85,7 @@ def test_paper_size_needs_a_gpu_or_a_file(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="no GPU.*--out"):
         speed.paper_size()
-    monkeypatch.setattr(speed, "PAPER_SIZE", {"plain": ("mini/plain", {"clip": "collage-mini", "size": 64, "batch": 4})})
+    monkeypatch.setattr(speed, "PAPER_SIZE", {"plain": ("mini/plain", {"data": {"size": 64}, "batch": 4})})
     speed.paper_size(steps=10, out=tmp_path / "small.json")
     (row,) = json.loads((tmp_path / "small.json").read_text())["rows"]
     assert len(row["losses"]) == 10 and row["loss_first"] == row["losses"][0] and row["loss_last"] == row["losses"][-1]

@@ -1,10 +1,9 @@
-"""Paired studies: nothing is run twice, shares of the work make the whole, and differences are taken seed by seed."""
+"""Paired studies: nothing is run twice, parts of the work make the whole, differences are seed by seed."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,19 @@ import torch
 from infoclip_lite import Run, train
 from infoclip_lite.studies import study
 from infoclip_lite.studies.study import (
+    METRICS,
+    Study,
     Variant,
-    described,
     gather,
     run_path,
     run_variants,
     score_run,
+    score_tuning,
+    settings_of,
     table,
-    tune,
+    tuned,
 )
 from infoclip_lite.training.recipe import load_recipe
-
-Score = Callable[[Run], dict[str, Any]]
 
 
 @pytest.fixture
@@ -34,13 +34,13 @@ def recipe(tmp_path: Path, tiny_checkpoint: Path) -> str:
     lines = [
         "task: finetune",
         "name: small",
-        f"clip: {tiny_checkpoint}",
+        f"clip: {{name: {tiny_checkpoint}}}",
         "steps: 2",
-        "size: 32",
         "batch: 2",
-        "warmup: 0",
-        "dtype: float32",
-        "scenes: 2",
+        "data: {name: collage, size: 32}",
+        "optimizer: {warmup: 0}",
+        "evaluation: {scenes: 2}",
+        "machine: {dtype: float32}",
     ]
     path = tmp_path / "small.yaml"
     path.write_text("\n".join(lines))
@@ -49,7 +49,7 @@ def recipe(tmp_path: Path, tiny_checkpoint: Path) -> str:
 
 @pytest.fixture
 def variants(recipe: str) -> dict[str, Variant]:
-    return {"plain": Variant(recipe), "hot/full": Variant(recipe, {"lr": 1.0e-2})}
+    return {"plain": Variant(recipe), "hot/full": Variant(recipe, {"optimizer": {"lr": 1.0e-2}})}
 
 
 def first_weight(run: Run) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def test_parts_divide_the_runs(variants: dict, tmp_path: Path) -> None:
             variants,
             [4, 5],
             tmp_path,
-            lambda run, ran=ran: (ran.add((run.recipe.lr, run.recipe.seed)), {"test": {}})[1],
+            lambda run, ran=ran: (ran.add((run.recipe.optimizer.lr, run.recipe.seed)), {"test": {}})[1],
             part=(k, 3),
         )
         done.append(ran)
@@ -112,7 +112,7 @@ def test_parts_divide_the_runs(variants: dict, tmp_path: Path) -> None:
 def test_a_common_start_is_trained_once_a_seed(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     variants = {
         "a": Variant(recipe, {"start": recipe}),
-        "b": Variant(recipe, {"start": recipe, "lr": 1.0e-3}),
+        "b": Variant(recipe, {"start": recipe, "optimizer": {"lr": 1.0e-3}}),
     }
     trained: list[tuple[bool, int]] = []
 
@@ -172,18 +172,29 @@ def test_runs_that_are_not_paired_are_refused() -> None:
 
 
 def test_a_variant_changes_its_recipe() -> None:
-    loaded = Variant("mini/plain", {"lr": 0.5, "tune": "qv"}).load(4)
-    assert (loaded.seed, loaded.lr, loaded.tune, loaded.name) == (4, 0.5, "qv", "plain")
-    with pytest.raises(ValueError, match="mini/pretrain is a recipe for pretraining"):
+    loaded = Variant("mini/plain", {"optimizer": {"lr": 0.5}, "tune": "qv"}).load(4)
+    assert (loaded.seed, loaded.optimizer.lr, loaded.tune, loaded.name) == (4, 0.5, "qv", "plain")
+    assert loaded.optimizer.warmup == load_recipe("mini/plain").optimizer.warmup, "the rest of a section stays"
+    with pytest.raises(ValueError, match="is a recipe for pretraining"):
         Variant("mini/pretrain").load(0)
-    with pytest.raises(ValueError, match="unknown key 'lrr'"):
-        Variant("mini/plain", {"lrr": 1.0}).load(0)
+    with pytest.raises(ValueError, match="unknown key 'lrr' in optimizer"):
+        Variant("mini/plain", {"optimizer": {"lrr": 1.0}}).load(0)
+
+
+def test_further_changes_of_a_variant_join_those_it_has() -> None:
+    first = Variant("mini/kl", {"objective": {"weight": 2.0}, "optimizer": {"lr": 0.5}}, paper=True)
+    second = first.changed(optimizer={"head_lr": 0.1}, steps=3)
+    recipe = second.load(0)
+    assert (recipe.optimizer.lr, recipe.optimizer.head_lr, recipe.steps) == (0.5, 0.1, 3) and second.paper
+    assert recipe.objective == {"name": "kl", "weight": 2.0} and first.load(0).steps != 3
 
 
 def test_a_description_tells_what_differs_from_the_defaults() -> None:
-    got = described({"ours": Variant("mini/plain", {"tune": "qv"}, paper=True)}, seed=5)["ours"]
+    got = settings_of({"ours": Variant("mini/plain", {"tune": "qv"}, paper=True)}, seed=5)["ours"]
     assert got["recipe"] == "mini/plain" and got["paper"] is True and got["tune"] == "qv" and got["steps"] == 200
-    assert "seed" not in got and "segmentor" not in got
+    assert "seed" not in got and "machine" not in got
+    plain = load_recipe("mini/plain").optimizer
+    assert got["optimizer"] == {"lr": plain.lr, "warmup": plain.warmup}, "of a section what differs"
 
 
 def test_a_score_has_metrics_of_every_split_and_the_probes(recipe: str) -> None:
@@ -197,11 +208,10 @@ def test_a_score_has_metrics_of_every_split_and_the_probes(recipe: str) -> None:
 
 
 def test_a_grid_is_tuned_on_validation_scenes(variants: dict, tmp_path: Path) -> None:
-    tune(variants, [100], tmp_path, part=(1, 2))
-    assert list(gather(variants, [100], tmp_path)) == ["plain"]
-    got = tune(variants, [100, 101], tmp_path)
-    runs = gather(variants, [100, 101], tmp_path)["hot/full"]
-    assert list(got) == list(variants) and got["hot/full"].keys() == {"mIoU_seen", "mIoU_unseen", "hIoU"}
+    run_variants(variants, [100, 101], tmp_path, score_tuning)
+    records = gather(variants, [100, 101], tmp_path)
+    got, runs = tuned(records), records["hot/full"]
+    assert list(got) == list(variants) and tuple(got["hot/full"]) == METRICS
     assert got["hot/full"]["mIoU_seen"] == pytest.approx(sum(r["val"]["mIoU_seen"] for r in runs) / 2)
     assert not {"test", "test-new", "probes"} & runs[0].keys(), "test scenes are not looked at"
 
@@ -232,3 +242,56 @@ def test_a_table_needs_its_baseline_and_pairs() -> None:
         table({"a": [record] * 2}, "plain")
     with pytest.raises(ValueError, match="b has 3 runs, a 2; expected the same seeds"):
         table({"a": [record] * 2, "b": [record] * 3}, "a")
+
+
+def scored(run: Run) -> dict[str, Any]:
+    return {"test": dict.fromkeys(METRICS, run.recipe.seed + run.recipe.optimizer.lr)}
+
+
+def study_of(variants: dict[str, Variant], **options: Any) -> Study:
+    return Study("trial", variants, {"": "plain", "full: ": "full: plain"}, scored, **options)
+
+
+@pytest.fixture
+def grouped(recipe: str) -> dict[str, Variant]:
+    """Two groups, each with its baseline; a variant adds its rate to its score."""
+    rates = {"plain": 0.1, "ours": 0.3, "full: plain": 0.1, "full: ours": 0.6}
+    return {label: Variant(recipe, {"steps": 1, "optimizer": {"lr": rate}}) for label, rate in rates.items()}
+
+
+def test_a_study_compares_each_group_with_its_own_baseline(grouped: dict, tmp_path: Path) -> None:
+    planned = [("ours", "plain"), ("full: ours", "ours"), ("later", "plain")]
+    trial = study_of(grouped, contrasts=planned, grid={"slow": grouped["plain"]}, grid_seeds=(100,))
+    written = trial.run(seeds=3, folder=tmp_path / "runs", out=tmp_path / "trial.json")
+    assert written == json.loads((tmp_path / "trial.json").read_text())
+    rows = written["table"]
+    assert list(rows) == list(grouped) and written["missing"] == [] and written["seeds"] == 3
+    assert rows["ours"]["test/hIoU"]["difference"]["mean"] == pytest.approx(0.2)
+    assert rows["full: ours"]["test/hIoU"]["difference"]["mean"] == pytest.approx(0.5)
+    assert not {"difference"} & (rows["plain"]["test/hIoU"].keys() | rows["full: plain"]["test/hIoU"].keys())
+    assert list(written["grid"]) == ["slow"] and written["baselines"] == ["plain", "full: plain"]
+    found = written["contrasts"]["test"]
+    assert [(c["first"], c["second"]) for c in found] == planned[:2], "what is not measured is left out"
+    assert [c["mean"] for c in found] == pytest.approx([0.2, 0.3])
+
+
+def test_a_report_names_what_is_not_finished_and_needs_its_baselines(grouped: dict, tmp_path: Path) -> None:
+    done = {label: grouped[label] for label in ("plain", "ours", "full: plain")}
+    study_of(done).run(seeds=2, folder=tmp_path, out=tmp_path / "a.json")
+    report = study_of(grouped).report(seeds=2, folder=tmp_path, out=tmp_path / "b.json")
+    assert report["missing"] == ["full: ours"] and list(report["table"]) == list(done)
+    with pytest.raises(FileNotFoundError, match="expected 'plain' and 'full: plain'"):
+        study_of(grouped).report(seeds=3, folder=tmp_path, out=tmp_path / "c.json")
+
+
+def test_what_a_study_adds_is_in_its_report(grouped: dict, tmp_path: Path) -> None:
+    plain = {"plain": grouped["plain"]}
+    trial = Study("trial", plain, {"": "plain"}, scored, adds=lambda records, rows: {"runs": len(records["plain"])})
+    assert trial.run(seeds=2, folder=tmp_path, out=tmp_path / "a.json")["runs"] == 2
+
+
+def test_the_longest_prefix_says_the_baseline() -> None:
+    trial = study_of({})
+    assert [trial.baseline_of(label) for label in ("kl", "full: kl")] == ["plain", "full: plain"]
+    with pytest.raises(ValueError, match="got label 'kl'; expected one that begins with full: "):
+        Study("trial", {}, {"full: ": "full: plain"}, scored).baseline_of("kl")

@@ -1,0 +1,67 @@
+"""What an objective costs: the teacher's pictures are where the teacher is, and memory is what autograd keeps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor
+
+from infoclip_lite.core import timing
+from infoclip_lite.studies import cost
+from infoclip_lite.studies.cost import cost_rows, rendered
+from infoclip_lite.training.build import build_task
+from infoclip_lite.training.recipe import load_finetuning
+
+
+class Elsewhere:
+    """A teacher on another device than the data set's pictures, which refuses pictures that are not there."""
+
+    device = torch.device("meta")
+
+    def encode_dense(self, images: Tensor, read_out: str) -> Tensor:
+        if images.device != self.device:
+            raise RuntimeError(f"pictures on {images.device}, teacher on {self.device}")
+        return images
+
+
+def test_the_teacher_gets_its_pictures_where_it_is() -> None:
+    segmentor = SimpleNamespace(read_outs=("value",))
+    task = SimpleNamespace(teacher=Elsewhere(), segmentor=segmentor, dtype=torch.float32)
+    # Autocast knows no such device, and float32 needs none.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "autocast", lambda device, dtype: torch.autocast("cpu", enabled=False))
+        found = cost._teacher_pass(task, (torch.zeros(2, 3, 8, 8), torch.zeros(2, 8, 8)))()
+    assert found.device.type == "meta"
+
+
+def test_a_task_without_a_teacher_has_no_such_time() -> None:
+    with pytest.raises(ValueError, match="got a task without a teacher; expected one with an objective"):
+        cost._teacher_pass(SimpleNamespace(teacher=None, segmentor=SimpleNamespace(read_outs=("value",))), ())
+
+
+def test_memory_that_is_kept_is_more_with_the_objective() -> None:
+    recipe = load_finetuning("mini/infoclip", batch=2)
+    on, off = (build_task(r)[0] for r in (recipe, replace(recipe, objective=None, anchors=None)))
+    batch = cost._batch(on)
+    assert 0 < cost._kept(off, batch) < cost._kept(on, batch) < 1.5 * cost._kept(off, batch)
+
+
+def test_steps_with_and_without_the_objective_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cost._SIZES, "mini", lambda: load_finetuning("mini/infoclip", batch=2))
+    waited: list[torch.device | None] = []
+    monkeypatch.setattr(timing, "synchronise", waited.append)
+    (row,) = cost_rows(repeats=2, sizes=("mini",))
+    assert row.step_on_s > row.teacher_forward_s > 0 and row.step_off_s > 0
+    assert row.fraction_of_step == pytest.approx(1 - row.step_off_s / row.step_on_s, abs=1e-3)
+    # Three functions, three rounds (one does not count), before and after each.
+    assert len(waited) == 2 * 3 * 3 and all(device is not None for device in waited)
+
+
+def test_a_papers_recipe_is_rendered_at_its_size_without_weights() -> None:
+    recipe, paper = rendered("paper/infoclip-vitb16", batch=2), load_finetuning("paper/infoclip-vitb16")
+    assert recipe.data == {"name": "collage", "size": paper.data["size"]} and recipe.batch == 2
+    assert (recipe.clip.name, recipe.clip.pretrained) == (paper.clip.name, None)
+    assert recipe.objective == paper.objective and recipe.optimizer == paper.optimizer
