@@ -12,7 +12,7 @@ import seaborn as sns
 
 from ..core.reports import read_report
 from ..studies.objective_sweep import ALPHAS, AXES, COMPRESSION, SEED, TRANSFER, label_of, points
-from ..studies.study import METRICS
+from ..studies.rows import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,23 +76,34 @@ def compute_objective(
             raise ValueError(f"{name} is {value!r}; expected one of the sweep's: {', '.join(map(str, grid))}")
     found, label = report["points"], label_of(axis, alpha, lambda_1, lambda_2)
     if label not in found:
-        raise ValueError(f"the sweep lacks {label!r}; run `infoclip-lite benchmark objective_sweep` to its end")
+        raise ValueError(
+            f"the sweep lacks {label!r}; run `infoclip-lite benchmark objective_sweep` to its end"
+        )
     nothing = dict.fromkeys(METRICS, np.nan)
     plane = {
-        key: np.array([[found.get(label_of(axis, alpha, one, two), nothing)[key] for two in TRANSFER] for one in COMPRESSION])
+        key: np.array(
+            [
+                [found.get(label_of(axis, alpha, one, two), nothing)[key] for two in TRANSFER]
+                for one in COMPRESSION
+            ]
+        )
         for key in _MEASURES
     }
     point = points()[label]
     options = "".join(f", {key}={value!r}" for key, value in point.changes.items())
     command = f'train("{point.recipe}", seed={SEED}{options})'
     caption = f"one seed, {report['steps']} steps, {report['scenes']} validation scenes: a map, not a result"
-    return ObjectiveView(axis, alpha, lambda_1, lambda_2, found[label], found["plain"], plane, command, caption)
+    return ObjectiveView(
+        axis, alpha, lambda_1, lambda_2, found[label], found["plain"], plane, command, caption
+    )
 
 
 def describe_objective(view: ObjectiveView) -> str:
     """The point in a sentence, and how to train it again."""
     gain = 100 * (view.here["hIoU"] - view.plain["hIoU"])
-    point = f"axis {view.axis}, alpha {view.alpha:g}, lambda_1 = {view.lambda_1:g}, lambda_2 = {view.lambda_2:g}"
+    point = (
+        f"axis {view.axis}, alpha {view.alpha:g}, lambda_1 = {view.lambda_1:g}, lambda_2 = {view.lambda_2:g}"
+    )
     score = f"hIoU {100 * view.here['hIoU']:.1f}%, {gain:+.1f} points from plain fine-tuning"
     return f"{point}: {score} ({view.caption}). Again: {view.command}"
 

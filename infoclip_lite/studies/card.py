@@ -18,8 +18,8 @@ from ..training.recipe import PretrainRecipe, load_recipe
 from ..training.run import Run, train
 from .rows import SPLITS
 
-# The read-outs that were measured, one by one and two averaged: rows of the card, of README and of the leaderboard. Written out, so
-# that a new read-out in `clip.readouts` adds no row that nobody has measured.
+# The read-outs that were measured, one by one and two averaged: rows of the card, of README and of the
+# leaderboard. Written out, so that a new read-out in `clip.readouts` adds no row that nobody has measured.
 MEASURED: tuple[tuple[str, ...], ...] = (
     ("vanilla",),
     ("value",),
@@ -30,21 +30,22 @@ MEASURED: tuple[tuple[str, ...], ...] = (
     ("value", "cls_value"),
     ("cls_value", "sclip"),
 )
-# Captions that a picture has to be found among: recall falls with their number, so it is part of what is measured.
+# Captions that a picture has to be found among: recall falls with their number, so it is part of what is
+# measured.
 _AMONG = 100
 
 
 @torch.inference_mode()
 def score_clip(clip: DenseCLIP, scenes: int = 400) -> JsonObject:
-    """Retrieval among 100 scenes, noun recognition, dense zero-shot metrics of every read-out that is `MEASURED`.
+    """Retrieval among 100 scenes, noun recognition, and dense zero-shot metrics of what is `MEASURED`.
 
     Args:
         clip: the model.
         scenes: how many test scenes of each kind (known and new photographs), 100 at least.
 
     Returns:
-        {"retrieval": {split: recalls}, "noun_recognition": {split: mAP}, "dense": {read-outs: {split: metrics}}, "scenes",
-        "environment"}; fractions.
+        {"retrieval": {split: recalls}, "noun_recognition": {split: mAP}, "dense": {read-outs: {split:
+        metrics}}, "scenes", "environment"}; fractions.
     """
     card: JsonObject = {"retrieval": {}, "noun_recognition": {}, "dense": {}, "scenes": scenes}
     for split in SPLITS:
@@ -93,7 +94,13 @@ def pretrain(
     clip = run.model.clip
     # A single step's loss says little: its batch was easy or hard.
     last = fmean(record["total"] for record in run.log[-50:])
-    config = {"model": what.model, "mean": what.mean, "std": what.std, "name": what.name, "read_out": what.read_outs}
+    config = {
+        "model": what.model,
+        "mean": what.mean,
+        "std": what.std,
+        "name": what.name,
+        "read_out": what.read_outs,
+    }
     card = {
         **score_clip(clip),
         "recipe": {**vars(what)},
@@ -119,4 +126,6 @@ def card_table(card: JsonObject) -> str:
     best = max(dense, key=lambda names: dense[names][SPLITS[0]]["mIoU"])
     rows[f"dense mIoU of unseen nouns, {best}"] = [dense[best][split]["mIoU_unseen"] for split in SPLITS]
     lines = ["| collage-mini | known photographs | new photographs |", "|---|---|---|"]
-    return "\n".join([*lines, *(f"| {label} | {known:.1%} | {fresh:.1%} |" for label, (known, fresh) in rows.items())])
+    return "\n".join(
+        [*lines, *(f"| {label} | {known:.1%} | {fresh:.1%} |" for label, (known, fresh) in rows.items())]
+    )

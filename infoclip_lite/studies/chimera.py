@@ -14,7 +14,9 @@ from ..evaluation import evaluate
 from ..segmentors import ZeroShotSegmentor
 from ..training.run import Run
 from .rows import StudyTable
-from .study import SCENES, Records, Study, Variant, score_run, table_json
+from .runs import SCENES, Records, score_run
+from .study import Study, table_json
+from .variants import Variant
 
 FOLDER = Path("runs/chimera")
 BASELINE = "linear"
@@ -27,21 +29,24 @@ def _without(**segmentor: object) -> Variant:
 
 
 def _glm(**objective: object) -> Variant:
-    """Global distillation from all positions of the student (CLIP-ZSS's GLM), no alignment; some options changed."""
+    """Global distillation from all positions of the student (CLIP-ZSS's GLM), without alignment."""
     glm = {"source": "student", "schedule": "constant", "alignment": 0.0}
     return Variant("mini/chimera", {"objective": {**glm, **objective}})
 
 
 def _sgd(segmentor: dict[str, object] | None = None, **objective: object) -> Variant:
-    """The recipe's selective distillation without alignment; some options of the objective, and the segmentor, changed."""
-    return Variant("mini/chimera", {"objective": {"alignment": 0.0, **objective}, **_section("segmentor", segmentor)})
+    """The recipe's selective distillation, without alignment; options of both sections changed."""
+    return Variant(
+        "mini/chimera", {"objective": {"alignment": 0.0, **objective}, **_section("segmentor", segmentor)}
+    )
 
 
 def _section(name: str, options: dict[str, object] | None) -> dict[str, object]:
     return {name: options} if options else {}
 
 
-# Each rung has one part more than the one before it. No variant is "the paper's": of the paper we have an abstract.
+# Each rung has one part more than the one before it. No variant is "the paper's": of the paper we have an
+# abstract.
 LADDER: dict[str, Variant] = {
     BASELINE: _without(head="linear"),
     "head": _without(),
@@ -75,10 +80,12 @@ GRID: dict[str, Variant] = {
 
 
 def ladder(rows: StudyTable) -> dict[str, dict[str, Interval]]:
-    """For each rung but the first: mean and 95% interval of its difference to the rung below, seed by seed."""
+    """For each rung but the first: its difference to the rung below, seed by seed, with its interval."""
     rungs = [label for label in LADDER if label in rows]
     return {
-        label: {key: paired_interval(score.values, rows[below][key].values) for key, score in rows[label].items()}
+        label: {
+            key: paired_interval(score.values, rows[below][key].values) for key, score in rows[label].items()
+        }
         for below, label in zip(rungs, rungs[1:], strict=False)
     }
 
@@ -101,11 +108,14 @@ def _calibration(runs: Sequence[JsonObject]) -> dict[str, dict[str, float]]:
     """{gamma: metrics on known photographs}, means over seeds."""
     sweeps = [run["calibration"] for run in runs]
     keys = list(runs[0]["test"])
-    return {str(gamma): {key: fmean(sweep[str(gamma)][key] for sweep in sweeps) for key in keys} for gamma in GAMMAS}
+    return {
+        str(gamma): {key: fmean(sweep[str(gamma)][key] for sweep in sweeps) for key in keys}
+        for gamma in GAMMAS
+    }
 
 
 def zero_shot() -> dict[str, dict[str, float]]:
-    """The teacher itself, untrained, on the same test scenes: as it was trained to be read, and at its best."""
+    """The teacher itself on the same test scenes: as it was trained to be read, and at its best."""
     clip, recipe = load_clip(), VARIANTS[BASELINE].load(0)
     data = held_out_data(recipe.data, "test", length=SCENES)
     read_outs = (("vanilla",), clip.read_outs)
@@ -132,5 +142,5 @@ def chimera(
     folder: Path = FOLDER,
     out: Path | None = None,
 ) -> JsonObject:
-    """Run every variant with every seed, and write data/reports/chimera.json; arguments and content as in `Study.run`."""
+    """Run every variant with every seed and write data/reports/chimera.json; see `Study.run`."""
     return CHIMERA.run(seeds=seeds, part=part, folder=folder, out=out)

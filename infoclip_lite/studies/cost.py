@@ -30,7 +30,7 @@ def infoclip_cost(*, repeats: int = 5, out: Path | None = None) -> JsonObject:
 
 
 def rendered(name: str, **changes: object) -> FineTuneRecipe:
-    """A paper's recipe at its size, without its data and weights: rendered scenes, random CLIP, the machine's number format.
+    """A paper's recipe at its size with neither its data nor its weights: rendered scenes, random CLIP.
 
     Args:
         name: of the recipe.
@@ -50,8 +50,8 @@ _SIZES: dict[str, Callable[[], FineTuneRecipe]] = {
 def cost_rows(*, repeats: int = 5, sizes: Sequence[str] = tuple(_SIZES)) -> list[StepCost]:
     """Training steps with the objective on and off, and the teacher's forward pass, in turns in one run.
 
-    Two sizes: the small recipe, and the paper's (ViT-B/16, 384 px, batch 4; random weights, rendered scenes, 32 words). Memory
-    is what autograd keeps for the backward pass, in MB.
+    Two sizes: the small recipe, and the paper's (ViT-B/16, 384 px, batch 4; random weights, rendered
+    scenes, 32 words). Memory is what autograd keeps for the backward pass, in MB.
 
     Args:
         repeats: timed steps of each; the median counts.
@@ -86,7 +86,9 @@ def _batch(task: FineTuning) -> tuple[Tensor, ...]:
     """The pictures and masks of the first step."""
     batch = next(iter(task.batches(0, 1)))
     if isinstance(batch, list):
-        raise ValueError(f"got a batch in {len(batch)} parts; expected one: accumulate must be 1 where a step is timed")
+        raise ValueError(
+            f"got a batch in {len(batch)} parts; expected one: accumulate must be 1 where a step is timed"
+        )
     return batch
 
 
@@ -156,9 +158,10 @@ _MODELS: dict[str, str] = {"CAT-Seg": "mini/head", "Chimera-Seg": "mini/chimera"
 
 
 def chimera_cost(*, repeats: int = 5, out: Path | None = None) -> JsonObject:
-    """Time and weights of one forward pass at inference, all in turns in one run; writes data/reports/chimera_cost.json.
+    """Time and weights of a forward pass at inference, in turns; writes data/reports/chimera_cost.json.
 
-    Two sizes: the small one, and the paper's (ViT-B/16 at 384 px). Words are encoded beforehand, here by random vectors.
+    Two sizes: the small one, and the paper's (ViT-B/16 at 384 px). Words are encoded beforehand, here by
+    random vectors.
 
     Args:
         repeats: timed passes of each; the median counts.

@@ -9,7 +9,8 @@ from ..core.reports import JsonObject, write_report
 from ..core.statistics import Interval, interval, paired_interval
 from ..training.run import Run
 from .rows import Curves, Point, curves_json
-from .study import Variant, gather, run_variants, settings_of
+from .runs import gather, run_variants
+from .variants import Variant, settings_of
 
 FOLDER = Path("runs/degradation")
 RECIPES = ("mini/plain-few", "mini/plain-few-qv", "mini/plain")
@@ -24,7 +25,7 @@ def degradation(
     folder: Path = FOLDER,
     out: Path | None = None,
 ) -> JsonObject:
-    """Fine-tune plainly with several seeds and follow metrics and probes; a finished run is kept and not run again.
+    """Fine-tune plainly with several seeds and follow metrics and probes; no finished run is run again.
 
     Args:
         recipes: of fine-tuning, each with steps in `evaluation.at`.
@@ -33,15 +34,17 @@ def degradation(
         out: where the report is written; data/reports by default.
 
     Returns:
-        {"recipes": {name: settings}, "curves": {name: {seed: [evaluations]}}, "summary": {name: {metric: [{"step", "mean",
-        "half"}]}}} of the recipes that all seeds have finished.
+        {"recipes": {name: settings}, "curves": {name: {seed: [evaluations]}}, "summary": {name: {metric:
+        [{"step", "mean", "half"}]}}} of the recipes that all seeds have finished.
     """
     variants = {Path(recipe).stem: Variant(recipe) for recipe in recipes}
     written: JsonObject = {}
     for name, variant in variants.items():
         run_variants({name: variant}, range(seeds), folder, _nothing)
         records = gather(variants, range(seeds), folder)
-        curves = {label: {str(run["seed"]): run["evaluations"] for run in runs} for label, runs in records.items()}
+        curves = {
+            label: {str(run["seed"]): run["evaluations"] for run in runs} for label, runs in records.items()
+        }
         content = {
             "recipes": settings_of({label: variants[label] for label in records}),
             "curves": curves,

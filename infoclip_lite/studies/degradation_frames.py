@@ -1,4 +1,4 @@
-"""A training as frames: label maps of a few validation scenes, metrics and probes, at steps of plain fine-tuning."""
+"""A training as frames: label maps of a few validation scenes, metrics and probes, step by step."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ SHOWN = 3  # scenes, the first of the validation split: as many as fit beside ea
 KEYS = ("mIoU_seen", "mIoU_unseen", "noun_recognition", "image_to_text")
 
 
-def degradation_frames(recipe: str = "mini/plain-few", *, out: Path | None = None, **changes: object) -> JsonObject:
-    """Train the recipe once and write data/reports/degradation_frames.json: what three scenes look like along the way.
+def degradation_frames(
+    recipe: str = "mini/plain-few", *, out: Path | None = None, **changes: object
+) -> JsonObject:
+    """Train the recipe once and write data/reports/degradation_frames.json: three scenes along the way.
 
     Args:
         recipe: a fine-tuning recipe with steps in `evaluation.at`.
@@ -29,7 +31,8 @@ def degradation_frames(recipe: str = "mini/plain-few", *, out: Path | None = Non
         changes: keys of the recipe to replace.
 
     Returns:
-        {"recipe", "seed", "names", "unseen", "images", "truth", "frames": [{"step", "labels", and KEYS}]}; pictures as of `pack`.
+        {"recipe", "seed", "names", "unseen", "images", "truth", "frames": [{"step", "labels", and KEYS}]};
+        pictures as of `pack`.
 
     Raises:
         ValueError: the recipe trains something else, or has no step to look at.
@@ -39,7 +42,10 @@ def degradation_frames(recipe: str = "mini/plain-few", *, out: Path | None = Non
         raise ValueError(f"got recipe {recipe!r}; expected one with steps in evaluation.at")
     scenes = held_out(what)
     shown = [scenes[i] for i in range(SHOWN)]
-    images, truth = torch.stack([scene.image for scene in shown]), torch.stack([scene.mask for scene in shown])
+    images, truth = (
+        torch.stack([scene.image for scene in shown]),
+        torch.stack([scene.mask for scene in shown]),
+    )
     labels: dict[int, str] = {}
 
     @torch.no_grad()

@@ -59,8 +59,8 @@ def imports(*, rounds: int = 7, out: Path | None = None) -> JsonObject:
     """Start each program in turns, print what it costs, and write data/reports/imports.json.
 
     Args:
-        rounds: fresh processes of each that count. One more comes first and does not: it brings the files into
-            memory.
+        rounds: fresh processes of each that count. One more comes first and does not: it brings the files
+            into memory.
         out: where the report is written; data/reports by default.
 
     Returns:

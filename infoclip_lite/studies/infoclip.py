@@ -1,15 +1,18 @@
-"""The InfoCLIP experiment: every way to keep CLIP aligned while it learns to segment, on the same seeds and scenes."""
+"""The InfoCLIP experiment: every way to keep CLIP aligned while it learns to segment."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ..core.reports import JsonObject
-from .study import Study, Variant, score_run
+from .runs import score_run
+from .study import Study
+from .variants import Variant
 
 FOLDER = Path("runs/infoclip")
 BASELINE, FULL_BASELINE = "plain", "full: plain"
-# Every weight of both towers learns, at a third of the rate: at the rate that suits queries and values all rivals lose CLIP.
+# Every weight of both towers learns, at a third of the rate: at the rate that suits queries and values all
+# rivals lose CLIP.
 _FULL = {"tune": "full", "optimizer": {"lr": 3e-4}}
 
 
@@ -46,7 +49,8 @@ _GENTLE: dict[str, Variant] = {
     "pooled": Variant("mini/pooled"),
 }
 
-# Then every weight, with the parts of the method one by one: where there is more to lose, a part shows what it does.
+# Then every weight, with the parts of the method one by one: where there is more to lose, a part shows what
+# it does.
 _EVERY_WEIGHT: dict[str, Variant] = {
     "plain": Variant("mini/catseg"),
     "infoclip": _ours(),
@@ -76,7 +80,8 @@ VARIANTS: dict[str, Variant] = {
     **{f"full: {label}": variant.changed(**_FULL) for label, variant in _EVERY_WEIGHT.items()},
 }
 
-# Tried on validation scenes with other seeds, to choose the settings of the recipes; the best of each family by hIoU was taken.
+# Tried on validation scenes with other seeds, to choose the settings of the recipes; the best of each
+# family by hIoU was taken.
 GRID: dict[str, Variant] = {
     "plain, lr 3e-4": _slower("mini/catseg"),
     "plain, lr 1e-3": Variant("mini/catseg"),
@@ -100,7 +105,8 @@ GRID: dict[str, Variant] = {
     "infoclip, 10, wise 0.5": _ours(transfer=10.0).changed(interpolate=0.5),
 }
 
-# The questions of the study, named before it runs: does either InfoCLIP beat plain tuning, and ours the cheapest rival?
+# The questions of the study, named before it runs: does either InfoCLIP beat plain tuning, and ours the
+# cheapest rival?
 CONTRASTS = (
     ("infoclip", "plain"),
     ("infoclip-paper", "plain"),
@@ -127,5 +133,5 @@ def infoclip(
     folder: Path = FOLDER,
     out: Path | None = None,
 ) -> JsonObject:
-    """Run every variant with every seed, and write data/reports/infoclip.json; arguments and content as in `Study.run`."""
+    """Run every variant with every seed and write data/reports/infoclip.json; see `Study.run`."""
     return INFOCLIP.run(seeds=seeds, part=part, folder=folder, out=out)

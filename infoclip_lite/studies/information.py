@@ -63,12 +63,12 @@ def run_benchmark(
     steps: int = 300,
     progress: bool = False,
 ) -> dict[str, object]:
-    """Every estimator on every task at every n: estimate minus truth in nats, mean and 95% interval over seeds.
+    """Every estimator on every task at every n: estimate minus truth in nats, with 95% intervals over seeds.
 
     Args:
         seeds: independent samples of each task, at least 2; seed s also seeds the critic.
-        sizes: numbers of samples n of the classical estimators; `ksg`, with ranks and raw, is left out above n = 2000
-            and ten dimensions, being slow there.
+        sizes: numbers of samples n of the classical estimators; `ksg`, with ranks and raw, is left out
+            above n = 2000 and ten dimensions, being slow there.
         estimators: names in `ESTIMATORS`, or "ksg_raw" for `ksg` without ranks; None takes all eleven.
         tasks: (name, parameters) pairs.
         neural_sizes: numbers of samples n of those that train a critic.
@@ -77,14 +77,18 @@ def run_benchmark(
         progress: show a bar.
 
     Returns:
-        {"unit", "seeds", "training_steps", "tasks", "errors", "matrix_renyi"}: `tasks` lists names, truths and dimensions,
-        `errors` one row {"task", "estimator", "n", "mean", "low", "high", "limit"} per cell, `matrix_renyi` is
-        `run_matrix_checks()` and, as "closed_form", `run_convergence()`.
+        {"unit", "seeds", "training_steps", "tasks", "errors", "matrix_renyi"}: `tasks` lists names, truths
+        and dimensions, `errors` one row {"task", "estimator", "n", "mean", "low", "high", "limit"} per
+        cell, `matrix_renyi` is `run_matrix_checks()` and, as "closed_form", `run_convergence()`.
     """
     names = list(CANDIDATES) if estimators is None else list(estimators)
     built = [get_task(name, **parameters) for name, parameters in tasks]
     cells = [
-        (task, n, name) for task in built for name in names for n in (neural_sizes if name in NEURAL else sizes) if _bearable(name, task, n)
+        (task, n, name)
+        for task in built
+        for name in names
+        for n in (neural_sizes if name in NEURAL else sizes)
+        if _bearable(name, task, n)
     ]
     errors = []
     for task, n, name in tqdm(cells, disable=not progress, desc="benchmark"):
@@ -138,10 +142,11 @@ def run_convergence(
     rho: float = 0.75,
     width: float = 1.0,
 ) -> dict[str, object]:
-    """I_2 of normal samples under RBF kernels against its closed form: relative errors, (I_2 - exact) / exact.
+    """I_2 of normal samples under RBF kernels against its closed form, as errors (I_2 - exact) / exact.
 
-    `against` tells which closed form: at the covariance of the "population", or at that of the "sample" itself, which
-    shows how much of the error is the kernel estimate's own and how much is the luck of the draw.
+    `against` tells which closed form: at the covariance of the "population", or at that of the "sample"
+    itself, which shows how much of the error is the kernel estimate's own and how much is the luck of the
+    draw.
 
     Args:
         sizes: numbers of samples n.
@@ -150,9 +155,9 @@ def run_convergence(
         width: of both kernels, in standard deviations.
 
     Returns:
-        {"unit", "rho", "width", "exact", "seeds", "rows": [{"n", "correction", "against", "mean", "low", "high",
-        "one_sample"}]}: `exact` in bits; the interval is of the mean, `one_sample` the standard deviation of a single
-        sample's error.
+        {"unit", "rho", "width", "exact", "seeds", "rows": [{"n", "correction", "against", "mean", "low",
+        "high", "one_sample"}]}: `exact` in bits; the interval is of the mean, `one_sample` the standard
+        deviation of a single sample's error.
     """
     population = torch.tensor([[1.0, rho], [rho, 1.0]], dtype=torch.float64)
     exact = gaussian_rbf_information(population, 1, width, width)
@@ -176,13 +181,14 @@ def run_convergence(
 
 
 def run_speed(repeats: int = 30) -> dict[str, object]:
-    """Cost of alpha = 2 against its peers, ours and theirs in turns in one run, forward and backward, on one thread.
+    """Cost of alpha = 2 against its peers, forward and backward, in turns in one run, on one thread.
 
     Args:
         repeats: timed calls of each; the best counts, as `timeit` advises.
 
     Returns:
-        {"threads", "rows": [{"what", "ours_ms", "peer_ms", "ratio"}]}: ratio = peer / ours, larger is better for us.
+        {"threads", "rows": [{"what", "ours_ms", "peer_ms", "ratio"}]}: ratio = peer / ours, larger is
+        better for us.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -233,7 +239,8 @@ def _bfloat16_errors() -> dict[str, float]:
 
 def _contests() -> list[tuple[str, Callable[[], None], Callable[[], None]]]:
     generator = torch.Generator().manual_seed(0)
-    # 576 patches are one picture of 384 pixels, 4096 the patches of a small batch, 32 times 64 a batch of small pictures.
+    # 576 patches are one picture of 384 pixels, 4096 the patches of a small batch, 32 times 64 a batch of
+    # small pictures.
     a, b = (gram(torch.randn(576, 32, generator=generator), "rbf").requires_grad_() for _ in range(2))
     z = torch.randn(4096, 64, generator=generator).requires_grad_()
     many = [gram(torch.randn(32, 64, 32, generator=generator), "rbf").requires_grad_() for _ in range(2)]
@@ -290,9 +297,16 @@ def _contests() -> list[tuple[str, Callable[[], None], Callable[[], None]]]:
     ]
 
 
-def _compare(what: str, ours: Callable[[], None], peer: Callable[[], None], repeats: int) -> dict[str, object]:
+def _compare(
+    what: str, ours: Callable[[], None], peer: Callable[[], None], repeats: int
+) -> dict[str, object]:
     """The best time of each in ms, in five rounds of both, so that both meet the same machine."""
     rounds = 5
     seconds = take_turns({"ours": ours, "peer": peer}, rounds, warmup=0, in_a_row=max(1, repeats // rounds))
     ours_ms, peer_ms = (1000 * min(seconds[label]) for label in ("ours", "peer"))
-    return {"what": what, "ours_ms": round(ours_ms, 4), "peer_ms": round(peer_ms, 4), "ratio": round(peer_ms / ours_ms, 2)}
+    return {
+        "what": what,
+        "ours_ms": round(ours_ms, 4),
+        "peer_ms": round(peer_ms, 4),
+        "ratio": round(peer_ms / ours_ms, 2),
+    }

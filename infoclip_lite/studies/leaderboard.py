@@ -1,4 +1,4 @@
-"""The leaderboard: every method on the same test scenes, what it costs, and the ranks that its intervals allow."""
+"""The leaderboard: every method on the same scenes, what it costs, and the ranks its intervals allow."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ from .card import MEASURED
 from .chimera import CHIMERA
 from .cost import forward_pass
 from .infoclip import INFOCLIP
-from .rows import SPLITS, Method, RankRange, Speed, StudyTable, table_of
-from .study import METRICS, SCENES, Study, Variant, score_run, settings_of
+from .rows import METRICS, SPLITS, Method, RankRange, Speed, StudyTable, table_of
+from .runs import SCENES, score_run
+from .study import Study
+from .variants import Variant, settings_of
 
 FOLDER = Path("runs/leaderboard")
 # The data of both studies: everything on the board learns from it, or is tested on it.
@@ -39,10 +41,16 @@ DRAWS = 500  # of a bootstrap: its interval is then known to a few percent
 BATCH, ROUNDS = 16, 40
 REFERENCE = "CLIP, one vector a picture"
 # What a recipe's `tune` moves: in a row, and in the name of a method.
-TUNED = {"full": "all of CLIP", "image": "CLIP's image tower", "qv": "CLIP's q and v", "none": "nothing of CLIP"}
+TUNED = {
+    "full": "all of CLIP",
+    "image": "CLIP's image tower",
+    "qv": "CLIP's q and v",
+    "none": "nothing of CLIP",
+}
 _IN_NAME = {"full": "all weights", "image": "image tower", "qv": "q and v"}
 
-# Chapter 02's trainings on the studies' data, so that plain fine-tuning without a head stands on the same scenes.
+# Chapter 02's trainings on the studies' data, so that plain fine-tuning without a head stands on the same
+# scenes.
 _HERE = {"data": {"size": DATA["size"]}, "evaluation": {"at": []}}
 COSINE = Study(
     "cosine",
@@ -64,11 +72,13 @@ def leaderboard(
     folder: Path = FOLDER,
     out: Path | None = None,
 ) -> JsonObject:
-    """Measure what is not trained, the speed and the sizes; train the cosine heads; read the two studies; rank; write the report.
+    """Measure what is not trained, read the two studies, rank all, and write the report.
+
+    The cosine heads are trained here; speed and sizes are of every way of inference on the board.
 
     Args:
-        retrain: first run both studies, each to be gone on with where it stopped (hours of two cores); without it their reports
-            are read.
+        retrain: first run both studies, each to be gone on with where it stopped (hours of two cores);
+            without it their reports are read.
         seeds: of every training; the reports must have the same.
         rounds: timed passes of each way of inference.
         folder: where finished runs of the cosine heads are kept.
@@ -105,7 +115,7 @@ def leaderboard(
 
 
 def speed_again(*, rounds: int = ROUNDS, out: Path | None = None) -> JsonObject:
-    """Measure only the speed of every way of inference, all in one run; the rows of the report stay as they are.
+    """Measure only the speed of every way of inference, in one run; the report's rows stay as they are.
 
     Args:
         rounds: timed passes of each.
@@ -131,9 +141,11 @@ def read_study(study: Study, report: JsonObject, seeds: int) -> StudyTable:
         seeds: of each variant.
 
     Raises:
-        ValueError: variants or measures are missing, or were run with other seeds, pictures, words or settings.
+        ValueError: variants or measures are missing, or were run with other seeds, pictures, words or
+            settings.
     """
-    again = f"run `infoclip-lite benchmark {study.name} --seeds {seeds}`, or `infoclip-lite benchmark leaderboard --retrain`"
+    command = f"run `infoclip-lite benchmark {study.name} --seeds {seeds}`"
+    again = f"{command}, or `infoclip-lite benchmark leaderboard --retrain`"
     what = f"the report {study.name!r}"
     missing = [label for label in study.variants if label not in report["table"]]
     if missing or report["missing"]:
@@ -152,7 +164,9 @@ def read_study(study: Study, report: JsonObject, seeds: int) -> StudyTable:
         measures = [f"{split}/{metric}" for split in SPLITS for metric in METRICS]
         short = [key for key in measures if key not in table[label] or len(table[label][key].values) != seeds]
         if short:
-            raise ValueError(f"{what} has no {seeds} values of {short[0]} for {label!r}; expected one a seed: {again}")
+            raise ValueError(
+                f"{what} has no {seeds} values of {short[0]} for {label!r}; expected one a seed: {again}"
+            )
     return table
 
 
@@ -186,7 +200,7 @@ def _untrained(clip: DenseCLIP, names: Sequence[str]) -> Method:
 
 @torch.inference_mode()
 def untrained_scores(model: Segmentor, data: Segmented, *, draws: int = DRAWS) -> dict[str, Score]:
-    """Metrics of a model that is not trained, with the 95% interval over scenes: a bootstrap, scenes drawn anew [O].
+    """Metrics of a model that is not trained, with a 95% interval over scenes, by bootstrap [O].
 
     Args:
         model: a segmentor.
@@ -261,7 +275,7 @@ def _labelled_scenes(recipe: FineTuneRecipe) -> int:
 
 
 def _sizes(model: Segmentor, *, trained: int) -> dict[str, int]:
-    """Weights: "total" with both towers of CLIP, "trained" with the objective's own, and those that a picture meets."""
+    """Weights: "total" with both towers, "trained" with the objective's own, and at "inference"."""
     inference = sum(model.weights_at_inference().values())
     return {"total": count(model.parameters()), "trained": trained, "inference": inference}
 
@@ -306,16 +320,22 @@ def measure_speed(
         size: of them in pixels.
 
     Returns:
-        {"batch", "rounds", "dtype", "reference", "backends": {name: {"ms", "ratio", "low", "high"}}}: milliseconds a picture; and
-        how many times CLIP's own forward pass (`encode_image`) in the same round: median, and first and third quartile.
+        {"batch", "rounds", "dtype", "reference", "backends": {name: {"ms", "ratio", "low", "high"}}}:
+        milliseconds a picture; and how many times CLIP's own forward pass (`encode_image`) in the same
+        round: median, and first and third quartile.
     """
     data = held_out_data({**DATA, "size": size}, "test", length=batch)
     clip = next(iter(models.values())).clip
     images = torch.stack([data[i].image for i in range(batch)]).to(clip.device)
     generator = torch.Generator().manual_seed(0)
-    words = F.normalize(torch.randn(len(data.names), clip.embed_dim, generator=generator), dim=-1).to(clip.device)
+    words = F.normalize(torch.randn(len(data.names), clip.embed_dim, generator=generator), dim=-1).to(
+        clip.device
+    )
     reference = torch.inference_mode()(lambda: clip.encode_image(images))
-    passes = {REFERENCE: reference, **{name: forward_pass(model, images, words) for name, model in models.items()}}
+    passes = {
+        REFERENCE: reference,
+        **{name: forward_pass(model, images, words) for name, model in models.items()},
+    }
     # Two rounds do not count: the first allocates, and the second still finds caches filled by the first.
     seconds = take_turns(passes, rounds, warmup=2, device=clip.device)
     found = {}

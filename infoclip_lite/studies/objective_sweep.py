@@ -1,4 +1,4 @@
-"""InfoCLIP's loss over a grid of its settings: short trainings on validation scenes, one seed. A map, not a result."""
+"""InfoCLIP's loss over a grid of its settings: short trainings, one seed. A map, not a result."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 from ..core.reports import JsonObject, write_report
 from ..training.run import Run
-from .study import METRICS, Variant, gather, run_variants, score_run
+from .rows import METRICS
+from .runs import gather, run_variants, score_run
+from .variants import Variant
 
 FOLDER = Path("runs/objective_sweep")
 # A seed that no report uses; a hundred points in a night of two cores.
@@ -38,7 +40,7 @@ def points() -> dict[str, Variant]:
 
 
 def objective_sweep(*, folder: Path = FOLDER, out: Path | None = None) -> JsonObject:
-    """Run the points that are missing and write data/reports/objective_sweep.json; stopped, it goes on where it was.
+    """Run the points that are missing and write data/reports/objective_sweep.json.
 
     Args:
         folder: where finished points are kept.
@@ -57,7 +59,9 @@ def report(*, folder: Path = FOLDER, out: Path | None = None) -> JsonObject:
     grid = points()
     records = gather(grid, (SEED,), folder)
     if "plain" not in records:
-        raise FileNotFoundError(f"{folder} has no finished run of 'plain'; run: infoclip-lite benchmark objective_sweep")
+        raise FileNotFoundError(
+            f"{folder} has no finished run of 'plain'; run: infoclip-lite benchmark objective_sweep"
+        )
     content = {
         "what": "one seed, short trainings, validation scenes: a map and not a result",
         "seed": SEED,

@@ -172,7 +172,10 @@ def _twin_weights(visual: Any, blocks: Sequence[Any]) -> dict[str, Tensor]:
         attention = block.attn
         fused = zip("qkv", attention.in_proj_weight.chunk(3), attention.in_proj_bias.chunk(3), strict=True)
         for name, weight, bias in fused:
-            state |= {f"{here}.self_attn.{name}_proj.weight": weight, f"{here}.self_attn.{name}_proj.bias": bias}
+            state |= {
+                f"{here}.self_attn.{name}_proj.weight": weight,
+                f"{here}.self_attn.{name}_proj.bias": bias,
+            }
         layers |= {
             f"{here}.self_attn.out_proj": attention.out_proj,
             f"{here}.layer_norm1": block.ln_1,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ..core.reports import read_report
 from ..core.statistics import Interval, Row, Score
 
+METRICS = ("mIoU_seen", "mIoU_unseen", "hIoU")
 SPLITS = ("test", "test-new")  # known photographs in new scenes, and new photographs
 
 StudyTable = dict[str, dict[str, Score]]

@@ -32,7 +32,8 @@ from .peers import SIDE, WORDS, against_open_clip, against_torchmetrics, against
 from .rows import TrainingWay
 
 _T = TypeVar("_T")
-# (size of CAT-Seg's head or none, words whose scores are enlarged at a time): as it is, and with all words at once.
+# (size of CAT-Seg's head or none, words whose scores are enlarged at a time): as it is, and with all words
+# at once.
 _MEMORY = (("vit_b", None), ("vit_b", WORDS), ("none", None), ("none", WORDS))
 
 
@@ -45,8 +46,8 @@ def speed(*, rounds: int = 21, model: str = "ViT-B-16-quickgelu", out: Path | No
         out: where the report is written; data/reports by default.
 
     Returns:
-        {"model", "contests", "matrix_peak_tflops", "memory", "forward_tflop", "objective", "training"}; see `Contest`,
-        `evaluation_memory`, `forward_cost`, `StepCost` and `TrainingWay`.
+        {"model", "contests", "matrix_peak_tflops", "memory", "forward_tflop", "objective", "training"}; see
+        `Contest`, `evaluation_memory`, `forward_cost`, `StepCost` and `TrainingWay`.
 
     Raises:
         ImportError: transformers or torchmetrics, the peers, are not installed.
@@ -74,7 +75,7 @@ def speed(*, rounds: int = 21, model: str = "ViT-B-16-quickgelu", out: Path | No
 
 
 def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
-    """Multiplications and additions a second of square matrices: the most that this device does in this type."""
+    """Multiplications and additions a second of square matrices: the most this device does in this type."""
     side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     # The best of ten: a peak is what the device can do, not what it does while others disturb it.
@@ -105,7 +106,7 @@ def training_speed(
     side: int = 384,
     batch: int = 4,
 ) -> list[TrainingWay]:
-    """Training steps of the image tower: float32 as it is, bfloat16, bfloat16 recomputed, bfloat16 compiled, in turns.
+    """Training steps of the image tower in turns: float32, bfloat16, and bfloat16 recomputed or compiled.
 
     Args:
         clip: the model; its weights change.
@@ -154,7 +155,9 @@ def training_speed(
 
 
 @torch.no_grad()
-def forward_cost(clip: DenseCLIP, *, words: int = 171, side: int = 384, head: str = "vit_b") -> dict[str, float]:
+def forward_cost(
+    clip: DenseCLIP, *, words: int = 171, side: int = 384, head: str = "vit_b"
+) -> dict[str, float]:
     """10^12 multiplications and additions of one forward pass of CAT-Seg's parts, as COCO-Stuff needs them.
 
     Args:
@@ -185,8 +188,10 @@ def in_own_process(head: str, chunk: int | None) -> dict[str, object]:
         return pool.submit(evaluation_memory, head, chunk).result()
 
 
-def evaluation_memory(head: str, chunk: int | None, *, model: str = "ViT-B-16-quickgelu") -> dict[str, object]:
-    """Peak memory of evaluating one picture of 640 pixels with 847 words in CAT-Seg's protocol, one prompt a word.
+def evaluation_memory(
+    head: str, chunk: int | None, *, model: str = "ViT-B-16-quickgelu"
+) -> dict[str, object]:
+    """Peak memory of evaluating a picture of 640 pixels with 847 words in CAT-Seg's protocol.
 
     Args:
         head: "vit_b" (CAT-Seg's) or "none" (cosines alone).
@@ -236,15 +241,15 @@ PAPER_SIZE: dict[str, tuple[str, Mapping[str, object]]] = {
 
 
 def paper_size(*, steps: int = 300, out: Path | None = None) -> JsonObject:
-    """Train the papers' recipes at their size on rendered scenes, with random weights; writes data/reports/gpu.json.
+    """Train the papers' recipes at their size on rendered scenes; writes data/reports/gpu.json.
 
     Args:
         steps: of each training.
         out: where the report is written; data/reports by default, where it is measured on a GPU.
 
     Returns:
-        {"steps", "rows": [{"what", "recipe", "images_per_s", "peak_gb", "loss_first", "loss_last", "losses"}]}: first and last
-        are means of a tenth of the steps.
+        {"steps", "rows": [{"what", "recipe", "images_per_s", "peak_gb", "loss_first", "loss_last",
+        "losses"}]}: first and last are means of a tenth of the steps.
 
     Raises:
         ValueError: no GPU, and no `out`.

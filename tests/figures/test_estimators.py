@@ -1,4 +1,4 @@
-"""The playground of estimators: its truth is exact, its bias and limits are those the estimators are known for."""
+"""The playground of estimators: its truth is exact, its bias and limits are the ones that are known."""
 
 from __future__ import annotations
 
@@ -42,17 +42,27 @@ def test_the_right_model_has_no_bias_and_the_others_have_theirs() -> None:
 
 def test_limits_are_those_of_the_samples() -> None:
     view = compute_information("InfoNCE, perfect critic", n=10, dim=10, rho=0.95)
-    assert view.limit == pytest.approx(math.log(10)) and view.estimates.max() <= view.limit < view.truth[view.chosen]
+    assert (
+        view.limit == pytest.approx(math.log(10))
+        and view.estimates.max() <= view.limit < view.truth[view.chosen]
+    )
     assert compute_information("KSG").limit is None
 
 
 def test_width_and_alpha_move_the_matrix_based_one_alone() -> None:
-    assert (compute_information("KSG", width=0.1, alpha=3.0).estimates == compute_information("KSG").estimates).all()
+    assert (
+        compute_information("KSG", width=0.1, alpha=3.0).estimates == compute_information("KSG").estimates
+    ).all()
     wide, narrow = (compute_information(MATRIX, n=300, width=width) for width in (1.0, 0.3))
-    assert narrow.population is not None and (narrow.population[1:] > wide.population[1:]).all()  # to Shannon's as the width goes to zero
+    assert (
+        narrow.population is not None and (narrow.population[1:] > wide.population[1:]).all()
+    )  # to Shannon's as the width goes to zero
     assert np.abs(wide.estimates.mean(0) - wide.population).max() < 0.05
     twice = compute_information(MATRIX, n=300, dim=2)
-    assert twice.population == pytest.approx(2 * wide.population) and np.abs(twice.estimates.mean(0) - twice.population).max() < 0.1
+    assert (
+        twice.population == pytest.approx(2 * wide.population)
+        and np.abs(twice.estimates.mean(0) - twice.population).max() < 0.1
+    )
     assert compute_information(MATRIX, alpha=3.0).population is None
 
 

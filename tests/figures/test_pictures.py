@@ -62,7 +62,9 @@ def test_a_words_colour_does_not_depend_on_how_many_follow() -> None:
 def test_labels_get_their_colours_and_others_grey(dtype: type) -> None:
     labels = np.array([[0, 1], [2, 255]], dtype=dtype)
     colours = palette(3)
-    assert np.array_equal(colourise(labels, NAMES), np.array([[colours[0], colours[1]], [colours[2], UNLABELLED]]))
+    assert np.array_equal(
+        colourise(labels, NAMES), np.array([[colours[0], colours[1]], [colours[2], UNLABELLED]])
+    )
     assert (colourise(np.array([[-1, 3, 254]]), NAMES) == UNLABELLED).all()
 
 
@@ -89,7 +91,9 @@ def test_legend_lies_below_and_shows_the_words_that_occur() -> None:
 def test_many_words_wrap_into_rows_inside_the_picture() -> None:
     names = [f"a rather long word {i}" for i in range(12)]
     labels = np.repeat(np.arange(12), 40)[:, None].repeat(480, 1).astype(np.uint8)
-    few, many = (overlay(np.zeros((480, 480, 3), np.uint8), np.minimum(labels, last), names) for last in (0, 11))
+    few, many = (
+        overlay(np.zeros((480, 480, 3), np.uint8), np.minimum(labels, last), names) for last in (0, 11)
+    )
     assert many.height > few.height + 5 * 20 and many.width == 480
     assert np.asarray(many)[480:, -2:].min() > 200, "nothing may be cut at the border"
 
@@ -136,7 +140,10 @@ def test_label_maps_share_colours_and_one_legend() -> None:
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert sorted(words) == ["cow", "grass", "other", "sky"]
     truth, guess = (axis.images[0].get_array() for axis in figure.axes[1:])
-    assert tuple(guess[0, 5]) == UNLABELLED and len({tuple(truth[0, 0]), tuple(truth[0, 5]), tuple(guess[0, 0])}) == 3
+    assert (
+        tuple(guess[0, 5]) == UNLABELLED
+        and len({tuple(truth[0, 0]), tuple(truth[0, 5]), tuple(guess[0, 0])}) == 3
+    )
     handles = dict(zip(words, figure.legends[0].get_patches(), strict=True))
     assert np.allclose(np.array(handles["cow"].get_facecolor()[:3]) * 255, truth[0, 0], atol=1)
 
@@ -146,15 +153,21 @@ def test_patch_grid_frames_the_patches_asked_for() -> None:
     (axis,) = figure.axes
     frame = axis.patches[0]
     assert (frame.get_x(), frame.get_y(), frame.get_width(), frame.get_height()) == (16, 8, 8, 8)
-    assert axis.texts[0].get_text() == "here" and "pixels" in axis.get_xlabel() and "pixels" in axis.get_ylabel()
-    assert list(axis.get_xticks()) == list(range(0, 49, 8)) and list(axis.get_yticks()) == list(range(0, 33, 8))
+    assert (
+        axis.texts[0].get_text() == "here" and "pixels" in axis.get_xlabel() and "pixels" in axis.get_ylabel()
+    )
+    assert list(axis.get_xticks()) == list(range(0, 49, 8)) and list(axis.get_yticks()) == list(
+        range(0, 33, 8)
+    )
     assert not list(patch_grid(np.zeros((16, 16, 3)), 8).axes[0].patches)
 
 
 def test_curves_have_a_panel_each_metric_and_a_band_each_training() -> None:
     records = [Point(0.2, 0.01, 0), Point(0.3, 0.02, 50)]
     summaries = {"full": {"mIoU": records, "margin": records}, "qv": {"mIoU": records[:1], "margin": records}}
-    figure = curves_with_bands(summaries, {"mIoU": "dense", "margin": "margin of the right word"}, ylabel="share")
+    figure = curves_with_bands(
+        summaries, {"mIoU": "dense", "margin": "margin of the right word"}, ylabel="share"
+    )
     assert [axis.get_title() for axis in figure.axes] == ["dense", "margin of the right word"]
     assert all(axis.get_xlabel() == "training step" and len(axis.lines) == 2 for axis in figure.axes)
     assert figure.axes[0].get_ylabel() == "share"

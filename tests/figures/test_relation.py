@@ -12,7 +12,9 @@ from infoclip_lite.figures.relation import relation_views
 @pytest.fixture(scope="module")
 def runs() -> dict[str, Run]:
     head = train("mini/head", steps=1, progress=False)
-    return {name: train(f"mini/{name}", steps=1, start=head, progress=False) for name in ("catseg", "infoclip")}
+    return {
+        name: train(f"mini/{name}", steps=1, start=head, progress=False) for name in ("catseg", "infoclip")
+    }
 
 
 def test_views_of_a_word_differ_by_what_made_them(runs: dict[str, Run]) -> None:

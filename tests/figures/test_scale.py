@@ -31,7 +31,9 @@ def test_hours_are_work_by_rate() -> None:
 def test_the_figures_say_what_they_show() -> None:
     figure = plot_ways(ROWS)
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["float32", "bfloat16, compiled"]
-    assert "not measured" in figure.axes[1].texts[0].get_text() and math.isnan(figure.axes[1].patches[1].get_width())
+    assert "not measured" in figure.axes[1].texts[0].get_text() and math.isnan(
+        figure.axes[1].patches[1].get_width()
+    )
     lines = plot_hours(100.0, 1000, {"measured": 0.4, "half": 0.2}).axes[0]
     assert [t.get_text() for t in lines.get_legend().get_texts()] == [
         "measured: 40% of the peak",

@@ -1,4 +1,4 @@
-"""Explorer of the kept positions: the numbers are those of the objective, the slider computes anew, the twin draws what was computed."""
+"""Explorer of the kept positions: the objective's numbers, computed anew and drawn as they are."""
 
 from __future__ import annotations
 
@@ -103,7 +103,9 @@ def test_figure_shows_scene_similarity_and_a_panel_each_view(tiny: DenseCLIP) ->
     kept = np.kron(views[2].kept.numpy(), np.ones((8, 8), bool))
     picture = views[2].image.permute(1, 2, 0).numpy()
     assert np.allclose(drawn[kept], picture[kept]), "kept patches are shown as they are"
-    assert np.allclose(np.ptp(drawn[~kept], axis=-1), 0) and drawn[~kept].min() >= 0.75, "the others in light grey"
+    assert np.allclose(np.ptp(drawn[~kept], axis=-1), 0) and drawn[~kept].min() >= 0.75, (
+        "the others in light grey"
+    )
     with pytest.raises(ValueError, match="no view"):
         plot_selection()
 
@@ -126,4 +128,6 @@ def test_read_outs_can_be_chosen_and_the_default_is_the_twin(mini: DenseCLIP) ->
     explorer = explore_selection()
     assert torch.allclose(explorer.view.similarity, compute_selection(mini).similarity, atol=1e-5)
     explorer.controls["read_outs"].value = ("sclip",)
-    assert torch.allclose(explorer.view.similarity, compute_selection(mini, read_outs=["sclip"]).similarity, atol=1e-5)
+    assert torch.allclose(
+        explorer.view.similarity, compute_selection(mini, read_outs=["sclip"]).similarity, atol=1e-5
+    )

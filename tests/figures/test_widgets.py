@@ -13,7 +13,7 @@ from infoclip_lite.clip.readouts import READ_OUTS
 from infoclip_lite.figures.similarity import compute_similarity, describe_similarity, plot_similarity
 from infoclip_lite.figures.widgets import explore_similarity
 from infoclip_lite.studies.objective_sweep import points, report
-from infoclip_lite.studies.study import run_path
+from infoclip_lite.studies.runs import run_path
 
 
 def test_click_on_a_patch_asks_about_it_and_clears_the_word(tiny: DenseCLIP) -> None:
@@ -24,7 +24,10 @@ def test_click_on_a_patch_asks_about_it_and_clears_the_word(tiny: DenseCLIP) -> 
     grid = explorer.controls["patch"]
     grid.children[2 * grid.side + 5].click()
     assert grid.value == (2, 5) and explorer.controls["word"].value == ""
-    assert explorer.view.patch == (2, 5) and "row 2, column 5" in explorer.message.value == describe_similarity(explorer.view)
+    assert explorer.view.patch == (
+        2,
+        5,
+    ) and "row 2, column 5" in explorer.message.value == describe_similarity(explorer.view)
 
 
 def test_buttons_show_the_scene(tiny: DenseCLIP) -> None:
@@ -40,7 +43,11 @@ def test_an_error_is_shown_and_goes_away(tiny: DenseCLIP) -> None:
     explorer = explore_similarity(tiny)
     before = explorer.picture.value
     explorer.controls["word"].value = "<3"
-    assert "ValueError" in explorer.message.value and "&lt;3" in explorer.message.value and explorer.picture.value == before
+    assert (
+        "ValueError" in explorer.message.value
+        and "&lt;3" in explorer.message.value
+        and explorer.picture.value == before
+    )
     explorer.controls["word"].value = "sheep"
     assert "ValueError" not in explorer.message.value
 
@@ -52,8 +59,13 @@ def test_maps_are_cosines_with_the_query(tiny: DenseCLIP) -> None:
         assert values[2, 5] == pytest.approx(1, abs=1e-5) and values.max() <= 1 + 1e-5, name
     word = compute_similarity(tiny, 1, word="sheep")
     dense = tiny.encode_dense(view.image[None], "sclip")[0]
-    assert torch.allclose(word.maps["sclip"], torch.einsum("dhw,d->hw", dense, tiny.encode_text(["sheep"])[0]), atol=1e-5)
-    assert [axis.get_title().split("\n")[0] for axis in plot_similarity(word).axes][: len(READ_OUTS) + 1] == ['"sheep"', *READ_OUTS]
+    assert torch.allclose(
+        word.maps["sclip"], torch.einsum("dhw,d->hw", dense, tiny.encode_text(["sheep"])[0]), atol=1e-5
+    )
+    assert [axis.get_title().split("\n")[0] for axis in plot_similarity(word).axes][: len(READ_OUTS) + 1] == [
+        '"sheep"',
+        *READ_OUTS,
+    ]
     with pytest.raises(ValueError, match="from 0 to 7"):
         compute_similarity(tiny, 0, (8, 0))
 

@@ -1,4 +1,4 @@
-"""The Chimera-Seg study: variants differ in what they name and in nothing else; the ladder is made of them."""
+"""The Chimera-Seg study: variants differ in what they name and in nothing else."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 
 from infoclip_lite.clip import load_clip
 from infoclip_lite.studies import chimera as chimera_study
-from infoclip_lite.studies import cost, study
+from infoclip_lite.studies import cost, runs
 from infoclip_lite.studies.chimera import BASELINE, CHIMERA, GAMMAS, GRID, LADDER, VARIANTS, ladder
 from infoclip_lite.studies.cost import chimera_cost
-from infoclip_lite.studies.study import Variant, table
+from infoclip_lite.studies.study import table
+from infoclip_lite.studies.variants import Variant
 from infoclip_lite.training import recipe as recipes
 from infoclip_lite.training.recipe import list_recipes, load_finetuning
 
@@ -34,7 +35,7 @@ def test_the_recipe_that_ships_is_the_last_rung() -> None:
 
 
 def test_what_the_recipe_says_is_said_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another body or another K in the YAML is another body and another K in every variant that does not name one."""
+    """Another body or weight in the YAML is another one in every variant that does not name its own."""
     read = recipes._read
 
     def edited(name: str) -> dict[str, Any]:
@@ -45,7 +46,9 @@ def test_what_the_recipe_says_is_said_nowhere_else(monkeypatch: pytest.MonkeyPat
         return values
 
     monkeypatch.setattr(recipes, "_read", edited)
-    assert all(v.load(0).segmentor["width"] == 64 and v.load(0).segmentor["pool"] == 4 for v in VARIANTS.values())
+    assert all(
+        v.load(0).segmentor["width"] == 64 and v.load(0).segmentor["pool"] == 4 for v in VARIANTS.values()
+    )
     assert VARIANTS["head, SGD"].load(0).objective["dense"] == 7.0
     assert GRID["SGD 10, to 16"].load(0).objective["dense"] == 10.0
     model = cost._models(load_clip(), cost._INFERENCE["collage-mini, 64 px"])["Chimera-Seg"]
@@ -91,7 +94,7 @@ def test_a_rung_that_is_missing_is_left_out() -> None:
 
 def test_a_report_has_the_ladder_and_the_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chimera_study, "zero_shot", dict)
-    monkeypatch.setattr(study, "SCENES", 4)
+    monkeypatch.setattr(runs, "SCENES", 4)
     small = {label: variant.changed(steps=1, batch=2) for label, variant in list(VARIANTS.items())[:2]}
     trial = replace(CHIMERA, variants=small, grid={})
     report = trial.run(seeds=2, folder=tmp_path, out=tmp_path / "a.json")
@@ -116,5 +119,8 @@ def test_cost_counts_what_inference_needs(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("name", [n for n in list_recipes() if n.startswith("paper/chimera")])
 def test_recipes_of_the_papers_size_differ_from_the_small_one_in_size_only(name: str) -> None:
     recipe, small = load_finetuning(name), load_finetuning("mini/chimera")
-    assert recipe.segmentor.keys() == small.segmentor.keys() and recipe.objective.keys() == small.objective.keys()
+    assert (
+        recipe.segmentor.keys() == small.segmentor.keys()
+        and recipe.objective.keys() == small.objective.keys()
+    )
     assert recipe.tune == small.tune == "none" and recipe.data["size"] % 32 == 0

@@ -1,4 +1,4 @@
-"""What an objective costs: the teacher's pictures are where the teacher is, and memory is what autograd keeps."""
+"""What an objective costs: the teacher's pictures are where it is, and memory is what autograd keeps."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infoclip_lite.core.reports import read_report
-from infoclip_lite.studies import study
+from infoclip_lite.studies import runs as running
 from infoclip_lite.studies.degradation import degradation, paired_difference, peak_step, summarise
 from infoclip_lite.studies.rows import Point, curves_json, degradation_curves
 
@@ -54,12 +54,15 @@ def test_every_recipe_is_followed_with_every_seed_and_never_run_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     recipe = tmp_path / "short.yaml"
-    recipe.write_text("base: mini/plain-few\nname: short\nsteps: 1\nbatch: 2\ndata: {size: 32}\nevaluation: {at: [0, 1], scenes: 2}\n")
+    recipe.write_text(
+        "base: mini/plain-few\nname: short\nsteps: 1\nbatch: 2\n"
+        "data: {size: 32}\nevaluation: {at: [0, 1], scenes: 2}\n"
+    )
     report = degradation([str(recipe)], seeds=2, folder=tmp_path, out=tmp_path / "a.json")
     assert report["curves"]["short"].keys() == {"0", "1"}
     assert [record["step"] for record in report["curves"]["short"]["1"]] == [0, 1]
     assert report["recipes"]["short"]["steps"] == 1 and report["recipes"]["short"]["data"]["size"] == 32
     assert report["summary"]["short"] == curves_json(summarise(report["curves"]["short"]))
-    monkeypatch.setattr(study, "train", None)
+    monkeypatch.setattr(running, "train", None)
     again = degradation([str(recipe)], seeds=2, folder=tmp_path, out=tmp_path / "b.json")
     assert again["curves"] == report["curves"]

@@ -1,4 +1,4 @@
-"""A training as frames: what is shown at a step is what the segmentor says there, and the numbers are the training's."""
+"""A training as frames: each shows what the segmentor says at its step, with the training's numbers."""
 
 from __future__ import annotations
 

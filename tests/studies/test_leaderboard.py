@@ -1,4 +1,4 @@
-"""The leaderboard: ranks that the intervals allow, reports that are refused, and measurements that are what they say."""
+"""The leaderboard: ranks the intervals allow, reports that are refused, measures that are what they say."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_parameters_are_counted_by_what_is_trained() -> None:
 
 
 def test_a_row_says_of_its_segmentor_what_the_segmentor_says() -> None:
-    """Name, family, backend and sizes of a variant are those in the report that ships, whose rows were measured long ago."""
+    """Name, family, backend and sizes of a variant are those in the report that ships."""
     shipped = read_leaderboard().methods
     for study, label in ((board_study.INFOCLIP, "full: kl"), (board_study.CHIMERA, "head of 2 blocks, SGD")):
         measures = read_study(study, read_report(study.name), 5)[label]
@@ -130,7 +130,9 @@ def test_speed_is_a_ratio_to_clip_in_the_same_round(tiny: DenseCLIP) -> None:
     assert all(0 < e["low"] <= e["ratio"] <= e["high"] and e["ms"] > 0 for e in found.values())
 
 
-def test_speed_alone_is_measured_again_and_every_row_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_alone_is_measured_again_and_every_row_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(board_study, "measure_speed", lambda models, rounds: {"backends": sorted(models)})
     speed_again(out=tmp_path / "board.json")
     shipped, again = read_report("leaderboard"), json.loads((tmp_path / "board.json").read_text())
@@ -153,4 +155,6 @@ def test_the_report_that_ships_holds_every_method_and_its_own_ranks() -> None:
     assert len(trained) == 2 + sum(len(study.variants) for study in STUDIES.values())
     assert all(method.backend in board.speed for method in board.methods.values())
     assert ranked(board.methods) == board.methods
-    assert {label: method.to_json() for label, method in board.methods.items()} == rows, "read and written alike"
+    assert {label: method.to_json() for label, method in board.methods.items()} == rows, (
+        "read and written alike"
+    )

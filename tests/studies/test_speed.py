@@ -35,7 +35,9 @@ def test_peers_give_our_outputs(tiny: DenseCLIP) -> None:
     images = torch.rand(2, 3, *tiny.visual.image_size, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         theirs = twin(pixel_values=(images - tiny.mean) / tiny.std).image_embeds
-        assert torch.allclose(torch.nn.functional.normalize(theirs, dim=-1), tiny.encode_image(images), atol=1e-5)
+        assert torch.allclose(
+            torch.nn.functional.normalize(theirs, dim=-1), tiny.encode_image(images), atol=1e-5
+        )
 
 
 def test_a_peer_that_computes_something_else_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +70,9 @@ def test_the_matrix_peak_is_a_rate() -> None:
     assert 1e9 < speed.matrix_peak(torch.float32, torch.device("cpu")) < 1e15
 
 
-def test_many_words_fit_because_prompts_and_scores_are_taken_in_parts(tiny: DenseCLIP, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_words_fit_because_prompts_and_scores_are_taken_in_parts(
+    tiny: DenseCLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[int] = []
     encode = tiny.model.encode_text
     monkeypatch.setattr(tiny.model, "encode_text", lambda ids: (asked.append(len(ids)), encode(ids))[1])
@@ -88,11 +92,18 @@ def test_paper_size_needs_a_gpu_or_a_file(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(speed, "PAPER_SIZE", {"plain": ("mini/plain", {"data": {"size": 64}, "batch": 4})})
     speed.paper_size(steps=10, out=tmp_path / "small.json")
     (row,) = json.loads((tmp_path / "small.json").read_text())["rows"]
-    assert len(row["losses"]) == 10 and row["loss_first"] == row["losses"][0] and row["loss_last"] == row["losses"][-1]
+    assert (
+        len(row["losses"]) == 10
+        and row["loss_first"] == row["losses"][0]
+        and row["loss_last"] == row["losses"][-1]
+    )
     assert row["images_per_s"] > 0 and row["peak_gb"] > 0
 
 
 def test_forward_cost_grows_with_the_words_where_it_should(mini: DenseCLIP) -> None:
     few, many = (speed.forward_cost(mini, words=words, side=64, head="mini") for words in (200, 400))
     assert few["image tower"] == many["image tower"] > 0
-    assert many["text tower"] == pytest.approx(2 * few["text tower"], rel=0.05) and many["aggregation"] > 1.8 * few["aggregation"]
+    assert (
+        many["text tower"] == pytest.approx(2 * few["text tower"], rel=0.05)
+        and many["aggregation"] > 1.8 * few["aggregation"]
+    )

@@ -11,20 +11,11 @@ import pytest
 import torch
 
 from infoclip_lite import Run, train
-from infoclip_lite.studies import study
-from infoclip_lite.studies.study import (
-    METRICS,
-    Study,
-    Variant,
-    gather,
-    run_path,
-    run_variants,
-    score_run,
-    score_tuning,
-    settings_of,
-    table,
-    tuned,
-)
+from infoclip_lite.studies import runs as running
+from infoclip_lite.studies.rows import METRICS
+from infoclip_lite.studies.runs import gather, run_path, run_variants, score_run, score_tuning
+from infoclip_lite.studies.study import Study, table, tuned
+from infoclip_lite.studies.variants import Variant, settings_of
 from infoclip_lite.training.recipe import load_recipe
 
 
@@ -69,7 +60,11 @@ def test_every_run_is_a_record_of_what_training_gives(variants: dict, tmp_path: 
     }
     alone = train(variants["hot/full"].load(3), progress=False)
     record = records["hot/full"][1]
-    assert record["test"] == first_weight(alone)["test"] and record["log"] == alone.log and record["label"] == "hot/full"
+    assert (
+        record["test"] == first_weight(alone)["test"]
+        and record["log"] == alone.log
+        and record["label"] == "hot/full"
+    )
     assert record["test"] != records["plain"][1]["test"] != records["plain"][0]["test"]
     assert record["seconds"].keys() >= {"train", "score"} and record["evaluations"] == []
 
@@ -90,7 +85,10 @@ def test_a_run_that_dies_in_scoring_leaves_no_record(variants: dict, tmp_path: P
         run_variants(variants, [0], tmp_path, refuse)
     assert not run_path(tmp_path, "plain", 0).exists()
     run_variants(variants, [0], tmp_path, first_weight)
-    assert gather(variants, [0], tmp_path)["plain"][0]["test"] == first_weight(train(variants["plain"].load(0), progress=False))["test"]
+    assert (
+        gather(variants, [0], tmp_path)["plain"][0]["test"]
+        == first_weight(train(variants["plain"].load(0), progress=False))["test"]
+    )
 
 
 def test_parts_divide_the_runs(variants: dict, tmp_path: Path) -> None:
@@ -105,11 +103,17 @@ def test_parts_divide_the_runs(variants: dict, tmp_path: Path) -> None:
             part=(k, 3),
         )
         done.append(ran)
-    assert sum(map(len, done)) == 4 == len(set().union(*done)), "no run twice, and together they are the whole"
-    assert max(map(len, done)) < 4 and all(len(runs) == 2 for runs in gather(variants, [4, 5], tmp_path).values())
+    assert sum(map(len, done)) == 4 == len(set().union(*done)), (
+        "no run twice, and together they are the whole"
+    )
+    assert max(map(len, done)) < 4 and all(
+        len(runs) == 2 for runs in gather(variants, [4, 5], tmp_path).values()
+    )
 
 
-def test_a_common_start_is_trained_once_a_seed(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_common_start_is_trained_once_a_seed(
+    recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     variants = {
         "a": Variant(recipe, {"start": recipe}),
         "b": Variant(recipe, {"start": recipe, "optimizer": {"lr": 1.0e-3}}),
@@ -121,7 +125,7 @@ def test_a_common_start_is_trained_once_a_seed(recipe: str, tmp_path: Path, monk
         trained.append((isinstance(what, str), run.recipe.seed))
         return run
 
-    monkeypatch.setattr(study, "train", counting)
+    monkeypatch.setattr(running, "train", counting)
     run_variants(variants, [0, 1], tmp_path / "study", first_weight)
     assert [seed for is_start, seed in trained if is_start] == [0, 1] and len(trained) == 6
     records = gather(variants, [0, 1], tmp_path / "study")
@@ -136,7 +140,9 @@ def test_a_label_with_a_slash_is_one_file(tmp_path: Path) -> None:
 def test_gather_takes_the_variants_that_every_seed_has_finished(variants: dict, tmp_path: Path) -> None:
     run_variants(variants, [0], tmp_path, first_weight)
     run_variants({"hot/full": variants["hot/full"]}, [1], tmp_path, first_weight)
-    assert list(gather(variants, [0, 1], tmp_path)) == ["hot/full"] and list(gather(variants, [0], tmp_path)) == list(variants)
+    assert list(gather(variants, [0, 1], tmp_path)) == ["hot/full"] and list(
+        gather(variants, [0], tmp_path)
+    ) == list(variants)
 
 
 def test_gather_keeps_the_order_of_the_seeds(tmp_path: Path) -> None:
@@ -148,7 +154,10 @@ def test_gather_keeps_the_order_of_the_seeds(tmp_path: Path) -> None:
 
 
 def runs(*values: float) -> list[dict[str, Any]]:
-    return [{"label": "x", "seed": i, "test": {"mIoU": v}, "probes": {"margin": 10 * v}, "log": []} for i, v in enumerate(values)]
+    return [
+        {"label": "x", "seed": i, "test": {"mIoU": v}, "probes": {"margin": 10 * v}, "log": []}
+        for i, v in enumerate(values)
+    ]
 
 
 def test_the_table_pairs_runs_of_one_seed() -> None:
@@ -158,7 +167,9 @@ def test_the_table_pairs_runs_of_one_seed() -> None:
     assert entry.values == (11, 32, 53) and entry.mean == pytest.approx(32)
     assert entry.difference.mean == pytest.approx(2)
     assert entry.difference.ci95 == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)
-    assert entry.ci95 == pytest.approx(4.3027 * 21 / math.sqrt(3), rel=1e-4), "the runs themselves are spread 21 apart"
+    assert entry.ci95 == pytest.approx(4.3027 * 21 / math.sqrt(3), rel=1e-4), (
+        "the runs themselves are spread 21 apart"
+    )
     assert rows["ours"]["probes/margin"].difference.mean == pytest.approx(20)
     assert rows["plain"]["test/mIoU"].difference is None and set(rows["ours"]) == {
         "test/mIoU",
@@ -174,7 +185,9 @@ def test_runs_that_are_not_paired_are_refused() -> None:
 def test_a_variant_changes_its_recipe() -> None:
     loaded = Variant("mini/plain", {"optimizer": {"lr": 0.5}, "tune": "qv"}).load(4)
     assert (loaded.seed, loaded.optimizer.lr, loaded.tune, loaded.name) == (4, 0.5, "qv", "plain")
-    assert loaded.optimizer.warmup == load_recipe("mini/plain").optimizer.warmup, "the rest of a section stays"
+    assert loaded.optimizer.warmup == load_recipe("mini/plain").optimizer.warmup, (
+        "the rest of a section stays"
+    )
     with pytest.raises(ValueError, match="is a recipe for pretraining"):
         Variant("mini/pretrain").load(0)
     with pytest.raises(ValueError, match="unknown key 'lrr' in optimizer"):
@@ -191,7 +204,9 @@ def test_further_changes_of_a_variant_join_those_it_has() -> None:
 
 def test_a_description_tells_what_differs_from_the_defaults() -> None:
     got = settings_of({"ours": Variant("mini/plain", {"tune": "qv"}, paper=True)}, seed=5)["ours"]
-    assert got["recipe"] == "mini/plain" and got["paper"] is True and got["tune"] == "qv" and got["steps"] == 200
+    assert (
+        got["recipe"] == "mini/plain" and got["paper"] is True and got["tune"] == "qv" and got["steps"] == 200
+    )
     assert "seed" not in got and "machine" not in got
     plain = load_recipe("mini/plain").optimizer
     assert got["optimizer"] == {"lr": plain.lr, "warmup": plain.warmup}, "of a section what differs"
@@ -201,7 +216,9 @@ def test_a_score_has_metrics_of_every_split_and_the_probes(recipe: str) -> None:
     run = train(recipe, progress=False)
     scores = score_run(run, splits=("test", "test-new"), scenes=3)
     assert set(scores) == {"test", "test-new", "probes"}
-    assert {"mIoU", "mIoU_unseen", "hIoU"} <= scores["test-new"].keys() and scores["test"] != scores["test-new"]
+    assert {"mIoU", "mIoU_unseen", "hIoU"} <= scores["test-new"].keys() and scores["test"] != scores[
+        "test-new"
+    ]
     assert {"margin", "relation_bits", "cka_2"} <= scores["probes"].keys() and scores["probes"]["cka_2"] < 1
     flat = table({"a": [scores, scores]}, "a")["a"]
     assert {"test/mIoU", "test-new/hIoU", "probes/margin"} <= flat.keys()
@@ -286,7 +303,9 @@ def test_a_report_names_what_is_not_finished_and_needs_its_baselines(grouped: di
 
 def test_what_a_study_adds_is_in_its_report(grouped: dict, tmp_path: Path) -> None:
     plain = {"plain": grouped["plain"]}
-    trial = Study("trial", plain, {"": "plain"}, scored, adds=lambda records, rows: {"runs": len(records["plain"])})
+    trial = Study(
+        "trial", plain, {"": "plain"}, scored, adds=lambda records, rows: {"runs": len(records["plain"])}
+    )
     assert trial.run(seeds=2, folder=tmp_path, out=tmp_path / "a.json")["runs"] == 2
 
 

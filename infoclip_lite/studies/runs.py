@@ -1,0 +1,172 @@
+"""Runs of variants: each trained and scored once for a seed, and kept as a file."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ..core.files import whole_file
+from ..core.reports import JsonObject
+from ..datasets import captioned_items, held_out_data
+from ..evaluation import evaluate, probe
+from ..training.acceleration import autocast, dtype_of
+from ..training.recipe import FineTuneRecipe
+from ..training.run import Run, train
+from .rows import SPLITS
+from .variants import Variant
+
+# Test scenes of each split: the interval over 200 scenes is about as wide as the one over five seeds.
+SCENES = 200
+# Validation scenes on which settings are chosen: more would cost more than the choice is worth.
+TUNING_SCENES = 150
+
+Records = dict[str, list[JsonObject]]  # label -> one record for each seed, in the order of the seeds
+# A finished run -> {"test": metrics, ...}, what a record keeps of it.
+Scoring = Callable[[Run], Mapping[str, object]]
+
+
+def run_variants(
+    variants: Mapping[str, Variant],
+    seeds: Sequence[int],
+    folder: Path,
+    score: Scoring,
+    *,
+    part: tuple[int, int] = (1, 1),
+    progress: bool = False,
+) -> None:
+    """Train and score every variant with every seed.
+
+    A finished run is a file, and is run again only if its recipe has changed.
+
+    Args:
+        variants: by label.
+        seeds: of the runs; all variants of a seed see the same scenes in the same order and start from the
+            same weights.
+        folder: one JSON for each finished run; the runs that others start from are kept too.
+        score: what to measure of a finished run.
+        part: (k, n) does the k-th of n parts.
+        progress: show progress bars.
+
+    Raises:
+        ValueError: a part that cannot be.
+    """
+    if not 1 <= part[0] <= part[1]:
+        raise ValueError(f"part is {part}; expected (k, n) with 1 <= k <= n")
+    starts = _Starts(folder / "starts", progress)
+    todo = [(label, seed) for label in variants for seed in seeds]
+    # Every n-th run, not every n-th variant: variants take different times, and so each process gets some
+    # of each.
+    for label, seed in todo[part[0] - 1 :: part[1]]:
+        path, recipe = run_path(folder, label, seed), variants[label].load(seed)
+        if path.exists() and json.loads(path.read_text())["recipe"] == _as_json(recipe):
+            continue
+        record = {"label": label, "seed": seed, **_run(recipe, starts, score, progress)}
+        with whole_file(path) as scratch:
+            scratch.write_text(json.dumps(record))
+
+
+class _Starts:
+    """Runs that others start from, each trained once for a seed and kept."""
+
+    def __init__(self, folder: Path, progress: bool) -> None:
+        self.folder, self.progress = folder, progress
+        self.found: dict[tuple[str, int], Run] = {}
+
+    def of(self, recipe: FineTuneRecipe) -> Run | None:
+        """What a recipe starts from; None if it starts from CLIP."""
+        if recipe.start is None:
+            return None
+        key = (recipe.start, recipe.seed)
+        if key not in self.found:
+            where = self.folder / f"{recipe.start.replace('/', '-')}-{recipe.seed}"
+            self.found[key] = train(recipe.start, folder=where, progress=self.progress, seed=recipe.seed)
+        return self.found[key]
+
+
+def _run(recipe: FineTuneRecipe, starts: _Starts, score: Scoring, progress: bool) -> dict[str, object]:
+    """Train and score once; what a record holds of it."""
+    started = time.perf_counter()
+    start = starts.of(recipe)
+    begins = time.perf_counter()
+    run = train(recipe, start=start, progress=progress)
+    trained = time.perf_counter()
+    measured = score(run)
+    return {
+        "recipe": _as_json(recipe),
+        **measured,
+        # Twenty points of a curve are as many as a figure shows.
+        "log": run.log[:: max(1, recipe.steps // 20)],
+        "evaluations": run.evaluations(),
+        "seconds": {
+            "start": round(begins - started, 1),
+            "train": round(trained - begins, 1),
+            "score": round(time.perf_counter() - trained, 1),
+        },
+    }
+
+
+def _as_json(recipe: FineTuneRecipe) -> JsonObject:
+    """A recipe as it comes back from a file, where a tuple is a list."""
+    return json.loads(json.dumps(asdict(recipe)))
+
+
+def run_path(folder: Path, label: str, seed: int) -> Path:
+    """Where the record of one run is."""
+    return folder / "runs" / f"{label.replace('/', '-')}-{seed}.json"
+
+
+def gather(variants: Mapping[str, Variant], seeds: Sequence[int], folder: Path) -> Records:
+    """The records of the variants that all seeds have finished, by label, in the order of the seeds."""
+    paths = {label: [run_path(folder, label, seed) for seed in seeds] for label in variants}
+    finished = {label: files for label, files in paths.items() if all(path.exists() for path in files)}
+    return {label: [json.loads(path.read_text()) for path in files] for label, files in finished.items()}
+
+
+def score_run(
+    run: Run,
+    *,
+    splits: Sequence[str] = SPLITS,
+    scenes: int = SCENES,
+    probes: bool = True,
+    gammas: Sequence[float] = (),
+) -> dict[str, object]:
+    """Metrics on each split, and the probes on 60 scenes of the first, in the precision of the training.
+
+    Args:
+        run: a finished run.
+        splits: of the recipe's data set.
+        scenes: of each.
+        probes: whether to probe CLIP as well.
+        gammas: calibration sweep of the first split, under "calibration".
+
+    Raises:
+        ValueError: a run of pretraining.
+    """
+    recipe, model = run.recipe, run.model
+    if not isinstance(recipe, FineTuneRecipe) or run.reference is None:
+        raise ValueError("got a run of pretraining; expected one of fine-tuning")
+    result: dict[str, object] = {}
+    with autocast(model.clip.device, dtype_of(recipe.machine.dtype)):
+        for split in splits:
+            data = held_out_data(recipe.data, split, length=scenes)
+            found = evaluate(run, data, gammas=gammas if split == splits[0] else ())
+            result[split] = found.metrics
+            if found.calibration:
+                result["calibration"] = found.calibration
+        if probes:
+            # Sixty captions to tell apart: with more, recall falls for every method and tells them apart no
+            # better.
+            data = held_out_data(recipe.data, splits[0], length=60)
+            items = captioned_items(data, len(data))
+            result["probes"] = probe(
+                model.clip, run.reference, items, data.names, data.unseen, model.read_outs[0]
+            )
+    return result
+
+
+def score_tuning(run: Run) -> dict[str, object]:
+    """What settings are chosen by: metrics on validation scenes alone, test scenes are not looked at."""
+    return score_run(run, splits=("val",), scenes=TUNING_SCENES, probes=False)
