@@ -27,6 +27,7 @@ __all__ = [
     "build_segmentor",
 ]
 
+# What a recipe calls a segmentor.
 SEGMENTORS: dict[str, type[Segmentor]] = {
     "zero_shot": ZeroShotSegmentor,
     "catseg": CostAggregationSegmentor,
@@ -46,15 +47,19 @@ def build_segmentor(
         prompt: the recipe's template of class names.
         loss: {"name": one of CRITERIA, and its options}; None takes the segmentor's own loss.
 
+    Returns:
+        The segmentor, its head not yet trained.
+
     Raises:
-        ValueError: unknown names or options (the nearest is named), a pixel loss for a segmentor that owns
-            its loss, or what the segmentor refuses.
+        ValueError: unknown names or options (the nearest is named), a pixel loss for a segmentor that
+            owns its loss, or what the segmentor refuses.
     """
     name, options = split_section(section, "segmentor")
     kind = find(SEGMENTORS, name, "segmentor")
     segmentor = kind.from_section(clip, prompt, options, f"segmentor {name!r}")
     if loss is None:
         return segmentor
+    # A pixel loss in the recipe of a segmentor that matches masks would be passed over in silence.
     if kind.loss is not Segmentor.loss:
         raise ValueError(
             f"got loss={dict(loss)} for segmentor {name!r}, which owns its loss; "

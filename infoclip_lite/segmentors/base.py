@@ -38,8 +38,8 @@ class Target:
 
     Attributes:
         labels: (B, H, W) int64, places among the words that are trained, or NO_LABEL.
-        counted: scalar, how many pixels are labelled; where a batch is divided over passes or processes, the
-            mean over its parts, so that the parts add up to the whole.
+        counted: scalar, how many pixels are labelled; where a batch is divided over passes or processes,
+            the mean over its parts, so that the parts add up to the whole.
     """
 
     labels: Tensor
@@ -47,7 +47,14 @@ class Target:
 
     @classmethod
     def of(cls, labels: Tensor) -> Target:
-        """A target of all the pixels there are."""
+        """A target of all the pixels there are.
+
+        Args:
+            labels: (B, H, W) int64, as in the class.
+
+        Returns:
+            The target, all its labelled pixels counted.
+        """
         return cls(labels, (labels != NO_LABEL).sum())
 
 
@@ -63,6 +70,8 @@ class CrossEntropy:
 
     def __call__(self, logits: Tensor, target: Target) -> Tensor:
         """Logits (B, C, H, W) and a target of the same size to a scalar."""
+        # A sum over what was counted outside: torch's own mean would be over the labelled pixels of this
+        # part of a batch, and the mean of parts is not the mean of the whole.
         total = F.cross_entropy(logits, target.labels, ignore_index=NO_LABEL, reduction="sum")
         return total / target.counted.clamp(min=1)
 
@@ -71,8 +80,8 @@ class BinaryCrossEntropy:
     """One sigmoid a word, in nats a word and pixel, as CAT-Seg trains [S].
 
     Args:
-        ignored: "skip" leaves ignored pixels out; "zero" makes every word a wrong answer there, as CAT-Seg
-            does [S].
+        ignored: "skip" leaves ignored pixels out; "zero" makes every word a wrong answer
+            there, as CAT-Seg does [S].
 
     Raises:
         ValueError: another `ignored`.
@@ -87,15 +96,17 @@ class BinaryCrossEntropy:
         """Logits (B, C, H, W) and a target of the same size to a scalar."""
         classes = logits.shape[1]
         labelled = target.labels != NO_LABEL
-        wanted = (
-            F.one_hot(torch.where(labelled, target.labels, 0), classes).movedim(-1, 1) * labelled[:, None]
-        )
+        # (B, C, H, W), one where the word is the pixel's. one_hot refuses NO_LABEL:
+        # class 0 stands in for it, and is taken out again.
+        places = torch.where(labelled, target.labels, 0)
+        wanted = F.one_hot(places, classes).movedim(-1, 1) * labelled[:, None]
         loss = F.binary_cross_entropy_with_logits(logits, wanted.to(logits.dtype), reduction="none")
         if self.ignored == "zero":
             return loss.mean()
         return (loss * labelled[:, None]).sum() / (target.counted * classes).clamp(min=1)
 
 
+# What a recipe calls a pixel loss.
 CRITERIA: dict[str, Callable[..., Criterion]] = {"cross_entropy": CrossEntropy, "bce": BinaryCrossEntropy}
 
 
@@ -107,12 +118,12 @@ class Segmentor(nn.Module, ABC):
     Attributes:
         clip: encodes words, and pictures unless the segmentor has a body of its own.
         read_outs: the dense read-outs that it uses.
-        templates: prompts for training and test alike; None takes the recipe's in training and the model's
-            own in tests.
+        templates: prompts for training and test alike; None takes the recipe's in training
+            and the model's own in tests.
         independent: whether its logits are one sigmoid a word (CAT-Seg), rather than cosines that compete.
         tunable: whether its CLIP may be tuned.
-        prepared_with: how many unlabelled pictures `prepare` wants to see before training; 0 if it does
-            nothing.
+        prepared_with: how many unlabelled pictures `prepare` wants to see before
+            training; 0 if it does nothing.
         criterion: the pixel loss of the default `loss`.
     """
 
@@ -136,6 +147,9 @@ class Segmentor(nn.Module, ABC):
             options: keyword arguments of the class.
             what: how a message calls it.
 
+        Returns:
+            The segmentor, its prompt the recipe's unless the options have one.
+
         Raises:
             ValueError: an unknown option, or what the class refuses.
         """
@@ -148,28 +162,48 @@ class Segmentor(nn.Module, ABC):
 
     @property
     def backend(self) -> str:
-        """Names the way of inference: segmentors that differ only in their weights share it, and cost the
-        same.
-        """
+        """Names the way of inference: what differs only in its weights shares it, and costs the same."""
         return type(self).__name__
 
     def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
-        """(C, D) unit vectors of words, in the segmentor's templates if none are given."""
+        """Embeddings of words, as `decode` and `forward` take them.
+
+        Args:
+            names: C words or phrases.
+            templates: prompts with one {} for the word; None takes the segmentor's,
+                and the model's if it has none.
+
+        Returns:
+            (C, D) float32 unit vectors.
+
+        Raises:
+            ValueError: as `DenseCLIP.encode_text`.
+        """
         return self.clip.encode_text(names, templates or self.templates)
 
     @abstractmethod
     def encode(self, images: Tensor) -> Encoded:
-        """What pictures (B, 3, H, W) in [0, 1] are, before any word is named."""
+        """What pictures are, before any word is named.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1].
+
+        Returns:
+            Their dense embeddings, and whatever else `decode` wants.
+        """
 
     @abstractmethod
     def decode(self, encoded: Encoded, text: Tensor, *, pooling: int | None = None) -> Tensor:
-        """Logits (B, C, h, w) of words, before they are enlarged.
+        """Logits of words, before they are enlarged.
 
         Args:
             encoded: of `encode`.
             text: (C, D) unit vectors, or what `encode_text` gave.
             pooling: side in patches of the squares that class aggregation looks at; None as in training.
                 Segmentors that do not aggregate over classes have no use for it.
+
+        Returns:
+            (B, C, h, w) logits.
         """
 
     def forward(self, images: Tensor, text: Tensor) -> Tensor:
@@ -185,13 +219,17 @@ class Segmentor(nn.Module, ABC):
         return enlarged(self.decode(self.encode(images), text.to(self.clip.device)), images.shape[-2:])
 
     def loss(self, encoded: Encoded, text: Tensor, target: Target) -> dict[str, Tensor]:
-        """Named scalars with "total": by default the pixel loss of the enlarged logits.
+        """The task loss: by default the pixel loss of the enlarged logits.
 
         Args:
             encoded: of `encode`.
             text: of the trained words.
             target: what is known of the pixels.
+
+        Returns:
+            Named scalars, "total" among them.
         """
+        # Float32 before they are enlarged: under autocast a softmax over many words would lose small logits.
         logits = enlarged(self.decode(encoded, text).float(), target.labels.shape[-2:])
         return {"total": self.criterion(logits, target)}
 
@@ -200,7 +238,11 @@ class Segmentor(nn.Module, ABC):
         return []
 
     def prepare(self, images: Tensor) -> None:
-        """Look at unlabelled pictures (B, 3, H, W) once, before training begins."""
+        """Look at unlabelled pictures once, before training begins.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1], `prepared_with` of them or as many as there are.
+        """
 
     def stages(self) -> list[nn.Module]:
         """The dear parts of the head, each of which may be compiled or computed again for the gradient."""
@@ -214,8 +256,8 @@ class Segmentor(nn.Module, ABC):
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: no such checkpoints are known for this segmentor, the file cannot be read, or it is of
-                another architecture.
+            ValueError: no such checkpoints are known for this segmentor, the file cannot be read,
+                or it is of another architecture.
         """
         raise ValueError(
             f"got {path} for {type(self).__name__}, of which no official checkpoints are known; "
@@ -223,21 +265,30 @@ class Segmentor(nn.Module, ABC):
         )
 
     def weights_at_inference(self) -> dict[str, int]:
-        """How many weights a picture meets, by part; words are encoded once, so the text tower is not among
-        them.
-        """
+        """How many weights a picture meets, by part."""
+        # Words are encoded once for all pictures, so the text tower is not among them.
         of_clip = {id(p) for p in self.clip.parameters()}
         head = count(p for p in self.parameters() if id(p) not in of_clip)
         return {"image tower": count(self.clip.visual.parameters()), "head": head}
 
 
 def enlarged(logits: Tensor, size: Sequence[int]) -> Tensor:
-    """Logits (B, C, h, w) at another size, bilinearly."""
+    """Maps at another size, bilinearly.
+
+    Args:
+        logits: (B, C, h, w).
+        size: (H, W) in pixels.
+
+    Returns:
+        (B, C, H, W).
+    """
+    # Corners are not aligned: a patch's logit belongs to the middle of the patch.
     return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)
 
 
 def scaled_cosines(clip: DenseCLIP, dense: Tensor, text: Tensor) -> Tensor:
     """Cosines of unit vectors times CLIP's logit scale: (B, D, h, w) and (C, D) to (B, C, h, w)."""
+    # The product over D of every word with every patch of every picture.
     return clip.logit_scale.float() * torch.einsum("bdhw,cd->bchw", dense, text)
 
 

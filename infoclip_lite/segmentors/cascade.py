@@ -1,24 +1,24 @@
-"""Cascade-CLIP (2406.00670): words ask several depths of a frozen CLIP that has learnt prompts, one decoder
-for each depth.
+"""Cascade-CLIP (2406.00670): words ask several depths of a frozen CLIP that has learnt prompts.
 
-    prompts -> blocks -> groups of block outputs, each a weighted sum (NGA) -> a decoder a group -> sum of the
-    maps
+    prompts -> blocks -> groups of their outputs, each summed up (NGA) -> a decoder a group -> sum of maps
 
-Sizes, order of norms and losses are those of the official code [S]; which blocks form a group in a tower of
-another depth than twelve, and that nothing is left out at random (dropout), is ours [O]: a training that was
-stopped and goes on must give the same numbers.
+Sizes, order of norms and losses are those of the official code [S]; which blocks form a group
+in a tower of another depth than twelve, and that nothing is left out at random (dropout), is ours [O]:
+a training that was stopped and goes on must give the same numbers.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..clip import DenseCLIP
+from ..clip.blocks import ResidualBlock
 from ..core.labels import NO_LABEL
 from .base import Encoded, Segmentor, Target, check_text, enlarged
 
@@ -38,8 +38,8 @@ class CascadeSegmentor(Segmentor):
         heads: of its cross-attention.
 
     Raises:
-        ValueError: fewer than two groups or more than the tower has blocks for, no prompt, or heads that do
-            not divide the width.
+        ValueError: fewer than two groups or more than the tower has blocks for, no prompt,
+            or heads that do not divide the width.
     """
 
     independent = True  # one sigmoid a class [S]
@@ -61,13 +61,17 @@ class CascadeSegmentor(Segmentor):
             raise ValueError(f"got prompts={prompts}, layers={layers}; expected at least 1 of each")
         if heads < 1 or dim % heads:
             raise ValueError(f"heads is {heads}; expected a divisor of the joint space's width {dim}")
-        self.clip, self.templates, self.read_outs = clip, tuple(templates), ("vanilla",)
+        self.clip = clip
+        self.templates = tuple(templates)
+        self.read_outs = ("vanilla",)
         self.groups = groups_of_blocks(len(clip.blocks), groups)
         taps = sum(len(group) for group in self.groups)
-        reach = math.sqrt(6 / (3 * clip.patch_size**2 + width))  # of the uniform first values [S]
+        # Prompts begin as visual prompt tuning has them: uniform, as wide as a patch embedding would [S].
+        reach = math.sqrt(6 / (3 * clip.patch_size**2 + width))
         self.prompts = nn.Parameter(torch.empty(len(clip.blocks), prompts, width).uniform_(-reach, reach))
         self.prompt_projection = nn.Linear(width, width)
         nn.init.kaiming_normal_(self.prompt_projection.weight, mode="fan_out")
+        # One norm for all blocks, the official code's `prompt_norm`, and behind it one for each tap [S].
         self.prompt_norm = nn.LayerNorm(width, eps=1e-6)
         self.tap_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(taps))
         self.tap_projections = nn.Parameter(width**-0.5 * torch.randn(taps, width, dim))
@@ -81,50 +85,69 @@ class CascadeSegmentor(Segmentor):
 
     def stages(self) -> list[nn.Module]:
         """The layers of the decoders."""
-        return [layer for decoder in self.decoders for layer in decoder]
+        return [layer for decoder in self.decoders for layer in decoder.children()]
 
     def encode(self, images: Tensor) -> Encoded:
-        """CLIP's own patches (B, D, h, w), unit vectors; then its CLS (B, D) and, of each group but the last,
-        (B, N, D).
+        """What CLIP with prompts makes of pictures, at several depths.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1].
+
+        Returns:
+            CLIP's own patches (B, D, h, w) as `dense`; its CLS (B, D), and (B, N, D) of each group but
+            the last, as `more`. Unit vectors, but for the groups' weighted sums.
         """
         tokens, grid = self.clip.embed(images)
         count = grid[0] * grid[1]
-        learnt = self.prompt_projection(self.prompts).to(tokens.dtype)
+        # The official code drops a tenth of these numbers at random; left out, so that a training that
+        # was stopped and goes on gives what one does that was not [O].
+        learnt = self.prompt_projection(self.prompts).to(tokens.dtype)  # (blocks, prompts, W)
         taps: list[Tensor] = []
         tapped = {block for group in self.groups for block in group}
-        for index, block in enumerate(self.clip.blocks):
+        blocks = cast(Sequence[ResidualBlock], self.clip.blocks)
+        for index, block in enumerate(blocks):
             # What the block before made of the prompts is thrown away: every block has prompts of its own.
             between = learnt[index].expand(len(tokens), -1, -1)
             tokens = torch.cat([tokens[:, :1], between, tokens[:, -count:]], 1)
             tokens = self.clip.block(block, tokens)
             if index in tapped:
                 norm, projection = self.tap_norms[len(taps)], self.tap_projections[len(taps)]
-                taps.append(F.normalize(norm(self.prompt_norm(tokens[:, -count:])) @ projection, dim=-1))
+                patches = norm(self.prompt_norm(tokens[:, -count:]))
+                taps.append(F.normalize(patches @ projection, dim=-1))
         own = self.clip.project(self.prompt_norm(tokens))
         patches = own[:, -count:].mT.unflatten(2, grid)
         return Encoded(patches, (own[:, 0], *self._aggregated(taps)))
 
     def _aggregated(self, taps: Sequence[Tensor]) -> list[Tensor]:
         """NGA: the weighted sum of each group's blocks (B, N, D)."""
-        sums, first = [], 0
+        sums = []
+        first = 0
         for group, weights in zip(self.groups, self.neighbours, strict=True):
-            own = torch.stack(list(taps[first : first + len(group)]))
+            own = torch.stack(list(taps[first : first + len(group)]))  # (blocks of the group, B, N, D)
+            # Neither a mean nor scaled to unit length again: the official code's sum [S].
             sums.append(torch.einsum("g,gbnd->bnd", weights.to(own.dtype), own))
             first += len(group)
         return sums
 
     def decode(self, encoded: Encoded, text: Tensor, *, pooling: int | None = None) -> Tensor:
-        """Logits (B, C, h, w): the sum of what the decoders say.
+        """The sum of what the decoders say.
+
+        Args:
+            encoded: of `encode`.
+            text: (C, D) unit vectors.
+            pooling: not used.
+
+        Returns:
+            (B, C, h, w) logits.
 
         Raises:
             ValueError: text of another width than CLIP's.
         """
         check_text(self.clip, text)
         cls, *groups = encoded.more
+        # Relationship descriptor of ZegCLIP, (B, C, 2 D): a word times the picture's CLS, and the word [S].
         seen_by_picture = text * cls[:, None]
-        related = torch.cat(
-            [seen_by_picture, text.expand_as(seen_by_picture)], -1
-        )  # relationship descriptor of ZegCLIP
+        related = torch.cat([seen_by_picture, text.expand_as(seen_by_picture)], -1)
         memories = [*groups, encoded.dense.flatten(2).mT]
         total: Tensor | None = None
         for memory, relation, decoder in zip(memories, self.relations, self.decoders, strict=True):
@@ -135,26 +158,36 @@ class CascadeSegmentor(Segmentor):
         return total.unflatten(2, encoded.dense.shape[2:])
 
     def loss(self, encoded: Encoded, text: Tensor, target: Target) -> dict[str, Tensor]:
-        """{"focal", "dice", "total"}: 100 focal + 1 dice, each a mean over the masks that are in the batch
-        [S].
+        """Focal and Dice loss, each a mean over the masks that are in the batch [S].
 
         Ignored pixels are a wrong answer of every word, as in the official code [S]. Where a batch is
         divided, every part counts its own masks.
+
+        Args:
+            encoded: of `encode`.
+            text: (C, D) unit vectors of the trained words.
+            target: what is known of the pixels.
+
+        Returns:
+            {"focal", "dice", "total"}, total = 100 focal + 1 dice.
         """
         logits = enlarged(self.decode(encoded, text).float(), target.labels.shape[-2:])
         labelled = target.labels != NO_LABEL
         places = torch.where(labelled, target.labels, 0)
+        # (B, C, H, W), one where the word is the pixel's; one_hot refuses NO_LABEL, so it is masked after it.
         wanted = (F.one_hot(places, len(text)).movedim(-1, 1) * labelled[:, None]).to(logits.dtype)
         present = wanted.amax((2, 3))
         masks = present.sum().clamp(min=1)
+        # Focal over all words, Dice over those that are there: of an absent mask there is nothing to overlap.
         focal = sigmoid_focal_loss(logits, wanted).mean((2, 3)).sum() / masks
         dice = (dice_loss(logits, wanted) * present).sum() / masks
         return {"focal": focal, "dice": dice, "total": FOCAL * focal + DICE * dice}
 
 
 class CrossLayer(nn.Module):
-    """Words look at patches: cross-attention and a feed-forward layer, each with a residual and a norm behind
-    it; no self-attention.
+    """Words look at patches: cross-attention and a feed-forward layer, each with a residual and a norm after.
+
+    There is no self-attention among the words [S].
 
     Args:
         dim: D.
@@ -182,9 +215,8 @@ class CrossLayer(nn.Module):
 
 
 def _ask(decoder: nn.Module, words: Tensor, patches: Tensor) -> Tensor:
-    """The last layer's scores, the mean over its heads, are the map (B, C, N): its softmax and what follows
-    are never needed.
-    """
+    """The map (B, C, N) of a decoder: the last layer's scores, the mean over its heads [S]."""
+    # The last layer's softmax and what follows are never computed: a map is made before them.
     *before, last = decoder.children()
     for layer in before:
         words = layer(words, patches)
@@ -192,23 +224,27 @@ def _ask(decoder: nn.Module, words: Tensor, patches: Tensor) -> Tensor:
 
 
 def groups_of_blocks(depth: int, groups: int) -> list[list[int]]:
-    """Which blocks, counted from 0, the decoders before the last one look at: the later half of the tower,
-    without its last block.
-
-    >>> groups_of_blocks(12, 3), groups_of_blocks(6, 3)
-    ([[5, 6, 7], [8, 9, 10]], [[2, 3], [4]])
+    """Which blocks the decoders before the last one look at: the later half of the tower, less its last.
 
     Args:
         depth: blocks of the tower.
-        groups: decoders.
+        groups: decoders, the last of which looks at CLIP's own output.
+
+    Returns:
+        For each decoder but the last its blocks, counted from 0.
 
     Raises:
         ValueError: fewer than two groups, or more than there are blocks for.
+
+    >>> groups_of_blocks(12, 3), groups_of_blocks(6, 3)
+    ([[5, 6, 7], [8, 9, 10]], [[2, 3], [4]])
     """
+    # Of twelve blocks the official 5 to 10 [S]; of another depth the same half [O].
     later = list(range(max(0, depth // 2 - 1), depth - 1))
     wanted = groups - 1
     if not 1 <= wanted <= len(later):
         raise ValueError(f"groups is {groups}; expected 2 .. {len(later) + 1} for a tower of {depth} blocks")
+    # Runs of neighbours, as even as can be, the longer ones first.
     size, more = divmod(len(later), wanted)
     sizes = [size + (place < more) for place in range(wanted)]
     return [later[sum(sizes[:place]) : sum(sizes[: place + 1])] for place in range(wanted)]
@@ -225,16 +261,33 @@ def gaussian_weights(count: int) -> Tensor:
 
 
 def sigmoid_focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Focal loss of every pixel (1708.02002, alpha 0.25, gamma 2), of the shape of its inputs."""
+    """Focal loss of every pixel (1708.02002, alpha 0.25, gamma 2).
+
+    Args:
+        logits: of any shape.
+        wanted: 0 or 1, of the same shape.
+
+    Returns:
+        Nats, of that shape.
+    """
     entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     probability = logits.sigmoid()
-    right = probability * wanted + (1 - probability) * (1 - wanted)
+    right = probability * wanted + (1 - probability) * (1 - wanted)  # what the right answer is given
     balance = _ALPHA * wanted + (1 - _ALPHA) * (1 - wanted)
     return balance * entropy * (1 - right) ** _GAMMA
 
 
 def dice_loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """1 - Dice of every mask, smoothed by one: (B, C, H, W) twice to (B, C)."""
+    """1 - Dice of every mask.
+
+    Args:
+        logits: (B, C, H, W).
+        wanted: (B, C, H, W), 0 or 1.
+
+    Returns:
+        (B, C), 0 .. 1.
+    """
+    # Smoothed by one pixel: an empty mask that is left empty has a loss of zero, and not of 0 / 0.
     got = logits.sigmoid()
     overlap = (got * wanted).sum((2, 3))
     size = got.sum((2, 3)) + wanted.sum((2, 3))

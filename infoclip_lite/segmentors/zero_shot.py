@@ -1,6 +1,4 @@
-"""Segment with cosines between patches and words: the zero-shot baseline, and the head that plain fine-tuning
-trains.
-"""
+"""Segment with cosines of patches and words: the zero-shot baseline, and the head of plain fine-tuning."""
 
 from __future__ import annotations
 
@@ -20,8 +18,8 @@ class ZeroShotSegmentor(Segmentor):
 
     Args:
         clip: the model.
-        read_outs: the dense read-out, or several whose cosines are averaged; all are read off one pass
-            through the tower.
+        read_outs: the dense read-out, or several whose cosines are averaged; all are read off one
+            pass through the tower.
 
     Raises:
         ValueError: unknown read-out, or none.
@@ -36,9 +34,21 @@ class ZeroShotSegmentor(Segmentor):
     def from_section(
         cls, clip: DenseCLIP, prompt: str, options: Mapping[str, object], what: str
     ) -> ZeroShotSegmentor:
-        """As for any segmentor; tests keep the model's own templates, so the recipe's prompt is for training
-        alone.
+        """As for any segmentor, without the recipe's prompt.
+
+        Args:
+            clip: the model.
+            prompt: not used.
+            options: keyword arguments of the class.
+            what: how a message calls it.
+
+        Returns:
+            The segmentor.
+
+        Raises:
+            ValueError: an unknown option, or what the class refuses.
         """
+        # Tests keep the model's own templates; the recipe's prompt is for training, and the trainer has it.
         return call(cls, (clip,), options, what)
 
     @property
@@ -52,11 +62,27 @@ class ZeroShotSegmentor(Segmentor):
         return "+".join(self.read_outs)
 
     def encode(self, images: Tensor) -> Encoded:
-        """Dense embeddings (B, D, h, w) of each read-out; objectives look at the first."""
+        """Dense embeddings (B, D, h, w) of each read-out, from one pass through the tower.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1].
+
+        Returns:
+            The first read-out's as `dense`, which objectives look at, the others' as `more`.
+        """
         first, *more = self.clip.encode_each(images, self.read_outs)
         return Encoded(first, tuple(more))
 
     def decode(self, encoded: Encoded, text: Tensor, *, pooling: int | None = None) -> Tensor:
-        """Logits (B, C, h, w): scaled cosines, averaged over the read-outs."""
+        """Scaled cosines, averaged over the read-outs.
+
+        Args:
+            encoded: of `encode`.
+            text: (C, D) unit vectors.
+            pooling: not used.
+
+        Returns:
+            (B, C, h, w) logits.
+        """
         maps = [scaled_cosines(self.clip, dense, text) for dense in (encoded.dense, *encoded.more)]
         return torch.stack(maps).mean(0)

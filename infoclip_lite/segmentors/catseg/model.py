@@ -1,10 +1,9 @@
-"""CAT-Seg (2303.11797): clean up the map of cosines between every patch and every word, then label pixels
-with it.
+"""CAT-Seg (2303.11797): clean up the cosines of every patch with every word, then label pixels by them.
 
-The cost volume has one map for each class and prompt. It is embedded, then refined in turn over positions
-(shifted windows, guided by what the picture looks like) and over classes (linear attention, guided by the
-words), then upsampled with the help of earlier layers of CLIP. Every weight is shared by all classes, so any
-number of words can be given.
+The cost volume has one map for each class and prompt. It is embedded, then refined in turn
+over positions (shifted windows, guided by what the picture looks like) and over classes
+(linear attention, guided by the words), then upsampled with the help of earlier layers of CLIP.
+Every weight is shared by all classes, so any number of words can be given.
 """
 
 from __future__ import annotations
@@ -36,15 +35,15 @@ class AggregationConfig:
         window: side of the windows of spatial aggregation, in patches.
         pooling: class aggregation looks at squares of this many patches.
         text_width, appearance_width: channels of the two guidances.
-        guidance_blocks: blocks of the image tower, counted from 0, whose output guides the upsampling: one
-            for each doubling.
+        guidance_blocks: blocks of the image tower, counted from 0, whose output guides the upsampling:
+            one for each doubling.
         guidance_channels: channels of those after they are brought to size.
         guidance_width: of those after their projection.
         decoder_channels: channels after each doubling, multiples of 16.
         templates: prompts a class, each with a map of its own.
-        class_tokens: words that class aggregation looks at together. Fewer are filled up with a learnt token;
-            of more, those that no patch of the picture resembles are left out with logit -100. 0: all words,
-            whatever their number.
+        class_tokens: words that class aggregation looks at together. Fewer are filled up with a learnt
+            token; of more, those that no patch of the picture resembles are left out with logit -100. 0:
+            all words, whatever their number.
     """
 
     hidden: int = 128
@@ -64,6 +63,8 @@ class AggregationConfig:
 
 VIT_B = AggregationConfig()
 VIT_L = AggregationConfig(guidance_blocks=(7, 15))
+# For collage-mini, of six blocks and 12 x 12 patches [O]: one doubling, and few enough words for class
+# aggregation to look at all of them.
 MINI = AggregationConfig(
     hidden=32,
     layers=1,
@@ -89,8 +90,8 @@ class CostAggregationSegmentor(Segmentor):
         templates: the prompt that class names are put in, for training and test alike.
 
     Raises:
-        ValueError: an unknown size or read-out, another number of templates than the head's, blocks the image
-            tower does not have, or sizes that do not fit together.
+        ValueError: an unknown size or read-out, another number of templates than the head's,
+            blocks the image tower does not have, or sizes that do not fit together.
     """
 
     independent = True  # one sigmoid a class [S]
@@ -113,6 +114,7 @@ class CostAggregationSegmentor(Segmentor):
         self.clip, self.config = clip, config
         self.read_outs = check_read_outs([read_out])
         self.templates: tuple[str, ...] = tuple(templates)
+        # Kernel and stride are both 2, 4, ...: a patch's token becomes a square of its own, without overlap.
         self.upsample = nn.ModuleList(
             nn.ConvTranspose2d(clip.width, channels, 2 << i, 2 << i)
             for i, channels in enumerate(config.guidance_channels)
@@ -140,29 +142,54 @@ class CostAggregationSegmentor(Segmentor):
         load_official(self, path)
 
     def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
-        """Unit vectors of words, (C, D) with one template and (C, T, D) with several; the head's own
-        templates if none are given.
+        """Embeddings of words, as `decode` and `forward` take them.
+
+        Args:
+            names: C words or phrases.
+            templates: T prompts with one {} for the word; None takes the head's own.
+
+        Returns:
+            Unit vectors, (C, D) with a head of one template and (C, T, D) with one of several.
+
+        Raises:
+            ValueError: as `DenseCLIP.encode_text`.
         """
+        # A cost map each for several templates, as the head is built for; one map of their mean otherwise.
         ensemble: Literal["mean", "none"] = "mean" if self.config.templates == 1 else "none"
         return self.clip.encode_text(names, templates or self.templates, ensemble=ensemble)
 
     def encode(self, images: Tensor) -> Encoded:
-        """Dense embeddings (B, D, h, w), and what guides the upsampling: block i's tokens as maps, 2, 4, ...
-        times as large.
+        """Dense embeddings of pictures, and what guides the upsampling, from one pass through the tower.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1].
+
+        Returns:
+            (B, D, h, w) as `dense`, not yet of unit length; as `more` what leaves the guiding blocks,
+            as maps 2, 4, ... times as large.
         """
         tower = self.clip.tower(images)
-        states, grid = [*tower.states[1:]], tower.grid  # states[i] is now what leaves block i
+        grid = tower.grid
+        states = tower.states[1:]  # states[i] is now what leaves block i
         features = self.clip.read(tower, self.read_outs[0])
         maps = [states[i][:, 1:].mT.unflatten(2, grid) for i in self.config.guidance_blocks]
         guides = [up(m) for up, m in zip(self.upsample, maps, strict=True)]
         return Encoded(features.mT.unflatten(2, grid), tuple(guides))
 
     def decode(self, encoded: Encoded, text: Tensor, *, pooling: int | None = None) -> Tensor:
-        """Logits (B, C, h', w') from what `encode` gave, before the last enlargement.
+        """Logits from what `encode` gave, before the last enlargement.
+
+        Args:
+            encoded: of `encode`.
+            text: (C, D), or (C, T, D) for a head of several templates.
+            pooling: side in patches of the squares that class aggregation looks at; None as in training.
+
+        Returns:
+            (B, C, h', w') logits; h' and w' are h and w doubled as often as the head doubles.
 
         Raises:
-            ValueError: text of another width than CLIP's, or another number of templates than the head was
-                built for.
+            ValueError: text of another width than CLIP's, or another number of templates than
+                the head was built for.
         """
         words = text[:, None] if text.ndim == 2 else text
         expected = (self.config.templates, self.clip.embed_dim)
@@ -172,28 +199,28 @@ class CostAggregationSegmentor(Segmentor):
                 f"got text embeddings {tuple(text.shape)}; expected (C, {expected[0]}, "
                 f"{expected[1]}){either}: the same CLIP, and as many templates as the head was built for"
             )
+        # Words may come from an average over synonyms or a user's own hands: unit length is made sure of.
         return self.aggregator(encoded.dense, F.normalize(words, dim=-1), encoded.more, pooling)
 
 
 def _check(config: AggregationConfig, blocks: int) -> None:
-    lengths = {
-        len(v)
-        for v in (
-            config.guidance_blocks,
-            config.guidance_channels,
-            config.guidance_width,
-            config.decoder_channels,
-        )
-    }
-    if len(lengths) > 1:
+    doublings = (
+        config.guidance_blocks,
+        config.guidance_channels,
+        config.guidance_width,
+        config.decoder_channels,
+    )
+    if len({len(each) for each in doublings}) > 1:
         raise ValueError(
             f"{config} has lists of different lengths; expected one entry for each doubling of the resolution"
         )
+    # Not the last block: what leaves it is never computed where a read-out takes its place.
     if any(not 0 <= i < blocks - 1 for i in config.guidance_blocks):
         raise ValueError(
             f"guidance_blocks are {tuple(config.guidance_blocks)}; "
             f"expected 0 .. {blocks - 2}: the image tower has {blocks}"
         )
+    # Sixteen channels a group is what the official decoder normalises together [S].
     if config.hidden % config.heads or any(c % 16 for c in config.decoder_channels):
         raise ValueError(
             f"hidden = {config.hidden}, heads = {config.heads}, "
@@ -233,37 +260,46 @@ class Aggregator(nn.Module):
             text: (C, T, D) unit vectors.
             guides: maps at 2, 4, ... times h and w.
             pooling: of class aggregation; None as it was built.
+
+        Returns:
+            (B, C, h', w'), h and w doubled once for each guide; -100 for words that no patch resembles,
+            where there are more words than `class_tokens`.
         """
+        # The cost volume: cosines of every patch with every word in every template.
         cost = torch.einsum("bdhw,ctd->bcthw", F.normalize(features, dim=1), text)
         classes, kept = len(text), None
-        text = F.normalize(text.mean(1), dim=-1)[None]
+        text = F.normalize(text.mean(1), dim=-1)[None]  # (1, C, D), the guidance of all pictures
         if 0 < self.class_tokens < classes:
-            kept = cost.flatten(2).amax(-1).topk(self.class_tokens, sorted=False).indices  # (B, class_tokens)
+            # Each picture keeps the words that some patch of it resembles most, (B, class_tokens)
+            # of them. Not sorted: their order means nothing, for class aggregation has no positions.
+            kept = cost.flatten(2).amax(-1).topk(self.class_tokens, sorted=False).indices
             cost = cost.gather(1, kept[:, :, None, None, None].expand(-1, -1, *cost.shape[2:]))
-            text = text[0][kept]
-        x = (
-            self.embed(cost.flatten(0, 1)).unflatten(0, cost.shape[:2]).permute(0, 1, 3, 4, 2)
-        )  # (B, C, h, w, hidden)
-        appearance, words = self.appearance(features).permute(0, 2, 3, 1), self.words(text)
+            text = text[0][kept]  # (B, class_tokens, D)
+        # Every word's map is embedded as a picture of its own, (B C, T, h, w); then channels go last.
+        maps = self.embed(cost.flatten(0, 1)).unflatten(0, cost.shape[:2])
+        x = maps.permute(0, 1, 3, 4, 2)  # (B, C, h, w, hidden)
+        appearance = self.appearance(features).permute(0, 2, 3, 1)  # (B, h, w, e)
+        words = self.words(text)
         for spatial, across in zip(self.spatial, self.classes, strict=True):
             x = across(spatial(x, appearance), words, pooling)
-        y = x.permute(0, 1, 4, 2, 3).flatten(0, 1)
+        y = x.permute(0, 1, 4, 2, 3).flatten(0, 1)  # (B C, hidden, h, w)
         for up, project, guide in zip(self.decoder, self.guides, guides, strict=True):
             y = up(y, project(guide))
-        logits = self.head(y).view(*x.shape[:2], *(s << len(guides) for s in features.shape[-2:]))
+        height, width = (side << len(guides) for side in features.shape[-2:])
+        logits = self.head(y).view(*x.shape[:2], height, width)
         if kept is None:
             return logits
+        # Words that were left out are surely absent, as the official code has it [S].
         out = logits.new_full((len(logits), classes, *logits.shape[2:]), -100.0)
         return out.scatter(1, kept[:, :, None, None].expand_as(logits), logits)
 
 
 class GuidedLinear(nn.Linear):
-    """A linear layer on [x, guidance] that never builds the pair: all classes (or positions) share the
-    guidance, so it is done once.
-    """
+    """A linear layer on [x, guidance] that never builds the pair."""
 
     def forward(self, x: Tensor, guidance: Tensor) -> Tensor:  # type: ignore[override]
         """x (..., d) and guidance (..., e), which broadcasts against it: (..., out)."""
+        # All classes (or positions) share the guidance: its part of the product is made once, and broadcast.
         width = x.shape[-1]
         return F.linear(x, self.weight[:, :width], self.bias) + F.linear(guidance, self.weight[:, width:])
 
@@ -285,8 +321,9 @@ class SpatialAggregation(nn.Module):
 
 
 class WindowBlock(nn.Module):
-    """Attention inside windows and a feed-forward layer; queries and keys see the picture's appearance,
-    values do not.
+    """Attention inside windows and a feed-forward layer.
+
+    Queries and keys see the picture's appearance, values do not.
     """
 
     def __init__(self, config: AggregationConfig, shifted: bool) -> None:
@@ -303,103 +340,124 @@ class WindowBlock(nn.Module):
         """x (B, C, h, w, hidden), appearance (B, 1, h, w, e): like x."""
         height, width = x.shape[2:4]
         side = min(self.window, height, width)
+        # With a single window there is nothing to shift against.
         shift = side // 2 if self.shifted and min(height, width) > self.window else 0
-        y, g = _windows(self.norm_1(x), side, shift), _windows(appearance, side, shift)
+        y = _windows(self.norm_1(x), side, shift)
+        g = _windows(appearance, side, shift)  # already normalised, once for both blocks
+        # (B, C, windows, side^2, hidden) to (B, C, windows, heads, side^2, hidden / heads).
         q, k, v = (
-            t.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
-            for t in (self.q(y, g), self.k(y, g), self.v(y))
+            each.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
+            for each in (self.q(y, g), self.k(y, g), self.v(y))
         )
         mixed = attend(q, k, v, _separate(height, width, side, shift, x.device))
-        x = x + _unwindow(self.out(mixed.transpose(-2, -3).flatten(-2)), height, width, side, shift)
+        merged = self.out(mixed.transpose(-2, -3).flatten(-2))
+        x = x + _unwindow(merged, height, width, side, shift)
         return x + self.mlp(self.norm_2(x))
 
 
 def _windows(x: Tensor, side: int, shift: int) -> Tensor:
-    """(B, C, h, w, e) to (B, C, windows, side^2, e); sides that are no multiple are filled up with zeros
-    below and to the right.
-    """
+    """(B, C, h, w, e) to (B, C, windows, side^2, e)."""
+    # Filled up below and to the right to multiples of the side, as the official code does [S]; after the
+    # norm, so that what is filled in stays zero.
     x = F.pad(x, (0, 0, 0, -x.shape[3] % side, 0, -x.shape[2] % side))
     if shift:
         x = x.roll((-shift, -shift), (2, 3))
-    x = x.unflatten(3, (-1, side)).unflatten(2, (-1, side))
+    x = x.unflatten(3, (-1, side)).unflatten(2, (-1, side))  # (B, C, rows, side, columns, side, e)
     return x.transpose(3, 4).flatten(4, 5).flatten(2, 3)
 
 
 def _unwindow(x: Tensor, height: int, width: int, side: int, shift: int) -> Tensor:
     """The inverse: (B, C, windows, side^2, e) to (B, C, h, w, e)."""
-    rows, columns = -(-height // side), -(-width // side)
-    x = x.unflatten(3, (side, side)).unflatten(2, (rows, columns)).transpose(3, 4).flatten(4, 5).flatten(2, 3)
-    return (x.roll((shift, shift), (2, 3)) if shift else x)[:, :, :height, :width]
+    rows, columns = -(-height // side), -(-width // side)  # rounded up
+    x = x.unflatten(3, (side, side)).unflatten(2, (rows, columns))  # (B, C, rows, columns, side, side, e)
+    x = x.transpose(3, 4).flatten(4, 5).flatten(2, 3)
+    if shift:
+        x = x.roll((shift, shift), (2, 3))
+    return x[:, :, :height, :width]
 
 
 def _separate(height: int, width: int, side: int, shift: int, device: torch.device) -> Tensor | None:
-    """Mask (windows, 1, side^2, side^2), -100 between places that the shift or the filling brought together;
-    None if there are none.
-    """
+    """Mask (windows, 1, side^2, side^2) of places that the shift or the filling brought together, or None."""
+    # Without a mask torch is free to take its fastest kernel.
     if not shift and height % side == 0 and width % side == 0:
         return None
     regions = []
     for length in (height, width):
         full = -(-length // side) * side
         places = torch.arange(full, device=device)
-        region = (
-            (places >= full - side).long() + (places >= full - shift) if shift else torch.zeros_like(places)
-        )
-        regions.append(
-            region + 3 * (places.roll(-shift) >= length)
-        )  # what was filled in is a region of its own
+        region = torch.zeros_like(places)
+        if shift:
+            # Rolled by the shift, the last window holds the end of the axis (1) and, behind it, its
+            # beginning (2); all before is 0.
+            region = (places >= full - side).long() + (places >= full - shift)
+        # What was filled in is a region of its own, 3 to 5.
+        regions.append(region + 3 * (places.roll(-shift) >= length))
+    # One number for each pair of regions, and these in windows as the tokens are: (windows, side^2).
     ids = (6 * regions[0][:, None] + regions[1])[None, None, ..., None]
     ids = _windows(ids, side, 0)[0, 0, ..., 0]
+    # -100 and not minus infinity, as in the official code [S].
     return torch.where(ids[:, None, :, None] == ids[:, None, None, :], 0.0, -100.0)
 
 
 class ClassAggregation(nn.Module):
-    """Linear attention (2006.16236) among classes, at each square of `pooling` patches; queries and keys see
-    the words.
+    """Linear attention (2006.16236) among classes, at each square of `pooling` patches.
+
+    Queries and keys see the words, values do not.
     """
 
     def __init__(self, config: AggregationConfig) -> None:
         super().__init__()
         width = config.hidden
-        self.heads, self.pooling, self.tokens = config.heads, config.pooling, config.class_tokens
+        self.heads = config.heads
+        self.pooling = config.pooling
+        self.tokens = config.class_tokens
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.q = GuidedLinear(width + config.text_width, width)
         self.k = GuidedLinear(width + config.text_width, width)
         self.v = nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width))
         if self.tokens:
-            self.filler, self.filler_word = (
-                nn.Parameter(torch.zeros(width)),
-                nn.Parameter(torch.zeros(config.text_width)),
-            )
+            self.filler = nn.Parameter(torch.zeros(width))
+            self.filler_word = nn.Parameter(torch.zeros(config.text_width))
 
     def forward(self, x: Tensor, words: Tensor, pooling: int | None = None) -> Tensor:
-        """x (B, C, h, w, hidden), words (B or 1, C, e), and the side of the squares if it is not the trained
-        one: like x.
+        """Let the classes look at each other.
+
+        Args:
+            x: (B, C, h, w, hidden).
+            words: (B or 1, C, e).
+            pooling: side of the squares, if it is not the trained one.
+
+        Returns:
+            Like x.
         """
         batch, classes, height, width, _ = x.shape
-        maps = x.permute(0, 1, 4, 2, 3).flatten(0, 1)
+        maps = x.permute(0, 1, 4, 2, 3).flatten(0, 1)  # (B C, hidden, h, w)
         side = min(self.pooling if pooling is None else pooling, height, width)
         pooled = F.avg_pool2d(maps, side, ceil_mode=True).unflatten(0, (batch, classes))
         y = pooled.permute(0, 3, 4, 1, 2)  # (B, h', w', C, hidden)
         short = max(0, self.tokens - classes)
         if short:
+            # Linear attention adds up over its tokens: filled up, there are as many as it was trained with.
             y = torch.cat([y, self.filler.expand(*y.shape[:3], short, -1)], 3)
             words = torch.cat([words, self.filler_word.expand(len(words), short, -1)], 1)
-        words = words[:, None, None]
+        words = words[:, None, None]  # (B or 1, 1, 1, C, e): the same at every square
         z = self.norm_1(y)
-        q, k, v = (t.unflatten(-1, (self.heads, -1)) for t in (self.q(z, words), self.k(z, words), self.v(z)))
+        q, k, v = (
+            each.unflatten(-1, (self.heads, -1)) for each in (self.q(z, words), self.k(z, words), self.v(z))
+        )
         y = y + linear_attention(q, k, v).flatten(-2)
-        y = (y + self.mlp(self.norm_2(y)))[..., :classes, :].permute(0, 3, 4, 1, 2).flatten(0, 1)
+        y = y + self.mlp(self.norm_2(y))
+        y = y[..., :classes, :].permute(0, 3, 4, 1, 2).flatten(0, 1)  # (B C, hidden, h', w') without fillers
+        # Corners are aligned here, and only here, as in the official code [S].
         y = F.interpolate(y, (height, width), mode="bilinear", align_corners=True)
         return x + y.unflatten(0, (batch, classes)).permute(0, 1, 3, 4, 2)
 
 
 def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attention whose cost grows with the number of tokens, not its square: f(q) (f(k)^T v) / f(q) sum f(k),
-    f = elu + 1.
+    """Attention whose cost grows with the number of tokens, not with its square.
 
-    Source: Katharopoulos et al. (2006.16236), equation 5.
+    f(q) (f(k)^T v) / f(q) sum f(k), with f = elu + 1. Source: Katharopoulos et al. (2006.16236), equation 5.
 
     Args:
         q, k, v: (..., n, heads, d).
@@ -408,9 +466,10 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         (..., n, heads, d).
     """
     q, k = F.elu(q) + 1, F.elu(k) + 1
-    summary = torch.einsum(
-        "...nhd,...nhe->...hde", k, v / v.shape[-3]
-    )  # divided first, lest half precision overflow
+    # f(k)^T v, (d, d) a head: the sum over tokens comes first, which is what makes it cheap.
+    # Divided by their number lest half precision overflow, and multiplied again at the end.
+    summary = torch.einsum("...nhd,...nhe->...hde", k, v / v.shape[-3])
+    # 1 / f(q) sum f(k), a number a token and head; f may be zero to rounding.
     weight = 1 / (torch.einsum("...nhd,...hd->...nh", q, k.sum(-3)) + 1e-6)
     return torch.einsum("...nhd,...hde,...nh->...nhe", q, summary, weight) * v.shape[-3]
 
@@ -420,22 +479,20 @@ class Up(nn.Module):
 
     def __init__(self, inside: int, outside: int, guidance: int) -> None:
         super().__init__()
+        # With the guide's channels beside them they are as many as before.
         self.up = nn.ConvTranspose2d(inside, inside - guidance, 2, 2)
-        self.conv_1, self.norm_1 = (
-            nn.Conv2d(inside, outside, 3, padding=1, bias=False),
-            nn.GroupNorm(outside // 16, outside),
-        )
-        self.conv_2, self.norm_2 = (
-            nn.Conv2d(outside, outside, 3, padding=1, bias=False),
-            nn.GroupNorm(outside // 16, outside),
-        )
+        self.conv_1 = nn.Conv2d(inside, outside, 3, padding=1, bias=False)
+        self.norm_1 = nn.GroupNorm(outside // 16, outside)
+        self.conv_2 = nn.Conv2d(outside, outside, 3, padding=1, bias=False)
+        self.norm_2 = nn.GroupNorm(outside // 16, outside)
 
     def forward(self, x: Tensor, guide: Tensor) -> Tensor:
         """x (B C, inside, h, w), guide (B, guidance, 2h, 2w): (B C, outside, 2h, 2w)."""
         x = self.up(x)
+        # conv_1 on [x, guide] without building the pair: the guide's part is the same for every class
+        # of a picture, and is made once.
+        width = x.shape[1]
         weight = self.conv_1.weight
-        shared = F.conv2d(guide, weight[:, x.shape[1] :], padding=1)  # the same for every class of a picture
-        x = F.conv2d(x, weight[:, : x.shape[1]], padding=1) + shared.repeat_interleave(
-            len(x) // len(guide), 0
-        )
+        shared = F.conv2d(guide, weight[:, width:], padding=1)
+        x = F.conv2d(x, weight[:, :width], padding=1) + shared.repeat_interleave(len(x) // len(guide), 0)
         return F.relu(self.norm_2(self.conv_2(F.relu(self.norm_1(x)))))

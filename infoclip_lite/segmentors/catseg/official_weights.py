@@ -1,5 +1,6 @@
-"""Official CAT-Seg checkpoints: their names for our weights, and back [S: names and shapes of the official
-code].
+"""Official CAT-Seg checkpoints: their names for our weights, and back.
+
+Names and shapes are those of the official code [S].
 
 | official | here |
 |---|---|
@@ -24,8 +25,11 @@ from torch import Tensor
 from ...clip.loading import read_pickle
 from .model import CostAggregationSegmentor
 
+# CAT-Seg's copy of CLIP keeps q, k and v apart, so that two of them can be tuned; open_clip has one tensor.
 _QKV = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
-# Official name -> ours: of the parts of a window block, of class aggregation, of a doubling, and of the top.
+# Buffers that the official state carries along: the mask is made anew here, the means are CLIP's own.
+_BUFFERS = ("pixel_mean", "pixel_std", "clip_pixel_mean", "clip_pixel_std")
+# Official name -> ours, of the parts of a window block:
 _BLOCK = {
     "norm1": "norm_1",
     "norm2": "norm_2",
@@ -34,8 +38,9 @@ _BLOCK = {
     "attn.v": "v",
     "attn.proj": "out",
     "mlp.fc1": "mlp.0",
+    "mlp.fc2": "mlp.2",
 }
-_BLOCK["mlp.fc2"] = "mlp.2"
+# of class aggregation:
 _CLASSES = {
     "norm1": "norm_1",
     "norm2": "norm_2",
@@ -43,10 +48,19 @@ _CLASSES = {
     "attention.k": "k",
     "attention.v": "v",
     "MLP.0": "mlp.0",
+    "MLP.2": "mlp.2",
+    "padding_tokens": "filler",
+    "padding_guidance": "filler_word",
 }
-_CLASSES |= {"MLP.2": "mlp.2", "padding_tokens": "filler", "padding_guidance": "filler_word"}
-_UP = {"up": "up", "conv.double_conv.0": "conv_1", "conv.double_conv.1": "norm_1"}
-_UP |= {"conv.double_conv.3": "conv_2", "conv.double_conv.4": "norm_2"}
+# of a doubling:
+_UP = {
+    "up": "up",
+    "conv.double_conv.0": "conv_1",
+    "conv.double_conv.1": "norm_1",
+    "conv.double_conv.3": "conv_2",
+    "conv.double_conv.4": "norm_2",
+}
+# and of the top.
 _TOP = {
     "conv1": "embed",
     "guidance_projection": "appearance",
@@ -78,6 +92,7 @@ def _names(layers: int, ups: int) -> dict[str, str]:
 def _rename(name: str, table: dict[str, str]) -> str | None:
     """`name` with its prefix (whole parts of it) replaced; None if no prefix is known."""
     parts = name.split(".")
+    # The longest prefix first: `head` is a name of its own, and the beginning of others.
     for end in range(len(parts), 0, -1):
         prefix = ".".join(parts[:end])
         if prefix in table:
@@ -92,6 +107,9 @@ def from_official(state: dict[str, Tensor], segmentor: CostAggregationSegmentor)
         state: by official names; buffers (attention masks, pixel means) are passed over.
         segmentor: built for the same size; it says how many layers there are.
 
+    Returns:
+        Every key of the segmentor's own state dict, in its shape.
+
     Raises:
         ValueError: weights are missing, left over, or of another shape; the first of each is named.
     """
@@ -103,23 +121,22 @@ def from_official(state: dict[str, Tensor], segmentor: CostAggregationSegmentor)
     renamed: dict[str, Tensor] = {}
     left = []
     for name, value in state.items():
-        if name.endswith("attn_mask") or name.rpartition(".")[2] in (
-            "pixel_mean",
-            "pixel_std",
-            "clip_pixel_mean",
-            "clip_pixel_std",
-        ):
+        last = name.rpartition(".")[2]
+        if name.endswith("attn_mask") or last in _BUFFERS:
             continue
         ours = _rename(name, table)
         if ours is None:
             left.append(name)
-        else:
-            renamed[ours] = value.flatten() if ours.rpartition(".")[2] in ("filler", "filler_word") else value
+            continue
+        # The official fillers are (1, 1, width).
+        filler = ours.rpartition(".")[2] in ("filler", "filler_word")
+        renamed[ours] = value.flatten() if filler else value
     for name in [n for n in renamed if n.endswith(_QKV[0])]:
         stem = name.removesuffix(_QKV[0])
-        parts = [renamed.pop(stem + part, None) for part in _QKV]
-        if all(part is not None for part in parts):
-            renamed[f"{stem}in_proj_weight"] = torch.cat(parts)  # type: ignore[arg-type]
+        thirds = [renamed.pop(stem + part) for part in _QKV if stem + part in renamed]
+        # Fewer than three: what is missing is named below, as in_proj_weight.
+        if len(thirds) == len(_QKV):
+            renamed[f"{stem}in_proj_weight"] = torch.cat(thirds)
     wanted = {name: tuple(value.shape) for name, value in segmentor.state_dict().items()}
     missing, extra = sorted(wanted.keys() - renamed.keys()), sorted(renamed.keys() - wanted.keys())
     shapes = [n for n in wanted if n in renamed and tuple(renamed[n].shape) != wanted[n]]
@@ -135,7 +152,14 @@ def from_official(state: dict[str, Tensor], segmentor: CostAggregationSegmentor)
 
 
 def to_official(segmentor: CostAggregationSegmentor) -> dict[str, Tensor]:
-    """The segmentor's weights under the official names: the inverse of `from_official`."""
+    """The segmentor's weights under the official names: the inverse of `from_official`.
+
+    Args:
+        segmentor: of any size.
+
+    Returns:
+        A state dict without the official buffers.
+    """
     config = segmentor.config
     table = {ours: official for official, ours in _names(config.layers, len(config.decoder_channels)).items()}
     table["clip.model"] = "sem_seg_head.predictor.clip_model"
@@ -145,21 +169,24 @@ def to_official(segmentor: CostAggregationSegmentor) -> dict[str, Tensor]:
         if name.endswith("in_proj_weight"):
             for part, third in zip(_QKV, value.chunk(3), strict=True):
                 state[official.replace("in_proj_weight", part)] = third
+        elif re.search(r"\.padding_(tokens|guidance)$", official):
+            state[official] = value[None, None]
         else:
-            state[official] = (
-                value[None, None] if re.search(r"\.padding_(tokens|guidance)$", official) else value
-            )
+            state[official] = value
     return state
 
 
 def load_official(segmentor: CostAggregationSegmentor, path: str | Path) -> CostAggregationSegmentor:
-    """Fill a segmentor with an official CAT-Seg checkpoint file (a torch pickle with "model", read with
-    weights_only).
+    """Fill a segmentor with an official CAT-Seg checkpoint: a torch pickle with "model",
+    read with weights_only.
 
     Args:
-        segmentor: CostAggregationSegmentor(load_clip("ViT-B-16-quickgelu"), config="vit_b"), or the like for
-            ViT-L.
+        segmentor: CostAggregationSegmentor(load_clip("ViT-B-16-quickgelu"), size="vit_b"),
+            or the like for ViT-L.
         path: the file.
+
+    Returns:
+        The segmentor that was given.
 
     Raises:
         FileNotFoundError: no such file.
