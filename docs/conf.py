@@ -33,14 +33,24 @@ html_theme = "sphinx_book_theme"
 html_title = "InfoCLIP Lite"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_theme_options = {"use_download_button": True, "use_fullscreen_button": False, "show_navbar_depth": 1, "show_toc_level": 2}
+html_theme_options = {
+    "use_download_button": True,
+    "use_fullscreen_button": False,
+    "show_navbar_depth": 1,
+    "show_toc_level": 2,
+}
 html_show_sphinx = False
 html_copy_source = False
 
 
 def setup(app):
-    """Docstrings are Markdown-like; what reStructuredText would take for markup is escaped before Napoleon reads them."""
+    """Docstrings are Markdown-like; what reStructuredText would take for markup is escaped before Napoleon
+    reads them.
+    """
     app.connect(
-        "autodoc-skip-member", lambda app, what, name, thing, skip, options: skip or str(thing.__doc__).startswith("Alias for field")
+        "autodoc-skip-member",
+        lambda app, what, name, thing, skip, options: (
+            skip or str(thing.__doc__).startswith("Alias for field")
+        ),
     )
     app.connect("autodoc-process-docstring", generate.escape_docstring, priority=100)

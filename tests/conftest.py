@@ -33,7 +33,9 @@ MakeTiny = Callable[..., DenseCLIP]
 
 
 def build_tiny(seed: int = 0, **vision: object) -> DenseCLIP:
-    """A CLIP of 2 + 2 blocks in which no weight is zero or one, so that a weight left out changes the result."""
+    """A CLIP of 2 + 2 blocks in which no weight is zero or one, so that a weight left out changes the
+    result.
+    """
     torch.manual_seed(seed)
     model = CLIP(**{**TINY, "vision_cfg": {**TINY["vision_cfg"], **vision}})
     with torch.no_grad():
@@ -41,7 +43,14 @@ def build_tiny(seed: int = 0, **vision: object) -> DenseCLIP:
             if name != "logit_scale":
                 parameter.add_(0.1 * torch.randn_like(parameter))
     tokenizer = open_clip.SimpleTokenizer(context_length=32)
-    return DenseCLIP(model, tokenizer, mean=(0.5, 0.4, 0.3), std=(0.25, 0.3, 0.35), name="tiny", templates=COLLAGE_TEMPLATES).eval()
+    return DenseCLIP(
+        model,
+        tokenizer,
+        mean=(0.5, 0.4, 0.3),
+        std=(0.25, 0.3, 0.35),
+        name="tiny",
+        templates=COLLAGE_TEMPLATES,
+    ).eval()
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +66,13 @@ def tiny() -> DenseCLIP:
 
 @pytest.fixture(scope="session")
 def tiny_config() -> dict:
-    return {"model": TINY, "mean": [0.5, 0.4, 0.3], "std": [0.25, 0.3, 0.35], "name": "tiny", "read_out": ["value", "cls_value"]}
+    return {
+        "model": TINY,
+        "mean": [0.5, 0.4, 0.3],
+        "std": [0.25, 0.3, 0.35],
+        "name": "tiny",
+        "read_out": ["value", "cls_value"],
+    }
 
 
 @pytest.fixture(scope="session")

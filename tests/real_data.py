@@ -40,7 +40,9 @@ def grey_png(path: Path, array: np.ndarray) -> None:
 
 
 def write_voc(root: Path) -> None:
-    """Two pictures of train, one of val, and of SBD: one of val (to be left out), one of train (to be left out), two more."""
+    """Two pictures of train, one of val, and of SBD: one of val (to be left out), one of train (to be left
+    out), two more.
+    """
     voc, sbd = root / "VOCdevkit" / "VOC2012", root / "benchmark_RELEASE" / "dataset"
     lists = voc / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True)
@@ -54,8 +56,14 @@ def write_voc(root: Path) -> None:
     (sbd / "train.txt").write_text("2008_000008\n2007_000033\n")
     (sbd / "val.txt").write_text("2008_000002\n2007_000032\n")
     for stem in ("2007_000032", "2007_000033", "2008_000002", "2008_000008"):
-        cell = np.zeros((1, 1), dtype=[("Boundaries", object), ("Segmentation", object), ("CategoriesPresent", object)])
-        cell["Segmentation"][0, 0], cell["Boundaries"][0, 0], cell["CategoriesPresent"][0, 0] = labels([0, 16]), 0, 16
+        cell = np.zeros(
+            (1, 1), dtype=[("Boundaries", object), ("Segmentation", object), ("CategoriesPresent", object)]
+        )
+        cell["Segmentation"][0, 0], cell["Boundaries"][0, 0], cell["CategoriesPresent"][0, 0] = (
+            labels([0, 16]),
+            0,
+            16,
+        )
         scipy.io.savemat(sbd / "cls" / f"{stem}.mat", {"GTcls": cell})
 
 
@@ -88,14 +96,20 @@ def write_context(root: Path) -> None:
     (voc / "trainval").mkdir()
     for stem in ("2008_000007", "2008_000002", "2008_000003"):
         photo(voc / "JPEGImages" / f"{stem}.jpg")
-        scipy.io.savemat(voc / "trainval" / f"{stem}.mat", {"LabelMap": labels([2, 397, 459, 1], dtype=np.uint16)})
+        scipy.io.savemat(
+            voc / "trainval" / f"{stem}.mat", {"LabelMap": labels([2, 397, 459, 1], dtype=np.uint16)}
+        )
     (voc / "labels.txt").write_text("".join(f"{i}: {name}\n" for i, name in enumerate(context_names(), 1)))
 
 
 def write_ade150(root: Path) -> None:
     """One picture of train, two of val."""
     ade = root / "ADEChallengeData2016"
-    scenes = {"ADE_train_00000001": "training", "ADE_val_00000001": "validation", "ADE_val_00000002": "validation"}
+    scenes = {
+        "ADE_train_00000001": "training",
+        "ADE_val_00000001": "validation",
+        "ADE_val_00000002": "validation",
+    }
     for stem, folder in scenes.items():
         photo(ade / "images" / folder / f"{stem}.jpg")
         grey_png(ade / "annotations" / folder / f"{stem}.png", labels([0, 1, 150]))
@@ -105,7 +119,9 @@ def write_ade150(root: Path) -> None:
 def full_png(path: Path, classes: np.ndarray) -> None:
     """The colours of the full release: R = class // 256 * 10, G = class % 256, B = the instance."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    colours = np.stack([classes // 256 * 10, classes % 256, np.arange(classes.size).reshape(classes.shape) % 256], -1)
+    colours = np.stack(
+        [classes // 256 * 10, classes % 256, np.arange(classes.size).reshape(classes.shape) % 256], -1
+    )
     Image.fromarray(colours.astype(np.uint8)).save(path)
 
 
@@ -118,5 +134,10 @@ def write_ade_full(root: Path, shape: tuple[int, int] = (HEIGHT, WIDTH)) -> None
         folders.append(f"ADE20K_2021_17_01/images/ADE/{part}/urban/street")
         photo(root / folders[-1] / name, shape)
         full_png(root / folders[-1] / f"{name[:-4]}_seg.png", labels([0, 2978, 3148, 1], shape, np.int64))
-    index = {"filename": names, "folder": folders, "objectPresence": np.arange(4), "objectnames": ["-"] * 3688}
+    index = {
+        "filename": names,
+        "folder": folders,
+        "objectPresence": np.arange(4),
+        "objectnames": ["-"] * 3688,
+    }
     (ade / "index_ade20k.pkl").write_bytes(pickle.dumps(index))

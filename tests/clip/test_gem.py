@@ -41,7 +41,9 @@ def naive(block: nn.Module, tokens: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("depth", [2, 3, 7])
-def test_gem_adds_self_self_attention_of_the_last_blocks(make_tiny: Callable[..., DenseCLIP], depth: int) -> None:
+def test_gem_adds_self_self_attention_of_the_last_blocks(
+    make_tiny: Callable[..., DenseCLIP], depth: int
+) -> None:
     clip = make_tiny(layers=3).requires_grad_(False)
     tokens = torch.randn(2, 1 + 6, 48, generator=torch.Generator().manual_seed(0))
     states = [tokens]

@@ -42,13 +42,18 @@ def weights() -> dict[str, torch.Tensor]:
 def test_collage_mini_is_the_default_and_in_evaluation_mode(mini: DenseCLIP) -> None:
     default = load_clip()
     assert default.name == "collage-mini" and not default.training and default.templates == COLLAGE_TEMPLATES
-    assert all(torch.equal(a, b) for a, b in zip(default.model.state_dict().values(), mini.model.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(default.model.state_dict().values(), mini.model.state_dict().values(), strict=True)
+    )
 
 
 def test_collage_mini_has_its_own_weights_only() -> None:
     with pytest.raises(ValueError) as error:
         load_clip("collage-mini", pretrained="openai")
-    assert "unknown model" not in str(error.value), "collage-mini is a known model: the message must speak of its weights"
+    assert "unknown model" not in str(error.value), (
+        "collage-mini is a known model: the message must speak of its weights"
+    )
 
 
 def test_an_open_clip_model_without_weights_is_random(small: str) -> None:
@@ -59,7 +64,8 @@ def test_an_open_clip_model_without_weights_is_random(small: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("ViT-B-61", "ViT-B-16"), ("colage-mini", "collage-mini"), ("vit-b-16-quickgelu", "ViT-B-16-quickgelu")]
+    ("name", "near"),
+    [("ViT-B-61", "ViT-B-16"), ("colage-mini", "collage-mini"), ("vit-b-16-quickgelu", "ViT-B-16-quickgelu")],
 )
 def test_an_unknown_model_names_the_nearest(name: str, near: str, offline: list[str]) -> None:
     with pytest.raises(ValueError, match=rf"unknown model '{name}'.*did you mean .*{near}"):
@@ -68,7 +74,9 @@ def test_an_unknown_model_names_the_nearest(name: str, near: str, offline: list[
 
 
 def test_an_unknown_tag_lists_those_there_are(offline: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"unknown tag 'laion2b' for ViT-B-32; expected one of .*laion2b_s34b_b79k"):
+    with pytest.raises(
+        ValueError, match=r"unknown tag 'laion2b' for ViT-B-32; expected one of .*laion2b_s34b_b79k"
+    ):
         load_clip("ViT-B-32", pretrained="laion2b")
     assert not offline
 
@@ -83,21 +91,27 @@ def test_an_unknown_tag_lists_those_there_are(offline: list[str]) -> None:
         ("ViT-B-16-quickgelu", "laion2b_s34b_b88k", "ViT-B-16"),
     ],
 )
-def test_a_quickgelu_mismatch_of_a_tag_is_told_before_any_download(name: str, tag: str, right: str, offline: list[str]) -> None:
+def test_a_quickgelu_mismatch_of_a_tag_is_told_before_any_download(
+    name: str, tag: str, right: str, offline: list[str]
+) -> None:
     wrong_pair = rf"use '{right}'|unknown tag '{tag}'"  # open_clip may not list the pair at all
     with pytest.raises(ValueError, match=wrong_pair):
         load_clip(name, pretrained=tag)
     assert not offline
 
 
-@pytest.mark.parametrize(("name", "tag"), [("ViT-B-16-quickgelu", "openai"), ("ViT-B-32", "laion2b_s34b_b79k")])
+@pytest.mark.parametrize(
+    ("name", "tag"), [("ViT-B-16-quickgelu", "openai"), ("ViT-B-32", "laion2b_s34b_b79k")]
+)
 def test_no_network_is_said_with_a_way_out(name: str, tag: str, offline: list[str]) -> None:
     with pytest.raises(ConnectionError, match=rf"{name}/{tag}.*Network is unreachable.*collage-mini"):
         load_clip(name, pretrained=tag)
     assert offline == [name]
 
 
-def test_a_folder_named_like_a_tag_does_not_hide_the_tag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: list[str]) -> None:
+def test_a_folder_named_like_a_tag_does_not_hide_the_tag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: list[str]
+) -> None:
     (tmp_path / "openai").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConnectionError):
@@ -116,7 +130,9 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path, small: str) -> None:
 
 @pytest.mark.parametrize("ending", ["pt", "safetensors"])
 @pytest.mark.parametrize("wrapping", ["plain", "state_dict", "module"])
-def test_plain_weights_load_exactly(tmp_path: Path, small: str, weights: dict, ending: str, wrapping: str) -> None:
+def test_plain_weights_load_exactly(
+    tmp_path: Path, small: str, weights: dict, ending: str, wrapping: str
+) -> None:
     path = tmp_path / f"w.{ending}"
     if ending == "safetensors":
         safetensors.torch.save_file(weights, path)
@@ -127,7 +143,9 @@ def test_plain_weights_load_exactly(tmp_path: Path, small: str, weights: dict, e
     assert all(torch.equal(v, weights[k]) for k, v in clip.model.state_dict().items())
 
 
-def test_a_file_that_does_not_say_its_activation_asks_for_it(tmp_path: Path, small: str, weights: dict) -> None:
+def test_a_file_that_does_not_say_its_activation_asks_for_it(
+    tmp_path: Path, small: str, weights: dict
+) -> None:
     torch.save(weights, tmp_path / "w.pt")
     with pytest.raises(ValueError, match=r"quick_gelu=True"):
         load_clip(small, tmp_path / "w.pt")
@@ -135,14 +153,22 @@ def test_a_file_that_does_not_say_its_activation_asks_for_it(tmp_path: Path, sma
 
 def test_a_quickgelu_mismatch_of_a_file_is_an_error(tmp_path: Path, small: str, weights: dict) -> None:
     torch.save(weights, tmp_path / "w.pt")
-    with pytest.raises(ValueError, match=r"trained with QuickGELU and ViT-small computes GELU.*'ViT-small-quickgelu'"):
+    with pytest.raises(
+        ValueError, match=r"trained with QuickGELU and ViT-small computes GELU.*'ViT-small-quickgelu'"
+    ):
         load_clip(small, tmp_path / "w.pt", quick_gelu=True)
-    with pytest.raises(ValueError, match=r"trained with GELU and ViT-small-quickgelu computes QuickGELU.*'ViT-small'"):
+    with pytest.raises(
+        ValueError, match=r"trained with GELU and ViT-small-quickgelu computes QuickGELU.*'ViT-small'"
+    ):
         load_clip(f"{small}-quickgelu", tmp_path / "w.pt", quick_gelu=False)
-    assert load_clip(f"{small}-quickgelu", tmp_path / "w.pt", quick_gelu=True).name.startswith("ViT-small-quickgelu/")
+    assert load_clip(f"{small}-quickgelu", tmp_path / "w.pt", quick_gelu=True).name.startswith(
+        "ViT-small-quickgelu/"
+    )
 
 
-def test_openais_torchscript_archives_are_known_to_be_quickgelu(tmp_path: Path, small: str, weights: dict) -> None:
+def test_openais_torchscript_archives_are_known_to_be_quickgelu(
+    tmp_path: Path, small: str, weights: dict
+) -> None:
     class Archive(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -180,16 +206,22 @@ def test_collage_minis_weights_do_not_fit_another_model(small: str, tiny_checkpo
 
 
 @pytest.mark.parametrize(
-    "content", [[1, 2], torch.zeros(3), {"epoch": 3, "model": {"a": torch.zeros(1)}}], ids=["list", "tensor", "nested"]
+    "content",
+    [[1, 2], torch.zeros(3), {"epoch": 3, "model": {"a": torch.zeros(1)}}],
+    ids=["list", "tensor", "nested"],
 )
-def test_a_file_with_something_else_than_weights_is_refused(tmp_path: Path, small: str, content: object) -> None:
+def test_a_file_with_something_else_than_weights_is_refused(
+    tmp_path: Path, small: str, content: object
+) -> None:
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(ValueError, match=r"w\.pt"):
         load_clip(small, tmp_path / "w.pt", quick_gelu=False)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.999])
-def test_truncated_checkpoints_are_refused(tmp_path: Path, small: str, weights: dict, tiny_checkpoint: Path, share: float) -> None:
+def test_truncated_checkpoints_are_refused(
+    tmp_path: Path, small: str, weights: dict, tiny_checkpoint: Path, share: float
+) -> None:
     torch.save(weights, tmp_path / "w.pt")
     safetensors.torch.save_file(weights, tmp_path / "w.safetensors")
     (tmp_path / "own.safetensors").write_bytes(tiny_checkpoint.read_bytes())
@@ -228,7 +260,9 @@ def test_plain_safetensors_alone_ask_for_their_architecture(tmp_path: Path, weig
         load_clip(str(tmp_path / "w.safetensors"))
 
 
-def test_a_saved_model_comes_back_in_half_precision(tmp_path: Path, make_tiny: Callable[..., DenseCLIP], tiny_config: dict) -> None:
+def test_a_saved_model_comes_back_in_half_precision(
+    tmp_path: Path, make_tiny: Callable[..., DenseCLIP], tiny_config: dict
+) -> None:
     clip, path = make_tiny(), tmp_path / "folder" / "all.safetensors"
     save_clip(clip, path, tiny_config, card={"dense": {"value": 0.4}})
     back = load_clip(str(path))
@@ -240,19 +274,30 @@ def test_a_saved_model_comes_back_in_half_precision(tmp_path: Path, make_tiny: C
         assert value.dtype == torch.float32 and torch.equal(value, state[key].half().float()), key
 
 
-def test_known_words_alone_are_stored_and_come_back(tiny_checkpoint: Path, make_tiny: Callable[..., DenseCLIP]) -> None:
+def test_known_words_alone_are_stored_and_come_back(
+    tiny_checkpoint: Path, make_tiny: Callable[..., DenseCLIP]
+) -> None:
     clip, back = make_tiny(), load_clip(str(tiny_checkpoint))
     assert tiny_checkpoint.stat().st_size < 1_000_000, "49,408 embeddings must not be stored"
     table, stored = back.model.token_embedding.weight, clip.model.token_embedding.weight
     known = back.known_tokens
     assert torch.equal(table[known], stored[known].half().float())
-    assert table.shape == stored.shape and not table[[i for i in range(500) if i not in set(known.tolist())]].any()
-    assert torch.allclose(back.encode_text(["cow", "road sign"]), clip.encode_text(["cow", "road sign"]), atol=0.02)
+    assert (
+        table.shape == stored.shape
+        and not table[[i for i in range(500) if i not in set(known.tolist())]].any()
+    )
+    assert torch.allclose(
+        back.encode_text(["cow", "road sign"]), clip.encode_text(["cow", "road sign"]), atol=0.02
+    )
 
 
-def test_saving_what_was_loaded_loses_nothing(tiny_checkpoint: Path, tmp_path: Path, tiny_config: dict) -> None:
+def test_saving_what_was_loaded_loses_nothing(
+    tiny_checkpoint: Path, tmp_path: Path, tiny_config: dict
+) -> None:
     save_clip(load_clip(str(tiny_checkpoint)), tmp_path / "again.safetensors", tiny_config)
-    first, second = (safetensors.torch.load_file(path) for path in (tiny_checkpoint, tmp_path / "again.safetensors"))
+    first, second = (
+        safetensors.torch.load_file(path) for path in (tiny_checkpoint, tmp_path / "again.safetensors")
+    )
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
 
 
@@ -265,7 +310,9 @@ def test_unknown_words_warn_once_loaded(tiny_checkpoint: Path) -> None:
         clip.encode_text(["cow", "trash can", "grass"])
 
 
-def test_a_full_disk_leaves_the_old_checkpoint(tiny: DenseCLIP, tmp_path: Path, tiny_config: dict, full_disk: Callable) -> None:
+def test_a_full_disk_leaves_the_old_checkpoint(
+    tiny: DenseCLIP, tmp_path: Path, tiny_config: dict, full_disk: Callable
+) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"old")
     with pytest.raises(OSError, match=r"cannot write .*a\.safetensors"), full_disk():

@@ -11,7 +11,9 @@ from infoclip_lite import DenseCLIP
 from infoclip_lite.clip.blocks import standard_block
 
 
-def test_each_patch_attends_to_itself_alone_and_the_rest_of_the_block_stays(make_tiny: Callable[..., DenseCLIP]) -> None:
+def test_each_patch_attends_to_itself_alone_and_the_rest_of_the_block_stays(
+    make_tiny: Callable[..., DenseCLIP],
+) -> None:
     """A patch that can look at nothing but itself: the block as trained on that one token."""
     clip = make_tiny().requires_grad_(False)
     images = torch.rand(2, 3, 24, 32, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,6 @@
-"""DenseCLIP: equal to open_clip where both are defined, any size, any precision, clear about what it cannot do."""
+"""DenseCLIP: equal to open_clip where both are defined, any size, any precision, clear about what it cannot
+do.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def theirs(clip: DenseCLIP, images: Tensor) -> Tensor:
 
 
 def wrapped(model: torch.nn.Module) -> DenseCLIP:
-    return DenseCLIP(model.eval(), open_clip.SimpleTokenizer(context_length=32), mean=(0.5,) * 3, std=(0.25,) * 3)
+    return DenseCLIP(
+        model.eval(), open_clip.SimpleTokenizer(context_length=32), mean=(0.5,) * 3, std=(0.25,) * 3
+    )
 
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "ViT-B-32-quickgelu", "ViT-B-16", "ViT-L-14"])
@@ -90,13 +94,20 @@ def test_vanilla_patches_equal_open_clips_tokens(make_tiny: MakeTiny) -> None:
 
 def test_quick_gelu_reaches_the_read_outs() -> None:
     torch.manual_seed(0)
-    config = {"embed_dim": 16, "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8}}
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 16, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
+    }
     text = {"context_length": 32, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1}
     gelu, quick = CLIP(**config, text_cfg=text), CLIP(**config, text_cfg=text, quick_gelu=True)
     quick.load_state_dict(gelu.state_dict())
     images = noise(1, 3, 16, 16)
     for variant, differs in (("vanilla", True), ("cls_value", True), ("sclip", True), ("value", False)):
-        distance = (wrapped(gelu).encode_dense(images, variant) - wrapped(quick).encode_dense(images, variant)).abs().max()
+        distance = (
+            (wrapped(gelu).encode_dense(images, variant) - wrapped(quick).encode_dense(images, variant))
+            .abs()
+            .max()
+        )
         assert (distance > 1e-6) == differs, variant
 
 
@@ -114,7 +125,15 @@ def test_a_model_with_a_separate_text_tower_works() -> None:
     "vision",
     [
         {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "pool_type": "avg"},
-        {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8, "attentional_pool": True, "attn_pooler_heads": 2},
+        {
+            "image_size": 32,
+            "layers": 1,
+            "width": 32,
+            "head_width": 16,
+            "patch_size": 8,
+            "attentional_pool": True,
+            "attn_pooler_heads": 2,
+        },
         {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "head_width": 16},
         {"image_size": 224, "timm_model_name": "vit_tiny_patch16_224", "timm_pool": "avg"},
         {"image_size": 32, "timm_model_name": "resnet10t", "timm_pool": "avg"},
@@ -124,7 +143,9 @@ def test_a_model_with_a_separate_text_tower_works() -> None:
 def test_towers_without_a_cls_token_are_refused(vision: dict) -> None:
     text = {"context_length": 32, "vocab_size": 100, "width": 16, "heads": 1, "layers": 1}
     model = CLIP(embed_dim=16, vision_cfg=vision, text_cfg=text)
-    with pytest.raises(ValueError, match="the image tower is .*expected open_clip's ViT pooled by its CLS token"):
+    with pytest.raises(
+        ValueError, match="the image tower is .*expected open_clip's ViT pooled by its CLS token"
+    ):
         wrapped(model)
 
 
@@ -165,13 +186,17 @@ def test_positions_follow_rows_and_columns(make_tiny: MakeTiny) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("variant", READ_OUTS)
-def test_half_precision_is_near_and_gives_float32(make_tiny: MakeTiny, dtype: torch.dtype, variant: str) -> None:
+def test_half_precision_is_near_and_gives_float32(
+    make_tiny: MakeTiny, dtype: torch.dtype, variant: str
+) -> None:
     images = noise(2, 3, 48, 32)
     full, half = make_tiny().requires_grad_(False), make_tiny().requires_grad_(False).to(dtype)
     atol = 0.01 if dtype == torch.float16 else 0.06
     for picture in (images, images.to(dtype)):
         got = half.encode_dense(picture, variant)
-        assert got.dtype == torch.float32 and torch.allclose(got, full.encode_dense(images, variant), atol=atol)
+        assert got.dtype == torch.float32 and torch.allclose(
+            got, full.encode_dense(images, variant), atol=atol
+        )
     assert torch.allclose(half.encode_image(images), full.encode_image(images), atol=atol)
     text = half.encode_text(["cow", "grass"])
     assert text.dtype == torch.float32 and torch.allclose(text, full.encode_text(["cow", "grass"]), atol=atol)
@@ -191,10 +216,18 @@ def test_gradients_reach_pixels_weights_and_words(make_tiny: MakeTiny, variant: 
     dense = clip.encode_dense(images, variant)
     (dense.flatten(2)[0, :, :2] * clip.encode_text(["cow", "grass"]).T).sum().backward()
     last = clip.blocks[-1].attn.in_proj_weight.grad
-    for gradient in (images.grad, clip.visual.conv1.weight.grad, last[-48:], clip.text_blocks[0].attn.in_proj_weight.grad):
+    for gradient in (
+        images.grad,
+        clip.visual.conv1.weight.grad,
+        last[-48:],
+        clip.text_blocks[0].attn.in_proj_weight.grad,
+    ):
         assert gradient.isfinite().all() and gradient.abs().max() > 0
     reads = {"value": "v", "cls_value": "v", "clearclip": "qv", "naclip": "kv"}.get(variant, "qkv")
-    assert "".join(name for name, third in zip("qkv", last.split(48), strict=True) if third.abs().max() > 0) == reads
+    assert (
+        "".join(name for name, third in zip("qkv", last.split(48), strict=True) if third.abs().max() > 0)
+        == reads
+    )
 
 
 def test_results_are_the_same_with_and_without_gradients(tiny: DenseCLIP) -> None:
@@ -227,10 +260,14 @@ def test_dense_states_are_what_the_dense_embeddings_are_made_of(tiny: DenseCLIP,
     tower = tiny.tower(images)
     features, states, grid = tiny.read(tower, variant), tower.states, tower.grid
     assert features.shape == (2, 15, 32) and features.dtype == torch.float32 and grid == (5, 3)
-    assert torch.equal(F.normalize(features, dim=-1).mT.reshape(2, 32, 5, 3), tiny.encode_dense(images, variant))
+    assert torch.equal(
+        F.normalize(features, dim=-1).mT.reshape(2, 32, 5, 3), tiny.encode_dense(images, variant)
+    )
     assert (features.norm(dim=-1) - 1).abs().min() > 1e-3, "before they are scaled to unit length"
     deeper = tiny.hidden_states(images)
-    assert len(states) == 2 == len(deeper) - 1 and all(torch.equal(a, b) for a, b in zip(states, deeper, strict=False))
+    assert len(states) == 2 == len(deeper) - 1 and all(
+        torch.equal(a, b) for a, b in zip(states, deeper, strict=False)
+    )
 
 
 def test_dense_states_refuse_an_unknown_read_out(tiny: DenseCLIP) -> None:
@@ -253,7 +290,12 @@ def test_keeping_a_share_of_the_patches_keeps_their_places(tiny: DenseCLIP) -> N
 
 @pytest.mark.parametrize(
     "images",
-    [torch.zeros(3, 32, 32), torch.zeros(1, 1, 32, 32), torch.zeros(1, 32, 32, 3), torch.zeros(1, 3, 32, 32, dtype=torch.uint8)],
+    [
+        torch.zeros(3, 32, 32),
+        torch.zeros(1, 1, 32, 32),
+        torch.zeros(1, 32, 32, 3),
+        torch.zeros(1, 3, 32, 32, dtype=torch.uint8),
+    ],
     ids=["no batch", "one channel", "channels last", "bytes"],
 )
 def test_images_of_another_shape_or_type_are_refused(tiny: DenseCLIP, images: Tensor) -> None:
@@ -263,7 +305,10 @@ def test_images_of_another_shape_or_type_are_refused(tiny: DenseCLIP, images: Te
 
 
 def test_an_unknown_read_out_names_those_there_are(tiny: DenseCLIP) -> None:
-    with pytest.raises(ValueError, match=r"^unknown read-out 'xxx'; expected one of vanilla, value, cls_value, sclip, clearclip, naclip"):
+    with pytest.raises(
+        ValueError,
+        match=r"^unknown read-out 'xxx'; expected one of vanilla, value, cls_value, sclip, clearclip, naclip",
+    ):
         tiny.encode_dense(noise(1, 3, 32, 32), "xxx")
     with pytest.raises(ValueError, match=r"^unknown read-out 'sclop'; did you mean 'sclip'\?$"):
         tiny.encode_dense(noise(1, 3, 32, 32), "sclop")
@@ -272,12 +317,16 @@ def test_an_unknown_read_out_names_those_there_are(tiny: DenseCLIP) -> None:
 def test_prompts_equal_open_clips_own_text_embedding(tiny: DenseCLIP) -> None:
     prompts = ["a photo of a cow", "a lion on grass"]
     ids = open_clip.SimpleTokenizer(context_length=32)(prompts)
-    assert torch.allclose(tiny.encode_prompts(prompts), F.normalize(tiny.model.encode_text(ids), dim=-1), atol=1e-6)
+    assert torch.allclose(
+        tiny.encode_prompts(prompts), F.normalize(tiny.model.encode_text(ids), dim=-1), atol=1e-6
+    )
 
 
 def test_words_are_averaged_over_templates_and_synonyms(tiny: DenseCLIP) -> None:
     got = tiny.encode_text(["ox|cow, calf", "grass"], ("a {}", "the {}"))
-    first = F.normalize(tiny.encode_prompts(["a ox", "the ox", "a cow", "the cow", "a calf", "the calf"]).mean(0), dim=0)
+    first = F.normalize(
+        tiny.encode_prompts(["a ox", "the ox", "a cow", "the cow", "a calf", "the calf"]).mean(0), dim=0
+    )
     second = F.normalize(tiny.encode_prompts(["a grass", "the grass"]).mean(0), dim=0)
     assert torch.allclose(got, torch.stack([first, second]), atol=1e-6)
     assert torch.allclose(got.norm(dim=1), torch.ones(2), atol=1e-6)
@@ -288,9 +337,13 @@ def test_templates_can_be_kept_apart(tiny: DenseCLIP) -> None:
     apart = tiny.encode_text(names, templates, ensemble="none")
     assert apart.shape == (2, 3, 32) and torch.allclose(apart.norm(dim=-1), torch.ones(2, 3), atol=1e-6)
     for i, template in enumerate(templates):
-        assert torch.allclose(apart[:, i], tiny.encode_text(names, (template,)), atol=1e-6), "each synonyms' mean in its own template"
+        assert torch.allclose(apart[:, i], tiny.encode_text(names, (template,)), atol=1e-6), (
+            "each synonyms' mean in its own template"
+        )
     plain = tiny.encode_text(["grass"], templates, ensemble="none")
-    assert torch.allclose(F.normalize(plain.mean(1), dim=-1), tiny.encode_text(["grass"], templates), atol=1e-6)
+    assert torch.allclose(
+        F.normalize(plain.mean(1), dim=-1), tiny.encode_text(["grass"], templates), atol=1e-6
+    )
     assert tiny.encode_text(["grass"], ("a {}",), ensemble="none").shape == (1, 1, 32)
 
 
@@ -321,7 +374,9 @@ def test_default_templates_are_the_models_own(tiny: DenseCLIP) -> None:
         (["cow " * 40], None, r"tokens long; tiny reads at most 32"),
     ],
 )
-def test_words_that_cannot_be_used_are_refused(tiny: DenseCLIP, names: list[str], templates: tuple, hint: str) -> None:
+def test_words_that_cannot_be_used_are_refused(
+    tiny: DenseCLIP, names: list[str], templates: tuple, hint: str
+) -> None:
     with pytest.raises(ValueError, match=hint):
         tiny.encode_text(names, templates)
 
@@ -347,7 +402,9 @@ def test_every_word_and_caption_of_collage_is_known(mini: DenseCLIP) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mini.tokenize([scene.caption for scene in scenes])
-        mini.tokenize([template.format(word) for word in (*all_nouns(), *stuff()) for template in mini.templates])
+        mini.tokenize(
+            [template.format(word) for word in (*all_nouns(), *stuff()) for template in mini.templates]
+        )
 
 
 def test_what_a_model_says_about_itself(tiny: DenseCLIP) -> None:
@@ -361,7 +418,9 @@ def test_a_gpu_gives_the_same(make_tiny: MakeTiny) -> None:
     images = noise(2, 3, 48, 32)
     cpu, gpu = make_tiny().requires_grad_(False), make_tiny().requires_grad_(False).cuda()
     for variant in READ_OUTS:
-        assert torch.allclose(gpu.encode_dense(images.cuda(), variant).cpu(), cpu.encode_dense(images, variant), atol=1e-3)
+        assert torch.allclose(
+            gpu.encode_dense(images.cuda(), variant).cpu(), cpu.encode_dense(images, variant), atol=1e-3
+        )
 
 
 def test_both_embeddings_come_from_one_pass(mini: DenseCLIP) -> None:

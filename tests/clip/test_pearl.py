@@ -27,11 +27,17 @@ def test_pearl_is_its_formula(make_tiny: Callable[..., DenseCLIP]) -> None:
         mixed = torch.zeros_like(one)
         for head in range(3):
             part = slice(head * size, (head + 1) * size)
-            mean_q = sum(q[i, part].norm() * q[i, part] for i in range(1, 21)) / sum(q[i, part].norm() for i in range(1, 21))
-            mean_k = sum(q[i, part].norm() * k[i, part] for i in range(1, 21)) / sum(q[i, part].norm() for i in range(1, 21))
+            mean_q = sum(q[i, part].norm() * q[i, part] for i in range(1, 21)) / sum(
+                q[i, part].norm() for i in range(1, 21)
+            )
+            mean_k = sum(q[i, part].norm() * k[i, part] for i in range(1, 21)) / sum(
+                q[i, part].norm() for i in range(1, 21)
+            )
             keys, queries = k[:, part] - mean_k, q[:, part] - mean_q
             turn = torch.from_numpy(orthogonal_procrustes(keys.numpy(), queries.numpy())[0]).to(keys.dtype)
-            logits = q[:, part] @ (k[:, part] @ turn).T / math.sqrt(size) + 0.08 * keys @ keys.T / math.sqrt(size)
+            logits = q[:, part] @ (k[:, part] @ turn).T / math.sqrt(size) + 0.08 * keys @ keys.T / math.sqrt(
+                size
+            )
             mixed[:, part] = logits.softmax(-1) @ v[:, part]
         wanted = F.linear(mixed, block.attn.out_proj.weight, block.attn.out_proj.bias)[1:]
         assert torch.allclose(picture, wanted, atol=1e-4)
@@ -42,4 +48,6 @@ def test_a_turned_copy_is_turned_back() -> None:
     target = torch.randn(30, 5, generator=generator)
     turn, _ = torch.linalg.qr(torch.randn(5, 5, generator=generator))
     found = rotation(target @ turn, target)
-    assert torch.allclose(found, turn.T, atol=1e-5) and torch.allclose(found @ found.T, torch.eye(5), atol=1e-5)
+    assert torch.allclose(found, turn.T, atol=1e-5) and torch.allclose(
+        found @ found.T, torch.eye(5), atol=1e-5
+    )

@@ -57,13 +57,18 @@ def naive(block: nn.Module, tokens: Tensor, grid: tuple[int, int], variant: str)
         if variant in ("value", "cls_value"):
             mixed[:, part] = v
             continue
-        pairs = {"vanilla": [(q, k)], "sclip": [(q, q), (k, k)], "clearclip": [(q, q)], "naclip": [(k, k)]}[variant]
+        pairs = {"vanilla": [(q, k)], "sclip": [(q, q), (k, k)], "clearclip": [(q, q)], "naclip": [(k, k)]}[
+            variant
+        ]
         for a, b in pairs:
             for i in range(len(tokens)):
                 logits = torch.stack([torch.dot(a[i], b[j]) / math.sqrt(size) for j in range(len(tokens))])
                 if variant == "naclip" and i > 0:
                     for j in range(1, len(tokens)):
-                        down, right = (i - 1) // grid[1] - (j - 1) // grid[1], (i - 1) % grid[1] - (j - 1) % grid[1]
+                        down, right = (
+                            (i - 1) // grid[1] - (j - 1) // grid[1],
+                            (i - 1) % grid[1] - (j - 1) % grid[1],
+                        )
                         logits[j] += math.exp(-(down**2 + right**2) / (2 * 5.0**2))
                 share = logits.exp() / logits.exp().sum()
                 mixed[i, part] += sum(share[j] * v[j] for j in range(len(tokens)))
@@ -82,7 +87,9 @@ def test_the_six_variants_are_there() -> None:
 
 @pytest.mark.parametrize("variant", NAMES)
 @pytest.mark.parametrize("model", ["tiny", "with_layer_scale"])
-def test_variant_equals_the_naive_loop(variant: str, model: str, images: Tensor, request: pytest.FixtureRequest) -> None:
+def test_variant_equals_the_naive_loop(
+    variant: str, model: str, images: Tensor, request: pytest.FixtureRequest
+) -> None:
     clip = request.getfixturevalue(model)
     tokens, grid = clip.embed(images)
     assert grid == GRID
@@ -90,7 +97,10 @@ def test_variant_equals_the_naive_loop(variant: str, model: str, images: Tensor,
     got = READ_OUTS[variant](TowerPass(entering, grid, clip.blocks[-1:]))
     wanted = torch.stack([naive(clip.blocks[-1], one, grid, variant) for one in entering])
     assert torch.allclose(got, wanted, atol=2e-5)
-    projected = F.normalize(F.layer_norm(wanted, (48,), clip.visual.ln_post.weight, clip.visual.ln_post.bias) @ clip.visual.proj, dim=-1)
+    projected = F.normalize(
+        F.layer_norm(wanted, (48,), clip.visual.ln_post.weight, clip.visual.ln_post.bias) @ clip.visual.proj,
+        dim=-1,
+    )
     dense = clip.encode_dense(images, variant)
     assert torch.allclose(dense.flatten(2).transpose(1, 2), projected, atol=1e-5)
 
@@ -140,14 +150,24 @@ class Forbidden(nn.Module):
         raise AssertionError("block.attn was called")
 
 
-def test_the_blocks_own_attention_is_never_called(make_tiny: Callable[..., DenseCLIP], images: Tensor) -> None:
+def test_the_blocks_own_attention_is_never_called(
+    make_tiny: Callable[..., DenseCLIP], images: Tensor
+) -> None:
     clip = make_tiny().requires_grad_(False)
-    before = [clip.encode_image(images), *clip.hidden_states(images), *(clip.encode_dense(images, v) for v in NAMES)]
+    before = [
+        clip.encode_image(images),
+        *clip.hidden_states(images),
+        *(clip.encode_dense(images, v) for v in NAMES),
+    ]
     for block in clip.blocks:
         block.attn = Forbidden(block.attn)
     with pytest.raises(AssertionError, match="was called"):
         clip.model.encode_image(torch.zeros(1, 3, 32, 32))
-    after = [clip.encode_image(images), *clip.hidden_states(images), *(clip.encode_dense(images, v) for v in NAMES)]
+    after = [
+        clip.encode_image(images),
+        *clip.hidden_states(images),
+        *(clip.encode_dense(images, v) for v in NAMES),
+    ]
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
@@ -156,7 +176,11 @@ def test_heads_survive_splitting_and_merging(tiny: DenseCLIP) -> None:
     q, k, v = project_qkv(block, tokens)
     assert q.shape == k.shape == v.shape == (2, 3, 7, 16)
     merged = torch.cat([v[:, head] for head in range(3)], -1)
-    assert torch.allclose(project_out(block, v), F.linear(merged, block.attn.out_proj.weight, block.attn.out_proj.bias), atol=1e-6)
+    assert torch.allclose(
+        project_out(block, v),
+        F.linear(merged, block.attn.out_proj.weight, block.attn.out_proj.bias),
+        atol=1e-6,
+    )
 
 
 def test_attention_is_the_same_with_and_without_gradients() -> None:
@@ -170,15 +194,24 @@ def test_attention_is_the_same_with_and_without_gradients() -> None:
 def test_standard_block_equals_open_clips_block(tiny: DenseCLIP) -> None:
     tokens = torch.randn(2, 7, 48, generator=torch.Generator().manual_seed(4))
     block = tiny.blocks[0]
-    theirs = block(tokens) if getattr(block.attn, "batch_first", True) else block(tokens.transpose(0, 1)).transpose(0, 1)
+    theirs = (
+        block(tokens)
+        if getattr(block.attn, "batch_first", True)
+        else block(tokens.transpose(0, 1)).transpose(0, 1)
+    )
     assert torch.allclose(standard_block(block, tokens), theirs, atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", NAMES)
 def test_gradients_are_those_of_finite_differences(variant: str, make_tiny: Callable[..., DenseCLIP]) -> None:
     block = make_tiny().double().blocks[-1]
-    tokens = torch.randn(1, 5, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).requires_grad_(True)
+    tokens = torch.randn(
+        1, 5, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(5)
+    ).requires_grad_(True)
     direction = torch.randn(1, 4, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
     assert torch.autograd.gradcheck(
-        lambda t: (READ_OUTS[variant](TowerPass(t, (2, 2), [block])) * direction).sum(), tokens, fast_mode=True, atol=1e-4
+        lambda t: (READ_OUTS[variant](TowerPass(t, (2, 2), [block])) * direction).sum(),
+        tokens,
+        fast_mode=True,
+        atol=1e-4,
     )

@@ -1,4 +1,6 @@
-"""One pass through the image tower: each block is run once, when it is asked for, and holds what the blocks say by hand."""
+"""One pass through the image tower: each block is run once, when it is asked for, and holds what the blocks
+say by hand.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def images() -> Tensor:
 
 @contextmanager
 def counted(clip: DenseCLIP) -> Iterator[Counter[int]]:
-    """How often each block was run as it was trained, by its place; and at -1 how often pictures were embedded."""
+    """How often each block was run as it was trained, by its place; and at -1 how often pictures were
+    embedded.
+    """
     runs: Counter[int] = Counter()
     places = {id(block): place for place, block in enumerate(clip.blocks)}
     run, embed = clip.block, clip.embed
@@ -118,9 +122,13 @@ def test_nothing_is_run_before_it_is_asked_for_and_nothing_twice(deep: DenseCLIP
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_states_are_what_the_blocks_make_of_the_tokens_by_hand(deep: DenseCLIP, images: Tensor, keep: bool) -> None:
+def test_states_are_what_the_blocks_make_of_the_tokens_by_hand(
+    deep: DenseCLIP, images: Tensor, keep: bool
+) -> None:
     tower, (tokens, grid) = deep.tower(images, keep=keep), deep.embed(images)
-    assert tower.grid == grid == (3, 5) and tower.blocks == list(deep.blocks) and tower.last is deep.blocks[-1]
+    assert (
+        tower.grid == grid == (3, 5) and tower.blocks == list(deep.blocks) and tower.last is deep.blocks[-1]
+    )
     by_hand = [tokens]
     for block in deep.blocks:
         by_hand.append(standard_block(block, by_hand[-1]))
@@ -131,11 +139,15 @@ def test_states_are_what_the_blocks_make_of_the_tokens_by_hand(deep: DenseCLIP, 
 
 
 @pytest.mark.parametrize("index", range(LAYERS))
-def test_attention_is_the_softmax_of_queries_and_keys_of_the_named_block(deep: DenseCLIP, images: Tensor, index: int) -> None:
+def test_attention_is_the_softmax_of_queries_and_keys_of_the_named_block(
+    deep: DenseCLIP, images: Tensor, index: int
+) -> None:
     tower = deep.tower(images)
     got, block = tower.attention(index), deep.blocks[index]
     assert got.shape == (2, 3, 16, 16) and torch.allclose(got.sum(-1), torch.ones(2, 3, 16), atol=1e-5)
-    query, key, value = (block.ln_1(tower.states[index]) @ block.attn.in_proj_weight.T + block.attn.in_proj_bias).split(48, -1)
+    query, key, value = (
+        block.ln_1(tower.states[index]) @ block.attn.in_proj_weight.T + block.attn.in_proj_bias
+    ).split(48, -1)
     mixed = []
     for head in (slice(0, 16), slice(16, 32), slice(32, 48)):
         weights = (query[..., head] @ key[..., head].mT / math.sqrt(16)).softmax(-1)
@@ -143,16 +155,22 @@ def test_attention_is_the_softmax_of_queries_and_keys_of_the_named_block(deep: D
         mixed.append(weights @ value[..., head])
     tokens = tower.states[index] + block.attn.out_proj(torch.cat(mixed, -1))
     after = tower.leaving if index == LAYERS - 1 else tower.states[index + 1]
-    assert torch.allclose(tokens + block.mlp(block.ln_2(tokens)), after, atol=1e-5), "and it is the one that the block was trained with"
+    assert torch.allclose(tokens + block.mlp(block.ln_2(tokens)), after, atol=1e-5), (
+        "and it is the one that the block was trained with"
+    )
 
 
-def test_standard_runs_a_block_on_other_tokens_the_way_the_model_runs_it(deep: DenseCLIP, images: Tensor) -> None:
+def test_standard_runs_a_block_on_other_tokens_the_way_the_model_runs_it(
+    deep: DenseCLIP, images: Tensor
+) -> None:
     tower = deep.tower(images)
     tokens = torch.randn(2, 16, 48, generator=torch.Generator().manual_seed(1))
     for index in range(LAYERS):
         assert torch.equal(tower.standard(index, tokens), standard_block(deep.blocks[index], tokens))
     other = TowerPass(tokens, (3, 5), deep.blocks, run=lambda block, x: x + 1)
-    assert torch.equal(other.standard(2, tokens), tokens + 1) and torch.equal(other.leaving, tokens + 1 + 1 + 1 + 1)
+    assert torch.equal(other.standard(2, tokens), tokens + 1) and torch.equal(
+        other.leaving, tokens + 1 + 1 + 1 + 1
+    )
 
 
 def test_tokens_are_projected_as_the_model_projects_them(deep: DenseCLIP, images: Tensor) -> None:
@@ -187,7 +205,9 @@ def test_words_reach_the_read_outs(deep: DenseCLIP, images: Tensor, monkeypatch:
 
 
 @pytest.mark.parametrize("read_out", ["value", "vanilla"])
-def test_between_the_blocks_nothing_is_kept_for_a_single_read_out(deep: DenseCLIP, images: Tensor, read_out: str) -> None:
+def test_between_the_blocks_nothing_is_kept_for_a_single_read_out(
+    deep: DenseCLIP, images: Tensor, read_out: str
+) -> None:
     """Eleven of a ViT-B's twelve states would otherwise lie in memory for nothing."""
     made: list[weakref.ref[Tensor]] = []
 

@@ -1,7 +1,9 @@
-"""Everything public on another device than the CPU, without a GPU: fake tensors know where they are, and refuse to be mixed.
+"""Everything public on another device than the CPU, without a GPU: fake tensors know where they are, and
+refuse to be mixed.
 
-What this cannot see: values (nothing is computed), backward passes and optimizers (fake CUDA has none on a CPU build), and index tensors
-on another device than what they index, which pass unseen here; those are looked at by reading.
+What this cannot see: values (nothing is computed), backward passes and optimizers (fake CUDA has none on a
+CPU build), and index tensors on another device than what they index, which pass unseen here; those are looked
+at by reading.
 """
 
 from __future__ import annotations

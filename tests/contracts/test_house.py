@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from infoclip_lite import load_clip, segment, train
 from contracts.test_architecture import FLOORS, NEVERS
+
+from infoclip_lite import segment, train
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

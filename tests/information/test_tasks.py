@@ -89,7 +89,9 @@ def test_additive_uniform_against_quadrature(noise):
 
     corners = sorted([noise, 1 - noise])
     entropy = quad(integrand, -noise, 1 + noise, points=corners, limit=200)[0]
-    assert entropy - math.log(2 * noise) == pytest.approx(get_task("additive_uniform", noise=noise).mutual_information, abs=1e-6)
+    assert entropy - math.log(2 * noise) == pytest.approx(
+        get_task("additive_uniform", noise=noise).mutual_information, abs=1e-6
+    )
 
 
 def test_student_density_ratio_averages_to_its_information():

@@ -23,7 +23,9 @@ MakeTiny = Callable[..., DenseCLIP]
 def cascade(make_tiny: MakeTiny) -> CascadeSegmentor:
     clip = make_tiny(layers=6).requires_grad_(False)
     torch.manual_seed(0)
-    made = build_segmentor({"name": "cascade", "groups": 3, "prompts": 4, "layers": 2}, clip, "a photo of a {}")
+    made = build_segmentor(
+        {"name": "cascade", "groups": 3, "prompts": 4, "layers": 2}, clip, "a photo of a {}"
+    )
     assert isinstance(made, CascadeSegmentor)
     with torch.no_grad():
         for name, parameter in made.named_parameters():
@@ -44,7 +46,9 @@ def test_every_block_has_prompts_of_its_own_and_groups_are_weighted_sums(cascade
         outputs = []
         cls, patches = tokens[:, :1], tokens[:, 1:]
         for i, block in enumerate(clip.blocks):
-            own = F.linear(cascade.prompts[i], cascade.prompt_projection.weight, cascade.prompt_projection.bias)
+            own = F.linear(
+                cascade.prompts[i], cascade.prompt_projection.weight, cascade.prompt_projection.bias
+            )
             out = standard_block(block, torch.cat([cls, own.expand(2, 4, -1), patches], 1))
             cls, patches = out[:, :1], out[:, 5:]
             outputs.append(cascade.prompt_norm(patches))
@@ -68,7 +72,9 @@ def test_words_ask_each_group_and_the_last_scores_are_added(cascade: CascadeSegm
         got = cascade.decode(encoded, text)
         total = torch.zeros(2, 3, 12)
         memories = [*encoded.more[1:], encoded.dense.flatten(2).mT]
-        for memory, relation, (first, last) in zip(memories, cascade.relations, cascade.decoders, strict=True):
+        for memory, relation, (first, last) in zip(
+            memories, cascade.relations, cascade.decoders, strict=True
+        ):
             for b in range(2):
                 words = torch.stack([relation(torch.cat([t * encoded.more[0][b], t])) for t in text])
                 q, k, v = first.q(words), first.k(memory[b]), first.v(memory[b])
@@ -115,7 +121,9 @@ def test_it_owns_its_loss_of_masks_that_are_there(cascade: CascadeSegmentor) -> 
                 focal += sigmoid_focal_loss(logits[b : b + 1, word : word + 1], wanted).mean().item() / 3
                 if wanted.any():
                     dice += dice_loss(logits[b : b + 1, word : word + 1], wanted).item() / 3
-    assert terms["focal"].item() == pytest.approx(focal, rel=1e-4) and terms["dice"].item() == pytest.approx(dice, rel=1e-4)
+    assert terms["focal"].item() == pytest.approx(focal, rel=1e-4) and terms["dice"].item() == pytest.approx(
+        dice, rel=1e-4
+    )
     assert terms["total"].item() == pytest.approx(100 * focal + dice, rel=1e-4)
     nothing = cascade.loss(encoded, text, Target.of(torch.full_like(labels, NO_LABEL)))
     assert nothing["dice"] == 0 and torch.isfinite(nothing["total"])
@@ -124,7 +132,9 @@ def test_it_owns_its_loss_of_masks_that_are_there(cascade: CascadeSegmentor) -> 
 def test_the_recipe_trains_prompts_and_decoders_and_not_clip(tiny_checkpoint: object) -> None:
     data = {"size": 32, "seen": ["lion", "apple"]}
     clip = {"name": str(tiny_checkpoint)}
-    run = train("mini/cascade", clip=clip, data=data, segmentor={"groups": 2}, steps=8, batch=4, progress=False)
+    run = train(
+        "mini/cascade", clip=clip, data=data, segmentor={"groups": 2}, steps=8, batch=4, progress=False
+    )
     losses = [record["total"] for record in run.log]
     assert losses[-1] < losses[0] and set(run.log[0]) == {"step", "focal", "dice", "total"}
     assert run.reference is not None
@@ -143,7 +153,9 @@ def test_the_recipe_trains_prompts_and_decoders_and_not_clip(tiny_checkpoint: ob
         ({"group": 3}, "unknown key 'group' in segmentor 'cascade'; did you mean 'groups'"),
     ],
 )
-def test_wrong_options_say_what_was_expected(make_tiny: MakeTiny, options: dict[str, int], message: str) -> None:
+def test_wrong_options_say_what_was_expected(
+    make_tiny: MakeTiny, options: dict[str, int], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         build_segmentor({"name": "cascade", **options}, make_tiny(layers=6), "a photo of a {}")
 
@@ -155,4 +167,11 @@ def test_a_pixel_loss_is_not_for_it(make_tiny: MakeTiny) -> None:
 
 def test_clip_may_not_be_tuned_beside_it(tiny_checkpoint: object) -> None:
     with pytest.raises(ValueError, match="tune is 'qv'; expected 'none' for CascadeSegmentor"):
-        train("mini/cascade", clip={"name": str(tiny_checkpoint)}, segmentor={"groups": 2}, data={"size": 32}, tune="qv", progress=False)
+        train(
+            "mini/cascade",
+            clip={"name": str(tiny_checkpoint)},
+            segmentor={"groups": 2},
+            data={"size": 32},
+            tune="qv",
+            progress=False,
+        )
