@@ -112,7 +112,7 @@ class Trainable(Segmented, Protocol):
         """The index of the item that a training takes as its `number`-th, from 0 on without end."""
 
 
-# Not a torch Dataset: a DataLoader needs nothing of that class, which would load torch where names are listed.
+# Not a torch Dataset: a DataLoader needs nothing of it, and it would load torch where names are listed.
 class SegmentationDataset(ABC):
     """The base of data sets: their classes, and the defaults of what few data sets say differently.
 

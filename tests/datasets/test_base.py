@@ -161,6 +161,18 @@ def test_captions_are_found_where_there_are_some(root: Path) -> None:
     assert captioned_items(MAKERS["Pictures"](root), 2) == []
 
 
+def test_one_picture_tells_that_there_are_no_captions() -> None:
+    class Counted(Two):
+        read = 0
+
+        def __getitem__(self, index: int) -> Sample:
+            self.read += 1
+            return super().__getitem__(index)
+
+    dataset = Counted(["cow", "grass"])
+    assert captioned_items(dataset, 2) == [] and dataset.read == 1
+
+
 def test_words_of_captions_that_are_no_classes(root: Path) -> None:
     scenes = Collage("val", 32)
     assert caption_words(scenes) == tuple(noun for noun in all_nouns() if noun not in scenes.names)

@@ -68,6 +68,12 @@ def test_pictures_may_be_of_other_kinds(tmp_path: Path, suffix: str) -> None:
     assert len(Folder(tmp_path)) == 2
 
 
+def test_suffixes_of_masks_may_be_written_large(tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / "masks/a.png").rename(tmp_path / "masks/a.PNG")
+    assert stripes(Folder(tmp_path)) == [0, 1, 2, 255]
+
+
 def test_hidden_files_are_passed_over(tmp_path: Path) -> None:
     write(tmp_path)
     for name in ("images/.DS_Store", "images/._a.jpg", "masks/._a.png"):
@@ -367,7 +373,7 @@ def test_two_pictures_for_one_mask_are_refused(tmp_path: Path) -> None:
             {"split": "val", "lists": {"val": "gone.txt"}},
             "names 1 of 2 pictures that are not there, such as z",
         ),
-        ({"split": "val", "lists": {"val": "twice.txt"}}, "names a twice"),
+        ({"split": "val", "lists": {"val": "twice.txt"}}, "names a 2 times"),
         ({"split": "val", "lists": ["val.txt"]}, "lists is .*; expected a text file for each split"),
         ({"ignored": [0]}, r"ignored has \[0\], which are labels of classes"),
         ({"ignored": [70000]}, r"ignored has \[70000\]; expected labels of 0 \.\. 65535"),

@@ -26,6 +26,9 @@ _FEWEST_PIXELS = 0.01  # of the picture: an object of which less can be seen is 
 _UPRIGHT = ("sky",)  # textures that are never turned upside down and lie above the other
 
 
+_Box = tuple[float, float, float]  # x and y of the middle, and the longest side, in pixels
+
+
 class Scene(NamedTuple):
     """One rendered scene.
 
@@ -243,7 +246,7 @@ class Collage(SegmentationDataset):
         """
         rng = random.Random(f"collage/{self.seed}/{self.split}/{index}")
         canvas, mask = self._ground(rng)
-        boxes: list[tuple[float, float, float]] = []
+        boxes: list[_Box] = []
         count = _integer(rng, *self.objects) if self._cutouts else 0
         for _ in range(count):
             self._paste(rng, canvas, mask, boxes)
@@ -290,7 +293,7 @@ class Collage(SegmentationDataset):
             array = array[:, ::-1]
         return np.clip(array * _light(rng), 0, 255).astype(np.uint8)
 
-    def _paste(self, rng: random.Random, canvas: np.ndarray, mask: np.ndarray, boxes: list) -> None:
+    def _paste(self, rng: random.Random, canvas: np.ndarray, mask: np.ndarray, boxes: list[_Box]) -> None:
         """Put one object somewhere it hides little of the others."""
         label, photographs = self._cutouts[_integer(rng, 0, len(self._cutouts) - 1)]
         picture = photographs[_integer(rng, 0, len(photographs) - 1)]
