@@ -86,7 +86,11 @@ def test_a_description_can_be_stored_and_tells_classes_and_lengths_apart(root: P
 
 
 def test_descriptions_differ_where_data_sets_differ(root: Path) -> None:
-    pictures = [build_dataset(name, split, root) for name in ("coco_stuff", "coco_stuff_zss") for split in ("train", "val")]
+    pictures = [
+        build_dataset(name, split, root)
+        for name in ("coco_stuff", "coco_stuff_zss")
+        for split in ("train", "val")
+    ]
     scenes = [
         Collage("val"),
         Collage("test"),
@@ -111,7 +115,10 @@ def test_descriptions_differ_where_data_sets_differ(root: Path) -> None:
 
 def test_files_of_another_name_are_another_data_set(root: Path, tmp_path: Path) -> None:
     real_data.write_coco(tmp_path)
-    assert build_dataset("coco_stuff", "val", tmp_path).describe() != build_dataset("coco_stuff", "val", root).describe()
+    assert (
+        build_dataset("coco_stuff", "val", tmp_path).describe()
+        != build_dataset("coco_stuff", "val", root).describe()
+    )
 
 
 def test_what_can_be_trained_on_has_a_place_for_every_number(root: Path) -> None:
@@ -147,7 +154,9 @@ def test_what_a_data_set_lacks_is_named() -> None:
         def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
             return torch.zeros(3, 8, 8), torch.zeros(8, 8).long()
 
-    with pytest.raises(ValueError, match="got a Plain without ignore, words, owners, split, describe; .*SegmentationDataset"):
+    with pytest.raises(
+        ValueError, match="got a Plain without ignore, words, owners, split, describe; .*SegmentationDataset"
+    ):
         check_segmented(Plain())
     with pytest.raises(ValueError, match="got a list without names"):
         check_segmented([1])
@@ -156,7 +165,11 @@ def test_what_a_data_set_lacks_is_named() -> None:
 def test_captions_are_found_where_there_are_some(root: Path) -> None:
     scenes = Collage("val", 32, length=3)
     taken = captioned_items(scenes, 2)
-    assert len(taken) == 2 and all(isinstance(item, Captioned) for item in taken) and taken[1].caption == scenes[1].caption
+    assert (
+        len(taken) == 2
+        and all(isinstance(item, Captioned) for item in taken)
+        and taken[1].caption == scenes[1].caption
+    )
     assert len(captioned_items(scenes, 9)) == 3 and captioned_items(scenes, 0) == []
     assert captioned_items(MAKERS["Pictures"](root), 2) == []
 

@@ -1,4 +1,4 @@
-"""Collage: scenes are pure functions of (seed, split, index), masks are exact, captions are true, the pack is whole."""
+"""Collage: scenes are pure functions of (seed, split, index), masks exact, captions true, the pack whole."""
 
 from __future__ import annotations
 
@@ -69,11 +69,16 @@ def test_another_process_renders_the_same_scenes() -> None:
         "import hashlib; from infoclip_lite.datasets import Collage\n"
         "h = hashlib.sha256()\n"
         "for i in range(5):\n"
-        "    s = Collage('val', 48, seed=7)[i]; h.update(s.image.numpy().tobytes() + s.mask.numpy().tobytes() + s.caption.encode())\n"
+        "    s = Collage('val', 48, seed=7)[i]\n"
+        "    h.update(s.image.numpy().tobytes() + s.mask.numpy().tobytes() + s.caption.encode())\n"
         "print(h.hexdigest())"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": "77"}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "77"},
     )
     digest = hashlib.sha256()
     for i in range(5):
@@ -91,7 +96,11 @@ def test_workers_render_the_same_scenes() -> None:
 @given(seeds, indices)
 def test_other_seed_split_or_index_gives_another_scene(seed: int, index: int) -> None:
     base = scene("train", seed, index)
-    others = [scene("train", seed + 1, index), scene("val", seed, index), scene("train", seed, (index + 1) % 10**6)]
+    others = [
+        scene("train", seed + 1, index),
+        scene("val", seed, index),
+        scene("train", seed, (index + 1) % 10**6),
+    ]
     assert not any(torch.equal(base.image, other.image) for other in others)
 
 
@@ -111,7 +120,9 @@ def test_present_words_are_those_that_cover_one_percent(split: str, seed: int, i
     dataset = Collage(split, 48, seed=seed, length=10**6)
     _, mask, _, present = dataset[index]
     counts = np.bincount(mask.numpy().ravel(), minlength=len(dataset.names))
-    assert present == [dataset.names[i] for i in range(len(dataset.names)) if counts[i] >= 0.01 * mask.numel()]
+    assert present == [
+        dataset.names[i] for i in range(len(dataset.names)) if counts[i] >= 0.01 * mask.numel()
+    ]
 
 
 @given(splits, seeds, indices)
@@ -252,7 +263,9 @@ def test_shipped_pack_is_whole() -> None:
 
 
 def test_every_picture_on_disk_is_in_the_manifest_once() -> None:
-    on_disk = sorted(str(p.relative_to(PACK)) for folder in ("cutouts", "textures") for p in (PACK / folder).iterdir())
+    on_disk = sorted(
+        str(p.relative_to(PACK)) for folder in ("cutouts", "textures") for p in (PACK / folder).iterdir()
+    )
     assert on_disk == sorted(record["file"] for record in MANIFEST["pictures"])
 
 
@@ -261,7 +274,9 @@ def test_cutouts_have_transparency_and_textures_have_none() -> None:
         with Image.open(PACK / record["file"]) as picture:
             if record["kind"] == "noun":
                 alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
-                assert max(picture.size) <= collage_pack.CUTOUT_SIDE and alpha.min() < 128 < alpha.max(), record["file"]
+                assert max(picture.size) <= collage_pack.CUTOUT_SIDE and alpha.min() < 128 < alpha.max(), (
+                    record["file"]
+                )
             else:
                 assert picture.mode == "RGB", record["file"]
 
@@ -269,7 +284,9 @@ def test_cutouts_have_transparency_and_textures_have_none() -> None:
 def test_pack_carries_its_licence_and_its_sources() -> None:
     assert "GNU GENERAL PUBLIC LICENSE" in (PACK / "LICENSE").read_text()
     assert all(
-        re.match(r"(tuxpaint-stamps-default|tuxpaint-data|mate-backgrounds|sweethome3d|synthesised):", r["source"])
+        re.match(
+            r"(tuxpaint-stamps-default|tuxpaint-data|mate-backgrounds|sweethome3d|synthesised):", r["source"]
+        )
         for r in MANIFEST["pictures"]
     )
 
@@ -306,11 +323,18 @@ def test_rebuild_needs_the_selection_and_the_sources(copied: Path, tmp_path: Pat
         collage_pack.rebuild(empty)
     with pytest.raises(FileNotFoundError, match="apt-get download"):
         collage_pack.rebuild(copied, sources=empty)
-    assert collage_pack.verify(copied) == len(MANIFEST["pictures"]), "a rebuild that fails must leave the pack as it was"
+    assert collage_pack.verify(copied) == len(MANIFEST["pictures"]), (
+        "a rebuild that fails must leave the pack as it was"
+    )
 
 
 def test_selection_and_manifest_agree() -> None:
     selection = json.loads((PACK / "selection.json").read_text())
     assert [selection["seen"], selection["unseen"]] == [MANIFEST["seen"], MANIFEST["unseen"]]
-    chosen = {(word, file) for kind in ("nouns", "stuff") for word, files in selection[kind].items() for file in files}
+    chosen = {
+        (word, file)
+        for kind in ("nouns", "stuff")
+        for word, files in selection[kind].items()
+        for file in files
+    }
     assert chosen == {(record["word"], record["source"]) for record in MANIFEST["pictures"]}

@@ -1,4 +1,4 @@
-"""Training crops: pure functions of (seed, index), each picture once an epoch, geometry and colours as CAT-Seg's."""
+"""Training crops: pure functions of (seed, index), every picture once an epoch, colours and cuts of CAT-Seg."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*the official .* split has")
 
 
 class Squares(SegmentationDataset):
-    """Pictures whose red says where a pixel is across, green down, blue which picture; labels are halves and quarters."""
+    """Pictures whose red says where a pixel is across, green down, blue which picture; labels are halves."""
 
     def __init__(self, count: int = 7, shape: tuple[int, int] = (40, 60)) -> None:
         super().__init__(("left", "right", "rare"), unseen=(1,), split="train")
@@ -36,7 +36,10 @@ class Squares(SegmentationDataset):
     def __getitem__(self, index: int) -> Sample:
         self.read.append(index)
         height, width = self.shape
-        across, down = torch.arange(width).expand(height, -1) / width, torch.arange(height)[:, None].expand(-1, width) / height
+        across, down = (
+            torch.arange(width).expand(height, -1) / width,
+            torch.arange(height)[:, None].expand(-1, width) / height,
+        )
         image = torch.stack([across, down, torch.full((height, width), index / self.count)])
         return Sample(image, (across >= 0.5).long(), f"{index}.jpg")
 
@@ -84,8 +87,16 @@ def test_every_epoch_shows_every_picture_once_in_another_order() -> None:
     for i in range(60):
         crops[i]
     epochs = [squares.read[i : i + 20] for i in (0, 20, 40)]
-    assert all(sorted(epoch) == list(range(20)) for epoch in epochs) and len({tuple(epoch) for epoch in epochs}) == 3
-    assert len(crops) == 20 and (crops.names, crops.unseen, crops.ignore, crops.split) == (squares.names, (1,), 255, "train")
+    assert (
+        all(sorted(epoch) == list(range(20)) for epoch in epochs)
+        and len({tuple(epoch) for epoch in epochs}) == 3
+    )
+    assert len(crops) == 20 and (crops.names, crops.unseen, crops.ignore, crops.split) == (
+        squares.names,
+        (1,),
+        255,
+        "train",
+    )
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (90, 30), (16, 16), (33, 200)])
@@ -104,7 +115,7 @@ def test_image_and_mask_are_cut_together_at_the_size_asked_for(shape: tuple[int,
 
 
 def test_the_shorter_side_is_resized_to_the_crop() -> None:
-    """A picture of 40 x 60 at 16: everything from top to bottom, two thirds from left to right, from places that differ."""
+    """A picture of 40 x 60 at 16: from top to bottom, two thirds from left to right, at other places."""
     crops = TrainingCrops(Squares(), 16, colour=False)
     spans = [crops[i].image for i in range(30)]
     assert all(image[1].max() - image[1].min() > 0.9 for image in spans)
@@ -116,7 +127,11 @@ def test_the_shorter_side_is_resized_to_the_crop() -> None:
 
 def test_what_a_small_picture_lacks_is_ignored() -> None:
     crop = TrainingCrops(Squares(shape=(20, 20)), 32, shorter=(16,), colour=False)[0]
-    assert (crop.mask[16:] == 255).all() and (crop.mask[:, 16:] == 255).all() and (crop.mask[:16, :16] != 255).all()
+    assert (
+        (crop.mask[16:] == 255).all()
+        and (crop.mask[:, 16:] == 255).all()
+        and (crop.mask[:16, :16] != 255).all()
+    )
     assert (crop.image[:, 16:] == 0.5).all()
 
 
@@ -166,7 +181,9 @@ def test_damaged_picture_is_skipped_counted_and_named_only_if_asked(coco: Path) 
     crops = TrainingCrops(build_dataset("coco_stuff", "train", coco), 16, skip_corrupt=True)
     with pytest.warns(UserWarning, match="000000000025.jpg") as caught:
         taken = [crops[i] for i in range(6)]
-    assert len(caught) == 1 and [len(crop.skipped) for crop in taken].count(1) == 2  # once in each of the two epochs, said once
+    assert (
+        len(caught) == 1 and [len(crop.skipped) for crop in taken].count(1) == 2
+    )  # once in each of the two epochs, said once
     assert {Path(name).name for crop in taken for name in crop.skipped} == {"000000000025.jpg"}
     again = TrainingCrops(build_dataset("coco_stuff", "train", coco), 16, skip_corrupt=True)
     with warnings.catch_warnings():
@@ -194,7 +211,13 @@ def test_nothing_to_decode_is_an_error_even_then(coco: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"size": 8}, {"size": 16, "shorter": (0,)}, {"size": 16, "category": 0.0}, {"size": 16, "category": 1.5}]
+    "options",
+    [
+        {"size": 8},
+        {"size": 16, "shorter": (0,)},
+        {"size": 16, "category": 0.0},
+        {"size": 16, "category": 1.5},
+    ],
 )
 def test_options_out_of_range_are_refused(options: dict) -> None:
     with pytest.raises(ValueError, match="expected"):

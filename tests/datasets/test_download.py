@@ -96,7 +96,9 @@ def sha256(content: bytes = CONTENT) -> str:
 
 def test_a_file_arrives_whole_and_leaves_nothing_beside_it(server: Server, tmp_path: Path) -> None:
     fetch(f"{server.url}/a.bin", tmp_path / "new" / "a.bin", sha256())
-    assert (tmp_path / "new" / "a.bin").read_bytes() == CONTENT and [p.name for p in (tmp_path / "new").iterdir()] == ["a.bin"]
+    assert (tmp_path / "new" / "a.bin").read_bytes() == CONTENT and [
+        p.name for p in (tmp_path / "new").iterdir()
+    ] == ["a.bin"]
 
 
 @pytest.mark.parametrize("digest", [sha256(), ""])
@@ -145,8 +147,12 @@ def test_a_wrong_digest_is_said_and_the_file_deleted(server: Server, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("status", "path", "asked"), [(200, "/none", 1), (403, "/a.bin", 1), (503, "/a.bin", 3)])
-def test_a_refusal_is_final_and_a_busy_server_is_asked_again(server: Server, tmp_path: Path, status: int, path: str, asked: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "path", "asked"), [(200, "/none", 1), (403, "/a.bin", 1), (503, "/a.bin", 3)]
+)
+def test_a_refusal_is_final_and_a_busy_server_is_asked_again(
+    server: Server, tmp_path: Path, status: int, path: str, asked: int
+) -> None:
     server.status = status
     with pytest.raises(OSError, match=str(404 if path == "/none" else status)):
         fetch(f"{server.url}{path}", tmp_path / "a.bin", tries=3, pause=0)
@@ -158,7 +164,9 @@ def test_a_server_that_is_gone(server: Server, tmp_path: Path) -> None:
         fetch("http://127.0.0.1:9/a.bin", tmp_path / "a.bin", tries=2, pause=0)
 
 
-def test_a_full_disk_is_said_before_anything_is_fetched(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_before_anything_is_fetched(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(OSError, match=r"cannot download a\.bin: .* GB needed") as caught:
         fetch(f"{server.url}/a.bin", tmp_path / "a.bin")
@@ -213,7 +221,9 @@ def test_archives_are_unpacked_over_what_is_there(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize("name", PACKERS)
-@pytest.mark.parametrize("path", ["../out.txt", "a/../../out.txt", "/tmp/out.txt", "..\\out.txt", "C:\\out.txt", "C:out.txt"])
+@pytest.mark.parametrize(
+    "path", ["../out.txt", "a/../../out.txt", "/tmp/out.txt", "..\\out.txt", "C:\\out.txt", "C:out.txt"]
+)
 def test_no_entry_leaves_the_folder(tmp_path: Path, name: str, path: str) -> None:
     archive = PACKERS[name](tmp_path / "in" / name, {"good.txt": b"good", path: b"bad"})
     with pytest.raises(ValueError, match="would leave the folder"):
@@ -221,7 +231,9 @@ def test_no_entry_leaves_the_folder(tmp_path: Path, name: str, path: str) -> Non
     assert sorted(p.name for p in tmp_path.rglob("*")) == sorted(["in", name])
 
 
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
+@pytest.mark.parametrize(
+    "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
+)
 def test_no_links_and_devices_from_tar(tmp_path: Path, kind: bytes) -> None:
     def change(entry: tarfile.TarInfo) -> None:
         if entry.name == "bad":
@@ -282,7 +294,11 @@ def ade(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sour
     server.files["/ade.zip"] = path.read_bytes()
     official = SOURCES["ade20k"].archives[0]
     archive = Archive(
-        (f"{server.url}/gone.zip", f"{server.url}/ade.zip"), official.name, f"sha1:{hash_file(path, 'sha1')}", official.into, official.makes
+        (f"{server.url}/gone.zip", f"{server.url}/ade.zip"),
+        official.name,
+        f"sha1:{hash_file(path, 'sha1')}",
+        official.into,
+        official.makes,
     )
     source = Source((archive,), "the test", "Ask a friend.")
     monkeypatch.setitem(SOURCES, "ade20k", source)
@@ -294,13 +310,21 @@ def test_download_ends_in_a_data_set_and_a_record(server: Server, ade: Source, t
     download.download("a150", root, tries=1, say=told.append)
     assert len(build_dataset("a150", "val", root)) == 2
     record = json.loads((root / "archives" / "ADEChallengeData2016.zip.json").read_text())
-    assert record["sha256"] == sha256(server.files["/ade.zip"])[7:] and record["published"] == ade.archives[0].digest
-    assert [path for path, _ in server.asked] == ["/gone.zip", "/ade.zip"]  # a server that is gone, then the next
+    assert (
+        record["sha256"] == sha256(server.files["/ade.zip"])[7:]
+        and record["published"] == ade.archives[0].digest
+    )
+    assert [path for path, _ in server.asked] == [
+        "/gone.zip",
+        "/ade.zip",
+    ]  # a server that is gone, then the next
     download.download("ade20k", root, say=told.append)
     assert len(server.asked) == 2 and any("is there" in line for line in told)
 
 
-def test_a_half_deleted_data_set_is_fetched_again_from_the_kept_archive(server: Server, ade: Source, tmp_path: Path) -> None:
+def test_a_half_deleted_data_set_is_fetched_again_from_the_kept_archive(
+    server: Server, ade: Source, tmp_path: Path
+) -> None:
     root = tmp_path / "root"
     download.download("a150", root, say=lambda _: None)
     shutil.rmtree(root / "ADEChallengeData2016" / "images")
@@ -322,7 +346,9 @@ def test_an_archive_put_there_by_hand_is_checked(server: Server, ade: Source, tm
 
 def test_no_server_left_says_what_to_do_by_hand(server: Server, ade: Source, tmp_path: Path) -> None:
     server.files.clear()
-    with pytest.raises(OSError, match=r"404.*404.*Ask a friend\. Put it at .*ADEChallengeData2016\.zip and run this again"):
+    with pytest.raises(
+        OSError, match=r"404.*404.*Ask a friend\. Put it at .*ADEChallengeData2016\.zip and run this again"
+    ):
         download.download("a150", tmp_path / "root", tries=1, say=lambda _: None)
 
 
@@ -332,7 +358,9 @@ def test_an_archive_of_something_else_is_not_taken_for_the_data_set(
     server.files["/ade.zip"] = zipped(tmp_path / "other.zip", {"readme.txt": b"hello"}).read_bytes()
     archive = Archive((f"{server.url}/ade.zip",), "ade.zip", "", ".", ("ADEChallengeData2016/images",))
     monkeypatch.setitem(SOURCES, "ade20k", Source((archive,)))
-    with pytest.raises(ValueError, match="ADEChallengeData2016/images is not there; expected the official archive"):
+    with pytest.raises(
+        ValueError, match="ADEChallengeData2016/images is not there; expected the official archive"
+    ):
         download.download("a150", tmp_path / "root", say=lambda _: None)
     assert not (tmp_path / "root" / "archives" / "ade.zip.json").exists()
 
@@ -348,15 +376,21 @@ def test_where_one_must_register_the_command_says_so(tmp_path: Path) -> None:
     assert len(build_dataset("a847", "val", tmp_path)) == 1
 
 
-def test_context_comes_as_two_archives_and_a_text_file(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_context_comes_as_two_archives_and_a_text_file(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the publishers pack them: VOC2010 with its path, trainval/ without, labels.txt as it is."""
     real_data.write_context(tmp_path / "made")
     voc = tmp_path / "made/VOCdevkit/VOC2010"
     server.files["/labels.txt"] = (voc / "labels.txt").read_bytes()
-    labels = tarred(tmp_path / "l.tar.gz", {f"trainval/{p.name}": p.read_bytes() for p in (voc / "trainval").iterdir()})
+    labels = tarred(
+        tmp_path / "l.tar.gz", {f"trainval/{p.name}": p.read_bytes() for p in (voc / "trainval").iterdir()}
+    )
     server.files["/trainval.tar.gz"] = labels.read_bytes()
     photos = {
-        p.relative_to(tmp_path / "made").as_posix(): p.read_bytes() for p in voc.rglob("*") if p.is_file() and p.suffix in (".jpg", ".txt")
+        p.relative_to(tmp_path / "made").as_posix(): p.read_bytes()
+        for p in voc.rglob("*")
+        if p.is_file() and p.suffix in (".jpg", ".txt")
     }
     server.files["/VOCtrainval_03-May-2010.tar"] = tarred(tmp_path / "v.tar", photos).read_bytes()
     official = SOURCES["pascal_context"]
@@ -390,6 +424,8 @@ def test_addresses_and_digests_of_voc_and_sbd_are_torchvisions() -> None:
     for source, year in (("voc", "2012"), ("pascal_context", "2010")):
         archive, known = SOURCES[source].archives[0], DATASET_YEAR_DICT[year]
         assert archive.urls[0] == known["url"] and archive.name == known["filename"]
-        assert archive.digest == f"md5:{known['md5']}" and archive.makes[0] == f"{known['base_dir']}/JPEGImages"
+        assert (
+            archive.digest == f"md5:{known['md5']}" and archive.makes[0] == f"{known['base_dir']}/JPEGImages"
+        )
     sbd = SOURCES["voc"].archives[1]
     assert (sbd.urls[0], sbd.name, sbd.digest) == (SBDataset.url, SBDataset.filename, f"md5:{SBDataset.md5}")

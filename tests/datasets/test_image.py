@@ -44,7 +44,14 @@ def test_lossless_files_come_back_exactly(noise: np.ndarray, tmp_path: Path, end
 
 def test_all_kinds_of_input_agree(noise: np.ndarray) -> None:
     wanted = planes(noise)
-    for picture in (noise, Image.fromarray(noise), noise.astype(np.float32) / 255, noise.astype(np.uint16) * 257, wanted, wanted.double()):
+    for picture in (
+        noise,
+        Image.fromarray(noise),
+        noise.astype(np.float32) / 255,
+        noise.astype(np.uint16) * 257,
+        wanted,
+        wanted.double(),
+    ):
         got = read_image(picture)
         assert got.dtype == torch.float32 and torch.allclose(got, wanted, atol=1e-6)
 
@@ -79,7 +86,11 @@ def test_transparent_pixels_are_white(noise: np.ndarray, tmp_path: Path) -> None
     rgba = np.concatenate([noise, alpha], -1)
     Image.fromarray(rgba).save(tmp_path / "cut.png")
     share = alpha.astype(np.float32) / 255
-    wanted = planes(noise) * torch.from_numpy(share).permute(2, 0, 1) + 1 - torch.from_numpy(share).permute(2, 0, 1)
+    wanted = (
+        planes(noise) * torch.from_numpy(share).permute(2, 0, 1)
+        + 1
+        - torch.from_numpy(share).permute(2, 0, 1)
+    )
     for picture in (tmp_path / "cut.png", rgba):
         assert torch.allclose(read_image(picture), wanted, atol=1.5 / 255)
 
@@ -90,7 +101,9 @@ def test_transparent_palette_is_white(tmp_path: Path) -> None:
     picture.putpixel((0, 0), 1)
     picture.save(tmp_path / "p.png", transparency=0)
     got = read_image(tmp_path / "p.png")
-    assert torch.equal(got[:, 0, 0], torch.tensor([0.0, 0.0, 1.0])) and torch.equal(got[:, 1:], torch.ones(3, 3, 4))
+    assert torch.equal(got[:, 0, 0], torch.tensor([0.0, 0.0, 1.0])) and torch.equal(
+        got[:, 1:], torch.ones(3, 3, 4)
+    )
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
@@ -98,7 +111,9 @@ def test_photos_are_turned_upright(noise: np.ndarray, tmp_path: Path, orientatio
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(noise).save(tmp_path / "turned.png", exif=exif)
-    assert torch.equal(read_image(tmp_path / "turned.png"), planes(np.ascontiguousarray(ORIENTATIONS[orientation](noise))))
+    assert torch.equal(
+        read_image(tmp_path / "turned.png"), planes(np.ascontiguousarray(ORIENTATIONS[orientation](noise)))
+    )
 
 
 def test_a_phones_jpeg_is_turned_upright(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The real data sets: official layouts and label files, ids and words, splits, and what is said of files that are not right."""
+"""Real data sets: official layouts and label files, ids, words, splits, and what is said of wrong files."""
 
 from __future__ import annotations
 
@@ -90,7 +90,11 @@ def test_names_words_and_owners_fit(root: Path, name: str) -> None:
 def test_a_word_of_several_classes_is_encoded_once_for_the_first(root: Path) -> None:
     dataset = build_dataset("a847", "val", root)
     bags = [i for i, word in enumerate(class_table("ade847").words) if word == "bag"]
-    assert len(bags) == 3 and dataset.owners[dataset.words.index("bag")] == bags[0] and dataset.names[bags[1]].startswith("bag, ")
+    assert (
+        len(bags) == 3
+        and dataset.owners[dataset.words.index("bag")] == bags[0]
+        and dataset.names[bags[1]].startswith("bag, ")
+    )
     assert len(dataset.words) == 837 and all(
         class_table("ade847").words[o] == w for w, o in zip(dataset.words, dataset.owners, strict=True)
     )
@@ -103,7 +107,10 @@ def test_background_is_every_word_of_context_that_is_no_class(root: Path) -> Non
     assert set(dataset.owners[20:]) == {20} and dataset.names[20] == "background"
 
 
-@pytest.mark.parametrize(("name", "unseen"), [("voc_zss", VOC_UNSEEN), ("coco_stuff_zss", COCO_STUFF_UNSEEN), ("pas20", ()), ("a150", ())])
+@pytest.mark.parametrize(
+    ("name", "unseen"),
+    [("voc_zss", VOC_UNSEEN), ("coco_stuff_zss", COCO_STUFF_UNSEEN), ("pas20", ()), ("a150", ())],
+)
 def test_unseen_classes(root: Path, name: str, unseen: tuple[str, ...]) -> None:
     dataset = build_dataset(name, "val", root)
     assert {dataset.names[i] for i in dataset.unseen} == set(unseen) and len(dataset.unseen) == len(unseen)
@@ -125,7 +132,12 @@ def test_trainaug_is_voc_and_sbd_without_val(root: Path) -> None:
     dataset = build_dataset("pas20", "train", root)
     stems = [Path(picture).stem for picture, _ in dataset.files]
     assert stems == ["2007_000032", "2007_000039", "2008_000002", "2008_000008"]
-    assert [Path(file).suffix for _, file in dataset.files] == [".png", ".png", ".mat", ".mat"]  # VOC's own labels where there are any
+    assert [Path(file).suffix for _, file in dataset.files] == [
+        ".png",
+        ".png",
+        ".mat",
+        ".mat",
+    ]  # VOC's own labels where there are any
     assert stripes(dataset[0].mask, 4) == [255, 255, 0, 19]
     assert stripes(dataset[3].mask, 2) == [255, 15]
 
@@ -139,13 +151,27 @@ def test_coco_label_table_skips_the_eleven_ids_that_were_never_labelled() -> Non
 def test_tables_agree_with_each_other() -> None:
     """Facts that must hold across independent tables: a slip of one line would break them."""
     coco = dict(zip(class_table("coco_stuff").names, class_table("coco_stuff").labels, strict=True))
-    assert [coco[n] + 1 for n in ("person", "stop sign", "toothbrush", "banner", "wood")] == [1, 13, 90, 92, 182]  # COCO's category ids
+    assert [coco[n] + 1 for n in ("person", "stop sign", "toothbrush", "banner", "wood")] == [
+        1,
+        13,
+        90,
+        92,
+        182,
+    ]  # COCO's category ids
     voc, context, ade = (class_table(n) for n in ("voc", "pc59", "ade847"))
     assert set(voc.words) <= set(context.words) and list(voc.words) == sorted(voc.words)
     lines = (Path(vocabulary.__file__).parent / "names" / "ade847.txt").read_text().splitlines()
-    rows = sorted((int(label), words.lower()) for label, words in (line.split("\t") for line in lines if line[0] != "#"))
-    ordered = [words for label, words in rows if label <= 3100]  # ADE20K numbered its words in alphabetical order, later ones at the end
-    assert ordered == sorted(ordered) and len(ordered) > 800 and [label for label, _ in rows] == sorted(ade.labels)
+    rows = sorted(
+        (int(label), words.lower()) for label, words in (line.split("\t") for line in lines if line[0] != "#")
+    )
+    ordered = [
+        words for label, words in rows if label <= 3100
+    ]  # ADE20K numbered its words in alphabetical order, later ones at the end
+    assert (
+        ordered == sorted(ordered)
+        and len(ordered) > 800
+        and [label for label, _ in rows] == sorted(ade.labels)
+    )
     small = class_table("ade150")
     assert list(small.labels) == list(range(1, 151)) and len(set(small.words) & set(ade.words)) > 140
 
@@ -167,7 +193,9 @@ def test_synonyms_take_the_place_of_words(root: Path) -> None:
 
 
 @given(st.integers(0, 25), st.integers(0, 255), st.integers(0, 9))
-def test_colours_of_the_full_release_are_sixteen_bits(tmp_path_factory: pytest.TempPathFactory, high: int, low: int, rest: int) -> None:
+def test_colours_of_the_full_release_are_sixteen_bits(
+    tmp_path_factory: pytest.TempPathFactory, high: int, low: int, rest: int
+) -> None:
     """The last digit of R says nothing of the class."""
     path = tmp_path_factory.mktemp("full") / "x_seg.png"
     red = min(255, high * 10 + rest)
@@ -177,7 +205,10 @@ def test_colours_of_the_full_release_are_sixteen_bits(tmp_path_factory: pytest.T
 
 def test_full_release_is_reduced_to_a_shorter_side_of_512(tmp_path: Path) -> None:
     real_data.write_ade_full(tmp_path, (600, 910))
-    small, full = build_dataset("a847", "val", tmp_path)[0], build_dataset("a847", "val", tmp_path, shorter=None)[0]
+    small, full = (
+        build_dataset("a847", "val", tmp_path)[0],
+        build_dataset("a847", "val", tmp_path, shorter=None)[0],
+    )
     assert small.mask.shape == (512, 777) == small.image.shape[1:] and full.mask.shape == (600, 910)
     assert set(small.mask.unique().tolist()) == {0, 846, 65535}  # no label is mixed from its neighbours
     real_data.write_ade_full(tmp_path, (900, 600))
@@ -213,31 +244,52 @@ def test_context_names_come_from_the_official_file(root: Path, tmp_path: Path) -
 
 ABSENT = {
     "voc": ["VOCdevkit/VOC2012/JPEGImages/2008_000008.jpg", "benchmark_RELEASE/dataset/cls/2008_000002.mat"],
-    "coco_stuff": ["coco-stuff/images/train2017/000000000025.jpg", "coco-stuff/annotations/train2017/000000000030.png"],
+    "coco_stuff": [
+        "coco-stuff/images/train2017/000000000025.jpg",
+        "coco-stuff/annotations/train2017/000000000030.png",
+    ],
     "pascal_context": ["VOCdevkit/VOC2010/trainval/2008_000007.mat", "VOCdevkit/VOC2010/labels.txt"],
-    "ade20k": ["ADEChallengeData2016/images/training/ADE_train_00000001.jpg", "ADEChallengeData2016/sceneCategories.txt"],
-    "ade20k_full": ["ADE20K_2021_17_01/images/ADE/training/urban/street/ADE_train_00000001_seg.png", "ADE20K_2021_17_01/index_ade20k.pkl"],
+    "ade20k": [
+        "ADEChallengeData2016/images/training/ADE_train_00000001.jpg",
+        "ADEChallengeData2016/sceneCategories.txt",
+    ],
+    "ade20k_full": [
+        "ADE20K_2021_17_01/images/ADE/training/urban/street/ADE_train_00000001_seg.png",
+        "ADE20K_2021_17_01/index_ade20k.pkl",
+    ],
 }
 
 
-@pytest.mark.parametrize(("source", "lost"), [(source, path) for source, paths in ABSENT.items() for path in paths])
-def test_half_extracted_set_says_what_is_missing_and_how_to_get_it(tmp_path: Path, source: str, lost: str) -> None:
+@pytest.mark.parametrize(
+    ("source", "lost"), [(source, path) for source, paths in ABSENT.items() for path in paths]
+)
+def test_half_extracted_set_says_what_is_missing_and_how_to_get_it(
+    tmp_path: Path, source: str, lost: str
+) -> None:
     WRITERS[source](tmp_path)
     name = next(key for key, value in DATASETS.items() if value.source == source)
     build_dataset(name, "train", tmp_path)
     (tmp_path / lost).unlink()
-    with pytest.raises(FileNotFoundError, match=f"{Path(lost).name}.*infoclip-lite data download {source} --root {tmp_path}"):
+    with pytest.raises(
+        FileNotFoundError, match=f"{Path(lost).name}.*infoclip-lite data download {source} --root {tmp_path}"
+    ):
         build_dataset(name, "train", tmp_path)
 
 
 @pytest.mark.parametrize("name", DATASETS)
-def test_missing_set_says_which_command_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_missing_set_says_which_command_gets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setenv("INFOCLIP_LITE_DATA", str(tmp_path / "nothing"))
-    with pytest.raises(FileNotFoundError, match=f"nothing.*`infoclip-lite data download {DATASETS[name].source}`"):
+    with pytest.raises(
+        FileNotFoundError, match=f"nothing.*`infoclip-lite data download {DATASETS[name].source}`"
+    ):
         build_dataset(name, "val")
 
 
-def test_root_is_the_argument_then_the_variable_then_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_root_is_the_argument_then_the_variable_then_the_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("INFOCLIP_LITE_DATA", str(tmp_path))
     assert data_root("/x") == Path("/x") and data_root() == tmp_path
     monkeypatch.delenv("INFOCLIP_LITE_DATA")
@@ -331,8 +383,14 @@ def test_verify_finds_every_broken_file(tmp_path: Path, capsys: pytest.CaptureFi
     real_data.write_coco(tmp_path, {"000000000139": [0, 200]})
     photo = tmp_path / "coco-stuff/images/val2017/000000000285.jpg"
     photo.write_bytes(photo.read_bytes()[:200])
-    finding = next(f for f in verify_dataset("coco_stuff", tmp_path) if f.split == "val" and f.dataset == "coco_stuff")
-    assert len(finding.problems) == 3 and "[200]" in finding.problems[1] and "000000000285.jpg cannot be decoded" in finding.problems[2]
+    finding = next(
+        f for f in verify_dataset("coco_stuff", tmp_path) if f.split == "val" and f.dataset == "coco_stuff"
+    )
+    assert (
+        len(finding.problems) == 3
+        and "[200]" in finding.problems[1]
+        and "000000000285.jpg cannot be decoded" in finding.problems[2]
+    )
     with pytest.raises(ValueError, match="coco_stuff is not what it should be"):
         data_command("verify", "coco_stuff", root=tmp_path)
     assert "000000000285.jpg cannot be decoded" in capsys.readouterr().out

@@ -103,12 +103,16 @@ def test_wrong_crops_are_refused(root: Path) -> None:
     with pytest.raises(ValueError, match="training crops of 'pas20' cannot be built"):
         training_data({"name": "pas20", "root": root, "size": "large"}, seed=0, length=4)
     with pytest.raises(ValueError, match="says itself what is unseen"):
-        training_data({"name": "collage", "seen": ["cow"]}, seed=0, length=4, data=build_dataset("pas20", "val", root))
+        training_data(
+            {"name": "collage", "seen": ["cow"]}, seed=0, length=4, data=build_dataset("pas20", "val", root)
+        )
 
 
 def test_a_new_data_set_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     voc = DATASETS["voc_zss"].build
-    monkeypatch.setitem(DATASETS, "mine", Entry(lambda root, split, *, synonyms=False: voc(root, split, synonyms=synonyms)))
+    monkeypatch.setitem(
+        DATASETS, "mine", Entry(lambda root, split, *, synonyms=False: voc(root, split, synonyms=synonyms))
+    )
     section = {"name": "mine", "root": root, "size": 16}
     assert held_out_data(section, "val", 1).names[0] == "aeroplane"
     assert training_data(section, seed=0, length=1)[0].mask.shape == (16, 16)

@@ -54,10 +54,9 @@ def rebuild(target: Path, sources: Path | None = None) -> dict:
                     raw, picture = _open(source, roots)
                     digest = hashlib.sha256(raw).hexdigest()
                     if known.get(source, digest) != digest:
-                        raise ValueError(
-                            f"{source}: got SHA-256 {digest}, expected {known[source]}; the source package changed: "
-                            "look at the picture, then delete manifest.json to accept it"
-                        )
+                        got = f"{source}: got SHA-256 {digest}, expected {known[source]}"
+                        hint = "look at the picture, then delete manifest.json to accept it"
+                        raise ValueError(f"{got}; the source package changed: {hint}")
                     name = f"{folder}/{word.replace(' ', '_')}-{index + 1}.webp"
                     picture = _cutout(picture) if kind == "nouns" else _texture(picture)
                     picture.save(built / name, quality=85, method=6, alpha_quality=100)
@@ -89,7 +88,9 @@ def verify(target: Path) -> int:
     """
     manifest = target / "manifest.json"
     if not manifest.exists():
-        raise FileNotFoundError(f"no {manifest}; expected the Collage pack, rebuild it with `infoclip-lite data rebuild`")
+        raise FileNotFoundError(
+            f"no {manifest}; expected the Collage pack, rebuild it with `infoclip-lite data rebuild`"
+        )
     pictures = json.loads(manifest.read_text())["pictures"]
     for record in pictures:
         path = target / record["file"]
@@ -97,7 +98,9 @@ def verify(target: Path) -> int:
             raise FileNotFoundError(f"no {path}; rebuild the pack with `infoclip-lite data rebuild`")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         if digest != record["sha256"]:
-            raise ValueError(f"{path}: got SHA-256 {digest}, expected {record['sha256']}; the file was changed or damaged")
+            raise ValueError(
+                f"{path}: got SHA-256 {digest}, expected {record['sha256']}; the file was changed or damaged"
+            )
     return len(pictures)
 
 
@@ -121,7 +124,9 @@ def _unpack(sources: Path | None, scratch: Path) -> dict[str, Path]:
     for package in PACKAGES:
         found = sorted(sources.glob(f"{package}_*.deb"))
         if not found:
-            raise FileNotFoundError(f"no {package}_*.deb in {sources}; get it with `apt-get download {package}`")
+            raise FileNotFoundError(
+                f"no {package}_*.deb in {sources}; get it with `apt-get download {package}`"
+            )
         roots[package] = scratch / package
         subprocess.run(["dpkg-deb", "-x", str(found[-1]), str(roots[package])], check=True)
     return roots

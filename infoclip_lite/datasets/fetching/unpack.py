@@ -1,4 +1,4 @@
-"""Unpack archives that one does not trust: nothing but files and folders, inside the folder, and an end to them."""
+"""Unpack archives that one does not trust: files and folders alone, none outside, and an end to them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Limits:
         ratio: of unpacked to packed bytes, from 10 MB on.
     """
 
-    # Wide for every data set here (COCO's have 19 GB and 120,000 files), narrow for a bomb: zip packs up to 1000:1.
+    # Wide for every data set here (COCO: 19 GB, 120,000 files), narrow for a bomb: zip packs up to 1000:1.
     bytes: int = 200 * 10**9
     files: int = 1_000_000
     ratio: float = 200.0
@@ -48,7 +48,7 @@ def unpack(archive: Path, target: Path, limits: Limits = LIMITS) -> int:
             limits allow, or an archive that is damaged or of another kind.
         OSError: the disk has not enough free space.
     """
-    # On the same disk as the target, so that the move at the end copies nothing; left over by a killed process.
+    # On the target's own disk, so that the move at the end copies nothing; a killed process leaves it behind.
     scratch = target / f".unpacking-{archive.name}"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
