@@ -1,4 +1,4 @@
-"""Training crops: pure functions of (seed, index), every picture once an epoch, colours and cuts of CAT-Seg."""
+"""Training crops: pure functions of (seed, index), every picture once an epoch, cut as CAT-Seg cuts."""
 
 from __future__ import annotations
 
