@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import wraps
+from functools import partial, wraps
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -93,6 +93,7 @@ def _recomputed(function: Callable[_P, _R], device: torch.device) -> Callable[_P
     def run(*args: _P.args, **options: _P.kwargs) -> _R:
         if not torch.is_grad_enabled():
             return function(*args, **options)
-        return checkpoint(function, *args, use_reentrant=False, context_fn=again, **options)
+        inside = partial(function, **options)
+        return checkpoint(inside, *args, use_reentrant=False, context_fn=again)
 
     return run

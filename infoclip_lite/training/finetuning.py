@@ -152,7 +152,7 @@ class FineTuning:
         begins = [step * self.batch + rank() * own for step in range(first, last)]
         indices = [[self.dataset.place(begin + i) for i in range(own)] for begin in begins]
         passes = self.machine.accumulate
-        loader = DataLoader(
+        loader: DataLoader[tuple[Tensor, Tensor, list[str]]] = DataLoader(
             self.dataset,  # type: ignore[arg-type]
             batch_sampler=indices,
             num_workers=self.machine.workers,

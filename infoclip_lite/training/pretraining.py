@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ..clip.model import DenseCLIP, Tokenizer
+from ..clip.tower import TowerPass
 from ..datasets.collage import Collage, all_nouns, describe, stuff
 
 
@@ -81,7 +82,7 @@ def _multi_hot(words: Sequence[str]) -> Tensor:
 def caption_tokens(tokenizer: Tokenizer) -> Tensor:
     """Ids of every token that a caption can hold, sorted (n,)."""
     rng = random.Random(0)
-    company = ([], ["cow"], ["cow", "sky"])  # articles and joints differ with what stands beside a noun
+    company: tuple[list[str], ...] = ([], ["cow"], ["cow", "sky"])  # articles and joints differ with what stands beside a noun
     sentences = [
         describe(rng, [noun, "grass", *other])
         for noun in caption_words()
@@ -194,8 +195,7 @@ class _Towers(nn.Module):
     def forward(
         self, images: Tensor, ids: Tensor, keep: float, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        tokens, _ = self.clip.embed(images, keep, generator)
-        for block in self.clip.blocks:
-            tokens = self.clip.block(block, tokens)
-        image = self.clip.project(tokens[:, 0])
+        tokens, grid = self.clip.embed(images, keep, generator)
+        tower = TowerPass(tokens, grid, self.clip.blocks, run=self.clip.block)
+        image = self.clip.project(tower.leaving[:, 0])
         return image, self.clip.encode_tokens(ids)

@@ -28,12 +28,13 @@ def mean_and_error(values):
     return values.mean().item(), (values.std() / len(values) ** 0.5).item()
 
 
-# --- classical ---------------------------------------------------------------------------------------------------------------------------
+# --- classical ---
 
 
 @pytest.mark.parametrize("name", ["gaussian", "cca", "gaussian_copula"])
 @pytest.mark.parametrize(
-    ("task", "parameters"), [("normal", {}), ("normal", {"dim": 3}), ("dense_normal", {}), ("dense_normal", {"dim": 25})]
+    ("task", "parameters"),
+    [("normal", {}), ("normal", {"dim": 3}), ("dense_normal", {}), ("dense_normal", {"dim": 25})],
 )
 def test_gaussian_family_on_normal_tasks(name, task, parameters):
     task = get_task(task, **parameters)
@@ -56,7 +57,9 @@ def test_cca_is_gaussian_in_other_coordinates():
     assert e.cca(x, y).value == pytest.approx(e.gaussian(x, y).value, abs=1e-10)
     mixed = x @ torch.randn(5, 5, dtype=x.dtype, generator=torch.Generator().manual_seed(3))
     assert e.cca(mixed, y).value == pytest.approx(e.cca(x, y).value, abs=1e-8)
-    assert e.cca(x, y, components=1).value < e.cca(x, y, components=2).value < e.cca(x, y, unbiased=False).value
+    assert (
+        e.cca(x, y, components=1).value < e.cca(x, y, components=2).value < e.cca(x, y, unbiased=False).value
+    )
     assert e.cca(torch.cat([x, x[:, :1]], 1), y).value == pytest.approx(e.cca(x, y).value, abs=1e-8)
 
 
@@ -87,7 +90,8 @@ ONE_BY_ONE = [
 
 
 def test_no_one_dimensional_task_is_forgotten():
-    assert {name for name, _ in ONE_BY_ONE} == set(list_tasks()) - {"swiss_roll", "spiral"}  # these two need room to roll up
+    # these two need room to roll up
+    assert {name for name, _ in ONE_BY_ONE} == set(list_tasks()) - {"swiss_roll", "spiral"}
 
 
 @pytest.mark.parametrize(("name", "parameters"), ONE_BY_ONE)
@@ -103,7 +107,9 @@ def test_ksg_of_ranks_does_not_see_heavy_tails():
     assert raw < task.mutual_information - 0.02
     x, y = draw(task, 300)
     assert e.ksg(x**3, y.asinh()).value == pytest.approx(e.ksg(x, y).value, abs=1e-12)
-    assert e.ksg(x**3, y.asinh(), ranks=False).value != pytest.approx(e.ksg(x, y, ranks=False).value, abs=1e-3)
+    assert e.ksg(x**3, y.asinh(), ranks=False).value != pytest.approx(
+        e.ksg(x, y, ranks=False).value, abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("k", [1, 3, 10])
@@ -125,7 +131,7 @@ def test_ksg_by_hand():
     assert estimate.upper_limit == pytest.approx(estimate.value)
 
 
-# --- with the best critic there is -------------------------------------------------------------------------------------------------------
+# --- with the best critic there is ---
 
 
 @pytest.mark.parametrize(("rho", "dim"), [(0.5, 1), (0.4, 3)])
@@ -134,9 +140,13 @@ def test_best_critic_means_agree_with_theory(rho, dim):
     pairs = [draw(task, 512, seed) for seed in range(60)]
     theory = {"nwj": task.mutual_information, "club": dim * rho**2 / (1 - rho**2)}
     for name, expected in theory.items():
-        mean, error = mean_and_error([getattr(e, name)(x, y, task.log_ratio, batch_size=512).value for x, y in pairs])
+        mean, error = mean_and_error(
+            [getattr(e, name)(x, y, task.log_ratio, batch_size=512).value for x, y in pairs]
+        )
         assert abs(mean - expected) < 2 * error, name
-    mean, error = mean_and_error([e.donsker_varadhan(x, y, task.log_ratio, batch_size=512).value for x, y in pairs])
+    mean, error = mean_and_error(
+        [e.donsker_varadhan(x, y, task.log_ratio, batch_size=512).value for x, y in pairs]
+    )
     assert abs(mean - task.mutual_information) < 2 * error + 0.005  # the log of a mean reads a little high
     low, _ = mean_and_error([e.infonce(x, y, task.log_ratio, batch_size=64).value for x, y in pairs])
     high, _ = mean_and_error([e.leave_one_out(x, y, task.log_ratio, batch_size=64).value for x, y in pairs])
@@ -147,11 +157,15 @@ def test_smile_tends_to_what_clipping_leaves():
     task, clip = get_task("normal", rho=0.8), 0.5
 
     def density(y, x):
-        ratio = float(task.log_ratio(torch.tensor([[x]], dtype=torch.float64), torch.tensor([[y]], dtype=torch.float64)))
+        ratio = float(
+            task.log_ratio(torch.tensor([[x]], dtype=torch.float64), torch.tensor([[y]], dtype=torch.float64))
+        )
         return math.exp(min(max(ratio, -clip), clip) - (x * x + y * y) / 2) / (2 * math.pi)
 
     apart = dblquad(density, -6, 6, -6, 6, epsabs=2e-3, epsrel=2e-3)[0]
-    values = [e.smile(*draw(task, 1000, s), task.log_ratio, clip=clip, batch_size=1000).value for s in range(20)]
+    values = [
+        e.smile(*draw(task, 1000, s), task.log_ratio, clip=clip, batch_size=1000).value for s in range(20)
+    ]
     mean, error = mean_and_error(values)
     assert abs(mean - (task.mutual_information - math.log(apart))) < 2 * error + 4e-3
 
@@ -169,7 +183,7 @@ def test_infonce_never_exceeds_log_batch():
     assert max(infonce_bound(s).item() for s in scores) <= math.log(6) + 1e-6
 
 
-# --- trained critics ---------------------------------------------------------------------------------------------------------------------
+# --- trained critics ---
 
 
 @pytest.mark.parametrize("name", ["infonce", "nwj", "donsker_varadhan", "smile"])
@@ -199,7 +213,7 @@ def test_trained_critics_find_nothing_where_there_is_nothing():
     assert abs(e.infonce(x, y, training=QUICK).value) < 0.05
 
 
-# --- benchmark and sliders ---------------------------------------------------------------------------------------------------------------
+# --- benchmark and sliders ---
 
 
 def test_benchmark_rows_are_errors_with_intervals():
@@ -222,7 +236,11 @@ def test_benchmark_rows_are_errors_with_intervals():
 def test_matrix_checks_meet_their_limits():
     report = run_matrix_checks(batches=800)
     assert report["bfloat16_error"]["I_2"] <= 5e-4
-    corrected = {(row["kernel"], row["n"], row["d"]): row["mean"] for row in report["independent"] if row["correction"] == "permutation"}
+    corrected = {
+        (row["kernel"], row["n"], row["d"]): row["mean"]
+        for row in report["independent"]
+        if row["correction"] == "permutation"
+    }
     assert all(abs(mean) <= 0.01 for (kernel, *_), mean in corrected.items() if kernel != "linear")
     assert corrected["linear", 4, 5] < -0.03  # diagonals vary: the documented exception
     assert len(corrected) == 15
@@ -238,10 +256,14 @@ def test_convergence_rows_are_relative_errors():
         a, b = (gram(z, "rbf", width=1.0) for z in draw(get_task("normal"), 160, seed))
         values.append(renyi_mutual_information(a, b, correction="ustatistic").item() / report["exact"] - 1)
     row = rows[160, "ustatistic", "population"]
-    assert (row["mean"], row["one_sample"]) == pytest.approx((sum(values) / 6, torch.tensor(values).std().item()), abs=1e-4)
+    assert (row["mean"], row["one_sample"]) == pytest.approx(
+        (sum(values) / 6, torch.tensor(values).std().item()), abs=1e-4
+    )
     for n in (40, 160):
-        assert rows[n, "permutation", "sample"]["one_sample"] < rows[n, "permutation", "population"]["one_sample"]
-
+        assert (
+            rows[n, "permutation", "sample"]["one_sample"]
+            < rows[n, "permutation", "population"]["one_sample"]
+        )
 
 
 def test_moving_a_slider_computes_anew():
@@ -251,7 +273,7 @@ def test_moving_a_slider_computes_anew():
     assert explorer.view is not before and explorer.view.entropy_x > before.entropy_x
 
 
-# --- bad input ---------------------------------------------------------------------------------------------------------------------------
+# --- bad input ---
 
 X = torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
 

@@ -42,7 +42,7 @@ def by_definition(a, alpha):
     return (values**alpha).sum().log2() / (1 - alpha)
 
 
-# --- entropy -----------------------------------------------------------------------------------------------------------------------------
+# --- entropy ---
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
@@ -85,21 +85,31 @@ def test_alpha_one_is_the_limit_from_both_sides():
 def test_entropy_does_not_care_for_scale_order_or_base():
     a, order = gram(normal(7, 4), "rbf"), torch.randperm(7, generator=torch.Generator().manual_seed(1))
     for alpha in (1.0, 2.0, 3.0):
-        torch.testing.assert_close(renyi_entropy(a * 1000, alpha), renyi_entropy(a, alpha), atol=1e-10, rtol=0)
-        torch.testing.assert_close(renyi_entropy(a[order][:, order], alpha), renyi_entropy(a, alpha), atol=1e-10, rtol=0)
-        torch.testing.assert_close(renyi_entropy(a, alpha, math.e), renyi_entropy(a, alpha) * math.log(2), atol=1e-10, rtol=0)
+        torch.testing.assert_close(
+            renyi_entropy(a * 1000, alpha), renyi_entropy(a, alpha), atol=1e-10, rtol=0
+        )
+        torch.testing.assert_close(
+            renyi_entropy(a[order][:, order], alpha), renyi_entropy(a, alpha), atol=1e-10, rtol=0
+        )
+        torch.testing.assert_close(
+            renyi_entropy(a, alpha, math.e), renyi_entropy(a, alpha) * math.log(2), atol=1e-10, rtol=0
+        )
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0, 3.0])
 def test_low_rank_path_equals_the_dense_one(alpha):
     z, w = normal(2, 40, 3, seed=3), normal(2, 40, 4, seed=4)
-    torch.testing.assert_close(linear_renyi_entropy(z, alpha=alpha), renyi_entropy(gram(z), alpha), atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        linear_renyi_entropy(z, alpha=alpha), renyi_entropy(gram(z), alpha), atol=1e-10, rtol=0
+    )
     dense = renyi_joint_entropy(gram(z), gram(w), alpha=alpha)
     torch.testing.assert_close(linear_renyi_entropy(z, w, alpha=alpha), dense, atol=1e-10, rtol=0)
-    torch.testing.assert_close(linear_renyi_entropy(z.mT, alpha=alpha), renyi_entropy(gram(z.mT), alpha), atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        linear_renyi_entropy(z.mT, alpha=alpha), renyi_entropy(gram(z.mT), alpha), atol=1e-10, rtol=0
+    )
 
 
-# --- Gram matrices -----------------------------------------------------------------------------------------------------------------------
+# --- Gram matrices ---
 
 
 def test_gram_by_hand():
@@ -108,14 +118,21 @@ def test_gram_by_hand():
     off = math.exp(-25 / (2 * 2.5**2)) / 2
     torch.testing.assert_close(gram(x, "rbf", width=2.5), torch.tensor([[0.5, off], [off, 0.5]], dtype=F64))
     torch.testing.assert_close(gram(x, "rbf"), gram(x, "rbf", width=5.0))  # the only distance is the median
-    torch.testing.assert_close(gram(x, "poly", degree=2, offset=1), torch.tensor([[1, 1], [1, 676]], dtype=F64) / 677)
+    torch.testing.assert_close(
+        gram(x, "poly", degree=2, offset=1), torch.tensor([[1, 1], [1, 676]], dtype=F64) / 677
+    )
     torch.testing.assert_close(gram(x + 1, lambda a, b: a @ b.mT), gram(x + 1))
     torch.testing.assert_close(gram(x + 1, "poly", degree=1, offset=0), gram(x + 1))
 
 
 def test_gram_is_batched_and_normalises():
     x = normal(2, 3, 6, 4)
-    for options in ({"kernel": "linear"}, {"kernel": "rbf"}, {"kernel": "rbf", "width": 0.7}, {"kernel": "poly"}):
+    for options in (
+        {"kernel": "linear"},
+        {"kernel": "rbf"},
+        {"kernel": "rbf", "width": 0.7},
+        {"kernel": "poly"},
+    ):
         together = gram(x, **options)
         assert together.shape == (2, 3, 6, 6)
         torch.testing.assert_close(together[1, 2], gram(x[1, 2], **options))
@@ -129,7 +146,7 @@ def test_rbf_far_from_the_origin_keeps_its_precision():
     torch.testing.assert_close(gram(x + 100, "rbf", width=1.0), gram(x, "rbf", width=1.0), atol=1e-5, rtol=0)
 
 
-# --- mutual information ------------------------------------------------------------------------------------------------------------------
+# --- mutual information ---
 
 
 @fast
@@ -146,7 +163,9 @@ def test_information_is_entropies_added_up_symmetric_and_below_either(seed, alph
     a, b = gram(normal(8, 3, seed=seed), "rbf"), gram(normal(8, 5, seed=seed + 1), normalize=True)
     information = renyi_mutual_information(a, b, alpha)
     entropies = renyi_entropy(a, alpha), renyi_entropy(b, alpha)
-    torch.testing.assert_close(information, sum(entropies) - renyi_joint_entropy(a, b, alpha=alpha), atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        information, sum(entropies) - renyi_joint_entropy(a, b, alpha=alpha), atol=1e-10, rtol=0
+    )
     torch.testing.assert_close(information, renyi_mutual_information(b, a, alpha), atol=1e-10, rtol=0)
     assert information <= min(entropies) + 1e-10
 
@@ -176,7 +195,9 @@ def test_a_constant_partner_adds_nothing():
     a, ones = gram(normal(9, 3), "rbf"), torch.ones(9, 9, dtype=F64)
     for alpha in ALPHAS:
         assert abs(renyi_mutual_information(a, ones, alpha)) <= 1e-10
-        torch.testing.assert_close(renyi_joint_entropy(a, ones, ones, alpha=alpha), renyi_entropy(a, alpha), atol=1e-10, rtol=0)
+        torch.testing.assert_close(
+            renyi_joint_entropy(a, ones, ones, alpha=alpha), renyi_entropy(a, alpha), atol=1e-10, rtol=0
+        )
 
 
 def test_gaussian_closed_form_is_what_samples_tend_to():
@@ -190,7 +211,8 @@ def test_gaussian_closed_form_is_what_samples_tend_to():
         values.append(renyi_mutual_information(*grams).item())
         here.append(gaussian_rbf_information(torch.cat([x, y], 1).T.cov(), 1, width, width))
     assert sum(values) / len(values) == pytest.approx(truth, rel=0.02)
-    assert values == pytest.approx(here, rel=0.02)  # every single sample, where its own covariance is put into the closed form
+    # every single sample, where its own covariance is put into the closed form
+    assert values == pytest.approx(here, rel=0.02)
 
 
 def test_gaussian_closed_form_at_its_known_points():
@@ -199,7 +221,9 @@ def test_gaussian_closed_form_at_its_known_points():
     shannon = -0.5 * math.log2(1 - 0.75**2)
     assert gaussian_rbf_information(covariance, 1, 1e-4, 1e-4) == pytest.approx(shannon, abs=1e-6)
     assert gaussian_rbf_information(covariance, 1, 1e4, 1e4) == pytest.approx(0, abs=1e-6)
-    assert gaussian_rbf_information(covariance, 1, 1.0, 1.0, base=math.e) == pytest.approx(0.3219 * math.log(2), abs=5e-5)
+    assert gaussian_rbf_information(covariance, 1, 1.0, 1.0, base=math.e) == pytest.approx(
+        0.3219 * math.log(2), abs=5e-5
+    )
 
 
 def test_many_joint_grams_stay_in_range_in_single_precision():
@@ -208,7 +232,7 @@ def test_many_joint_grams_stay_in_range_in_single_precision():
     assert renyi_joint_entropy(*grams).item() == pytest.approx(double.item(), abs=1e-3)
 
 
-# --- corrections -------------------------------------------------------------------------------------------------------------------------
+# --- corrections ---
 
 
 @pytest.mark.parametrize(("n", "d"), [(4, 5), (4, 100), (16, 5), (16, 100)])
@@ -230,7 +254,9 @@ def test_closed_form_null_is_the_mean_over_all_permutations(normalize):
     traces = products.diagonal(dim1=-2, dim2=-1).sum(-1)
     null = -torch.log2(products.square().sum((-2, -1)).mean() / traces.square().mean())
     expected = null - renyi_joint_entropy(a, b)
-    torch.testing.assert_close(renyi_mutual_information(a, b, correction="permutation"), expected, atol=1e-10, rtol=0)
+    torch.testing.assert_close(
+        renyi_mutual_information(a, b, correction="permutation"), expected, atol=1e-10, rtol=0
+    )
 
 
 def test_sampled_null_is_reproducible_and_takes_most_of_the_bias_away():
@@ -238,7 +264,9 @@ def test_sampled_null_is_reproducible_and_takes_most_of_the_bias_away():
 
     def corrected():
         generator = torch.Generator().manual_seed(0)
-        return renyi_mutual_information(a, b, 1.5, correction="permutation", permutations=40, generator=generator)
+        return renyi_mutual_information(
+            a, b, 1.5, correction="permutation", permutations=40, generator=generator
+        )
 
     assert torch.equal(corrected(), corrected())
     assert renyi_mutual_information(a, b, 1.5).mean() > 1
@@ -252,7 +280,8 @@ def test_ustatistic_estimates_the_population_value_from_few_samples():
     a, b = gram(x, "rbf", width=width), gram(y, "rbf", width=width)
     k, m = (g.square().sum((-2, -1)) * 64 - 8 for g in (a, b))  # off-diagonal sums of squared kernels
     joint = (a * b * 64).square().sum((-2, -1)) - 8
-    pooled = torch.log2(joint.mean() * 56 / (k.mean() * m.mean()))  # the U-statistics, averaged before the logarithm
+    # the U-statistics, averaged before the logarithm
+    pooled = torch.log2(joint.mean() * 56 / (k.mean() * m.mean()))
     truth = gaussian_rbf_information(torch.tensor([[1, rho], [rho, 1]], dtype=F64), 1, width, width)
     assert pooled.item() == pytest.approx(truth, abs=0.01)
     single = renyi_mutual_information(a[:1], b[:1], correction="ustatistic")
@@ -261,7 +290,7 @@ def test_ustatistic_estimates_the_population_value_from_few_samples():
     assert abs(far) < abs(renyi_mutual_information(a, b.roll(1, 0)).mean()) / 5
 
 
-# --- batches, precision, gradients -------------------------------------------------------------------------------------------------------
+# --- batches, precision, gradients ---
 
 
 @pytest.mark.parametrize("alpha", [1.0, 2.0, 2.5])
@@ -269,11 +298,15 @@ def test_batches_equal_loops_and_broadcast(alpha):
     a, b = gram(normal(2, 3, 6, 4), "rbf"), gram(normal(3, 6, 2, seed=1), "rbf")
     together = renyi_mutual_information(a, b, alpha)
     assert together.shape == (2, 3)
-    alone = torch.stack([torch.stack([renyi_mutual_information(a[i, j], b[j], alpha) for j in range(3)]) for i in range(2)])
+    alone = torch.stack(
+        [torch.stack([renyi_mutual_information(a[i, j], b[j], alpha) for j in range(3)]) for i in range(2)]
+    )
     torch.testing.assert_close(together, alone, atol=1e-10, rtol=0)
     for correction in ("permutation", "ustatistic"):
         pair = renyi_mutual_information(a, b, correction=correction)
-        torch.testing.assert_close(pair[1, 2], renyi_mutual_information(a[1, 2], b[2], correction=correction), atol=1e-10, rtol=0)
+        torch.testing.assert_close(
+            pair[1, 2], renyi_mutual_information(a[1, 2], b[2], correction=correction), atol=1e-10, rtol=0
+        )
 
 
 def test_gradients_of_broadcast_inputs_are_summed():
@@ -312,17 +345,23 @@ def test_single_precision_keeps_its_digits_in_values_and_gradients():
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 1.01, 2.0, 3.0])
-@pytest.mark.parametrize("options", [{"kernel": "rbf", "width": 1.0}, {"kernel": "poly"}, {"normalize": True}])
+@pytest.mark.parametrize(
+    "options", [{"kernel": "rbf", "width": 1.0}, {"kernel": "poly"}, {"normalize": True}]
+)
 def test_gradients_are_those_of_finite_differences(alpha, options):
     x, y = normal(5, 6, seed=1).requires_grad_(), normal(5, 6, seed=2).requires_grad_()
     assert torch.autograd.gradcheck(lambda u: renyi_entropy(gram(u, **options), alpha), x)
-    assert torch.autograd.gradcheck(lambda u, v: renyi_mutual_information(gram(u, **options), gram(v, **options), alpha), (x, y))
+    assert torch.autograd.gradcheck(
+        lambda u, v: renyi_mutual_information(gram(u, **options), gram(v, **options), alpha), (x, y)
+    )
 
 
 @pytest.mark.parametrize("correction", ["permutation", "ustatistic"])
 def test_gradients_of_corrections(correction):
     x, y = normal(2, 5, 3, seed=1).requires_grad_(), normal(2, 5, 3, seed=2).requires_grad_()
-    assert torch.autograd.gradcheck(lambda u, v: renyi_mutual_information(gram(u), gram(v), correction=correction), (x, y))
+    assert torch.autograd.gradcheck(
+        lambda u, v: renyi_mutual_information(gram(u), gram(v), correction=correction), (x, y)
+    )
 
 
 def test_gradients_of_joint_low_rank_and_cka():
@@ -335,7 +374,11 @@ def test_gradients_of_joint_low_rank_and_cka():
 @pytest.mark.parametrize("alpha", ALPHAS)
 @pytest.mark.parametrize("case", ["repeated", "rank one", "one sample"])
 def test_gradients_stay_finite_where_eigenvectors_are_not_defined(alpha, case):
-    x = {"repeated": torch.eye(4, dtype=F64), "rank one": torch.ones(4, 2, dtype=F64), "one sample": torch.ones(1, 3, dtype=F64)}[case]
+    x = {
+        "repeated": torch.eye(4, dtype=F64),
+        "rank one": torch.ones(4, 2, dtype=F64),
+        "one sample": torch.ones(1, 3, dtype=F64),
+    }[case]
     x.requires_grad_()
     value = renyi_entropy(gram(x), alpha) + renyi_mutual_information(gram(x), gram(x * 2), alpha)
     value.backward()
@@ -343,7 +386,7 @@ def test_gradients_stay_finite_where_eigenvectors_are_not_defined(alpha, case):
     assert torch.isfinite(x.grad).all()
 
 
-# --- the cousin --------------------------------------------------------------------------------------------------------------------------
+# --- the cousin ---
 
 
 def test_cka_of_linear_grams_is_the_feature_space_formula():
@@ -354,7 +397,7 @@ def test_cka_of_linear_grams_is_the_feature_space_formula():
     assert cka(gram(x), gram(3 * x)).item() == pytest.approx(1, abs=1e-10)
 
 
-# --- bad input ---------------------------------------------------------------------------------------------------------------------------
+# --- bad input ---
 
 GOOD = torch.eye(3, dtype=F64)
 
@@ -391,7 +434,10 @@ GOOD = torch.eye(3, dtype=F64)
         (lambda: renyi_entropy(-GOOD), "trace"),
         (lambda: renyi_entropy(-GOOD, 1.5), "trace"),
         (lambda: renyi_entropy(GOOD + torch.ones(3, 3, dtype=F64).triu(1)), "not symmetric"),
-        (lambda: renyi_entropy(torch.randn(200, 200, generator=torch.Generator().manual_seed(0)).abs()), "not symmetric"),
+        (
+            lambda: renyi_entropy(torch.randn(200, 200, generator=torch.Generator().manual_seed(0)).abs()),
+            "not symmetric",
+        ),
         (lambda: renyi_entropy(torch.tensor([[1.0, 3.0], [3.0, 1.0]]), 1.0), "below zero"),
         (lambda: renyi_joint_entropy(), "no Gram"),
         (lambda: renyi_joint_entropy(GOOD, torch.eye(4, dtype=F64)), "pair up"),
@@ -405,14 +451,22 @@ GOOD = torch.eye(3, dtype=F64)
         (lambda: renyi_mutual_information(-GOOD - 1, -GOOD - 1), "trace"),
         (lambda: renyi_mutual_information(-GOOD - 1, -GOOD - 1, correction="permutation"), "trace"),
         (lambda: renyi_mutual_information(-GOOD - 1, GOOD + 1, correction="ustatistic"), "trace"),
-        (lambda: renyi_mutual_information(torch.stack([GOOD, GOOD * math.nan]), GOOD, correction="ustatistic"), "NaN or infinite"),
+        (
+            lambda: renyi_mutual_information(
+                torch.stack([GOOD, GOOD * math.nan]), GOOD, correction="ustatistic"
+            ),
+            "NaN or infinite",
+        ),
         (lambda: linear_renyi_entropy(), "no features"),
         (lambda: linear_renyi_entropy(torch.ones(3, 2), torch.ones(4, 2)), "pair up"),
         (lambda: linear_renyi_entropy(torch.zeros(3, 2)), "zero"),
         (lambda: cka(torch.ones(3, 3), torch.eye(3)), "constant"),
         (lambda: cka(GOOD * math.nan, GOOD), "NaN or infinite"),
         (lambda: cka(-GOOD, GOOD), "trace"),
-        (lambda: gaussian_rbf_information(torch.tensor([[1.0, 2.0], [2.0, 1.0]]), 1, 1.0, 1.0), "correlation above one"),
+        (
+            lambda: gaussian_rbf_information(torch.tensor([[1.0, 2.0], [2.0, 1.0]]), 1, 1.0, 1.0),
+            "correlation above one",
+        ),
         (lambda: gaussian_rbf_information(torch.eye(2), 1, 0.0, 1.0), "widths"),
         (lambda: gaussian_rbf_information(torch.eye(2), 2, 1.0, 1.0), "dim_x"),
     ],
