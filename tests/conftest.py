@@ -93,7 +93,9 @@ def mini() -> DenseCLIP:
 
 @pytest.fixture
 def full_disk() -> Callable[[], AbstractContextManager[None]]:
-    """A block in which no file can grow beyond 4 kB: every writer meets a real error of the operating system."""
+    """A block in which no file can grow beyond 4 kB: every writer meets a real error of the operating
+    system.
+    """
 
     @contextmanager
     def limited() -> Iterator[None]:

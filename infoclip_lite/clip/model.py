@@ -219,7 +219,9 @@ class DenseCLIP(nn.Module):
         return self._joint(get_read_out(read_out)(tower))
 
     def hidden_states(self, images: Tensor) -> list[Tensor]:
-        """Tokens after the embedding and after each block: len(blocks) + 1 tensors (B, 1 + N, W), CLS first."""
+        """Tokens after the embedding and after each block: len(blocks) + 1 tensors (B, 1 + N, W), CLS
+        first.
+        """
         tower = self.tower(images)
         return [*tower.states, tower.leaving]
 

@@ -300,7 +300,8 @@ def check_text(clip: DenseCLIP, text: Tensor) -> None:
     """
     if text.ndim != 2 or text.shape[1] != clip.embed_dim:
         raise ValueError(
-            f"got text embeddings {tuple(text.shape)}; expected (C, {clip.embed_dim}) of the CLIP that is asked"
+            f"got text embeddings {tuple(text.shape)}; expected (C, {clip.embed_dim}) of the CLIP that is "
+            f"asked"
         )
 
 

@@ -86,7 +86,9 @@ def build_task(
 
 
 def learnt_from(recipe: FineTuneRecipe, data: Segmented | None = None) -> Trainable:
-    """What a recipe learns from, or `data` in its place: item i is the same in every run, process and worker."""
+    """What a recipe learns from, or `data` in its place: item i is the same in every run, process and
+    worker.
+    """
     return training_data(recipe.data, seed=recipe.seed, length=recipe.steps * recipe.batch, data=data)
 
 

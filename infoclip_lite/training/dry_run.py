@@ -1,4 +1,6 @@
-"""Before a GPU day is spent: one of everything that a training does, how long it takes and how much memory."""
+"""Before a GPU day is spent: one of everything that a training does, how long it takes and how much
+memory.
+"""
 
 from __future__ import annotations
 

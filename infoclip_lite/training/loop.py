@@ -258,7 +258,9 @@ def _gradients(
 
 
 def _numbers(terms: Mapping[str, Tensor]) -> Record:
-    """Terms of a loss as numbers, means over processes: the one time in a step that the device is waited for."""
+    """Terms of a loss as numbers, means over processes: the one time in a step that the device is waited
+    for.
+    """
     together = torch.stack([value.detach().double() for value in terms.values()])
     return dict(zip(terms, mean_over_processes(together).tolist(), strict=True))
 

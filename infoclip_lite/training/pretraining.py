@@ -82,7 +82,8 @@ def _multi_hot(words: Sequence[str]) -> Tensor:
 def caption_tokens(tokenizer: Tokenizer) -> Tensor:
     """Ids of every token that a caption can hold, sorted (n,)."""
     rng = random.Random(0)
-    company: tuple[list[str], ...] = ([], ["cow"], ["cow", "sky"])  # articles and joints differ with what stands beside a noun
+    # articles and joints differ with what stands beside a noun
+    company: tuple[list[str], ...] = ([], ["cow"], ["cow", "sky"])
     sentences = [
         describe(rng, [noun, "grass", *other])
         for noun in caption_words()

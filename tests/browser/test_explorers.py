@@ -73,7 +73,8 @@ class Page:
                     for e in self.all(".jp-Dialog-content, [data-mime-type*=error], b[role=alert]")
                 )
                 raise AssertionError(
-                    f"after {PATIENCE:.0f} s there is still not: {what}; the page says: {said!r}; screenshot: {shot}"
+                    f"after {PATIENCE:.0f} s there is still not: {what}; the page says: {said!r}; "
+                    f"screenshot: {shot}"
                 )
             time.sleep(0.1)
 

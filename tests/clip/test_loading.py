@@ -195,7 +195,8 @@ def test_weights_of_another_architecture_are_counted(tmp_path: Path, small: str,
     torch.save(weights, tmp_path / "w.pt")
     with pytest.raises(
         ValueError,
-        match=r"another architecture: 1 tensors of another shape, 1 missing, 1 unexpected .*class_embedding is \(33,\), expected \(32,\)",
+        match=r"another architecture: 1 tensors of another shape, 1 missing, 1 unexpected "
+        r".*class_embedding is \(33,\), expected \(32,\)",
     ):
         load_clip(small, tmp_path / "w.pt", quick_gelu=False)
 

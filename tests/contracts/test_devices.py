@@ -82,7 +82,9 @@ def stand_in(make_tiny: Callable[..., DenseCLIP]) -> Callable[..., DenseCLIP]:
 def test_a_recipes_loss_is_computed_where_its_model_is(
     name: str, make_tiny: Callable[..., DenseCLIP], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The segmentor, its objective and its teacher, built as `train` builds them; pictures come from the CPU."""
+    """The segmentor, its objective and its teacher, built as `train` builds them; pictures come from the
+    CPU.
+    """
     recipe = load_recipe(name, steps=2, batch=2, data={"name": "collage", "size": 64})
     assert isinstance(recipe, FineTuneRecipe)
     side = 64 if name.startswith("mini/") else 512  # a paper's positions are counted for its size

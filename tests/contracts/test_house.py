@@ -1,4 +1,6 @@
-"""The page on the architecture says what the code does: its rooms are the contract's, its walks are walked."""
+"""The page on the architecture says what the code does: its rooms are the contract's, its walks are
+walked.
+"""
 
 from __future__ import annotations
 

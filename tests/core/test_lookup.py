@@ -1,4 +1,6 @@
-"""From a name to a thing: a slip of the pen is met with the word that was meant, and no option's name is taken."""
+"""From a name to a thing: a slip of the pen is met with the word that was meant, and no option's name is
+taken.
+"""
 
 from __future__ import annotations
 

@@ -222,7 +222,9 @@ def test_transfer_reaches_its_floor_where_all_samples_differ() -> None:
 
 
 def test_transfer_may_rise_above_zero() -> None:
-    """I_2 is no Shannon information: on counts (18, 11, 11, 0) / 40 of two yes/no answers it is -0.031 bits."""
+    """I_2 is no Shannon information: on counts (18, 11, 11, 0) / 40 of two yes/no answers it is -0.031
+    bits.
+    """
     counts = torch.tensor([18, 11, 11, 0])
     pairs = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]]).repeat_interleave(counts, 0)
     r, s = (F.one_hot(pairs[:, i], 2).double()[None] for i in (0, 1))

@@ -87,7 +87,8 @@ SCRIPT = """
 import json, sys
 import torch
 torch.set_num_threads(1)
-torch.optim.AdamW = lambda groups, **_: torch.optim.SGD([{k: g[k] for k in ("params", "lr", "peak")} for g in groups])
+kept = ("params", "lr", "peak")
+torch.optim.AdamW = lambda groups, **_: torch.optim.SGD([{k: g[k] for k in kept} for g in groups])
 from infoclip_lite import train
 run = train(json.loads(sys.argv[1]), folder=sys.argv[2], progress=False)
 """
