@@ -31,9 +31,7 @@ class FusedAttention(Protocol):
 
 
 class ResidualBlock(Protocol):
-    """What a block of CLIP is made of: attention and a feed-forward layer, each behind a norm and before a
-    scale.
-    """
+    """What a block of CLIP is made of: attention and a feed-forward layer, each with a norm and a scale."""
 
     attn: FusedAttention
     ln_1: Callable[[Tensor], Tensor]
@@ -47,16 +45,18 @@ def project_qkv(block: ResidualBlock, tokens: Tensor) -> tuple[Tensor, Tensor, T
     """Queries, keys and values of a residual block, each (B, heads, N, W / heads), from tokens (B, N, W)."""
     attn = block.attn
     batch, length, width = tokens.shape
-    qkv = F.linear(block.ln_1(tokens), attn.in_proj_weight, attn.in_proj_bias)
+    qkv = F.linear(block.ln_1(tokens), attn.in_proj_weight, attn.in_proj_bias)  # (B, N, 3 W)
+    # The 3 stands outside the heads, as in nn.MultiheadAttention: all queries first, then keys, then values.
     by_head = qkv.view(batch, length, 3, attn.num_heads, width // attn.num_heads)
-    q, k, v = by_head.permute(2, 0, 3, 1, 4)
+    q, k, v = by_head.permute(2, 0, 3, 1, 4)  # (3, B, heads, N, W / heads)
     return q, k, v
 
 
 def project_out(block: ResidualBlock, values: Tensor) -> Tensor:
     """Mixed values (B, heads, N, W / heads) through the block's output projection: (B, N, W)."""
     batch, heads, length, width = values.shape
-    merged = values.transpose(1, 2).reshape(batch, length, heads * width)
+    merged = values.transpose(1, 2).reshape(batch, length, heads * width)  # `width` here is W / heads
+    # ls_1 is the scale of blocks that were trained with one, and the identity in CLIP's own.
     return block.ls_1(F.linear(merged, block.attn.out_proj.weight, block.attn.out_proj.bias))
 
 
@@ -66,7 +66,12 @@ def feed_forward(block: ResidualBlock, tokens: Tensor) -> Tensor:
 
 
 def attention_kernel(device: torch.device) -> AbstractContextManager:
-    """Within it, open_clip's own blocks choose as `attend` does."""
+    """A context within which open_clip's own blocks choose a kernel as `attend` does.
+
+    Args:
+        device: where they compute.
+    """
+    # The text tower runs through open_clip; its blocks too when they are computed again for the gradient.
     plain = device.type == "cpu" and torch.is_grad_enabled()
     return sdpa_kernel(SDPBackend.MATH) if plain else nullcontext()
 
@@ -74,8 +79,14 @@ def attention_kernel(device: torch.device) -> AbstractContextManager:
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(d) + mask) v.
 
-    On a CPU the fused kernel's backward pass is slow, so gradients take the plain one.
+    Args:
+        q, k, v: (..., n, d), heads among the leading dimensions.
+        mask: added to the logits (..., n, n); None adds nothing.
+
+    Returns:
+        (..., n, d).
     """
+    # On a CPU the fused kernel's backward pass is slow, so gradients take the plain one.
     if v.device.type == "cpu" and torch.is_grad_enabled():
         logits = similarity(q, k)
         return (logits if mask is None else logits + mask).softmax(-1) @ v
@@ -84,6 +95,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tenso
 
 def similarity(a: Tensor, b: Tensor) -> Tensor:
     """Scaled inner products of all pairs: (B, heads, N, d) twice -> (B, heads, N, N)."""
+    # The vectors are scaled, not the products: N d numbers in place of N^2.
     return (a * a.shape[-1] ** -0.5) @ b.transpose(-1, -2)
 
 

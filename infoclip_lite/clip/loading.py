@@ -18,7 +18,7 @@ from ..core.lookup import nearest
 from .model import DenseCLIP
 from .templates import COLLAGE_TEMPLATES, imagenet_templates
 
-FORMAT = "infoclip-lite-clip-1"
+FORMAT = "infoclip-lite-clip-1"  # of checkpoints that carry their own config, in their metadata
 Card = dict[str, Any]  # scores and provenance as JSON has them, nested
 
 
@@ -34,15 +34,18 @@ def load_clip(
     Args:
         name: "collage-mini", which ships with the package; an open_clip model name such as
             "ViT-B-16-quickgelu"; or the path of a checkpoint written by `save_clip`.
-        pretrained: an open_clip tag ("openai", "laion2b_s34b_b88k", ...), the path of a checkpoint, or None
-            for random weights.
+        pretrained: an open_clip tag ("openai", "laion2b_s34b_b88k", ...), the path of a checkpoint,
+            or None for random weights.
         device: where to put it.
-        quick_gelu: the activation a checkpoint file was trained with (True for OpenAI, MetaCLIP and DFN),
-            needed when `pretrained` is a file that does not say.
+        quick_gelu: the activation a checkpoint file was trained with
+            (True for OpenAI, MetaCLIP and DFN), needed when `pretrained` is a file that does not say.
+
+    Returns:
+        The model, its weights in float32.
 
     Raises:
-        ValueError: unknown name or tag, an image tower that is no ViT, an activation other than the weights
-            were trained with, or a checkpoint that is damaged or of another architecture.
+        ValueError: unknown name or tag, an image tower that is no ViT, an activation other than
+            the weights were trained with, or a checkpoint that is damaged or of another architecture.
         FileNotFoundError: no such checkpoint.
         ConnectionError: the weights are on open_clip's hub and it cannot be reached.
     """
@@ -61,8 +64,8 @@ def load_clip(
 
 
 def save_clip(clip: DenseCLIP, path: Path, config: Mapping[str, object], *, card: Card | None = None) -> None:
-    """Write weights in half precision with config and card; token embeddings only of the words in
-    `clip.known_tokens`.
+    """Write weights in half precision with config and card; token embeddings only
+    of the words in `clip.known_tokens`.
 
     Args:
         clip: the model.
@@ -70,8 +73,10 @@ def save_clip(clip: DenseCLIP, path: Path, config: Mapping[str, object], *, card
         config: what rebuilds it: {"model": open_clip config, "mean", "std", "name", "read_out"}.
         card: scores and provenance, JSON.
     """
+    # The file ships with the package: half precision halves it.
     state = {k: v.detach().half().contiguous() for k, v in clip.model.state_dict().items()}
     if clip.known_tokens is not None:
+        # Of 49,408 token embeddings captions use some hundreds; the rest never learnt anything.
         known = clip.known_tokens.cpu()
         state["token_embedding.weight"] = state["token_embedding.weight"][known].clone()
         state["token_ids"] = known.to(torch.int32)
@@ -81,7 +86,18 @@ def save_clip(clip: DenseCLIP, path: Path, config: Mapping[str, object], *, card
 
 
 def read_card(path: Path | None = None) -> Card:
-    """Scores and provenance of a checkpoint written by `save_clip` (collage-mini's by default)."""
+    """Scores and provenance of a checkpoint written by `save_clip`.
+
+    Args:
+        path: the checkpoint; None is collage-mini's.
+
+    Returns:
+        The card, as JSON had it.
+
+    Raises:
+        FileNotFoundError: no such checkpoint.
+        ValueError: a file that is damaged, or was not written by `save_clip`.
+    """
     return json.loads(_open(path or data_dir() / "checkpoints" / "collage-mini.safetensors")[1]["card"])
 
 
@@ -117,6 +133,7 @@ def _load_own(path: Path) -> DenseCLIP:
     known = None
     if "token_ids" in state:
         known = state.pop("token_ids").long()
+        # Words that the model never saw get zeros; DenseCLIP warns of them by `known_tokens`.
         table = torch.zeros(model.token_embedding.weight.shape, dtype=torch.float16)
         table[known] = state["token_embedding.weight"]
         state["token_embedding.weight"] = table
@@ -144,9 +161,12 @@ def _load_open_clip(name: str, pretrained: str | Path | None, quick_gelu: bool |
         raise ValueError(
             f"unknown model {name!r}; expected collage-mini or a model of open_clip.list_models(){meant}"
         )
+    # By its ending too: a path with a slip in it is a missing file, and not an unknown tag.
     is_file = pretrained is not None and (
         Path(pretrained).is_file() or Path(pretrained).suffix in {".pt", ".pth", ".bin", ".safetensors"}
     )
+    # Weights load into a model with the other activation without a complaint, and are then a little
+    # wrong everywhere; for a file open_clip says nothing of it.
     trained_quick = quick_gelu
     if is_file:
         if not Path(str(pretrained)).is_file():
@@ -167,19 +187,20 @@ def _load_open_clip(name: str, pretrained: str | Path | None, quick_gelu: bool |
             )
         trained_quick = bool(open_clip.get_pretrained_cfg(name, str(pretrained)).get("quick_gelu", False))
     if trained_quick is not None and trained_quick != bool(config.get("quick_gelu", False)):
-        other = name.removesuffix("-quickgelu") if not trained_quick else f"{name}-quickgelu"
+        trained, computes = ("QuickGELU", "GELU") if trained_quick else ("GELU", "QuickGELU")
+        other = f"{name}-quickgelu" if trained_quick else name.removesuffix("-quickgelu")
         raise ValueError(
-            f"{pretrained} was trained with {'QuickGELU' if trained_quick else 'GELU'} and {name} "
-            f"computes {'GELU' if trained_quick else 'QuickGELU'}; expected the same: use {other!r}"
+            f"{pretrained} was trained with {trained} and {name} computes {computes}; "
+            f"expected the same: use {other!r}"
         )
     model = _build(name, None if is_file else pretrained)
     if is_file:
         _fill(model, state, str(pretrained))
-    preprocess = getattr(model.visual, "preprocess_cfg", {})
-    mean = (
-        preprocess.get("mean") or getattr(model.visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
-    )
-    std = preprocess.get("std") or getattr(model.visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
+    # Newer versions of open_clip keep the statistics in `preprocess_cfg`, older ones as two attributes.
+    visual = model.visual
+    preprocess = getattr(visual, "preprocess_cfg", {})
+    mean = preprocess.get("mean") or getattr(visual, "image_mean", None) or open_clip.OPENAI_DATASET_MEAN
+    std = preprocess.get("std") or getattr(visual, "image_std", None) or open_clip.OPENAI_DATASET_STD
     label = f"{name}/{pretrained}" if pretrained else name
     return DenseCLIP(
         model, open_clip.get_tokenizer(name), mean=mean, std=std, name=label, templates=imagenet_templates()
@@ -191,9 +212,8 @@ def _build(name: str, tag: str | Path | None) -> nn.Module:
 
     try:
         return open_clip.create_model(name, pretrained=tag)
-    except (
-        Exception
-    ) as error:  # the hub's client has a dozen kinds of network error, and open_clip wraps some
+    # The hub's client has a dozen kinds of network error, and open_clip wraps some.
+    except Exception as error:
         if tag is None:
             raise
         raise ConnectionError(
@@ -204,9 +224,7 @@ def _build(name: str, tag: str | Path | None) -> nn.Module:
 
 
 def _read_weights(path: Path) -> tuple[dict[str, Tensor], bool | None]:
-    """The state dict of a file, and whether the file shows that it was trained with QuickGELU (None:
-    it does not say).
-    """
+    """The state dict of a file, and whether it was trained with QuickGELU (None: the file does not say)."""
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
@@ -219,19 +237,19 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], bool | None]:
         config = json.loads(metadata["config"])["model"] if metadata.get("format") == FORMAT else {}
         return state, bool(config.get("quick_gelu", False)) if config else None
     try:
-        if zipfile.is_zipfile(path) and any(
-            n.endswith("/constants.pkl") for n in zipfile.ZipFile(path).namelist()
-        ):
-            state = torch.jit.load(
-                path, map_location="cpu"
-            ).state_dict()  # OpenAI's own files are TorchScript archives
-            return {
-                k: v
-                for k, v in state.items()
-                if k not in ("input_resolution", "context_length", "vocab_size")
-            }, True
+        # OpenAI's own files are TorchScript archives, which torch.load refuses under weights_only;
+        # what tells them from other archives of torch is the file of the script's constants.
+        scripted = zipfile.is_zipfile(path) and any(
+            name.endswith("/constants.pkl") for name in zipfile.ZipFile(path).namelist()
+        )
+        if scripted:
+            state = torch.jit.load(path, map_location="cpu").state_dict()
+            # Three numbers of the script stand among the weights.
+            numbers = ("input_resolution", "context_length", "vocab_size")
+            return {name: value for name, value in state.items() if name not in numbers}, True
     except Exception as error:
         raise _unreadable(path, error) from error
+    # Weights that were saved from a DistributedDataParallel have its prefix.
     return {k.removeprefix("module."): v for k, v in read_pickle(path, "state_dict").items()}, None
 
 
@@ -241,6 +259,9 @@ def read_pickle(path: Path, key: str) -> dict[str, Tensor]:
     Args:
         path: the file.
         key: where in it the state dict may be; without that key the file is the state dict itself.
+
+    Returns:
+        Tensors by name, on the CPU.
 
     Raises:
         ValueError: a file that cannot be read or holds no state dict.
@@ -260,7 +281,7 @@ def read_pickle(path: Path, key: str) -> dict[str, Tensor]:
 
 
 def _unreadable(path: Path, error: Exception) -> ValueError:
-    """torch.load raises whatever the damaged part of a file happens to break."""
+    """What to raise for a damaged file; torch.load itself raises whatever the damage happens to break."""
     return ValueError(
         f"{path} cannot be read as a checkpoint ({type(error).__name__}); "
         "it is truncated or another kind of file"
@@ -269,6 +290,7 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 
 def _fill(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
     """Load `state`, or say in one line how it differs from the architecture."""
+    # load_state_dict would list hundreds of keys; the first that differs says as much.
     expected = {k: tuple(v.shape) for k, v in model.state_dict().items()}
     got = {k: tuple(v.shape) for k, v in state.items()}
     wrong = [f"{k} is {got[k]}, expected {s}" for k, s in expected.items() if k in got and got[k] != s]

@@ -32,8 +32,8 @@ class Tokenizer(Protocol):
 
 
 class DenseCLIP(nn.Module):
-    """CLIP with a dense read-out. Images are (B, 3, H, W) floats in [0, 1] of any size; it normalises them
-    itself.
+    """CLIP with a dense read-out. Images are (B, 3, H, W) floats in [0, 1] of any size;
+    it normalises them itself.
 
     Args:
         model: an open_clip model whose image tower is a ViT with a CLS token.
@@ -45,8 +45,8 @@ class DenseCLIP(nn.Module):
         known_tokens: ids of the tokens seen in pretraining; None means all of them.
 
     Attributes:
-        block: how a residual block of the image tower is run, (block, tokens) -> tokens; `acceleration` may
-            put another one here.
+        block: how a residual block of the image tower is run, (block, tokens) -> tokens;
+            `acceleration` may put another one here.
         gradient_hooks: those that a training has put on its weights; the next training takes them off.
 
     Raises:
@@ -68,13 +68,10 @@ class DenseCLIP(nn.Module):
         super().__init__()
         visual = getattr(model, "visual", None)
         blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
+        # A tower that pools by attention or by a mean never trained its CLS to say what the picture is.
         pooled = getattr(visual, "attn_pool", None) is None and getattr(visual, "pool_type", "tok") == "tok"
-        if not (
-            blocks
-            and pooled
-            and hasattr(visual, "class_embedding")
-            and all(_plain(block) for block in blocks)
-        ):
+        with_cls = pooled and hasattr(visual, "class_embedding")
+        if not (blocks and with_cls and all(_plain(block) for block in blocks)):
             raise ValueError(
                 f"{name}: the image tower is {type(visual).__name__}; "
                 "expected open_clip's ViT pooled by its CLS token"
@@ -87,6 +84,7 @@ class DenseCLIP(nn.Module):
         self.gradient_hooks: list[RemovableHandle] = []
         self.mean: Tensor
         self.std: Tensor
+        # Buffers, so that they move with the model; not in its state, whose keys are open_clip's own.
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
@@ -103,6 +101,7 @@ class DenseCLIP(nn.Module):
     @property
     def text_blocks(self) -> nn.ModuleList:
         """The residual blocks of the text tower."""
+        # open_clip's CLIP holds the parts of its text tower itself; its CustomTextCLIP has a module `text`.
         text = getattr(self.model, "text", self.model)
         return text.transformer.resblocks
 
@@ -139,6 +138,9 @@ class DenseCLIP(nn.Module):
 
         Returns:
             (B, D) float32 unit vectors.
+
+        Raises:
+            ValueError: images of another shape.
         """
         return self.project(self.tower(images, keep=False).leaving[:, 0])
 
@@ -175,7 +177,7 @@ class DenseCLIP(nn.Module):
         """
         chosen = check_read_outs(read_outs)
         tower = self.tower(images, words, keep=len(chosen) > 1)
-        patches = [F.normalize(self.read(tower, name), dim=-1) for name in chosen]
+        patches = [F.normalize(self.read(tower, name), dim=-1) for name in chosen]  # (B, N, D) each
         return [each.mT.unflatten(2, tower.grid) for each in patches]
 
     def encode_both(self, images: Tensor, read_outs: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -193,6 +195,7 @@ class DenseCLIP(nn.Module):
         """
         chosen = check_read_outs(read_outs)
         tower = self.tower(images, keep=len(chosen) > 1)
+        # Unit vectors before the mean, so that no read-out outweighs another by its length; and after it.
         dense = [F.normalize(self.read(tower, name), dim=-1) for name in chosen]
         mean = F.normalize(torch.stack(dense).mean(0), dim=-1)
         return self.project(tower.leaving[:, 0]), mean.mT.unflatten(2, tower.grid)
@@ -204,6 +207,12 @@ class DenseCLIP(nn.Module):
             images: (B, 3, H, W) floats in [0, 1].
             words: (C, D) unit vectors, for read-outs that look at words.
             keep: keep the tokens between all blocks; see `TowerPass`.
+
+        Returns:
+            The pass, of which no block has been run yet.
+
+        Raises:
+            ValueError: images of another shape.
         """
         tokens, grid = self.embed(images)
         return TowerPass(
@@ -211,7 +220,14 @@ class DenseCLIP(nn.Module):
         )
 
     def read(self, tower: TowerPass, read_out: str) -> Tensor:
-        """Patch embeddings (B, N, D) float32 of a read-out, before they are scaled to unit length.
+        """Patch embeddings of a read-out, before they are scaled to unit length.
+
+        Args:
+            tower: a pass of this model.
+            read_out: a name of `clip.readouts.READ_OUTS`.
+
+        Returns:
+            (B, N, D) float32.
 
         Raises:
             ValueError: unknown read-out.
@@ -219,8 +235,13 @@ class DenseCLIP(nn.Module):
         return self._joint(get_read_out(read_out)(tower))
 
     def hidden_states(self, images: Tensor) -> list[Tensor]:
-        """Tokens after the embedding and after each block: len(blocks) + 1 tensors (B, 1 + N, W), CLS
-        first.
+        """Tokens after the embedding and after each block.
+
+        Args:
+            images: (B, 3, H, W) floats in [0, 1].
+
+        Returns:
+            len(blocks) + 1 tensors (B, 1 + N, W), CLS first.
         """
         tower = self.tower(images)
         return [*tower.states, tower.leaving]
@@ -239,15 +260,15 @@ class DenseCLIP(nn.Module):
             names: C words or phrases; "ox|cow" or "ox, cow" are synonyms of one class.
             templates: prompts with one {} for the word; None takes the model's own.
             synonyms: "mean" averages synonyms into one vector; "none" takes each name as it is written.
-            ensemble: "mean" averages templates into one vector; "none" keeps them apart, as cost volumes want
-                them.
+            ensemble: "mean" averages templates into one vector; "none" keeps them apart,
+                as cost volumes want them.
 
         Returns:
             (C, D) float32 unit vectors, or (C, T, D) for T templates kept apart.
 
         Raises:
-            ValueError: no names, blank or repeated ones, a template without {}, or a prompt longer than the
-                context.
+            ValueError: no names, blank or repeated ones, a template without {}, or a prompt
+                longer than the context.
         """
         names = check_names(names)
         templates = self.templates if templates is None else tuple(templates)
@@ -255,19 +276,26 @@ class DenseCLIP(nn.Module):
             raise ValueError(
                 f"got templates {templates!r}; expected at least one, each with {{}} where the word goes"
             )
-        words = [synonyms_of(n) if synonyms == "mean" else [n] for n in names]
+        words = [synonyms_of(name) if synonyms == "mean" else [name] for name in names]
+        # All prompts of all words at once, a word's templates next to each other: few large passes.
         prompts = [template.format(word) for group in words for word in group for template in templates]
         features = self.encode_prompts(prompts)
-        groups = [
-            g.view(-1, len(templates), g.shape[-1])
-            for g in features.split([len(group) * len(templates) for group in words])
-        ]
-        return F.normalize(
-            torch.stack([group.mean((0, 1) if ensemble == "mean" else 0) for group in groups]), dim=-1
-        )
+        sizes = [len(group) * len(templates) for group in words]
+        means = []
+        for part in features.split(sizes):
+            by_template = part.view(-1, len(templates), part.shape[-1])  # (synonyms, T, D)
+            means.append(by_template.mean((0, 1) if ensemble == "mean" else 0))
+        # A mean of unit vectors, as in CLIP's own zero-shot classifier, and then of unit length again.
+        return F.normalize(torch.stack(means), dim=-1)
 
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Whole sentences, as they are: (n, D) float32 unit vectors.
+        """Embeddings of whole sentences, as they are.
+
+        Args:
+            prompts: n sentences.
+
+        Returns:
+            (n, D) float32 unit vectors.
 
         Raises:
             ValueError: a sentence longer than the text tower's context.
@@ -275,24 +303,40 @@ class DenseCLIP(nn.Module):
         return self.encode_tokens(self.tokenize(prompts))
 
     def encode_tokens(self, ids: Tensor) -> Tensor:
-        """Token ids (n, context) to (n, D) float32 unit vectors, PROMPTS at a time: 847 words in 80 templates
-        are 68 thousand.
+        """Embeddings of sentences that are tokens already.
+
+        Args:
+            ids: (n, context) token ids.
+
+        Returns:
+            (n, D) float32 unit vectors.
         """
         ids = ids.to(self.device)
+        # PROMPTS at a time: 847 words in 80 templates are 68 thousand, and more than fits a card at once.
         with attention_kernel(ids.device):
             parts = [self.model.encode_text(part) for part in ids.split(PROMPTS)]
         return F.normalize(torch.cat(parts).float(), dim=-1)
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
-        """Token ids (n, context) on the model's device; too long is an error, never cut in silence."""
+        """Token ids of sentences, as the text tower takes them.
+
+        Args:
+            prompts: n sentences.
+
+        Returns:
+            (n, context) on the model's device.
+
+        Raises:
+            ValueError: a sentence longer than the context; open_clip would cut it in silence.
+        """
+        # Tokenizers of text towers from the hub have no `encode`, and what they do is theirs.
         if hasattr(self.tokenizer, "encode"):
             self._check_tokens(prompts, [self.tokenizer.encode(prompt) for prompt in prompts])
         return self.tokenizer(list(prompts)).to(self.device)
 
     def _check_tokens(self, prompts: Sequence[str], tokens: Sequence[Sequence[int]]) -> None:
-        """Refuse what is too long, and warn of words that the model never saw; looks at Python's numbers, not
-        at a device's.
-        """
+        """Refuse what is too long, and warn of words that the model never saw."""
+        # Python's numbers are looked at, not a device's, which would have to be waited for.
         context = getattr(self.model, "context_length", 77)
         lengths = [len(each) + 2 for each in tokens]  # begin and end of a sentence are tokens too
         longest = max(range(len(prompts)), key=lengths.__getitem__)
@@ -302,11 +346,8 @@ class DenseCLIP(nn.Module):
                 f"{self.name} reads at most {context}: shorten it"
             )
         if self.known_tokens is not None:
-            odd = [
-                prompt
-                for prompt, each in zip(prompts, tokens, strict=True)
-                if not self._known.issuperset(each)
-            ]
+            pairs = zip(prompts, tokens, strict=True)
+            odd = [prompt for prompt, each in pairs if not self._known.issuperset(each)]
             if odd:
                 warnings.warn(
                     f"{self.name} never saw some of the words in {odd[:3]}; it knows Collage's words only",
@@ -321,6 +362,7 @@ class DenseCLIP(nn.Module):
     @known_tokens.setter
     def known_tokens(self, ids: Tensor | None) -> None:
         self._known_tokens = ids
+        # The same as a set on the CPU: every word that is encoded is looked up in it.
         self._known = frozenset() if ids is None else frozenset(ids.tolist())
 
     def embed(
@@ -329,14 +371,17 @@ class DenseCLIP(nn.Module):
         """Tokens that enter the first block.
 
         Args:
-            images: (B, 3, H, W) floats in [0, 1]; sides that are no multiple of the patch are stretched up to
-                the next.
-            keep: share of the patches to keep, chosen at random for each image (FLIP, 2212.00794; for
-                pretraining).
+            images: (B, 3, H, W) floats in [0, 1]; a side that is no multiple of the patch
+                is stretched to the next one.
+            keep: fraction of the patches to keep, chosen at random for each image;
+                for pretraining (FLIP, 2212.00794).
             generator: source of that choice.
 
         Returns:
             Tokens (B, 1 + N, W), CLS first, and the grid (h, w) of the whole image.
+
+        Raises:
+            ValueError: images of another shape, or not floats.
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(
@@ -344,22 +389,23 @@ class DenseCLIP(nn.Module):
                 "expected (B, 3, H, W) floats in [0, 1]"
             )
         visual, patch = self.visual, self.patch_size
-        height, width = (-(-s // patch) * patch for s in images.shape[-2:])
+        height, width = (-(-side // patch) * patch for side in images.shape[-2:])  # rounded up
         if (height, width) != tuple(images.shape[-2:]):
             images = F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
         dtype = visual.conv1.weight.dtype
         images = images.to(self.device)  # whoever computes brings the pictures along
+        # In the buffers' own type, so that numbers are rounded to the weights' type once, at the end.
         images = (images.to(self.mean.dtype) - self.mean) / self.std
         patches = visual.conv1(images.to(dtype))
         grid = (patches.shape[2], patches.shape[3])
         position = self._position(grid).to(dtype)
-        patches = patches.flatten(2).transpose(1, 2) + position[1:]
+        patches = patches.flatten(2).transpose(1, 2) + position[1:]  # (B, N, W)
         if keep < 1:
+            # After the positions were added: a patch that stays knows where it was.
             count = max(1, round(keep * patches.shape[1]))
-            order = torch.rand(patches.shape[:2], generator=generator, device=patches.device).argsort(1)[
-                :, :count
-            ]
-            patches = patches.gather(1, order[..., None].expand(-1, -1, patches.shape[2]))
+            chance = torch.rand(patches.shape[:2], generator=generator, device=patches.device)
+            chosen = chance.argsort(1)[:, :count]
+            patches = patches.gather(1, chosen[..., None].expand(-1, -1, patches.shape[2]))
         cls = (visual.class_embedding.to(dtype) + position[0]).expand(len(patches), 1, -1)
         return visual.ln_pre(torch.cat([cls, patches], 1)), grid
 
@@ -376,6 +422,9 @@ class DenseCLIP(nn.Module):
         trained = self.visual.grid_size
         if tuple(trained) == grid:
             return position
+        # CLS has no place and keeps its own; the others are a picture (1, W, h, w), interpolated
+        # to the size and not by a factor, as CAT-Seg does [S]. Bicubic has no half-precision
+        # kernel on every device.
         square = position[1:].unflatten(0, tuple(trained)).permute(2, 0, 1)[None].float()
         square = F.interpolate(square, grid, mode="bicubic", align_corners=False, antialias=False)
         return torch.cat([position[:1].float(), square[0].flatten(1).T])
@@ -383,6 +432,7 @@ class DenseCLIP(nn.Module):
 
 def _plain(block: nn.Module) -> bool:
     """Whether a block is the one of CLIP: fused q, k, v and none of open_clip's extra norms and scales."""
+    # Our blocks compute with these weights alone: what else there is would be left out in silence.
     attn = block.attn
     extra_scales = (getattr(attn, name, None) for name in ("logit_scale", "head_scale"))
     extra_norms = (

@@ -12,9 +12,8 @@ CATSEG_TEMPLATES = ("A photo of a {} in the scene",)  # of CAT-Seg and InfoCLIP 
 @cache
 def imagenet_templates() -> tuple[str, ...]:
     """CLIP's 80 templates for ImageNet, as open_clip has them."""
-    from open_clip.zero_shot_metadata import (
-        OPENAI_IMAGENET_TEMPLATES,
-    )  # here: open_clip takes seconds to load
+    # Here and not above: open_clip takes seconds to load.
+    from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
     return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
 

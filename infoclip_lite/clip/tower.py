@@ -13,19 +13,18 @@ RunBlock = Callable[[ResidualBlock, Tensor], Tensor]
 
 
 class TowerPass:
-    """Tokens on their way through residual blocks: a block is run when what comes out of it is first asked
-    for, and once.
+    """Tokens on their way through residual blocks; each is run once, when its output is first asked for.
 
     Args:
         tokens: (B, 1 + N, W), CLS first, that enter the first block.
         grid: (h, w) of the patches, h w = N.
         blocks: the residual blocks, first to last; a part of a tower will do.
         run: how a block is run as it was trained.
-        project: tokens (..., W) to unit vectors (..., D) in the joint space, for read-outs that compare
-            patches with words.
+        project: tokens (..., W) to unit vectors (..., D) in the joint space, for read-outs that
+            compare patches with words.
         words: (C, D) unit vectors of words, for read-outs that look at them; None if nobody gave any.
-        keep: keep the tokens between all blocks from the start. A single read-out of the last block is better
-            off without: nothing but its own input is then held in memory.
+        keep: keep the tokens between all blocks from the start. A single read-out of the last block
+            is better off without: nothing but its own input is then held in memory.
 
     Attributes:
         blocks, grid, words, project: as given.
@@ -60,9 +59,8 @@ class TowerPass:
 
     @property
     def entering(self) -> Tensor:
-        """Tokens (B, 1 + N, W) that enter the last block, without keeping those before unless somebody needs
-        them.
-        """
+        """Tokens (B, 1 + N, W) that enter the last block."""
+        # Most read-outs look at the last block alone: the states before it are then let go as they come.
         if self._keep or len(self._states) == len(self.blocks):
             return self.states[-1]
         if self._entering is None:
@@ -75,6 +73,7 @@ class TowerPass:
     @property
     def leaving(self) -> Tensor:
         """Tokens (B, 1 + N, W) after the last block as it was trained."""
+        # Not a state: a read-out replaces the last block, and a pass that only reads dense never runs it.
         if self._leaving is None:
             self._leaving = self._run(self.blocks[-1], self.entering)
         return self._leaving
@@ -85,9 +84,15 @@ class TowerPass:
         return self.blocks[-1]
 
     def attention(self, index: int) -> Tensor:
-        """How much each token of block `index` looks at each other, as trained: (B, heads, 1 + N, 1 + N),
-        rows sum to one.
+        """How much each token of a block looks at each other, as trained.
+
+        Args:
+            index: of the block; negative counts from the last.
+
+        Returns:
+            (B, heads, 1 + N, 1 + N), rows sum to one.
         """
+        # Computed anew: the fused kernel of the ordinary pass never has the attention map in memory.
         q, k, _ = project_qkv(self.blocks[index], self.states[index])
         return similarity(q, k).softmax(-1)
 

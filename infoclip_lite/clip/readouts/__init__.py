@@ -1,7 +1,8 @@
 """Dense read-outs: what is made of a pass through the image tower so that every patch has an embedding.
 
-A read-out is a function of a `TowerPass` that returns patch tokens (B, N, W), which then go through ln_post
-and CLIP's projection. It may look at any block. A new one is a file in this folder and a line in the table.
+A read-out is a function of a `TowerPass` that returns patch tokens (B, N, W), which then go
+through ln_post and CLIP's projection. It may look at any block. A new one is a file in this folder
+and a line in the table.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from .vanilla import vanilla
 
 ReadOut = Callable[[TowerPass], Tensor]
 
+# What a recipe calls a read-out.
 READ_OUTS: dict[str, ReadOut] = {
     "vanilla": vanilla,
     "value": value,
@@ -40,6 +42,12 @@ READ_OUTS: dict[str, ReadOut] = {
 def get_read_out(name: object) -> ReadOut:
     """The read-out of a name.
 
+    Args:
+        name: a key of READ_OUTS.
+
+    Returns:
+        (tower) -> (B, N, W).
+
     Raises:
         ValueError: no such read-out; the nearest is named.
     """
@@ -48,6 +56,12 @@ def get_read_out(name: object) -> ReadOut:
 
 def check_read_outs(names: str | Sequence[str]) -> tuple[str, ...]:
     """One name or several, all of them known, as a tuple.
+
+    Args:
+        names: of read-outs.
+
+    Returns:
+        The same names.
 
     Raises:
         ValueError: none at all, or one that is not known.
@@ -59,5 +73,5 @@ def check_read_outs(names: str | Sequence[str]) -> tuple[str, ...]:
     if not chosen:
         raise ValueError(f"got read_outs={names!r}; expected one or more of {', '.join(READ_OUTS)}")
     for name in chosen:
-        get_read_out(name)
+        get_read_out(name)  # a slip is said now, and not at the first picture
     return chosen

@@ -11,15 +11,16 @@ from ..tower import TowerPass
 
 
 def gem(tower: TowerPass, *, depth: int = 7) -> Tensor:
-    """The tokens that enter the last `depth` - 1 blocks, plus what self-self attention gives in each (B, N,
-    W) [S].
+    """The tokens that enter the last `depth` - 1 blocks, plus what self-self attention gives in each [S].
 
-    The path has residuals and no feed-forward layer; what its attention sees are the tokens of the ordinary
-    path.
+    The path has residuals and no feed-forward layer; its attention sees the tokens of the ordinary path.
 
     Args:
         tower: the pass.
         depth: GEM's name for one more than the number of blocks; of a shallower tower, all of its blocks.
+
+    Returns:
+        (B, N, W) tokens of the patches.
     """
     first = max(0, len(tower.blocks) - (depth - 1))
     path = tower.states[first]
@@ -31,7 +32,8 @@ def gem(tower: TowerPass, *, depth: int = 7) -> Tensor:
 def _self_self(block: ResidualBlock, tokens: Tensor) -> Tensor:
     """The mean of what v-v, k-k and q-q attention make of the values, one iteration of each (B, 1 + N, W)."""
     q, k, v = project_qkv(block, tokens)
-    # The sharpness follows the picture: the mean length of the tokens, on the usual scale of attention.
+    # Unit vectors attend below, so the sharpness is theirs no more. It follows the picture instead:
+    # the mean length of the tokens, on the usual scale of attention [S].
     length = block.ln_1(tokens).norm(dim=-1).mean(-1)
     sharpness = length[:, None, None, None] * v.shape[-1] ** -0.5
     mixed = [_alike(x, sharpness) @ v for x in (v, k, q)]

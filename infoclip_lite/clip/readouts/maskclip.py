@@ -9,10 +9,15 @@ from ..tower import TowerPass
 
 
 def maskclip(tower: TowerPass) -> Tensor:
-    """v in place of what attention mixes, the patch's own residual and the feed-forward layer kept (B, N, W)
-    [S].
+    """v in place of what attention mixes; the patch's own residual and the feed-forward layer are kept [S].
 
     Later papers call `value` MaskCLIP, which drops both.
+
+    Args:
+        tower: the pass.
+
+    Returns:
+        (B, N, W) tokens of the patches.
     """
     tokens = tower.entering
     values = project_out(tower.last, project_qkv(tower.last, tokens)[2])

@@ -9,10 +9,15 @@ from ..tower import TowerPass
 
 
 def value(tower: TowerPass) -> Tensor:
-    """v alone: no attention, no residual, no feed-forward layer (B, N, W).
+    """v alone: no attention, no residual, no feed-forward layer.
 
-    What ClearCLIP's authors call MaskCLIP [S]; MaskCLIP's own code keeps residual and feed-forward layer, see
-    `maskclip`.
+    What ClearCLIP's authors call MaskCLIP [S]; MaskCLIP's own code keeps both, see `maskclip`.
+
+    Args:
+        tower: the pass.
+
+    Returns:
+        (B, N, W) tokens of the patches.
     """
     values = project_qkv(tower.last, tower.entering)[2]
     return project_out(tower.last, values)[:, 1:]
