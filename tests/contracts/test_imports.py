@@ -53,9 +53,10 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert loaded_by("import infoclip_lite") & HEAVY == set()
 
 
-def test_load_clip_brings_torch_alone() -> None:
-    """open_clip, and with it torchvision and transformers, come when a model is built."""
-    assert loaded_by("from infoclip_lite import load_clip") & HEAVY == {"torch"}
+@pytest.mark.parametrize("name", ["load_clip", "segment", "evaluate", "train"])
+def test_what_the_face_offers_brings_torch_alone(name: str) -> None:
+    """open_clip, which brings torchvision and transformers, comes when a model is built."""
+    assert loaded_by(f"from infoclip_lite import {name}") & HEAVY == {"torch"}
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import signal
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +56,19 @@ def run(
 
 def in_a_process(
     work: Callable[[], object],
-    kill_after: float | None = None,
     kill_when: Callable[[], bool] | None = None,
+    kill_after: float = 0.0,
 ) -> int:
-    """Run in a child; the number of the signal that ended it, or its exit status."""
+    """Run in a child, killed when something has happened, not after so much time: machines are busy.
+
+    Args:
+        work: what the child does.
+        kill_when: asked again and again; True kills it; None lets it end by itself.
+        kill_after: seconds after that.
+
+    Returns:
+        The number of the signal that ended it, or its exit status.
+    """
     child = os.fork()
     if child == 0:
         try:
@@ -68,15 +78,28 @@ def in_a_process(
         except BaseException:
             os._exit(1)
         os._exit(0)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)
-    if kill_when is not None:
-        while not kill_when():
-            time.sleep(0.002)
-        os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
+    ended, status = 0, 0
+    while kill_when is not None and not ended and not kill_when():
+        time.sleep(0.002)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    if not ended:
+        if kill_when is not None:
+            time.sleep(kill_after)
+            os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def mark(path: Path) -> int:
+    """Another number for another file of this name; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def is_newer(path: Path, before: int) -> bool:
+    return mark(path) > before
 
 
 @pytest.fixture(autouse=True)
@@ -100,12 +123,13 @@ def same(found: tuple[dict[str, Tensor], list], wanted: tuple[dict[str, Tensor],
 
 def test_killed_at_ten_random_moments(tmp_path: Path) -> None:
     rng, steps, pause = random.Random(0), 150, 0.02
-    moments = [rng.uniform(0.05, 0.3) for _ in range(10)]
-    assert sum(moments) < steps * pause, "so that none of them comes to its end"
-    ends = [
-        in_a_process(lambda: run(tmp_path, pause, steps, every=1), kill_after=moment) for moment in moments
-    ]
-    assert ends == [signal.SIGKILL] * 10
+    moments = [rng.uniform(0.0, 0.25) for _ in range(10)]
+    assert sum(moments) + 10 * pause < steps * pause, "so that none of them comes to its end"
+    for moment in moments:
+        before = mark(tmp_path / "state.pt")
+        further = partial(is_newer, tmp_path / "state.pt", before)
+        ended = in_a_process(lambda: run(tmp_path, pause, steps, every=1), further, moment)
+        assert ended == signal.SIGKILL
     assert read_state(tmp_path) is not None, "some of the way was gone"
     assert same(run(tmp_path, steps=steps, every=1000), run(None, steps=steps))
 
@@ -136,7 +160,7 @@ def test_killed_in_mid_save(
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])
 def test_a_damaged_state_is_passed_over(tmp_path: Path, wanted: tuple, damage: str) -> None:
     both = [tmp_path / "previous.pt", tmp_path / "state.pt"]
-    in_a_process(lambda: run(tmp_path, pause=0.02), kill_when=lambda: all(state.exists() for state in both))
+    in_a_process(lambda: run(tmp_path, pause=0.02), lambda: all(mark(state) for state in both))
     path = tmp_path / "state.pt"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 255
