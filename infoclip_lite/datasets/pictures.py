@@ -106,7 +106,7 @@ def lookup_table(
     labels: Mapping[int, int],
     ignored: Sequence[int],
     ignore: int,
-    size: int = 256,
+    size: int | None = None,
 ) -> np.ndarray:
     """A table from the labels of files to class ids.
 
@@ -114,13 +114,14 @@ def lookup_table(
         labels: label -> class id.
         ignored: labels that become `ignore`.
         ignore: the label of pixels that do not count.
-        size: number of labels that a file can hold.
+        size: number of labels that a file can hold; None: 256, or as many as the largest label needs.
 
     Returns:
         (size,) int64; -1 where a label is none of both.
     """
     # -1 for all others: a wrong label is an error with its file's name, never silently some class.
-    table = np.full(size, -1, dtype=np.int64)
+    needed = max(255, *labels, *ignored) + 1
+    table = np.full(size or needed, -1, dtype=np.int64)
     table[list(ignored)] = ignore
     table[list(labels.keys())] = list(labels.values())
     return table

@@ -23,6 +23,7 @@ from infoclip_lite.datasets.fetching.verify import survey, verify_dataset
 from infoclip_lite.datasets.official import classes as vocabulary
 from infoclip_lite.datasets.official.ade20k import read_full_labels, read_index
 from infoclip_lite.datasets.official.classes import COCO_STUFF_UNSEEN, VOC_UNSEEN, class_table
+from infoclip_lite.datasets.pictures import lookup_table
 from infoclip_lite.datasets.registry import downloadable
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the official .* split has")
@@ -218,6 +219,13 @@ def test_full_release_is_reduced_to_a_shorter_side_of_512(tmp_path: Path) -> Non
 class _Harmful:
     def __reduce__(self) -> tuple:
         return (Path.touch, (Path("harm"),))
+
+
+def test_a_table_of_labels_is_as_long_as_the_largest_needs() -> None:
+    assert len(lookup_table({0: 0, 7: 1}, [255], 255)) == 256
+    assert len(lookup_table({0: 0, 300: 1}, [65535], 65535)) == 65536
+    table = lookup_table({0: 0, 300: 1}, [9], 65535)
+    assert (len(table), table[300], table[9], table[8]) == (301, 1, 65535, -1)
 
 
 def test_index_that_would_run_code_is_refused_unrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
