@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from resume import same, stopped, weights
 from torch import Tensor
 
 from infoclip_lite import DenseCLIP
@@ -50,10 +51,6 @@ def tuned(
     return FineTuning(
         segmentor, data, batch=batch, optimizer=OptimizerSection(**{"lr": 1e-2, **rates}), **options
     )
-
-
-def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:
-    return {key: value.detach().clone() for key, value in module.state_dict().items()}
 
 
 def test_only_seen_words_are_named_in_training(make_tiny: MakeTiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +127,7 @@ def test_batches_depend_on_the_step_alone_and_wrap_around(make_tiny: MakeTiny) -
 
 def test_qv_tuning_leaves_everything_else_bit_equal(make_tiny: MakeTiny) -> None:
     tuning = task(make_tiny, tune="qv", weight_decay=0.5)
-    before = snapshot(tuning.module)
+    before = weights(tuning.module)
     fit(tuning, steps=4)
     changed = set()
     for key, value in tuning.module.state_dict().items():
@@ -148,7 +145,7 @@ def test_qv_tuning_leaves_everything_else_bit_equal(make_tiny: MakeTiny) -> None
 
 def test_full_tuning_moves_both_towers_and_not_the_temperature(make_tiny: MakeTiny) -> None:
     tuning = task(make_tiny)
-    before = snapshot(tuning.module)
+    before = weights(tuning.module)
     fit(tuning, steps=3)
     after = tuning.module.state_dict()
     unchanged = {key.removeprefix("clip.model.") for key in after if torch.equal(after[key], before[key])}
@@ -167,7 +164,7 @@ def test_full_tuning_moves_both_towers_and_not_the_temperature(make_tiny: MakeTi
 
 def test_image_tuning_leaves_the_text_tower_bit_equal(make_tiny: MakeTiny) -> None:
     tuning = task(make_tiny, tune="image")
-    before = snapshot(tuning.module)
+    before = weights(tuning.module)
     fit(tuning, steps=2)
     changed = {
         key for key, value in tuning.module.state_dict().items() if not torch.equal(value, before[key])
@@ -317,7 +314,7 @@ def test_under_qv_the_head_decays_and_clip_does_not(make_tiny: MakeTiny) -> None
 
 def test_tuning_nothing_trains_the_head_alone(make_tiny: MakeTiny) -> None:
     tuning = with_head(make_tiny, tune="none")
-    before = snapshot(tuning.module)
+    before = weights(tuning.module)
     fit(tuning, steps=2)
     changed = {
         key for key, value in tuning.module.state_dict().items() if not torch.equal(value, before[key])
@@ -379,7 +376,7 @@ def test_the_teacher_stays_as_it_was_and_is_no_part_of_the_model(make_tiny: Make
     )
     data = Collage("train", 32, length=8, seen=SEEN)
     tuning = tuned(ZeroShotSegmentor(student), data, batch=2, lr=1e-2, objective=objective, teacher=teacher)
-    before, words = snapshot(teacher), tuning.teacher_text.clone()
+    before, words = weights(teacher), tuning.teacher_text.clone()
     log = fit(tuning, steps=2)
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items())
     assert torch.equal(tuning.teacher_text, words) and all(p.grad is None for p in teacher.parameters())
@@ -392,7 +389,7 @@ def test_the_teacher_stays_as_it_was_and_is_no_part_of_the_model(make_tiny: Make
 
 def test_lpam_is_trained_at_the_heads_rate(make_tiny: MakeTiny) -> None:
     tuning = with_objective(make_tiny, head_lr=3e-3)
-    before = snapshot(tuning.module)
+    before = weights(tuning.module)
     rates = {id(p): group["lr"] for group in tuning.groups() for p in group["params"]}
     assert all(rates[id(p)] == 3e-3 for p in tuning.objective.parameters())
     fit(tuning, steps=2)
@@ -428,28 +425,17 @@ def test_an_objectives_term_that_is_not_a_number_stops_the_training(
     assert state["step"] == 2 and all(value.isfinite().all() for value in state["module"].values())
 
 
-def test_a_stopped_run_with_an_objective_goes_on_bit_for_bit(
-    make_tiny: MakeTiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_run_with_an_objective_goes_on_bit_for_bit(make_tiny: MakeTiny, tmp_path: Path) -> None:
     whole = with_objective(make_tiny)
     wanted = fit(whole, steps=4)
-    first, loss = with_objective(make_tiny), FineTuning.loss
-
-    def stopping(self: FineTuning, step: int, batch: tuple) -> dict[str, Tensor]:
-        if step == 3:
-            raise KeyboardInterrupt
-        return loss(self, step, batch)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(FineTuning, "loss", stopping)
-        fit(first, steps=4, folder=tmp_path, save_every=2)
+    with stopped(FineTuning, 3):
+        fit(with_objective(make_tiny), steps=4, folder=tmp_path, save_every=2)
     assert "objective.lpam.key.weight" in read_state(tmp_path)["module"]
     torch.manual_seed(7)
     other = InfoCLIPObjective(32, axis="pixel")  # begins elsewhere: the state must bring LPAM's weights
     resumed = with_objective(make_tiny, objective=other)
     assert fit(resumed, steps=4, folder=tmp_path, save_every=2) == wanted
-    got, after = resumed.module.state_dict(), whole.module.state_dict()
-    assert got.keys() == after.keys() and all(torch.equal(got[key], after[key]) for key in got)
+    assert same(weights(resumed.module), weights(whole.module))
 
 
 def test_anchors_are_words_of_the_objective_alone_in_the_teachers_embedding(make_tiny: MakeTiny) -> None:

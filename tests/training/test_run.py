@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from resume import Weights, assert_same_run, same, stopped_and_gone_on, weights
 from torch import Tensor, nn
 
 from infoclip_lite import DenseCLIP, Run, evaluate, load_clip, train
@@ -35,8 +36,6 @@ from infoclip_lite.training.recipe import (
     list_recipes,
     load_recipe,
 )
-
-State = dict[str, Tensor]
 
 
 class Line:
@@ -66,14 +65,6 @@ class Line:
             "rest": torch.tensor(float("nan") if step == self.nan_at else 0.0),
             "total": error,
         }
-
-
-def weights(module: nn.Module) -> State:
-    return {key: value.clone() for key, value in module.state_dict().items()}
-
-
-def same(a: State, b: State) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_the_loop_learns_and_logs_every_step() -> None:
@@ -254,24 +245,11 @@ def test_evaluating_does_not_change_the_training(recipe: dict) -> None:
 
 
 @pytest.mark.parametrize("task", ["finetune", "pretrain"])
-def test_a_stopped_training_goes_on_bit_for_bit(
-    recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
-) -> None:
+def test_a_stopped_training_goes_on_bit_for_bit(recipe: dict, tmp_path: Path, task: str) -> None:
     what, kind = (recipe, FineTuning) if task == "finetune" else (PRETRAIN, Pretraining)
     whole = train(what, progress=False)
-    with monkeypatch.context() as patched:
-        loss = kind.loss
-
-        def stopping(self: Any, step: int, batch: Any) -> dict[str, Tensor]:
-            if step == 5:
-                raise KeyboardInterrupt
-            return loss(self, step, batch)
-
-        patched.setattr(kind, "loss", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            train(what, folder=tmp_path, progress=False, save_every=2)
-    resumed = train(what, folder=tmp_path, progress=False, save_every=2)
-    assert resumed.log == whole.log and same(weights(resumed.model), weights(whole.model))
+    resumed = stopped_and_gone_on(kind, 5, lambda: train(what, folder=tmp_path, progress=False, save_every=2))
+    assert_same_run(resumed, whole)
     assert resumed.folder == tmp_path
 
 
@@ -494,22 +472,15 @@ def test_a_start_at_hand_gives_the_same_as_one_that_is_trained(
     )
 
 
-def test_a_stopped_run_with_a_start_goes_on_bit_for_bit(
-    second: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_run_with_a_start_goes_on_bit_for_bit(second: dict, tmp_path: Path) -> None:
     whole = train(second, progress=False)
-    loss = FineTuning.loss
-
-    def stopping(self: FineTuning, step: int, batch: Any) -> dict[str, Tensor]:
-        if step == 2 and self.tune == "qv":
-            raise KeyboardInterrupt
-        return loss(self, step, batch)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(FineTuning, "loss", stopping)
-        train(second, folder=tmp_path / "run", progress=False, save_every=1)
-    resumed = train(second, folder=tmp_path / "run", progress=False, save_every=1)
-    assert resumed.log == whole.log and same(weights(resumed.model), weights(whole.model))
+    resumed = stopped_and_gone_on(
+        FineTuning,
+        2,
+        lambda: train(second, folder=tmp_path / "run", progress=False, save_every=1),
+        where=lambda task: task.tune == "qv",
+    )
+    assert_same_run(resumed, whole)
 
 
 def test_a_start_of_another_architecture_is_refused(recipe: dict, second: dict) -> None:
@@ -526,7 +497,7 @@ def test_a_start_that_does_not_exist_is_told(second: dict) -> None:
 def test_the_teacher_is_the_pretrained_model_and_not_the_start(
     recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teachers: list[State] = []
+    teachers: list[Weights] = []
     loss = FineTuning.loss
 
     def watched(self: FineTuning, step: int, batch: Any) -> dict[str, Tensor]:
@@ -569,22 +540,14 @@ def test_an_objective_does_not_change_what_the_training_begins_with(second: dict
 
 @pytest.mark.parametrize("objective", [{"name": "infoclip", "axis": "pixel"}, {"name": "l2sp"}])
 def test_a_stopped_training_with_an_objective_goes_on_bit_for_bit(
-    recipe: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: dict
+    recipe: dict, tmp_path: Path, objective: dict
 ) -> None:
     what = {**recipe, "objective": objective, "evaluation": {"at": [], "scenes": 1}, "steps": 4}
     whole = train(what, progress=False)
-    loss = FineTuning.loss
-
-    def stopping(self: Any, step: int, batch: Any) -> dict[str, Tensor]:
-        if step == 3:
-            raise KeyboardInterrupt
-        return loss(self, step, batch)
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(FineTuning, "loss", stopping)
-        train(what, folder=tmp_path, progress=False, save_every=2)
-    resumed = train(what, folder=tmp_path, progress=False, save_every=2)
-    assert resumed.log == whole.log and same(weights(resumed.model), weights(whole.model))
+    resumed = stopped_and_gone_on(
+        FineTuning, 3, lambda: train(what, folder=tmp_path, progress=False, save_every=2)
+    )
+    assert_same_run(resumed, whole)
 
 
 def test_interpolation_goes_part_of_the_way_back_and_leaves_the_head(second: dict) -> None:

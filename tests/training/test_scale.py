@@ -15,6 +15,7 @@ import pytest
 import real_data
 import torch
 import yaml
+from resume import assert_same_run, stopped
 from torch import Tensor
 
 from infoclip_lite import evaluate, train
@@ -176,24 +177,15 @@ def voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.filterwarnings("ignore:.*the official .* split has")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_real_data_set_trains_evaluates_and_goes_on(
-    recipe: dict, voc: Path, tmp_path: Path, monkeypatch: Any, workers: int
+    recipe: dict, voc: Path, tmp_path: Path, workers: int
 ) -> None:
     recipe |= real(voc, workers) | {"evaluation": {"at": [4], "scenes": 2}}
     whole = train(recipe, progress=False)
     assert whole.evaluations()[0]["mIoU"] >= 0 and whole.log[0]["total"] > 0
-    plain = FineTuning.loss
-
-    def stopping(self: FineTuning, step: int, batch: Any) -> Any:
-        if step == 3:
-            raise KeyboardInterrupt
-        return plain(self, step, batch)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(FineTuning, "loss", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, folder=tmp_path, progress=False, save_every=2)
+    with stopped(FineTuning, 3):
+        train(recipe, folder=tmp_path, progress=False, save_every=2)
     resumed = train(recipe, machine={"workers": 0}, folder=tmp_path, progress=False)
-    assert resumed.log == whole.log and distance(weights(resumed), weights(whole)) == 0
+    assert_same_run(resumed, whole)
 
 
 @pytest.mark.filterwarnings("ignore:.*official .* split has", "ignore:skipped")
