@@ -44,7 +44,7 @@ def mistakes() -> list[Mistake]:
 
     from infoclip_lite import load_clip, segment, train
     from infoclip_lite.datasets import Collage
-    from infoclip_lite.evaluation.metrics import SegmentationMetrics
+    from infoclip_lite.evaluation import SegmentationMetrics
     from infoclip_lite.information import estimators, gram, renyi_entropy, renyi_mutual_information
     from infoclip_lite.information.tasks import get_task
     from infoclip_lite.objectives import LPAM, positions_kept, transfer_loss

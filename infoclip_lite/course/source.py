@@ -22,7 +22,7 @@ def show_source(thing: Callable[..., object]) -> Markdown:
     Raises:
         ValueError: no Python source, or more than 60 lines of it.
 
-    >>> from infoclip_lite.evaluation.metrics import SegmentationMetrics
+    >>> from infoclip_lite.evaluation import SegmentationMetrics
     >>> "diag" in show_source(SegmentationMetrics.per_class).data
     True
     """

@@ -76,6 +76,7 @@ class Counts:
 
     def _count(self, labels: Sequence[Tensor], mask: Tensor) -> SegmentationMetrics:
         """Add a picture for every gamma; the counts of it alone for the first one."""
+        # first all alone, then added: a wrong label leaves no half-counted picture
         alone = [metrics.like() for metrics in self.sweep.values()]
         for picture, found in zip(alone, labels, strict=True):
             picture.update(found, mask)
@@ -113,6 +114,7 @@ class Counts:
 
     def save(self, folder: Path, seconds: float) -> None:
         """Write the state, whole, if anything is new; `seconds` were spent in this run."""
+        # a state that was read from this folder would only be written again
         if self.saved == len(self.pictures):
             return
         state = {

@@ -92,7 +92,9 @@ def evaluate(
     )
     join_processes()
     vocabulary = vocabulary_of(work.segmentor, dataset, work.protocol)
+    # without calibration always, whatever is asked for beside it: that number is compared with others'
     counts = Counts(dataset, (0.0, *gammas), work.protocol.false_alarms)
+    # each process keeps its own part, so that none waits for another to write
     part = None if folder is None else Path(folder) / f"part-{rank() + 1}-of-{world()}"
     if part is not None:
         counts.resume(part, work.identity(vocabulary))
@@ -124,6 +126,7 @@ class _Work:
         if any(number is not None and number < 1 for number in at_a_time.values()):
             got = ", ".join(f"{name}={number}" for name, number in at_a_time.items())
             raise ValueError(f"got {got}; expected 1 or more of each")
+        # a threshold asks how sure the best word is, and a gamma would make seen words less sure
         if self.protocol.threshold > 0 and self.gammas:
             raise ValueError(
                 f"got threshold={self.protocol.threshold} and gammas={self.gammas}; expected one of them: "
@@ -159,6 +162,7 @@ class _Work:
 
     def identity(self, vocabulary: Vocabulary) -> dict[str, object]:
         """What must be the same for a killed evaluation to go on."""
+        # weights by value: two trainings of one recipe have one name
         weights = digest(self.segmentor, vocabulary.text)
         return {**self.details(), "weights": weights, "gammas": self.gammas, "batch": self.step}
 
@@ -220,5 +224,6 @@ def _labels(
 
 def _of_one_size(items: Sequence[Item]) -> list[Sequence[Item]]:
     """All items together if they are of one size, else each alone."""
+    # no padding: it would change what the model sees at the border
     sizes = {(item.image.shape, item.mask.shape) for item in items}
     return [items] if len(sizes) == 1 else [[item] for item in items]

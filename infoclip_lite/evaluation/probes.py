@@ -51,6 +51,7 @@ def noun_recognition(clip: DenseCLIP, scenes: Sequence[Captioned], names: Sequen
     precisions = []
     for column, name in enumerate(names):
         present = [name in scene.nouns for scene in scenes]
+        # average precision of a word that is nowhere is not defined
         if any(present):
             precisions.append(average_precision_score(present, scores[:, column]))
     if not precisions:
@@ -103,6 +104,7 @@ def patch_margins(
     classes = F.one_hot(masks, len(names)).movedim(-1, 1).float()
     cover, label = F.adaptive_avg_pool2d(classes, (dense.shape[2], dense.shape[3])).max(1)
     right = cosines.gather(1, label[:, None])[:, 0]
+    # the right word out of the race, the best of the others
     wrong = cosines.scatter(1, label[:, None], -torch.inf).amax(1)
     return right - wrong, label, cover
 

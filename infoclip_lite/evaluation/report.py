@@ -89,6 +89,7 @@ class Report:
 
     def to_json(self, path: Path | None = None) -> str:
         """The report as JSON, None for NaN; written whole to `path` if one is given."""
+        # strict JSON: browsers and other languages refuse a whole file for one NaN
         text = json.dumps(_without_nan(asdict(self)), indent=1, allow_nan=False)
         return _written(text, path)
 

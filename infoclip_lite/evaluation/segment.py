@@ -114,9 +114,11 @@ def segment(
             no model.
         FileNotFoundError: no such file.
     """
+    # words first: a mistake in them is said before a large picture is read or a model loaded
     words, labels = _words(names, background)
     picture = read_image(image)
     segmentor = _segmentor(model, read_outs)
+    # the size of training, where position embeddings need no interpolation
     trained: int = segmentor.clip.visual.image_size[0]
     protocol = photo_protocol(
         trained if short_side is None else short_side, synonyms=synonyms, threshold=threshold
@@ -137,6 +139,7 @@ def _words(names: Sequence[str], background: Sequence[str] | None) -> tuple[list
     words = check_names([*check_names(names), *hidden])
     if len(names) > IGNORE:
         raise ValueError(f"got {len(names)} words; expected at most {IGNORE}: labels are bytes")
+    # background words win like all others, and give the label that is not drawn
     return words, [*range(len(names)), *[IGNORE] * len(hidden)]
 
 
@@ -145,6 +148,7 @@ def _segmentor(
 ) -> Segmentor:
     clip = load_clip(model) if isinstance(model, str) else model
     if isinstance(clip, DenseCLIP):
+        # the read-outs that the model's card recommends: the right ones differ from model to model
         return ZeroShotSegmentor(clip, read_outs or clip.read_outs)
     return as_segmentor(clip)
 

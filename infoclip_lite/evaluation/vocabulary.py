@@ -54,10 +54,12 @@ def encode_vocabulary(
         background: see `Vocabulary`.
     """
     words, owners = list(words), list(owners)
+    # "mean" is the text tower's to take: it averages before it normalises
     if protocol.synonyms == "max":
         words, places = flatten_synonyms(words)
         owners = [owners[place] for place in places]
     text = segmentor.encode_text(words, protocol.prompts)
+    # calibration lowers the words of seen classes: of a class's synonyms all or none
     never = set(unseen)
     seen = torch.tensor([owner not in never for owner in owners], device=text.device)
     return Vocabulary(text, torch.tensor(owners, device=text.device), seen, background)
@@ -75,6 +77,7 @@ def vocabulary_of(segmentor: Segmentor, dataset: Segmented, protocol: Evaluation
             f"got {len(words)} words and {len(owners)} owners in {min(owners, default=0)} .. "
             f"{max(owners, default=0)}; expected one of 0 .. {len(names) - 1} each"
         )
+    # as VOC calls it; other data sets have no class for what nobody named
     background = names.index("background") if "background" in names else None
     if protocol.threshold > 0 and background is None:
         raise ValueError(

@@ -109,10 +109,12 @@ def run_windows(
             windows = enlarged(windows, (side, side))
         return segmentor.decode(segmentor.encode(windows), text, pooling=protocol.pooling)
 
+    # several windows of a picture, or one of several pictures, are a batch to the model
     logits: list[Tensor] = []
     for first in range(0, len(regions), window_batch):
         windows = [images[..., rows, columns] for rows, columns in regions[first : first + window_batch]]
         logits += logits_of(torch.cat(windows)).split(len(images))
+    # "whole": all context once more, which windows lack
     window = protocol.window or max(height, width)
     whole = logits_of(enlarged(picture, (window, window))) if protocol.whole else None
     return WindowLogits(logits, regions, whole, (height, width), window, takes_sigmoid(segmentor, protocol))
@@ -136,7 +138,7 @@ def resized(images: Tensor, protocol: EvaluationProtocol, patch: int) -> tuple[T
 def enlarged(x: Tensor, size: tuple[int, int]) -> Tensor:
     """(..., h, w) brought to a size by bilinear interpolation without smoothing."""
     if tuple(x.shape[-2:]) == size:
-        return x
+        return x  # no copy of what may be gigabytes
     return F.interpolate(x, size, mode="bilinear", align_corners=False)
 
 

@@ -155,3 +155,12 @@ def test_pictures_of_the_cpu_are_labelled_where_the_model_is(name: str, tiny: De
         assert found.labels[0].shape == (2, 60, 90) and found.confidence is not None
         assert {x.device for x in (*found.labels, found.confidence, found.valid)} == {CUDA}
         assert {x.device.type for x in (*found.cpu().labels, found.cpu().valid)} == {"cpu"}
+
+
+def test_a_segmentor_that_moves_nothing_is_given_pictures_on_its_device() -> None:
+    with fake_machine() as mode, torch.inference_mode():
+        toy = moved_in(Neighbours(), mode)
+        found = run_windows(
+            toy, pictures(mode, 1, 3, 30, 45), torch.ones(7, 7, device=CUDA), SMALL["zero-shot"]
+        )
+        assert found.scores().device == CUDA

@@ -30,9 +30,7 @@ NAMES = ["cow", "lion", "grass"]
 
 
 class Constructed:
-    """A CLIP whose embeddings are written into the pictures: the image's at (0, 0), patch (i, j)'s at (4i,
-    4j).
-    """
+    """A CLIP whose embeddings are written into the pictures: patch (i, j)'s at pixel (4i, 4j)."""
 
     def __init__(self, words: Tensor, captions: Tensor | None = None) -> None:
         self.words, self.captions = words, captions
