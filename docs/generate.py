@@ -1,4 +1,4 @@
-"""What the site says that code knows better: copies of the notebooks, times, error messages, the help of every command."""
+"""What the site says that code knows better: notebooks, times, error messages, the help of every command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ import house
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LIVE = "application/vnd.jupyter.widget-view+json"
-_TIME = re.compile(r"\*\*Time\*\*: (?:about )?(.*?)(?: to run)?(?: on [a-z]+ cores?)?(?: to run)?, (?:and )?(.*?) to read\.", re.DOTALL)
+# A page has no kernel: every explorer has a still figure beside it.
+STILL = "*The sliders are live in JupyterLab; this page shows the figure beside them.*"
+_TIME = re.compile(
+    r"\*\*Time\*\*: (?:about )?(.*?)(?: to run)?(?: on [a-z]+ cores?)?(?: to run)?, (?:and )?(.*?) to read\.",
+    re.DOTALL,
+)
 _HEAD = re.compile(r"^# (?:\d+\. )?(.+)$", re.MULTILINE)
 _BADGE = re.compile(r"\[!\[([^\]]*)\]\([^)]*\)\]")
 
@@ -54,38 +59,113 @@ def mistakes() -> list[Mistake]:
     pictures = torch.zeros(1, 3, 64, 64)
     rows = torch.eye(4)
     return [
-        Mistake('segment(photo, "cow, grass")', lambda: segment(photo, "cow, grass"), ValueError, "One text instead of a list of words."),
-        Mistake('segment("cow.png", ["cow"])', lambda: segment("cow.png", ["cow"]), FileNotFoundError,
-                "A picture in another folder than the notebook."),
+        Mistake(
+            'segment(photo, "cow, grass")',
+            lambda: segment(photo, "cow, grass"),
+            ValueError,
+            "One text instead of a list of words.",
+        ),
+        Mistake(
+            'segment("cow.png", ["cow"])',
+            lambda: segment("cow.png", ["cow"]),
+            FileNotFoundError,
+            "A picture in another folder than the notebook.",
+        ),
         Mistake('load_clip("nope")', lambda: load_clip("nope"), ValueError, "A model's name from memory."),
-        Mistake('clip.encode_dense(images, "values")', lambda: clip.encode_dense(pictures, "values"), ValueError,
-                "A read-out's name misspelt."),
-        Mistake("segment(255 * photo, words)", lambda: segment(np.full((32, 32, 3), 255.0), ["cow"]), ValueError,
-                "Floats from 0 to 255; floats are taken as 0 to 1."),
-        Mistake('segment(photo, ["cow", "cow"])', lambda: segment(photo, ["cow", "cow"]), ValueError, "A list pasted together from two."),
-        Mistake("clip.encode_image(one_image)", lambda: clip.encode_image(pictures[0]), ValueError, "One picture without its batch axis."),
+        Mistake(
+            'clip.encode_dense(images, "values")',
+            lambda: clip.encode_dense(pictures, "values"),
+            ValueError,
+            "A read-out's name misspelt.",
+        ),
+        Mistake(
+            "segment(255 * photo, words)",
+            lambda: segment(np.full((32, 32, 3), 255.0), ["cow"]),
+            ValueError,
+            "Floats from 0 to 255; floats are taken as 0 to 1.",
+        ),
+        Mistake(
+            'segment(photo, ["cow", "cow"])',
+            lambda: segment(photo, ["cow", "cow"]),
+            ValueError,
+            "A list pasted together from two.",
+        ),
+        Mistake(
+            "clip.encode_image(one_image)",
+            lambda: clip.encode_image(pictures[0]),
+            ValueError,
+            "One picture without its batch axis.",
+        ),
         Mistake('Collage("tset")', lambda: Collage("tset"), ValueError, "A split misspelt."),
         Mistake('train("mini/plian")', lambda: train("mini/plian"), FileNotFoundError, "A recipe misspelt."),
-        Mistake('train("mini/plain", sed=1)', lambda: train("mini/plain", sed=1), ValueError, "A recipe's key misspelt."),
-        Mistake("gram(labels)", lambda: gram(rows.long()), ValueError, "Whole numbers, such as class ids, as samples."),
-        Mistake("gram(torch.tensor(0.5))", lambda: gram(torch.tensor(0.5)), ValueError, "One number where rows of samples are asked for."),
-        Mistake("renyi_entropy(samples)", lambda: renyi_entropy(torch.zeros(4, 5)), ValueError,
-                "The samples themselves; an entropy is taken of their Gram matrix."),
-        Mistake("renyi_entropy(gram, alpha=-1)", lambda: renyi_entropy(rows / 4, alpha=-1.0), ValueError, "An order that has no entropy."),
-        Mistake("renyi_mutual_information(gram_of_4, gram_of_5)", lambda: renyi_mutual_information(rows / 4, torch.eye(5) / 5), ValueError,
-                "Two Gram matrices of different samples: the pairs are lost."),
-        Mistake("estimators.ksg(x, y[:-1])", lambda: estimators.ksg(torch.randn(9, 1), torch.randn(8, 1)), ValueError,
-                "Pairs that do not match any more after one side was filtered."),
+        Mistake(
+            'train("mini/plain", sed=1)',
+            lambda: train("mini/plain", sed=1),
+            ValueError,
+            "A recipe's key misspelt.",
+        ),
+        Mistake(
+            "gram(labels)",
+            lambda: gram(rows.long()),
+            ValueError,
+            "Whole numbers, such as class ids, as samples.",
+        ),
+        Mistake(
+            "gram(torch.tensor(0.5))",
+            lambda: gram(torch.tensor(0.5)),
+            ValueError,
+            "One number where rows of samples are asked for.",
+        ),
+        Mistake(
+            "renyi_entropy(samples)",
+            lambda: renyi_entropy(torch.zeros(4, 5)),
+            ValueError,
+            "The samples themselves; an entropy is taken of their Gram matrix.",
+        ),
+        Mistake(
+            "renyi_entropy(gram, alpha=-1)",
+            lambda: renyi_entropy(rows / 4, alpha=-1.0),
+            ValueError,
+            "An order that has no entropy.",
+        ),
+        Mistake(
+            "renyi_mutual_information(gram_of_4, gram_of_5)",
+            lambda: renyi_mutual_information(rows / 4, torch.eye(5) / 5),
+            ValueError,
+            "Two Gram matrices of different samples: the pairs are lost.",
+        ),
+        Mistake(
+            "estimators.ksg(x, y[:-1])",
+            lambda: estimators.ksg(torch.randn(9, 1), torch.randn(8, 1)),
+            ValueError,
+            "Pairs that do not match any more after one side was filtered.",
+        ),
         Mistake('get_task("gauss")', lambda: get_task("gauss"), ValueError, "A task's name from memory."),
-        Mistake("LPAM(512)(dense, text)", lambda: LPAM(512)(torch.zeros(1, 4, 128), torch.zeros(3, 128)), ValueError,
-                "The width of the paper's CLIP with the embeddings of the small one."),
-        Mistake("transfer_loss(teacher, student)", lambda: transfer_loss(torch.zeros(1, 4, 3), torch.zeros(1, 4, 3)), ValueError,
-                "One picture and the default axis, on which a picture is a sample."),
-        Mistake("metrics.update(prediction, target)", lambda: SegmentationMetrics(3).update(rows.long(), 7 * rows.long()), ValueError,
-                "Masks with the class ids of another data set."),
-        Mistake("positions_kept(50, 64, 16)", lambda: positions_kept(50, 64, 16), ValueError,
-                "A step where the fraction of the training, 0 to 1, is asked for."),
-    ]  # fmt: skip
+        Mistake(
+            "LPAM(512)(dense, text)",
+            lambda: LPAM(512)(torch.zeros(1, 4, 128), torch.zeros(3, 128)),
+            ValueError,
+            "The width of the paper's CLIP with the embeddings of the small one.",
+        ),
+        Mistake(
+            "transfer_loss(teacher, student)",
+            lambda: transfer_loss(torch.zeros(1, 4, 3), torch.zeros(1, 4, 3)),
+            ValueError,
+            "One picture and the default axis, on which a picture is a sample.",
+        ),
+        Mistake(
+            "metrics.update(prediction, target)",
+            lambda: SegmentationMetrics(3).update(rows.long(), 7 * rows.long()),
+            ValueError,
+            "Masks with the class ids of another data set.",
+        ),
+        Mistake(
+            "positions_kept(50, 64, 16)",
+            lambda: positions_kept(50, 64, 16),
+            ValueError,
+            "A step where the fraction of the training, 0 to 1, is asked for.",
+        ),
+    ]
 
 
 def raised(mistake: Mistake) -> Exception:
@@ -115,16 +195,27 @@ def times_table(folder: Path = NOTEBOOKS) -> str:
     """Markdown: what each notebook's header says of the time it takes, and the minutes of its exercises."""
     lines = ["| notebook | to run | to read | exercises |", "|---|---|---|---|"]
     for path in sorted(folder.glob("*.ipynb")):
-        cells = ["".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "markdown"]
+        cells = [
+            "".join(cell["source"])
+            for cell in json.loads(path.read_text())["cells"]
+            if cell["cell_type"] == "markdown"
+        ]
         title, time = _HEAD.search(cells[0]), _TIME.search(cells[0])
         if title is None or time is None:
             raise ValueError(
-                f"{path.name}: its first cell has no title or no '**Time**: ... to run on ... cores, ... to read.'; expected both"
+                f"{path.name}: its first cell has no title or no "
+                "'**Time**: ... to run on ... cores, ... to read.'; expected both"
             )
-        minutes = [int(n) for cell in cells for n in re.findall(r"^\*difficulty .* (\d+) minutes\*$", cell, re.MULTILINE)]
+        minutes = [
+            int(n)
+            for cell in cells
+            for n in re.findall(r"^\*difficulty .* (\d+) minutes\*$", cell, re.MULTILINE)
+        ]
         exercises = f"{len(minutes)}, {sum(minutes)} minutes" if minutes else "open questions"
         run, read = (" ".join(part.split()) for part in time.groups())
-        lines.append(f"| [{path.stem[:2]} {title.group(1)}](notebooks/{path.name}) | {run} | {read} | {exercises} |")
+        lines.append(
+            f"| [{path.stem[:2]} {title.group(1)}](notebooks/{path.name}) | {run} | {read} | {exercises} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -136,20 +227,23 @@ def commands_page() -> str:
 
     page = [
         "# Commands",
-        "What `infoclip-lite --help` and the help of every command say. Each command calls the function a notebook would call.",
+        "What `infoclip-lite --help` and the help of every command say. "
+        "Each command calls the function a notebook would call.",
     ]
     for name in ("", *COMMANDS):
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
             arguments = [name, "--help"] if name else ["--help"]
-            tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="infoclip-lite", args=arguments, console_outputs=True)
+            tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="infoclip-lite", args=arguments, console_outputs=True
+            )
         words = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue())
         page.append(f"## {f'infoclip-lite {name}'.strip()}\n\n```text\n{words.strip()}\n```")
     return "\n\n".join(page) + "\n"
 
 
 def site_copy(notebook: dict[str, Any]) -> dict[str, Any]:
-    """A notebook as the site shows it: badges are links of text, and where a live widget stood it says where widgets live."""
+    """A notebook as the site shows it: badges are links of text, live widgets say where they live."""
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
@@ -158,12 +252,15 @@ def site_copy(notebook: dict[str, Any]) -> dict[str, Any]:
             cell["source"] = source
         for output in cell.get("outputs", []):
             if output.get("data", {}).pop(LIVE, None):
-                output["data"] = {"text/markdown": "*The sliders are live in JupyterLab; this page shows the figure beside them.*"}
+                output["data"] = {"text/markdown": STILL}
     return notebook
 
 
 def escape_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
-    """Make of a docstring's stars, bars and final underscores plain characters, except in `code`, literal blocks and doctests."""
+    """Make plain characters of a docstring's stars, bars and final underscores.
+
+    What stands in `code`, in literal blocks and in doctests is left as it is.
+    """
     for index, line in enumerate(lines):
         if line.lstrip().startswith(">>>"):
             break
