@@ -245,7 +245,6 @@ def test_numbers_are_counted_by_tokens(tmp_path: Path) -> None:
     assert numbers([path]) == Numbers(500.0, 250.0, 50.0, 29)
 
 
-@pytest.mark.xfail(strict=True, reason="some rooms are still to be spread out")
 def test_the_house_is_typed_commented_and_not_wide() -> None:
     """What we promise of our own code, beside the projects that we learn from."""
     found = numbers([*FILES, PACKAGE / "__init__.py"])
