@@ -223,7 +223,7 @@ def test_gradients_reach_pixels_weights_and_words(make_tiny: MakeTiny, variant: 
         clip.text_blocks[0].attn.in_proj_weight.grad,
     ):
         assert gradient.isfinite().all() and gradient.abs().max() > 0
-    reads = {"value": "v", "cls_value": "v", "clearclip": "qv", "naclip": "kv"}.get(variant, "qkv")
+    reads = {"value": "v", "cls_value": "v", "maskclip": "v", "clearclip": "qv", "naclip": "kv"}.get(variant, "qkv")
     assert (
         "".join(name for name, third in zip("qkv", last.split(48), strict=True) if third.abs().max() > 0)
         == reads
