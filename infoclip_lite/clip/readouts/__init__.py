@@ -14,6 +14,7 @@ from torch import Tensor
 from ...core.lookup import find
 from ..tower import TowerPass
 from .clearclip import clearclip
+from .cliper import cliper
 from .cls_value import cls_value
 from .gem import gem
 from .maskclip import maskclip
@@ -36,6 +37,7 @@ READ_OUTS: dict[str, ReadOut] = {
     "maskclip": maskclip,
     "gem": gem,
     "pearl": pearl,
+    "cliper": cliper,
 }
 
 
