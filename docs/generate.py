@@ -269,6 +269,14 @@ def escape_docstring(app: Any, what: str, name: str, thing: Any, options: Any, l
         lines[index] = "".join(pieces)
 
 
+def readouts_part() -> str:
+    """An entry for each read-out of the table, in its order."""
+    from infoclip_lite.clip.readouts import READ_OUTS
+
+    entries = [f".. autofunction:: {f.__module__}.{f.__name__}" for f in READ_OUTS.values()]
+    return "\n".join(["```{eval-rst}", *entries, "```", ""])
+
+
 def write_all(folder: Path) -> None:
     """Write the generated parts into the site's source folder; what did not change is left alone."""
     texts = {
@@ -280,6 +288,7 @@ def write_all(folder: Path) -> None:
         "generated/picture.part.md": house.walk_table(house.PICTURE),
         "generated/recipe.part.md": house.walk_table(house.RECIPE),
         "generated/modules.part.md": house.modules_part(),
+        "generated/readouts.part.md": readouts_part(),
     }
     paths = sorted(NOTEBOOKS.glob("*.ipynb"))
     texts |= {f"notebooks/{path.name}": json.dumps(site_copy(json.loads(path.read_text()))) for path in paths}
