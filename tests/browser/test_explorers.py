@@ -125,7 +125,7 @@ def lab(chromium: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("lab")
     home = tmp_path_factory.mktemp("jupyter")
     cells = [
-        nbformat.v4.new_code_cell(f"from infoclip_lite.explore.widgets import {name}\n{name}()")
+        nbformat.v4.new_code_cell(f"from infoclip_lite.figures.widgets import {name}\n{name}()")
         for name in EXPLORERS
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
