@@ -29,7 +29,13 @@ TINY = {
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 48, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
 }
+FORKS = "test_states.py"  # its children run a backward pass
 MakeTiny = Callable[..., DenseCLIP]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that fork come first: after a fake CUDA tensor autograd keeps threads, and a fork has none."""
+    items.sort(key=lambda item: item.path.name != FORKS)
 
 
 def build_tiny(seed: int = 0, **vision: object) -> DenseCLIP:
