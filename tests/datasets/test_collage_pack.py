@@ -34,7 +34,7 @@ from infoclip_lite.datasets.collage.building.twins import embed, twins
 from infoclip_lite.datasets.collage.building.verify import verify
 from infoclip_lite.datasets.collage.building.viewpoints import STYLES, viewpoints
 
-PACK = data_dir() / "collage2"
+PACK = data_dir() / "collage"
 SELECTION = read_selection(PACK / "selection.json")
 MANIFEST = json.loads((PACK / "manifest.json").read_text())
 PICTURES, TEXTURES = MANIFEST["pictures"], MANIFEST["textures"]
