@@ -1,7 +1,7 @@
 """Words that no caption names: common nouns to distil, and words like a noun of the pack to be measured on.
 
-`common.json` and `synonyms.json` in data/words ship with the package and are read here; `build` makes
-them again from WordNet 3.0 and the frequencies of the package wordfreq.
+`common.json`, `synonyms.json` and `definitions.json` in data/words ship with the package and are read
+here; `build` makes them again from WordNet 3.0 and the frequencies of the package wordfreq.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ _COMPOUND = 2.5  # off the frequency of several words: wordfreq takes them for i
 _RAREST = 2.5  # wordfreq's Zipf scale: one word in three million
 _SOURCE = {
     "wordnet": "3.0 (Debian wordnet-base 1:3.0-37)",
-    "licence": "WordNet 3.0 license, Copyright 2006 by Princeton University; frequencies: wordfreq 3 (a tool)",
+    "licence": "WordNet 3.0 license, Copyright 2006 by Princeton University",
+    "frequencies": "wordfreq 3.1 (a tool of the builder)",
 }
 COMMON_RULE = (
-    "The 4000 most frequent lemmas of WordNet whose first sense is an animal, artifact, food, object, plant or "
-    "substance, or a person below the first senses of worker, athlete, adult and juvenile; lower case, letters "
-    "only, three or more; in WordNet's tagged texts at least as often a noun as anything else; several words "
-    "only where those texts have them, and counted as 300 times rarer than wordfreq guesses. No word of "
-    "the pack, none of choices.json's unfit ones, and none that contains a held-out word."
+    "The 4000 most frequent lemmas of WordNet whose first sense is an animal, artifact, food, object, plant "
+    "or substance, or a person below the first senses of worker, athlete, adult and juvenile; lower case, "
+    "letters only, three or more; in WordNet's tagged texts at least as often a noun as anything else; "
+    "several words only where those texts have them, and counted as 300 times rarer than wordfreq guesses. "
+    "No word of the pack, none of choices.json's unfit ones, and none that contains a held-out word."
 )
 SYNONYMS_RULE = (
     "Lemmas of the synset of a noun of the pack and of its hyponyms one or two steps below (one word; or "
@@ -94,12 +95,18 @@ def distilled_words() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*pack_nouns(), *pack_stuff(), *more]))
 
 
+@cache
+def definitions() -> dict[str, str]:
+    """WordNet's definition of every distilled word that it has, in the sense of the list or of the pack."""
+    return _read("words/definitions.json")["definitions"]
+
+
 def build(wordnet: str | Path, folder: str | Path, *, seed: int = 0) -> None:
-    """Make the two lists again.
+    """Make the lists again.
 
     Args:
         wordnet: folder with WordNet's `data.noun` and `index.noun`.
-        folder: where `choices.json` is and `common.json` and `synonyms.json` are written.
+        folder: where `choices.json` is, and the three other files are written.
         seed: of the sample.
 
     Raises:
@@ -115,7 +122,7 @@ def build(wordnet: str | Path, folder: str | Path, *, seed: int = 0) -> None:
     choices: _Choices = json.loads((folder / "choices.json").read_text())
     drawn = sample(candidates(database, choices, frequency), SAMPLED + HELD_OUT, seed)
     kept, held_out = drawn[:SAMPLED], drawn[SAMPLED:]
-    senses = {noun: _sense(database, choices, noun) for noun in pack_nouns()}
+    senses = {noun: _sense(database, choices, noun) for noun in (*pack_nouns(), *pack_stuff())}
     _write(
         folder / "synonyms.json",
         {
@@ -130,6 +137,10 @@ def build(wordnet: str | Path, folder: str | Path, *, seed: int = 0) -> None:
     refused = {*choices["unfit"], *pack_nouns(), *pack_stuff()}
     words = _common(database, frequency, refused, [synonym.word for synonym in held_out])
     _write(folder / "common.json", {"rule": COMMON_RULE, **_SOURCE, "words": words})
+    for word in (*words, *CHECKED, *(synonym.word for synonym in kept)):
+        senses[word] = database.sense(word.replace(" ", "_"))
+    told = {word: database.synsets[offset].definition for word, offset in senses.items() if offset}
+    _write(folder / "definitions.json", {**_SOURCE, "definitions": told})
 
 
 def candidates(
@@ -183,9 +194,7 @@ def _common(
 ) -> list[str]:
     never = {_singular(word) for word in held_out}
     people = {
-        lower
-        for root, depth in _PEOPLE.items()
-        for lower in database.under(database.senses[root][0], depth)
+        lower for root, depth in _PEOPLE.items() for lower in database.under(database.senses[root][0], depth)
     }
     ranked: list[tuple[float, str]] = []
     for lemma, senses in database.senses.items():

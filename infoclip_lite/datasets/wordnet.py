@@ -8,17 +8,19 @@ from typing import NamedTuple
 
 # Lexicographer files 03 .. 28, in order: the field that says what kind of thing a synset is.
 _KINDS = (
-    "tops act animal artifact attribute body cognition communication event feeling food group location "
-    "motive object person phenomenon plant possession process quantity relation shape state substance time"
-).split()
+    ["tops", "act", "animal", "artifact", "attribute", "body", "cognition", "communication", "event"]
+    + ["feeling", "food", "group", "location", "motive", "object", "person", "phenomenon", "plant"]
+    + ["possession", "process", "quantity", "relation", "shape", "state", "substance", "time"]
+)
 
 
 class Synset(NamedTuple):
-    """One sense: its kind (animal, artifact, ...), its words, and the synsets one step below it."""
+    """One sense: its kind (animal, artifact, ...), words, the synsets one step below, and its definition."""
 
     kind: str
     words: tuple[str, ...]
     below: tuple[str, ...]
+    definition: str
 
 
 class WordNet:
@@ -41,11 +43,15 @@ class WordNet:
     def __init__(self, folder: str | Path) -> None:
         self.synsets: dict[str, Synset] = {}
         for line in _lines(Path(folder) / "data.noun"):
-            fields = line.split(" | ")[0].split()
+            record, _, gloss = line.partition(" | ")
+            fields = record.split()
             words = fields[4 : 4 + 2 * int(fields[3], 16) : 2]
             pointers = fields[5 + 2 * len(words) :]
             below = [to for kind, to in zip(pointers[::4], pointers[1::4], strict=False) if kind == "~"]
-            self.synsets[fields[0]] = Synset(_KINDS[int(fields[1]) - 3], tuple(words), tuple(below))
+            definition = gloss.split(";")[0].strip()  # remarks and examples follow it
+            self.synsets[fields[0]] = Synset(
+                _KINDS[int(fields[1]) - 3], tuple(words), tuple(below), definition
+            )
         self.senses: dict[str, list[str]] = {}
         for line in _lines(Path(folder) / "index.noun"):
             fields = line.split()
