@@ -1,27 +1,31 @@
-"""Collage: photographs cut out and pasted on photographed textures, with exact masks and captions.
+"""Collage: things cut out and pasted on textures, with exact masks and captions.
 
 A scene is a pure function of (seed, split, index): any worker on any machine renders the same pixels.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import random
-from collections.abc import Sequence
-from functools import cache, lru_cache
-from typing import TYPE_CHECKING, NamedTuple, TypedDict
+from bisect import bisect
+from collections.abc import Iterable, Sequence
+from functools import cache
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from ...core.files import data_dir
 from ..base import SegmentationDataset, fingerprint
+from .building.licences import GROUPS
+from .captions import describe
+from .words import Instance, dev_nouns, instances, manifest, seen_nouns, segmentation_nouns, stuff
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SPLITS = ("train", "val", "test", "test-new")
+SPLITS = ("train", "val", "test", "test-known")
 _FEWEST_PIXELS = 0.01  # of the picture: an object of which less can be seen is not named in the caption
 _UPRIGHT = ("sky",)  # textures that are never turned upside down and lie above the other
 
@@ -45,53 +49,40 @@ class Scene(NamedTuple):
     nouns: list[str]
 
 
-class _Record(TypedDict):
-    """What the manifest says of a picture."""
+class _Draw(NamedTuple):
+    """Instances to draw from, each with a class id, and the sums of their weights up to each."""
 
-    file: str
-    word: str
-    kind: str  # "noun" or "stuff"
-    role: str  # "train" or "test"
-    sha256: str
+    choices: list[tuple[int, Instance]]
+    sums: list[float]
 
-
-class _Manifest(TypedDict):
-    seen: list[str]
-    unseen: list[str]
-    pictures: list[_Record]
+    def one(self, rng: random.Random) -> tuple[int, str]:
+        """A class id and a picture of one of its instances."""
+        label, instance = self.choices[bisect(self.sums, rng.random() * self.sums[-1])]
+        return label, instance.files[_integer(rng, 0, len(instance.files) - 1)]
 
 
-class _Picture(NamedTuple):
-    word: str
-    role: str
-    file: str
-    cutout: bool
+def _draws(words: Iterable[tuple[int, Sequence[Instance]]]) -> dict[str, _Draw]:
+    """For each group of licences, its instances and how often each is drawn.
 
-    @property
-    def levels(self) -> list[Image.Image]:
-        """A mip pyramid, full size first; of a texture its full size alone."""
-        return _levels(self.file, self.cutout)
-
-
-@lru_cache(maxsize=1)
-def _manifest() -> _Manifest:
-    return json.loads((data_dir() / "collage" / "manifest.json").read_text())
-
-
-@lru_cache(maxsize=1)
-def _pictures() -> dict[str, list[_Picture]]:
-    """The pictures of every word, none of them opened."""
-    pictures: dict[str, list[_Picture]] = {}
-    for record in _manifest()["pictures"]:
-        picture = _Picture(record["word"], record["role"], record["file"], record["kind"] == "noun")
-        pictures.setdefault(picture.word, []).append(picture)
-    return pictures
+    Within a group an instance weighs what makes every word, and every instance of a word, equally frequent
+    over both groups together, when the groups are drawn by the sums of their weights: one that both may
+    show counts half in each.
+    """
+    draws = {}
+    listed = [(label, each) for label, each in words if each]
+    for group in GROUPS:
+        choices = [(label, one, len(each)) for label, each in listed for one in each if group in one.groups]
+        weights = [1 / (total * len(one.groups)) for _, one, total in choices]
+        draws[group] = _Draw([(label, one) for label, one, _ in choices], list(accumulate(weights)))
+    return draws
 
 
-# A picture is decoded when a scene first shows it: names need none, and a scene shows a handful of hundreds.
+# A picture is decoded when a scene first shows it: names need none, and a scene shows a handful of thousands.
 @cache
-def _levels(file: str, cutout: bool) -> list[Image.Image]:
+def _levels(file: str) -> list[Image.Image]:
+    """A mip pyramid, full size first, premultiplied; of a texture its full size alone."""
     with Image.open(data_dir() / "collage" / file) as picture:
+        cutout = file.startswith("cutouts/")
         full = picture.convert("RGBA").convert("RGBa") if cutout else picture.convert("RGB")
     levels = [full]
     while cutout and max(levels[-1].size) > 16:
@@ -99,42 +90,16 @@ def _levels(file: str, cutout: bool) -> list[Image.Image]:
     return levels
 
 
-def seen_nouns() -> tuple[str, ...]:
-    """The 20 nouns whose pixels a segmentor may be trained on."""
-    return tuple(_manifest()["seen"])
-
-
-def unseen_nouns() -> tuple[str, ...]:
-    """The 20 nouns that appear in captions only; their pixels are for testing."""
-    return tuple(_manifest()["unseen"])
-
-
-@lru_cache(maxsize=1)
-def stuff() -> tuple[str, ...]:
-    """The 12 kinds of background."""
-    return _words("stuff")
-
-
-@lru_cache(maxsize=1)
-def all_nouns() -> tuple[str, ...]:
-    """Every noun of the pack, those outside the segmentation vocabulary too."""
-    return _words("noun")
-
-
-def _words(kind: str) -> tuple[str, ...]:
-    records = _manifest()["pictures"]
-    return tuple(dict.fromkeys(record["word"] for record in records if record["kind"] == kind))
-
-
 class Collage(SegmentationDataset):
     """Rendered scenes with pixel labels and captions.
 
     Args:
-        split: "train", "val", "test" (new scenes of known photographs) or "test-new" (photographs kept out of
-            the other splits; nouns with a single photograph do not appear).
+        split: "train"; "val" (instances held back for choices; dev-unseen nouns are the unseen ones there);
+            "test" (new instances on new textures; opened once); or "test-known" (new scenes of the instances
+            and textures of "train", for teaching what memory looks like).
         size: side of the square picture in pixels.
-        classes: the words that scenes are made of and masks index; None means the segmentation vocabulary
-            (20 seen nouns, 20 unseen nouns, 12 kinds of stuff). At least one must be stuff.
+        classes: the words that masks index and that compete; None means the segmentation vocabulary (seen,
+            dev-unseen and unseen nouns, and stuff). At least one must be stuff.
         seed: another seed gives other scenes of the same split.
         length: number of scenes.
         objects: fewest and most objects in a scene.
@@ -144,7 +109,9 @@ class Collage(SegmentationDataset):
 
     Attributes:
         names: the class names, in the order of the mask's indices.
-        unseen: class ids of the unseen nouns.
+        unseen: class ids of the nouns whose pixels must not be learnt from, on every split the same.
+        class_groups: ids of "seen" and "unseen" nouns that this split shows, and of "stuff". A noun that is
+            kept for another split competes as a word but is in no group.
 
     Raises:
         ValueError: unknown split or word, no stuff among the classes, a size below 16, or an empty range.
@@ -171,43 +138,48 @@ class Collage(SegmentationDataset):
         if not 0 <= objects[0] <= objects[1] or not 0 < scale[0] <= scale[1]:
             expected = "(fewest, most) and (smallest, largest) in order"
             raise ValueError(f"got objects={objects}, scale={scale}; expected {expected}")
-        pictures = _pictures()
-        names = tuple(classes) if classes is not None else (*seen_nouns(), *unseen_nouns(), *stuff())
-        unknown = [name for name in names if name not in pictures]
-        if unknown:
-            expected = "words of datasets.collage.all_nouns() or stuff()"
-            raise ValueError(f"Collage has no pictures of {', '.join(unknown)}; expected {expected}")
-        if len(set(names)) < len(names):
-            twice = sorted(name for name in set(names) if names.count(name) > 1)
-            raise ValueError(f"classes has a word twice: {twice}")
+        names = tuple(classes) if classes is not None else (*segmentation_nouns(), *stuff())
+        _check_words(names)
         learnt = set(seen_nouns() if seen is None else seen)
-        missing = learnt - set(all_nouns())
+        missing = learnt - set(manifest()["nouns"])
         if missing:
             raise ValueError(f"seen names {sorted(missing)}, which Collage has no pictures of")
-        unseen = [i for i, name in enumerate(names) if name not in learnt and name not in stuff()]
-        super().__init__(names, split=split, unseen=unseen)
+        grounds = {i: name for i, name in enumerate(names) if name in stuff()}
+        nouns = {i: name for i, name in enumerate(names) if name not in stuff()}
+        super().__init__(names, split=split, unseen=[i for i, name in nouns.items() if name not in learnt])
         self.size = size
         self.seed = seed
         self.length = length
         self.objects = objects
         self.scale = scale
-        # "val" and "test" show the photographs of "train" in new scenes; those kept back are for "test-new".
-        role = "test" if split == "test-new" else "train"
-        self._stuff = [(i, pictures[name]) for i, name in enumerate(names) if name in stuff()]
-        nouns = [(i, name) for i, name in enumerate(names) if name not in stuff()]
-        cutouts = [(i, [picture for picture in pictures[name] if picture.role == role]) for i, name in nouns]
-        self._cutouts = [(i, photographs) for i, photographs in cutouts if photographs]
-        if not self._stuff:
+        shown = {i: _shown(name, split, name in learnt) for i, name in nouns.items()}
+        side = "test" if split == "test" else "train"
+        textures = {i: [t for t in instances()[name] if t.side == side] for i, name in grounds.items()}
+        self._things, self._grounds = _draws(shown.items()), _draws(textures.items())
+        drawn = [i for i, each in shown.items() if each]
+        self.class_groups = {
+            "seen": tuple(i for i in drawn if names[i] in learnt),
+            "unseen": tuple(i for i in drawn if names[i] not in learnt),
+            "stuff": tuple(grounds),
+        }
+        if not grounds:
             expected = f"at least one of {', '.join(stuff())}"
             raise ValueError(f"classes {names} has no stuff to paste on; expected {expected}")
-        if not self._cutouts and objects[0] > 0:
-            expected = "a noun with two photographs or more"
-            raise ValueError(f"no photographs for split {split!r} among {names}; expected {expected}")
+        if not drawn and objects[0] > 0:
+            expected = "a noun with instances on that side"
+            raise ValueError(f"no pictures for split {split!r} among {names}; expected {expected}")
+        # Both groups of licences must have what a scene needs: with few words only one of them may.
+        possible = {
+            group: self._things[group].sums[-1] if self._things[group].sums else float(objects[0] == 0)
+            for group in GROUPS
+            if self._grounds[group].sums
+        }
+        self._group = ([*possible], list(accumulate(possible.values())))
 
     @property
     def caption_words(self) -> tuple[str, ...]:
         """The nouns that captions of the pack name and that are none of the classes."""
-        return tuple(noun for noun in all_nouns() if noun not in self.names)
+        return tuple(noun for noun in manifest()["nouns"] if noun not in self.names)
 
     def __len__(self) -> int:
         return self.length
@@ -228,7 +200,8 @@ class Collage(SegmentationDataset):
     def settings(self) -> dict[str, object]:
         """What a scene depends on beside its split and index, the pictures of the pack included."""
         # Of the hashes in the manifest: another pack with the same words draws other scenes.
-        pack = fingerprint([record["sha256"] for record in _manifest()["pictures"]])
+        records = (*manifest()["pictures"], *manifest()["textures"])
+        pack = fingerprint([record["sha256"] for record in records])
         return {
             "size": self.size,
             "seed": self.seed,
@@ -245,11 +218,14 @@ class Collage(SegmentationDataset):
             the caption; and the words that can be seen.
         """
         rng = random.Random(f"collage/{self.seed}/{self.split}/{index}")
-        canvas, mask = self._ground(rng)
+        # Before anything else: which licences may meet in this scene.
+        group = self._group[0][bisect(self._group[1], rng.random() * self._group[1][-1])]
+        canvas, mask = self._ground(rng, self._grounds[group])
+        things = self._things[group]
         boxes: list[_Box] = []
-        count = _integer(rng, *self.objects) if self._cutouts else 0
+        count = _integer(rng, *self.objects) if things.choices else 0
         for _ in range(count):
-            self._paste(rng, canvas, mask, boxes)
+            self._paste(rng, things, canvas, mask, boxes)
         # By the finished mask: an object that others hide is not named.
         visible = np.bincount(mask.ravel(), minlength=len(self.names)) >= _FEWEST_PIXELS * mask.size
         present = [self.names[i] for i in np.flatnonzero(visible)]
@@ -258,10 +234,10 @@ class Collage(SegmentationDataset):
         named = nouns if nouns and rng.random() < 0.2 else present
         return canvas, mask, describe(rng, named), present
 
-    def _ground(self, rng: random.Random) -> tuple[np.ndarray, np.ndarray]:
+    def _ground(self, rng: random.Random, grounds: _Draw) -> tuple[np.ndarray, np.ndarray]:
         """One texture, or two with a wavy border between them."""
         count = 1 + (rng.random() < 0.5)
-        chosen = [self._stuff[_integer(rng, 0, len(self._stuff) - 1)] for _ in range(count)]
+        chosen = [grounds.one(rng) for _ in range(count)]
         chosen.sort(key=lambda c: self.names[c[0]] not in _UPRIGHT)
         first = chosen[0]
         canvas = self._texture(rng, first[1])
@@ -281,9 +257,8 @@ class Collage(SegmentationDataset):
             mask[below] = chosen[1][0]
         return canvas, mask
 
-    def _texture(self, rng: random.Random, photographs: list[_Picture]) -> np.ndarray:
-        picture = photographs[_integer(rng, 0, len(photographs) - 1)]
-        full = picture.levels[0]
+    def _texture(self, rng: random.Random, file: str) -> np.ndarray:
+        full = _levels(file)[0]
         side = rng.uniform(0.35, 1.0) * min(full.size)
         left, top = rng.uniform(0, full.width - side), rng.uniform(0, full.height - side)
         box = (left, top, left + side, top + side)
@@ -293,13 +268,14 @@ class Collage(SegmentationDataset):
             array = array[:, ::-1]
         return np.clip(array * _light(rng), 0, 255).astype(np.uint8)
 
-    def _paste(self, rng: random.Random, canvas: np.ndarray, mask: np.ndarray, boxes: list[_Box]) -> None:
+    def _paste(
+        self, rng: random.Random, things: _Draw, canvas: np.ndarray, mask: np.ndarray, boxes: list[_Box]
+    ) -> None:
         """Put one object somewhere it hides little of the others."""
-        label, photographs = self._cutouts[_integer(rng, 0, len(self._cutouts) - 1)]
-        picture = photographs[_integer(rng, 0, len(photographs) - 1)]
+        label, file = things.one(rng)
         # Even on a logarithmic scale: as many objects between a half and one as between a quarter and a half.
         longest = self.size * math.exp(rng.uniform(math.log(self.scale[0]), math.log(self.scale[1])))
-        patch = _turned(picture, longest, math.radians(rng.uniform(-20, 20)), rng.random() < 0.5)
+        patch = _turned(file, longest, math.radians(rng.uniform(-20, 20)), rng.random() < 0.5)
         height, width = patch.shape[:2]
         # A large object may be cut by the frame, a small one seldom.
         reach = max(0.35, 0.5 * longest / self.size)
@@ -325,6 +301,29 @@ class Collage(SegmentationDataset):
         mask[y0:y1, x0:x1][alpha[..., 0] > 127] = label
 
 
+def _check_words(names: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in instances()]
+    if unknown:
+        expected = "words of datasets.collage.all_nouns() or stuff()"
+        raise ValueError(f"Collage has no pictures of {', '.join(unknown)}; expected {expected}")
+    if len(set(names)) < len(names):
+        twice = sorted(name for name in set(names) if names.count(name) > 1)
+        raise ValueError(f"classes has a word twice: {twice}")
+
+
+def _shown(noun: str, split: str, learnt: bool) -> list[Instance]:
+    """The instances of a noun that scenes of a split show; none where the noun is kept for another split."""
+    kept_for_choices = noun in dev_nouns()
+    if split == "val":
+        # New instances too: of a learnt noun those held back, of a dev-unseen one those no caption named.
+        side = "val" if learnt else "test" if kept_for_choices else None
+    elif split == "test":
+        side = None if kept_for_choices and not learnt else "test"
+    else:
+        side = None if split == "test-known" and kept_for_choices and not learnt else "train"
+    return [each for each in instances()[noun] if each.side == side]
+
+
 def _integer(rng: random.Random, low: int, high: int) -> int:
     """Uniform in low..high. Only rng.random(), whose stream Python keeps the same in every version."""
     return low + int(rng.random() * (high - low + 1))
@@ -336,11 +335,11 @@ def _light(rng: random.Random) -> np.ndarray:
     return np.array([brightness * rng.uniform(0.93, 1.07) for _ in range(3)], dtype=np.float32)
 
 
-def _turned(picture: _Picture, longest: float, angle: float, flip: bool) -> np.ndarray:
+def _turned(file: str, longest: float, angle: float, flip: bool) -> np.ndarray:
     """(h, w, 4) premultiplied uint8: the cut-out scaled to `longest` pixels, rotated, perhaps mirrored."""
     # From the smallest level that is not enlarged: bilinear sampling of a larger one would skip pixels.
-    level = picture.levels[0]
-    for smaller in picture.levels[1:]:
+    level, *others = _levels(file)
+    for smaller in others:
         if max(smaller.size) < longest:
             break
         level = smaller
@@ -356,24 +355,3 @@ def _turned(picture: _Picture, longest: float, angle: float, flip: bool) -> np.n
     inverse = (a, b, c, d, e, f)  # from places in the result to places in the cut-out
     turned = level.transform((width, height), Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
     return np.asarray(turned)
-
-
-def describe(rng: random.Random, words: Sequence[str]) -> str:
-    """A sentence that names every one of `words`, nouns first, in random order and wording."""
-    nouns = [_article(word) for word in words if word not in stuff()]
-    grounds = [word for word in words if word in stuff()]
-    nouns.sort(key=lambda _: rng.random())
-    grounds.sort(key=lambda _: rng.random())
-    opening = ("a photo of ", "a picture of ", "a collage of ", "")[_integer(rng, 0, 3)]
-    joint = (" on ", " in front of ", " with ", " and ")[_integer(rng, 0, 3)]
-    return opening + joint.join(_list(part) for part in (nouns, grounds) if part)
-
-
-def _article(noun: str) -> str:
-    if noun in ("grapes", "scissors", "pliers"):
-        return noun
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
-
-
-def _list(words: list[str]) -> str:
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
