@@ -6,7 +6,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,9 +16,13 @@ from torch import Tensor, nn
 from ..core.files import data_dir, whole_file
 from ..core.lookup import nearest
 from .model import DenseCLIP
+from .stem import Stem
 from .templates import COLLAGE_TEMPLATES, imagenet_templates
 
-FORMAT = "infoclip-lite-clip-1"  # of checkpoints that carry their own config, in their metadata
+if TYPE_CHECKING:
+    from open_clip.model import CLIP
+
+FORMAT = "infoclip-lite-clip-2"  # of checkpoints that carry their own config, in their metadata
 Card = dict[str, Any]  # scores and provenance as JSON has them, nested
 
 
@@ -115,6 +119,11 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path} cannot be read as safetensors ({error}); "
             "it is truncated or another kind of file: copy it again"
         ) from error
+    if metadata.get("format") == "infoclip-lite-clip-1":
+        raise ValueError(
+            f"{path} is a checkpoint of the first format, from before the model had a stem; "
+            "expected one of this version: pretrain it again with `infoclip-lite pretrain`"
+        )
     if metadata.get("format") != FORMAT:
         raise ValueError(
             f"{path} carries no infoclip-lite config; for plain weights name their architecture too: "
@@ -125,11 +134,10 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _load_own(path: Path) -> DenseCLIP:
     import open_clip  # here: it takes seconds to load
-    from open_clip.model import CLIP
 
     state, metadata = _open(path)
     config = json.loads(metadata["config"])
-    model = CLIP(**config["model"])
+    model = build_clip(config["model"], config.get("stem"))
     known = None
     if "token_ids" in state:
         known = state.pop("token_ids").long()
@@ -149,6 +157,31 @@ def _load_own(path: Path) -> DenseCLIP:
         read_outs=config.get("read_out", ("sclip",)),  # the key of the checkpoints that are about
         known_tokens=known,
     )
+
+
+def build_clip(model: Mapping[str, Any], stem: Mapping[str, Any] | None) -> CLIP:
+    """An open_clip model with random weights from torch's global generator; its stem's trunk is empty.
+
+    Args:
+        model: open_clip's config.
+        stem: options of `Stem`; None leaves the patch embedding as it is.
+
+    Raises:
+        ValueError: a stem whose patches are not the config's.
+    """
+    from open_clip.model import CLIP  # here: it takes seconds to load
+
+    clip = CLIP(**model)
+    if stem is None:
+        return clip
+    trunk = Stem(clip.visual.conv1.out_channels, **stem)
+    if trunk.kernel_size != clip.visual.conv1.kernel_size:
+        got, expected = trunk.kernel_size[0], clip.visual.conv1.kernel_size[0]
+        raise ValueError(
+            f"the stem has patches of {got} pixels, the model's config says {expected}; change `enlarge`"
+        )
+    clip.visual.conv1 = trunk
+    return clip
 
 
 def _load_open_clip(name: str, pretrained: str | Path | None, quick_gelu: bool | None) -> DenseCLIP:

@@ -392,13 +392,23 @@ class DenseCLIP(nn.Module):
         height, width = (-(-side // patch) * patch for side in images.shape[-2:])  # rounded up
         if (height, width) != tuple(images.shape[-2:]):
             images = F.interpolate(images, (height, width), mode="bilinear", align_corners=False)
-        dtype = visual.conv1.weight.dtype
         images = images.to(self.device)  # whoever computes brings the pictures along
         # In the buffers' own type, so that numbers are rounded to the weights' type once, at the end.
         images = (images.to(self.mean.dtype) - self.mean) / self.std
-        patches = visual.conv1(images.to(dtype))
-        grid = (patches.shape[2], patches.shape[3])
-        position = self._position(grid).to(dtype)
+        patches = visual.conv1(images.to(visual.conv1.weight.dtype))
+        return self.enter(patches, keep, generator), (patches.shape[2], patches.shape[3])
+
+    def enter(self, patches: Tensor, keep: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+        """Tokens that enter the first block, from patch embeddings that were computed before.
+
+        Args:
+            patches: (B, W, h, w), what `visual.conv1` gives.
+            keep, generator: as for `embed`.
+
+        Returns:
+            Tokens (B, 1 + N, W), CLS first.
+        """
+        position = self._position((patches.shape[2], patches.shape[3])).to(patches.dtype)
         patches = patches.flatten(2).transpose(1, 2) + position[1:]  # (B, N, W)
         if keep < 1:
             # After the positions were added: a patch that stays knows where it was.
@@ -406,8 +416,8 @@ class DenseCLIP(nn.Module):
             chance = torch.rand(patches.shape[:2], generator=generator, device=patches.device)
             chosen = chance.argsort(1)[:, :count]
             patches = patches.gather(1, chosen[..., None].expand(-1, -1, patches.shape[2]))
-        cls = (visual.class_embedding.to(dtype) + position[0]).expand(len(patches), 1, -1)
-        return visual.ln_pre(torch.cat([cls, patches], 1)), grid
+        cls = self.visual.class_embedding.to(patches.dtype) + position[0]
+        return self.visual.ln_pre(torch.cat([cls.expand(len(patches), 1, -1), patches], 1))
 
     def project(self, tokens: Tensor) -> Tensor:
         """ln_post, projection to the joint space and unit length: (..., W) -> (..., D) float32."""

@@ -3,80 +3,52 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
 from ..clip.model import DenseCLIP, Tokenizer
+from ..clip.stem import Stem, StemFeatures
 from ..clip.tower import TowerPass
-from ..datasets.collage import Collage, all_nouns, describe, stuff
-
-
-@cache
-def caption_words() -> tuple[str, ...]:
-    """Every word that a caption can name; read from the pack when it is first asked for."""
-    return (*all_nouns(), *stuff())
+from ..datasets.collage import describe
+from .pool import Pool, caption_words, multi_hot, some_of
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of pretraining on one kind of scene.
+    """A stretch of pretraining.
 
     Attributes:
         steps: how many optimizer steps.
-        size: side of the scenes in pixels.
         keep: share of the patches that the image tower sees (FLIP).
-        objects: fewest and most objects in a scene.
-        scale: smallest and largest object, as a fraction of `size`.
-        close_ups: share of scenes with one object that fills the frame.
     """
 
     steps: int
-    size: int
     keep: float
-    objects: tuple[int, int]
-    scale: tuple[float, float]
-    close_ups: float = 0.0
 
 
-class CaptionedScenes(Dataset):
-    """Scenes for contrast: (image uint8, words in the image, words in the caption, caption).
+class Captions:
+    """Sentences about scenes, new ones at every visit: of all that can be seen or of a part, and of one word."""
 
-    Two scenes in three are made of the segmentation vocabulary, the third of every word in the pack. Half of
-    the captions name all that can be seen, half a random part of it.
-    """
+    def __init__(self, present: Tensor, seed: int) -> None:
+        self.present, self.seed = present, seed
 
-    def __init__(self, stage: Stage, seed: int) -> None:
-        collage = partial(Collage, "train", stage.size, seed=seed, length=10**9)
-        self.seed, self.close_ups = seed, stage.close_ups
-        self.scenes = [
-            collage(classes, objects=stage.objects, scale=stage.scale) for classes in (None, caption_words())
-        ]
-        self.near = [
-            collage(classes, objects=(1, 1), scale=(0.8, 1.6)) for classes in (None, caption_words())
-        ]
+    def about(self, step: int, indices: Sequence[int], words_alone: int) -> tuple[list[str], Tensor]:
+        """Captions of these scenes, then sentences of a single word of the first `words_alone` of them.
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor, str]:
-        rng = random.Random(f"caption/{self.seed}/{index}")
-        kinds = self.near if rng.random() < self.close_ups else self.scenes
-        canvas, _, _, present = kinds[index % 3 == 0].render(index)
-        named = present
-        if rng.random() < 0.5:
-            share = rng.random()
-            named = [w for w in present if rng.random() < share] or [
-                present[int(rng.random() * len(present))]
-            ]
-        return torch.from_numpy(canvas), _multi_hot(present), _multi_hot(named), describe(rng, named)
+        Returns:
+            n sentences, and (n, words), what each names.
+        """
+        rng = random.Random(f"captions/{self.seed}/{step}")
+        shown = [self._words(index) for index in indices]
+        named = [some_of(rng, words) for words in shown]
+        named += [[words[int(rng.random() * len(words))]] for words in shown[:words_alone]]
+        return [describe(rng, words) for words in named], torch.stack([multi_hot(words) for words in named])
 
-
-def _multi_hot(words: Sequence[str]) -> Tensor:
-    hot = torch.zeros(len(caption_words()))
-    hot[[caption_words().index(w) for w in words]] = 1
-    return hot
+    def _words(self, index: int) -> list[str]:
+        return [caption_words()[place] for place in self.present[index].nonzero().flatten().tolist()]
 
 
 def caption_tokens(tokenizer: Tokenizer) -> Tensor:
@@ -101,8 +73,9 @@ def contrastive_loss(image: Tensor, text: Tensor, matches: Tensor, scale: Tensor
     evenly (as in UniCL, 2204.03610), so that two pictures of a dog do not push each other's caption away.
 
     Args:
-        image, text: (B, D) unit vectors.
-        matches: (B, B) bool, caption j is true of image i.
+        image: (B, D) unit vectors.
+        text: (n, D) unit vectors; every caption is true of an image and every image has a caption.
+        matches: (B, n) bool, caption j is true of image i.
         scale: inverse temperature.
 
     Returns:
@@ -116,22 +89,28 @@ def contrastive_loss(image: Tensor, text: Tensor, matches: Tensor, scale: Tensor
 
 
 class Pretraining:
-    """The task that `fit` runs: stages of growing scenes, computed in `dtype` with float32 weights."""
+    """The task that `fit` runs: contrast of a pool's scenes and their captions, computed in `dtype` with
+    float32 weights.
+    """
 
     def __init__(
         self,
         clip: DenseCLIP,
+        pool: Pool,
         stages: Sequence[Stage],
         *,
         batch: int,
+        words_alone: int,
         lr: float,
         weight_decay: float,
         seed: int,
         dtype: torch.dtype,
     ):
-        self.clip, self.stages, self.batch = clip, list(stages), batch
+        self.clip, self.pool, self.stages, self.batch = clip, pool, list(stages), batch
+        self.words_alone = words_alone
         self.lr, self.weight_decay, self.seed, self.dtype = lr, weight_decay, seed, dtype
         self.module: nn.Module = clip.model
+        self.captions = Captions(pool.present, seed)
 
     @property
     def steps(self) -> int:
@@ -152,40 +131,49 @@ class Pretraining:
         ]
 
     def batches(self, first: int, last: int) -> Iterator[tuple]:
-        """Batches in order; one worker renders while the model trains."""
-        begin = 0
+        """Batches in order: epochs over the pool, each in an order of its own."""
+        for step in range(first, last):
+            rows = self._rows(step)
+            indices = rows.tolist()
+            captions, named = self.captions.about(step, indices, self.words_alone)
+            inputs = {key: values[rows] for key, values in self.pool.inputs.items()}
+            yield inputs, self.pool.present[rows].float(), named, captions
+
+    def _rows(self, step: int) -> Tensor:
+        count = len(self.pool.present)
+        places = range(step * self.batch, (step + 1) * self.batch)
+        # A step lies in one epoch, or in the end of one and the beginning of the next.
+        epochs = {place // count for place in places}
+        orders = {
+            e: torch.randperm(count, generator=torch.Generator().manual_seed(self.seed * 10_007 + e))
+            for e in epochs
+        }
+        return torch.stack([orders[place // count][place % count] for place in places])
+
+    def _keep(self, step: int) -> float:
         for stage in self.stages:
-            low, high = max(first, begin), min(last, begin + stage.steps)
-            if low < high:
-                indices = [list(range(s * self.batch, (s + 1) * self.batch)) for s in range(low, high)]
-                loader = DataLoader(
-                    CaptionedScenes(stage, self.seed), batch_sampler=indices, num_workers=1, prefetch_factor=4
-                )
-                for batch in loader:
-                    yield stage, *batch
-            begin += stage.steps
+            if step < stage.steps:
+                return stage.keep
+            step -= stage.steps
+        return self.stages[-1].keep
 
     def loss(self, step: int, batch: tuple) -> dict[str, Tensor]:
         """Contrast of one batch: {"total", "scale"}."""
-        stage, canvas, present, named, captions = batch
+        inputs, present, named, captions = batch
         device = self.clip.device
         generator = torch.Generator(device).manual_seed(self.seed * 1_000_003 + step)
-        images = canvas.to(device).permute(0, 3, 1, 2).float() / 255
+        inputs = {key: value.to(device) for key, value in inputs.items()}
         ids = self.clip.tokenize(captions)
-        image, text = self._embed(images, ids, stage.keep, generator)
-        present, named = present.to(device), named.to(device)
-        matches = named @ present.T == named.sum(1, keepdim=True)  # (caption, image): all it names is there
-        scale = self.clip.logit_scale.clamp(max=100)
-        return {"total": contrastive_loss(image, text, matches.T, scale), "scale": scale.detach()}
-
-    def _embed(
-        self, images: Tensor, ids: Tensor, keep: float, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Image and text embeddings, computed on a copy of the weights in self.dtype that passes gradients
-        back.
-        """
+        # On a copy of the weights in self.dtype that passes gradients back.
         weights = {f"clip.model.{n}": p.to(self.dtype) for n, p in self.module.named_parameters()}
-        return torch.func.functional_call(_Towers(self.clip), weights, (images, ids, keep, generator))
+        towers = _Towers(self.clip)
+        arguments = (inputs, ids, self._keep(step), generator)
+        image, text = torch.func.functional_call(towers, weights, arguments)
+        present, named = present.to(device), named.to(device)
+        # (image, caption): all that the caption names is there
+        matches = present @ named.T == named.sum(1)
+        scale = self.clip.logit_scale.clamp(max=100)
+        return {"total": contrastive_loss(image, text, matches, scale), "scale": scale.detach()}
 
 
 class _Towers(nn.Module):
@@ -194,9 +182,16 @@ class _Towers(nn.Module):
         self.clip = clip
 
     def forward(
-        self, images: Tensor, ids: Tensor, keep: float, generator: torch.Generator
+        self, inputs: Mapping[str, Tensor], ids: Tensor, keep: float, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        tokens, grid = self.clip.embed(images, keep, generator)
+        if "pixels" in inputs:
+            tokens, grid = self.clip.embed(inputs["pixels"].float() / 255, keep, generator)
+        else:
+            stem = self.clip.visual.conv1
+            assert isinstance(stem, Stem)
+            joined = stem.join(StemFeatures(inputs["middle"].float(), inputs["deep"].float()))
+            patches = stem.proj(joined.to(stem.weight.dtype))
+            grid = (patches.shape[2], patches.shape[3])
+            tokens = self.clip.enter(patches, keep, generator)
         tower = TowerPass(tokens, grid, self.clip.blocks, run=self.clip.block)
-        image = self.clip.project(tower.leaving[:, 0])
-        return image, self.clip.encode_tokens(ids)
+        return self.clip.project(tower.leaving[:, 0]), self.clip.encode_tokens(ids)

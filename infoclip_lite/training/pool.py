@@ -1,0 +1,148 @@
+"""A fixed set of captioned scenes, seen once by the frozen trunk: what pretraining goes through again and again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..clip.stem import MEAN, STD, Stem
+from ..core.files import whole_file
+from ..datasets.base import fingerprint
+from ..datasets.collage import Collage, all_nouns, stuff
+
+CHUNK = 500  # scenes of a file: some 25 MB, and half a minute of work that a killed run can lose
+
+
+class Pool(NamedTuple):
+    """Scenes as pretraining sees them.
+
+    Attributes:
+        inputs: what the image tower begins with: {"middle", "deep"} of a stem in float16, or {"pixels"} (N, 3,
+            size, size) uint8 where there is no stem.
+        present: (N, words) bool, which of `caption_words()` can be seen.
+    """
+
+    inputs: dict[str, Tensor]
+    present: Tensor
+
+
+@cache
+def caption_words() -> tuple[str, ...]:
+    """Every word that a caption can name; read from the pack when it is first asked for."""
+    return (*all_nouns(), *stuff())
+
+
+class CaptionedScenes:
+    """Scenes for contrast, by number: half of the segmentation vocabulary, half of every noun in the pack;
+    three in ten are close-ups of one object.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        collage = partial(Collage, "train", size, seed=seed, length=10**9)
+        vocabularies = (None, caption_words())
+        self.scenes = [collage(classes) for classes in vocabularies]
+        self.near = [collage(classes, objects=(1, 1), scale=(0.8, 1.6)) for classes in vocabularies]
+        self.settings = [scenes.describe() for scenes in (*self.scenes, *self.near)]
+
+    def render(self, index: int) -> tuple[Tensor, list[str]]:
+        """The scene's pixels (3, size, size) uint8, and the words that can be seen."""
+        kinds = self.near if index % 10 < 3 else self.scenes
+        canvas, _, _, present = kinds[index // 10 % 2].render(index)
+        return torch.from_numpy(canvas).permute(2, 0, 1), present
+
+
+def build_pool(
+    stem: Stem | None, folder: Path, count: int, *, size: int = 96, seed: int = 0, workers: int = 1
+) -> Pool:
+    """The pool of a stem; what is in the folder already is taken from there.
+
+    Args:
+        stem: the frozen trunk, filled and standardised; None keeps pixels.
+        folder: of the pool's files, written whole one by one.
+        count: scenes.
+        size: side of a scene in pixels.
+        seed: of the scenes.
+        workers: processes, of one thread each.
+
+    Returns:
+        The pool; its tensors are mapped from the files, in their order.
+    """
+    scenes = CaptionedScenes(size, seed)
+    trunk = None if stem is None else [float(value.double().sum()) for value in stem.buffers()]
+    # Another pack or trunk gives another folder: features are never mixed.
+    folder = folder / fingerprint([scenes.settings, trunk])[:16]
+    chunks = [
+        (folder / f"{start:06d}.safetensors", range(start, min(start + CHUNK, count)))
+        for start in range(0, count, CHUNK)
+    ]
+    missing = [chunk for chunk in chunks if not chunk[0].exists()]
+    if missing:
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(workers, _begin, (stem, size, seed)) as processes:
+            for _ in tqdm(processes.imap_unordered(_write, missing), "pool", total=len(missing)):
+                pass
+    parts = [_read(path) for path, _ in chunks]
+    joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    return Pool(joined, joined.pop("present").bool())
+
+
+_worker: tuple[Stem | None, CaptionedScenes]
+
+
+def _begin(stem: Stem | None, size: int, seed: int) -> None:
+    global _worker
+    torch.set_num_threads(1)
+    # Half precision reads as the same scene, in a third of the time.
+    _worker = (None if stem is None else stem.bfloat16(), CaptionedScenes(size, seed))
+
+
+def _write(chunk: tuple[Path, Sequence[int]]) -> None:
+    path, indices = chunk
+    stem, scenes = _worker
+    rendered = [scenes.render(index) for index in indices]
+    pixels = torch.stack([image for image, _ in rendered])
+    rows = {"present": torch.stack([multi_hot(words) for _, words in rendered]).to(torch.uint8)}
+    if stem is None:
+        rows["pixels"] = pixels
+    else:
+        with torch.inference_mode():
+            parts = [stem.features((part.float() / 255 - MEAN) / STD) for part in pixels.split(50)]
+        rows["middle"] = torch.cat([part.middle for part in parts]).half().contiguous()
+        rows["deep"] = torch.cat([part.deep for part in parts]).half().contiguous()
+    with whole_file(path) as scratch:
+        scratch.write_bytes(save(rows))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+
+
+def multi_hot(words: Sequence[str]) -> Tensor:
+    """(words,) float32, 1 where a word of `caption_words()` is among `words`."""
+    hot = torch.zeros(len(caption_words()))
+    hot[[_places()[word] for word in words]] = 1
+    return hot
+
+
+@cache
+def _places() -> dict[str, int]:
+    return {word: place for place, word in enumerate(caption_words())}
+
+
+def some_of(rng: random.Random, words: Sequence[str]) -> list[str]:
+    """All of the words, or as often a random part of them, never none."""
+    if rng.random() < 0.5:
+        return list(words)
+    share = rng.random()
+    return [word for word in words if rng.random() < share] or [words[int(rng.random() * len(words))]]
