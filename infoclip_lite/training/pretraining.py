@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..clip.model import DenseCLIP, Tokenizer
@@ -14,6 +16,9 @@ from ..clip.stem import Stem, StemFeatures
 from ..clip.tower import TowerPass
 from ..datasets.collage import describe
 from .pool import Pool, caption_words, multi_hot, some_of
+
+if TYPE_CHECKING:
+    from open_clip.model import CLIP
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Stage:
 
 
 class Captions:
-    """Sentences about scenes, new ones at every visit: of all that can be seen or of a part, and of one word."""
+    """Sentences about scenes, new ones at every visit: of all that is seen, of a part, or of one word."""
 
     def __init__(self, present: Tensor, seed: int) -> None:
         self.present, self.seed = present, seed
@@ -150,6 +155,10 @@ class Pretraining:
         }
         return torch.stack([orders[place // count][place % count] for place in places])
 
+    def _dtype_of(self, name: str) -> torch.dtype:
+        # Of 49,408 token embeddings a batch looks some hundreds up; a copy of all would cost more than that.
+        return torch.float32 if name == "token_embedding.weight" else self.dtype
+
     def _keep(self, step: int) -> float:
         for stage in self.stages:
             if step < stage.steps:
@@ -165,7 +174,7 @@ class Pretraining:
         inputs = {key: value.to(device) for key, value in inputs.items()}
         ids = self.clip.tokenize(captions)
         # On a copy of the weights in self.dtype that passes gradients back.
-        weights = {f"clip.model.{n}": p.to(self.dtype) for n, p in self.module.named_parameters()}
+        weights = {f"clip.model.{n}": p.to(self._dtype_of(n)) for n, p in self.module.named_parameters()}
         towers = _Towers(self.clip)
         arguments = (inputs, ids, self._keep(step), generator)
         image, text = torch.func.functional_call(towers, weights, arguments)
@@ -194,4 +203,33 @@ class _Towers(nn.Module):
             grid = (patches.shape[2], patches.shape[3])
             tokens = self.clip.enter(patches, keep, generator)
         tower = TowerPass(tokens, grid, self.clip.blocks, run=self.clip.block)
-        return self.clip.project(tower.leaving[:, 0]), self.clip.encode_tokens(ids)
+        return self.clip.project(tower.leaving[:, 0]), F.normalize(
+            encode_trimmed(self.clip.model, ids), dim=-1
+        )
+
+
+def encode_trimmed(model: CLIP, ids: Tensor, parts: int = 4) -> Tensor:
+    """Text embeddings without the padding: sentences of like length go through the tower together.
+
+    The tower is causal and reads an embedding off the end of a sentence: what follows changes nothing, and
+    captions are a third as long as the context.
+
+    Args:
+        model: an open_clip model with its own text tower.
+        ids: (n, context) token ids, padded with zeros.
+        parts: groups of sentences.
+
+    Returns:
+        (n, D) float32, as `model.encode_text` gives them.
+    """
+    lengths = (ids != 0).sum(1)
+    order = lengths.argsort()
+    embedded = []
+    for rows in order.chunk(parts):
+        longest = int(lengths[rows[-1]])
+        part = ids[rows, :longest]
+        x = model.token_embedding(part).to(model.positional_embedding) + model.positional_embedding[:longest]
+        x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:longest, :longest].to(x.dtype)))
+        # the end of a sentence has the largest id
+        embedded.append(x[torch.arange(len(rows)), part.argmax(1)] @ model.text_projection)
+    return torch.cat(embedded)[order.argsort()].float()

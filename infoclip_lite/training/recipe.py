@@ -151,6 +151,11 @@ class PretrainRecipe:
         name: what the checkpoint is called.
         model: open_clip's model config.
         stages: a list of `pretraining.Stage` in order.
+        stem: options of `clip.stem.Stem`; None is open_clip's own patch embedding.
+        pool: scenes that are rendered, and seen by the stem, once.
+        words_alone: sentences of a single word in a batch, beside a caption of every scene.
+        text: {"steps", "weight"}: the text tower is first distilled from a sentence encoder for so many
+            steps, and held to it with this weight afterwards; None: captions alone.
         seed, batch, lr, weight_decay, warmup: of the training.
         schedule: length of the cosine in steps; None is the steps of all stages.
         mean, std: of the normalisation of images.
@@ -161,16 +166,20 @@ class PretrainRecipe:
     name: str
     model: Section
     stages: list[Section]
+    stem: Section | None = None
+    pool: int = 40_000
+    words_alone: int = 128
+    text: Section | None = None
     seed: int = 0
     batch: int = 256
     lr: float = 1e-3
     weight_decay: float = 0.1
     warmup: int = 200
     schedule: int | None = None
-    mean: list[float] = field(default_factory=lambda: [0.5] * 3)
-    std: list[float] = field(default_factory=lambda: [0.25] * 3)
+    mean: list[float] = field(default_factory=lambda: [127 / 255] * 3)
+    std: list[float] = field(default_factory=lambda: [128 / 255] * 3)
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    read_outs: list[str] = field(default_factory=lambda: ["cls_value", "sclip"])
+    read_outs: list[str] = field(default_factory=lambda: ["cls_value", "value"])
 
 
 Recipe = FineTuneRecipe | PretrainRecipe
