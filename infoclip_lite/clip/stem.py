@@ -6,10 +6,10 @@ ImageNet's image labels; that they are frozen, and that two of its layers are jo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -217,7 +217,7 @@ class Stem(nn.Module):
         """
         try:
             self.first.fill(state, "_conv_stem", "_bn0")
-            for index, block in enumerate(self.blocks):
+            for index, block in enumerate(cast(Iterable[_Block], self.blocks)):
                 name = f"_blocks.{index}"
                 if block.expand is not None:
                     block.expand.fill(state, f"{name}._expand_conv", f"{name}._bn0")

@@ -171,8 +171,8 @@ class SegmentationDataset(ABC):
 
 
 def class_groups(dataset: Segmented) -> Mapping[str, Sequence[int]] | None:
-    """Ids of the classes that are reported apart, "seen" and "unseen" among them; None: all but the unseen ones
-    count as seen.
+    """Ids of the classes that are reported apart, "seen" and "unseen" among them; None: all but the unseen
+    ones count as seen.
     """
     # Asked for by name: a data set of another library has none, and need not.
     return getattr(dataset, "class_groups", None)

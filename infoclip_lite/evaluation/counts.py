@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from ..core.processes import world
 from ..core.states import read_state, write_state
-from ..datasets.base import class_groups
 from .metrics import SegmentationMetrics
 from .report import PictureScore
 

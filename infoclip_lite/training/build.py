@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..clip import DenseCLIP, load_clip
+from ..clip.loading import build_clip
+from ..clip.stem import Stem, lite0_weights
 from ..clip.templates import COLLAGE_TEMPLATES
 from ..core.lookup import checked
 from ..core.processes import default_device, join_processes
@@ -20,6 +23,7 @@ from ..segmentors import Segmentor
 from ..segmentors import build_segmentor as from_section
 from .acceleration import DTYPES, accelerate
 from .finetuning import FineTuning
+from .pool import build_pool, stem_examples
 from .pretraining import Pretraining, Stage
 from .recipe import FineTuneRecipe, PretrainRecipe
 
@@ -112,22 +116,42 @@ def build_segmentor(recipe: FineTuneRecipe) -> Segmentor:
     return from_section(recipe.segmentor, clip, recipe.prompt, recipe.loss)
 
 
-def build_pretraining(recipe: PretrainRecipe) -> Pretraining:
-    """What a recipe of pretraining trains, before its first step."""
-    import open_clip
-    from open_clip.model import CLIP
+def build_pretraining(recipe: PretrainRecipe, pool_folder: Path) -> Pretraining:
+    """What a recipe of pretraining trains, before its first step.
 
+    Args:
+        recipe: the recipe.
+        pool_folder: where its scenes, as the stem sees them, are kept; those that are there are taken.
+
+    Raises:
+        FileNotFoundError: the stem's weights are not installed.
+        ValueError: a stem of other patches than the model's.
+    """
+    import open_clip
+
+    size = recipe.model["vision_cfg"]["image_size"]
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        model = CLIP(**recipe.model)
+        model = build_clip(recipe.model, recipe.stem)
+        stem = model.visual.conv1 if isinstance(model.visual.conv1, Stem) else None
+        if stem is not None:
+            stem.fill(lite0_weights())
+            stem.standardise(stem_examples(size, recipe.seed))
+            # Tokens of unit deviation: the layer's own rule would begin with far smaller ones than positions.
+            nn.init.normal_(stem.proj.weight, std=stem.proj.in_channels**-0.5)
+    pool = build_pool(
+        stem, pool_folder, recipe.pool, size=size, seed=recipe.seed, workers=torch.get_num_threads()
+    )
     tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
     clip = DenseCLIP(
         model, tokenizer, mean=recipe.mean, std=recipe.std, name=recipe.name, templates=COLLAGE_TEMPLATES
     )
     return Pretraining(
         clip,
+        pool,
         [checked(Stage, stage, "a stage") for stage in recipe.stages],
         batch=recipe.batch,
+        words_alone=recipe.words_alone,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
         seed=recipe.seed,

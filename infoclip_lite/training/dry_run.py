@@ -7,7 +7,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -82,7 +82,7 @@ def dry_run(recipe: str | Path | dict[str, Any], *, save_every: int = 200, **cha
 
     Args:
         recipe: name, file or content; see `load_recipe`. A `start` is not trained: its weights would take as
-            long and as much. Of a pretraining the first stage is measured; later ones have larger scenes.
+            long and as much. Of a pretraining the first stage is measured; later ones may keep more patches.
         save_every: steps between states, as `train` has it.
         changes: keys of the recipe to replace.
 
@@ -100,7 +100,9 @@ def dry_run(recipe: str | Path | dict[str, Any], *, save_every: int = 200, **cha
         task: Any = build_task(loaded)[0]
         steps, pictures = loaded.steps, loaded.evaluation.scenes * len(loaded.evaluation.at)
     else:
-        task = build_pretraining(loaded)
+        # A pool of one batch: rendering all of it takes its time once, and no step after that.
+        with tempfile.TemporaryDirectory() as folder:
+            task = build_pretraining(replace(loaded, pool=loaded.batch), Path(folder))
         steps, pictures = task.steps, 0
     if world() > 1:
         raise ValueError(

@@ -81,10 +81,9 @@ def build_pool(
     trunk = None if stem is None else [float(value.double().sum()) for value in stem.buffers()]
     # Another pack or trunk gives another folder: features are never mixed.
     folder = folder / fingerprint([scenes.settings, trunk])[:16]
-    chunks = [
-        (folder / f"{start:06d}.safetensors", range(start, min(start + CHUNK, count)))
-        for start in range(0, count, CHUNK)
-    ]
+    stops = [*range(CHUNK, count, CHUNK), count]
+    ranges = [range(start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
+    chunks = [(folder / f"{each.start:06d}-{each.stop:06d}.safetensors", each) for each in ranges]
     missing = [chunk for chunk in chunks if not chunk[0].exists()]
     if missing:
         context = multiprocessing.get_context("spawn")
@@ -94,6 +93,14 @@ def build_pool(
     parts = [_read(path) for path, _ in chunks]
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     return Pool(joined, joined.pop("present").bool())
+
+
+def stem_examples(size: int, seed: int, count: int = 400) -> Tensor:
+    """Scenes that a stem is standardised on, none of the pool's: (count, 3, size, size), normalised."""
+    scenes = CaptionedScenes(size, seed)
+    first = 10**7  # beyond every pool
+    pixels = torch.stack([scenes.render(first + index)[0] for index in range(count)])
+    return (pixels.float() / 255 - MEAN) / STD
 
 
 _worker: tuple[Stem | None, CaptionedScenes]

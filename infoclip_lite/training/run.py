@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from torch import nn
@@ -209,7 +211,10 @@ def _pretrain(recipe: PretrainRecipe, options: _Options) -> Run:
             f"got {world()} processes for {recipe.name!r}; "
             "expected one: the contrast of a batch needs all its pictures"
         )
-    task = build_pretraining(recipe)
+    with ExitStack() as stack:
+        # Beside the run, so that runs of other lengths and rates share it.
+        kept = options.folder and options.folder.parent / "pool"
+        task = build_pretraining(recipe, kept or Path(stack.enter_context(TemporaryDirectory())))
     log = fit(
         task,
         steps=task.steps,
