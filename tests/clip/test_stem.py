@@ -68,9 +68,7 @@ def test_features_equal_timms_efficientnet_lite0(trunk: Stem, size: tuple[int, i
         main = torch.linalg.svd(lite0_weights()["_fc.weight"].double(), full_matrices=False)[2][:24].float()
         features = trunk.features(images)
     torch.testing.assert_close(features.middle, middle, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(
-        features.deep, torch.einsum("dc,bchw->bdhw", main, head), rtol=1e-3, atol=2e-3
-    )
+    torch.testing.assert_close(features.deep, torch.einsum("dc,bchw->bdhw", main, head), rtol=1e-3, atol=2e-3)
 
 
 def test_standardised_features_have_no_mean_and_unit_deviation(pictures: Tensor) -> None:

@@ -16,16 +16,17 @@ from torch import Tensor
 
 from infoclip_lite import DenseCLIP
 from infoclip_lite.training.loop import fit
+from infoclip_lite.training.pool import Pool, build_pool, caption_words
 from infoclip_lite.training.pretraining import (
-    CaptionedScenes,
+    Captions,
     Pretraining,
     Stage,
     caption_tokens,
-    caption_words,
     contrastive_loss,
+    encode_trimmed,
 )
 
-STAGE = Stage(steps=3, size=32, keep=1.0, objects=(1, 3), scale=(0.3, 0.8), close_ups=0.3)
+STAGE = Stage(steps=3, keep=1.0)
 seeds = st.integers(0, 10_000)
 
 
@@ -94,65 +95,89 @@ def words(hot: Tensor) -> set[str]:
     return {caption_words()[i] for i in hot.nonzero().flatten().tolist()}
 
 
+def visible() -> Tensor:
+    """Three words in each of 60 scenes."""
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.rand(60, len(caption_words()), generator=generator).argsort(1)[:, :3]
+    return torch.zeros(60, len(caption_words())).scatter(1, chosen, 1).bool()
+
+
 def test_captions_are_true_of_their_scene_and_name_what_they_say() -> None:
-    scenes = CaptionedScenes(STAGE, seed=3)
-    partial = 0
-    for index in range(60):
-        canvas, present, named, caption = scenes[index]
-        assert canvas.shape == (32, 32, 3) and canvas.dtype == torch.uint8
-        assert named.any() and words(named) <= words(present)
-        assert all(word in caption for word in words(named))
-        partial += words(named) < words(present)
+    present = visible()
+    captions, named = Captions(present, seed=3).about(0, range(60), words_alone=20)
+    assert len(captions) == len(named) == 80
+    shown = [words(row) for row in (*present, *present[:20])]
+    for caption, row, scene in zip(captions, named, shown, strict=True):
+        assert words(row) and words(row) <= scene
+        assert all(word in caption for word in words(row))
+    assert all(len(words(row)) == 1 for row in named[60:])
+    partial = sum(words(row) < scene for row, scene in zip(named[:60], shown, strict=False))
     assert 10 < partial < 50, "about half of the captions name a part only"
 
 
-def test_captioned_scenes_depend_on_seed_and_index_alone() -> None:
-    for index in (0, 5, 7):
-        first, second, other = (CaptionedScenes(STAGE, seed=seed)[index] for seed in (3, 3, 4))
-        assert torch.equal(first[0], second[0]) and first[3] == second[3]
-        assert not torch.equal(first[0], other[0])
+def test_captions_of_a_step_are_the_same_twice_and_others_at_another_step() -> None:
+    first, again, later = (Captions(visible(), seed=3).about(step, range(60), 5)[0] for step in (4, 4, 5))
+    assert first == again != later
 
 
-def test_words_outside_the_vocabulary_are_learnt_too() -> None:
-    from infoclip_lite.datasets import Collage
-
-    scenes = CaptionedScenes(STAGE, seed=0)
-    seen = set().union(*(words(scenes[i][1]) for i in range(300)))
-    assert seen & set(Collage("train").names) and seen - set(Collage("train").names)
+def test_sentences_without_their_padding_have_the_same_embeddings(
+    make_tiny: Callable[..., DenseCLIP],
+) -> None:
+    clip = make_tiny()
+    ids = clip.tokenize(["a cow", "", *Captions(visible(), seed=1).about(0, range(30), 10)[0]])
+    torch.testing.assert_close(
+        encode_trimmed(clip.model, ids), clip.model.encode_text(ids), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_every_caption_is_made_of_known_tokens() -> None:
     tokenizer = open_clip.SimpleTokenizer(context_length=32)
     known = caption_tokens(tokenizer)
-    assert torch.equal(known, known.unique()) and len(known) < 1000
-    scenes = CaptionedScenes(STAGE, seed=11)
-    ids = tokenizer([scenes[i][3] for i in range(200)])
+    assert torch.equal(known, known.unique()) and len(known) < 2000
+    ids = tokenizer(Captions(visible(), seed=11).about(0, range(60), 60)[0])
     assert torch.isin(ids, known).all()
     assert (ids[:, -1] == 0).all(), "no caption is cut off by the context"
 
 
-def small(make_tiny: Callable[..., DenseCLIP], stages: list[Stage], batch: int = 4) -> Pretraining:
-    return Pretraining(
-        make_tiny(), stages, batch=batch, lr=1e-3, weight_decay=0.1, seed=0, dtype=torch.float32
-    )
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    return build_pool(None, tmp_path_factory.mktemp("pool"), 48, size=32)
 
 
-def test_stages_follow_each_other_and_batches_depend_on_the_step_alone(
-    make_tiny: Callable[..., DenseCLIP],
-) -> None:
-    stages = [Stage(2, 16, 0.5, (1, 2), (0.5, 1.0)), Stage(3, 32, 1.0, (1, 3), (0.3, 0.8))]
-    task = small(make_tiny, stages)
+MakeSmall = Callable[..., Pretraining]
+
+
+@pytest.fixture
+def small(make_tiny: Callable[..., DenseCLIP], pool: Pool) -> MakeSmall:
+    def make(stages: list[Stage], batch: int = 4) -> Pretraining:
+        options = {"words_alone": 2, "lr": 1e-3, "weight_decay": 0.1, "seed": 0, "dtype": torch.float32}
+        return Pretraining(make_tiny(), pool, stages, batch=batch, **options)
+
+    return make
+
+
+def test_stages_follow_each_other(small: MakeSmall) -> None:
+    task = small([Stage(2, 0.5), Stage(3, 1.0)])
+    assert task.steps == 5 and [task._keep(step) for step in range(5)] == [0.5, 0.5, 1.0, 1.0, 1.0]
+
+
+def test_batches_depend_on_the_step_alone(small: MakeSmall) -> None:
+    task = small([Stage(5, 1.0)])
     every = list(task.batches(0, 5))
-    assert task.steps == 5 and [b[0] for b in every] == [stages[0]] * 2 + [stages[1]] * 3
-    assert [tuple(b[1].shape) for b in every] == [(4, 16, 16, 3)] * 2 + [(4, 32, 32, 3)] * 3
-    late = list(islice(task.batches(3, 5), 2))
-    for a, b in zip(late, every[3:], strict=True):
-        assert torch.equal(a[1], b[1]) and list(a[4]) == list(b[4])
-    assert len({b[1].float().mean().item() for b in every[2:]}) == 3
+    for a, b in zip(islice(task.batches(3, 5), 2), every[3:], strict=True):
+        assert torch.equal(a[0]["pixels"], b[0]["pixels"]) and a[3] == b[3]
+    assert len({b[0]["pixels"].float().mean().item() for b in every}) == 5
+
+
+def test_every_epoch_shows_each_scene_once_in_another_order(small: MakeSmall) -> None:
+    task = small([Stage(8, 1.0)], batch=12)
+    rows = torch.stack([task._rows(step) for step in range(8)]).view(2, 48)
+    assert torch.equal(rows.sort().values, torch.arange(48).expand(2, -1))
+    assert not torch.equal(rows[0], rows[1])
 
 
 def test_a_caption_matches_every_image_that_shows_all_it_names(
-    make_tiny: Callable[..., DenseCLIP], monkeypatch: pytest.MonkeyPatch
+    small: MakeSmall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from infoclip_lite.training import pretraining
 
@@ -163,17 +188,16 @@ def test_a_caption_matches_every_image_that_shows_all_it_names(
         return contrastive_loss(image, text, matches, scale)
 
     monkeypatch.setattr(pretraining, "contrastive_loss", watched)
-    task = small(make_tiny, [STAGE], batch=12)
+    task = small([STAGE], batch=12)
     batch = next(iter(task.batches(0, 1)))
     task.loss(0, batch)
-    wanted = [[words(named) <= words(present) for named in batch[3]] for present in batch[2]]
+    _, present, named, _ = batch
+    wanted = [[words(caption) <= words(scene) for caption in named] for scene in present]
     assert torch.equal(seen[0], torch.tensor(wanted)) and seen[0].diagonal().all()
 
 
-def test_gradients_reach_the_float32_weights_from_a_half_precision_pass(
-    make_tiny: Callable[..., DenseCLIP],
-) -> None:
-    full, half = small(make_tiny, [STAGE]), small(make_tiny, [STAGE])
+def test_gradients_reach_the_float32_weights_from_a_half_precision_pass(small: MakeSmall) -> None:
+    full, half = small([STAGE]), small([STAGE])
     half.dtype = torch.bfloat16
     batch = next(iter(full.batches(0, 1)))
     gradients = []
@@ -185,15 +209,15 @@ def test_gradients_reach_the_float32_weights_from_a_half_precision_pass(
     assert F.cosine_similarity(*gradients, dim=0) > 0.95
 
 
-def test_loss_is_the_same_twice_and_depends_on_the_step(make_tiny: Callable[..., DenseCLIP]) -> None:
-    task = small(make_tiny, [Stage(3, 32, 0.5, (1, 3), (0.3, 0.8))])
+def test_loss_is_the_same_twice_and_depends_on_the_step(small: MakeSmall) -> None:
+    task = small([Stage(3, 0.5)])
     batch = next(iter(task.batches(0, 1)))
     first, again, other = (task.loss(step, batch)["total"] for step in (0, 0, 1))
     assert first == again and first != other, "the patches that are kept are drawn anew each step"
 
 
-def test_weight_decay_spares_embeddings_gains_and_biases(make_tiny: Callable[..., DenseCLIP]) -> None:
-    task = small(make_tiny, [STAGE])
+def test_weight_decay_spares_embeddings_gains_and_biases(small: MakeSmall) -> None:
+    task = small([STAGE])
     matrices, others = task.groups()
     assert matrices["weight_decay"] == 0.1 and others["weight_decay"] == 0
     names = {id(p): n for n, p in task.module.named_parameters()}
@@ -208,8 +232,8 @@ def test_weight_decay_spares_embeddings_gains_and_biases(make_tiny: Callable[...
     assert "visual.proj" not in plain and len(matrices["params"]) + len(plain) == len(names)
 
 
-def test_a_few_steps_lower_the_loss(make_tiny: Callable[..., DenseCLIP]) -> None:
-    task = small(make_tiny, [Stage(12, 32, 1.0, (1, 1), (0.7, 0.9))], batch=12)
+def test_a_few_steps_lower_the_loss(small: MakeSmall) -> None:
+    task = small([Stage(12, 1.0)], batch=12)
     log = fit(task, steps=12, warmup=2)
     assert sum(r["total"] for r in log[-4:]) < sum(r["total"] for r in log[:4])
     assert log[0]["scale"] == pytest.approx(1 / 0.07, rel=1e-3)
