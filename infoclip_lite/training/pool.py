@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -72,7 +74,7 @@ def build_pool(
         count: scenes.
         size: side of a scene in pixels.
         seed: of the scenes.
-        workers: processes, of one thread each.
+        workers: processes, of one thread each; 1 is this one.
 
     Returns:
         The pool; its tensors are mapped from the files, in their order.
@@ -85,11 +87,15 @@ def build_pool(
     ranges = [range(start, stop) for start, stop in zip([0, *stops], stops, strict=False)]
     chunks = [(folder / f"{each.start:06d}-{each.stop:06d}.safetensors", each) for each in ranges]
     missing = [chunk for chunk in chunks if not chunk[0].exists()]
-    if missing:
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(workers, _begin, (stem, size, seed)) as processes:
-            for _ in tqdm(processes.imap_unordered(_write, missing), "pool", total=len(missing)):
-                pass
+    with ExitStack() as stack:
+        run: Callable[..., Iterable[None]] = map
+        if min(workers, len(missing)) > 1:
+            context = multiprocessing.get_context("spawn")
+            run = stack.enter_context(context.Pool(workers, _begin, (stem, size, seed))).imap_unordered
+        elif missing:
+            _begin(stem, size, seed)
+        for _ in tqdm(run(_write, missing), "pool", total=len(missing), disable=len(missing) < 2):
+            pass
     parts = [_read(path) for path, _ in chunks]
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     return Pool(joined, joined.pop("present").bool())
@@ -108,9 +114,10 @@ _worker: tuple[Stem | None, CaptionedScenes]
 
 def _begin(stem: Stem | None, size: int, seed: int) -> None:
     global _worker
-    torch.set_num_threads(1)
-    # Half precision reads as the same scene, in a third of the time.
-    _worker = (None if stem is None else stem.bfloat16(), CaptionedScenes(size, seed))
+    if multiprocessing.parent_process() is not None:
+        torch.set_num_threads(1)
+    # Half precision reads as the same scene, in a third of the time. A copy: the model keeps its own.
+    _worker = (None if stem is None else copy.deepcopy(stem).bfloat16(), CaptionedScenes(size, seed))
 
 
 def _write(chunk: tuple[Path, Sequence[int]]) -> None:

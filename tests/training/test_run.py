@@ -220,9 +220,11 @@ PRETRAIN = {
     "batch": 4,
     "warmup": 1,
     "dtype": "float32",
+    "pool": 12,
+    "words_alone": 2,
     "stages": [
-        {"steps": 3, "size": 16, "keep": 0.5, "objects": [1, 2], "scale": [0.5, 1.0]},
-        {"steps": 3, "size": 32, "keep": 1.0, "objects": [1, 3], "scale": [0.3, 0.8], "close_ups": 0.5},
+        {"steps": 3, "keep": 0.5},
+        {"steps": 3, "keep": 1.0},
     ],
 }
 
