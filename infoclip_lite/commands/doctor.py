@@ -52,7 +52,7 @@ def _hardware() -> dict[str, str]:
 
 
 def _collage() -> str:
-    from ..datasets.collage.pack import verify
+    from ..datasets.collage.building.verify import verify
 
     # A damaged pack is a finding, not an end: the other lines say what still works.
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -15,7 +17,13 @@ from PIL import Image
 
 from infoclip_lite import cli
 from infoclip_lite.cli import COMMANDS, main
+from infoclip_lite.commands import data, doctor
 from infoclip_lite.commands.train import run_folder
+from infoclip_lite.core.files import data_dir
+from infoclip_lite.datasets import Collage
+from infoclip_lite.datasets.collage.building.verify import verify
+
+PACK = data_dir() / "collage"
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -68,6 +76,9 @@ def test_a_command_stands_in_the_file_of_its_name(name: str) -> None:
         (("evaluate", "--weights", "model.pth"), "got weights without a recipe"),
         (("evaluate", "--read-outs", "vlaue"), "did you mean 'value'?"),
         (("data", "download", "vco"), "'voc'"),
+        (("data", "sheet", "--words", "unicorn"), "the pack has no pictures of unicorn"),
+        (("data", "rebuild", "--words", "chiar"), "no 'chiar'; did you mean 'chair'?"),
+        (("data", "rebuild", "voc"), "got rebuild voc"),
         (("notebooks", "check", "--files", "nope.ipynb"), "no notebook nope.ipynb"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -110,13 +121,61 @@ def test_data_list_names_what_ships_and_what_is_missing(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     status, out, _ = run(capsys, "data", "list", "--root", str(tmp_path))
-    assert status == 0 and "52 classes, 20 of them unseen nouns" in out
+    scenes = Collage("test")
+    assert status == 0 and f"{len(scenes.names)} classes, {len(scenes.unseen)} of them unseen nouns" in out
+    assert f"{len(list((PACK / 'cutouts').iterdir()))} cut-outs of " in out
     assert "mini/plain" in out and "degradation" in out and str(tmp_path) in out and "missing" in out
 
 
-def test_data_verify_looks_at_every_hash(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = run(capsys, "data", "verify")
-    assert status == 0 and "every hash right" in out
+@pytest.mark.parametrize("name", [(), ("collage",)])
+def test_data_verify_looks_at_every_hash(name: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "data", "verify", *name)
+    assert status == 0 and f"{len(list(PACK.rglob('*.webp')))} pictures" in out and "every hash right" in out
+
+
+@pytest.fixture
+def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the pack that the command takes for the one that ships."""
+    monkeypatch.setattr(data, "data_dir", lambda: tmp_path)
+    return Path(shutil.copytree(PACK, tmp_path / "collage"))
+
+
+def test_data_rebuild_says_how_many_pictures_changed(pack: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    selection = json.loads((pack / "selection.json").read_text())
+    drawn = [item for item in selection["textures"]["sand"] if item["source"].startswith("synthesised:")]
+    gone = len(selection["textures"]["sand"]) - len(drawn)
+    selection["textures"]["sand"] = drawn
+    (pack / "selection.json").write_text(json.dumps(selection))
+    status, out, _ = run(capsys, "data", "rebuild", "--words", "sand")
+    assert status == 0 and "every hash right" in out and f"{gone} gone" in out
+    status, out, _ = run(capsys, "data", "rebuild", "--words", "sand")
+    assert status == 0 and "0 new or changed, 0 gone" in out
+
+
+def test_data_rebuild_names_the_package_that_cannot_be_had(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    options = ("--words", "sky", "--packages", str(tmp_path / "debs"), "--cache", str(tmp_path / "cache"))
+    status, _, err = run(capsys, "data", "rebuild", *options)
+    assert status == 2 and "cannot be had" in err and "by hand" in err and err.count("\n") == 1
+    assert verify(pack) == len(list(PACK.rglob("*.webp"))) and not list((tmp_path / "debs").iterdir())
+
+
+def test_data_sheet_writes_every_picture_of_the_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = run(capsys, "data", "sheet", "--out", str(tmp_path), "--words", "dining table", "snow")
+    assert status == 0 and out.split() == [str(tmp_path / "sheet-01.png")]
+    with Image.open(tmp_path / "sheet-01.png") as sheet:
+        assert sheet.size[0] == 14 * 112
+
+
+def test_doctor_finds_a_damaged_pack(pack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "data_dir", lambda: pack.parent)
+    assert doctor.doctor()["collage"].endswith("pictures, every hash right")
+    next((pack / "cutouts").iterdir()).write_bytes(b"x")
+    assert doctor.doctor()["collage"].startswith("damaged: ")
 
 
 def test_doctor_says_what_works(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Collage 2, the pictures: licences that may meet, whole files, counts, sides apart, clean alpha, small."""
+"""Collage, the pictures: licences that may meet, whole files, counts, sides apart, clean alpha, small."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from infoclip_lite.core.files import data_dir
+from infoclip_lite.datasets.collage.building import build as building
 from infoclip_lite.datasets.collage.building.archives import unpack, unpack_qt
 from infoclip_lite.datasets.collage.building.build import build
 from infoclip_lite.datasets.collage.building.catalogue import furniture
@@ -310,6 +311,45 @@ def test_a_package_with_another_hash_is_refused(tmp_path: Path) -> None:
     assert obtain(package(b"other"), tmp_path).read_bytes() == b"other"
 
 
+def client(folder: Path, script: str) -> Path:
+    """A folder for PATH with an apt-get that does what `script` says."""
+    folder.mkdir()
+    (folder / "apt-get").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "apt-get").chmod(0o755)
+    return folder
+
+
+def test_a_fetched_package_with_another_hash_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(client(tmp_path / "bin", "echo other > nothing-such_1.deb")))
+    with pytest.raises(ValueError, match=r"nothing-such_1.deb: got SHA-256 .*the package changed"):
+        obtain(package(b""), tmp_path / "packages")
+    assert not list((tmp_path / "packages").iterdir())
+    assert obtain(package(b"other\n"), tmp_path / "packages").read_bytes() == b"other\n"
+
+
+def test_what_the_client_said_is_in_the_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = "echo Reading >&2; echo 'E: Version 1 was not found' >&2; exit 100"
+    monkeypatch.setenv("PATH", str(client(tmp_path / "bin", script)))
+    with pytest.raises(FileNotFoundError, match=r"cannot be had .*\(E: Version 1 was not found\)"):
+        obtain(package(b""), tmp_path / "packages")
+
+
+def test_a_deb_without_its_unpacker_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="no dpkg-deb"):
+        unpack(package(b""), tmp_path / "nothing-such_1.deb", tmp_path / "unpacked")
+    assert not (tmp_path / "unpacked" / "nothing-such").exists()
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The optional extra counts as installed."""
+    monkeypatch.setattr(building, "find_spec", lambda name: object())
+
+
+@pytest.mark.usefixtures("tools")
 def test_a_build_without_its_packages_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +360,52 @@ def test_a_build_without_its_packages_changes_nothing(
     with pytest.raises(FileNotFoundError, match="cannot be had"):
         build(target, tmp_path / "packages", tmp_path / "cache")
     assert [p.name for p in target.iterdir()] == ["selection.json"]
+
+
+@pytest.mark.usefixtures("tools")
+def test_a_build_with_a_damaged_package_leaves_the_pack_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "pack"
+    shutil.copytree(PACK, target)
+    (tmp_path / "packages").mkdir()
+    for entry in SELECTION["packages"]:
+        (tmp_path / "packages" / entry["file"]).write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"\.deb: got SHA-256 .*expected"):
+        build(target, tmp_path / "packages", tmp_path / "cache")
+    assert verify(target) == len(EVERYTHING) and not list(target.glob(".build-*"))
+
+
+def test_a_missing_extra_is_named_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    shutil.copy(PACK / "selection.json", tmp_path)
+    for module, words in (("embreex", ["toilet"]), ("onnxruntime", ["windmill"])):
+        monkeypatch.setattr(building, "find_spec", lambda name, module=module: name != module or None)
+        with pytest.raises(ModuleNotFoundError, match=rf"{module}.*pip install 'infoclip-lite\[pack\]'"):
+            build(tmp_path, words=words)
+
+
+def test_a_word_that_is_not_in_the_selection_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    shutil.copy(PACK / "selection.json", tmp_path)
+    with pytest.raises(ValueError, match="no 'chiar'; did you mean 'chair'"):
+        build(tmp_path, words=["chiar"])
+
+
+def test_a_part_takes_its_place_among_the_others(tmp_path: Path) -> None:
+    target = tmp_path / "pack"
+    shutil.copytree(PACK, target)
+    selection = copy.deepcopy(SELECTION)
+    drawn = [item for item in selection["textures"]["sand"] if item["source"].startswith("synthesised:")]
+    selection["textures"]["sand"] = drawn
+    (target / "selection.json").write_text(json.dumps(selection))
+    manifest = build(target, words=["sand"])
+    sand = [record for record in manifest["textures"] if record["stuff"] == "sand"]
+    others = [record for record in manifest["textures"] if record["stuff"] != "sand"]
+    assert [record["source"] for record in sand] == [item["source"] for item in drawn] != []
+    assert others == [record for record in TEXTURES if record["stuff"] != "sand"]
+    assert manifest["pictures"] == PICTURES and manifest == json.loads((target / "manifest.json").read_text())
+    assert len(list((target / "textures").iterdir())) == len(manifest["textures"])
+    assert verify(target) == len(EVERYTHING) - len(TEXTURES) + len(manifest["textures"])
 
 
 def test_sources_are_found_in_unpacked_packages_and_archives(tmp_path: Path) -> None:
@@ -467,6 +553,11 @@ def test_verify_finds_what_is_missing_or_changed(tmp_path: Path) -> None:
         verify(copied)
     victim.unlink()
     with pytest.raises(FileNotFoundError, match=victim.name):
+        verify(copied)
+    bare = copy.deepcopy(MANIFEST)
+    del bare["pictures"][0]["licence"]
+    (copied / "manifest.json").write_text(json.dumps(bare))
+    with pytest.raises(ValueError, match=f"{victim.name} has no licence"):
         verify(copied)
 
 

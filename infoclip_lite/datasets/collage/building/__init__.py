@@ -1,3 +1,1 @@
-"""From packages to the pictures of Collage 2: sources, cut-outs, views of models, grounds, sheets,
-credits.
-"""
+"""From packages to the pictures of Collage: sources, cut-outs, views of models, grounds, sheets, credits."""

@@ -19,6 +19,9 @@ def unpack(package: Package, archive: Path, folder: Path) -> Path:
     """Unpack a checked package (and the archives of pictures in it) into `folder`/name, whole or not at all.
 
     Members of an archive "x.zip" lie afterwards in a folder "x.zip!" beside it.
+
+    Raises:
+        FileNotFoundError: there is no dpkg-deb.
     """
     target = folder / package.name.replace("/", "+")
     if target.exists():
@@ -27,7 +30,7 @@ def unpack(package: Package, archive: Path, folder: Path) -> Path:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     if package.kind == "deb":
-        subprocess.run(["dpkg-deb", "-x", str(archive), str(scratch)], check=True, capture_output=True)
+        _unpack_deb(archive, scratch)
     elif package.kind == "pypi":
         zipfile.ZipFile(archive).extractall(scratch)
     else:
@@ -40,6 +43,15 @@ def unpack(package: Package, archive: Path, folder: Path) -> Path:
             zipfile.ZipFile(inner).extractall(inner.with_name(f"{inner.name}!"))
     scratch.rename(target)
     return target
+
+
+def _unpack_deb(archive: Path, folder: Path) -> None:
+    try:
+        subprocess.run(["dpkg-deb", "-x", str(archive), str(folder)], check=True, capture_output=True)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"no dpkg-deb to unpack {archive.name}; expected Debian's tool (package dpkg, on any system)"
+        ) from error
 
 
 def unpack_qt(raw: bytes, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""CREDITS.md of Collage 2, from its manifest: who made what, from which package, under which licence."""
+"""CREDITS.md of Collage, from its manifest: who made what, from which package, under which licence."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 from .licences import GROUPS
 
-_HEAD = """# Collage 2: credits and licences
+_HEAD = """# Collage: credits and licences
 
-Written from `manifest.json` by `infoclip_lite/datasets/collage/credits.py`; every picture's source,
-its hash and its licence are there. The pictures were cropped, cut out, rendered, scaled and re-encoded from
+Written from `manifest.json` by `infoclip-lite data rebuild`; every picture's source, its hash and its
+licence are there. The pictures were cropped, cut out, rendered, scaled and re-encoded from
 these works.
 A scene is pasted from pictures of one group only, so that no two licences meet that must not:
 

@@ -1,4 +1,4 @@
-"""The packages that Collage 2 is made from: fetched by their ordinary clients, and checked by hash.
+"""The packages that Collage is made from: fetched by their ordinary clients, and checked by hash.
 
 A source is written "package:path", with "!" before a member of an archive inside the package:
 "sweethome3d-furniture:usr/share/.../Scopia.sh3f!scopia/bus/bus.obj".
@@ -75,7 +75,7 @@ def obtain(package: Package, folder: Path, *, download: bool = True) -> Path:
         except (OSError, subprocess.CalledProcessError) as error:
             raise FileNotFoundError(
                 f"package {package.name} {package.version} cannot be had with "
-                f"`{' '.join(command)}` ({error}); "
+                f"`{' '.join(command)}` ({_reason(error)}); "
                 f"put {package.file} into {folder} by hand"
             ) from error
         finally:
@@ -89,6 +89,13 @@ def obtain(package: Package, folder: Path, *, download: bool = True) -> Path:
             "look at its pictures, then write the new hash into selection.json"
         )
     return target
+
+
+def _reason(error: OSError | subprocess.CalledProcessError) -> str:
+    """The client's own last word, where it said one."""
+    said = getattr(error, "stderr", None) or b""
+    lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else str(error)
 
 
 def locate(source: str, folder: Path) -> Path:
