@@ -1,4 +1,4 @@
-"""What the site says that code knows better: notebooks, times, error messages, the help of every command."""
+"""What the site says that code knows better: notebooks, times, errors, commands, the pack of pictures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import house
+import pack
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LIVE = "application/vnd.jupyter.widget-view+json"
@@ -289,6 +290,7 @@ def write_all(folder: Path) -> None:
         "generated/recipe.part.md": house.walk_table(house.RECIPE),
         "generated/modules.part.md": house.modules_part(),
         "generated/readouts.part.md": readouts_part(),
+        **pack.parts(),
     }
     paths = sorted(NOTEBOOKS.glob("*.ipynb"))
     texts |= {f"notebooks/{path.name}": json.dumps(site_copy(json.loads(path.read_text()))) for path in paths}

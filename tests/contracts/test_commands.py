@@ -39,7 +39,9 @@ def typed() -> list[tuple[str, str]]:
     found = []
     for where, text in texts():
         blocks = [
-            line for block in re.findall(r"```\w*\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
+            line
+            for block in re.findall(r"```[^\n`]*\n(.*?)```", text, re.DOTALL)
+            for line in block.splitlines()
         ]
         quoted = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
         for words in [*blocks, *quoted]:

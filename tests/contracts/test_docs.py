@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import importlib
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -53,13 +54,23 @@ class Page(HTMLParser):
             self.pictures.append(given)
 
 
-@pytest.fixture(scope="module")
-def generate() -> ModuleType:
+def part(name: str) -> ModuleType:
+    """A module of the site's sources."""
     sys.path.insert(0, str(DOCS))
     try:
-        return importlib.import_module("generate")
+        return importlib.import_module(name)
     finally:
         sys.path.remove(str(DOCS))
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    return part("generate")
+
+
+@pytest.fixture(scope="module")
+def pack() -> ModuleType:
+    return part("pack")
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +103,7 @@ def pages(site: Path) -> dict[str, Page]:
 
 
 def test_every_page_is_there(pages: dict[str, Page]) -> None:
-    promised = {"index", "teach", "glossary", "notation", "architecture", "add_your_own", "api"}
+    promised = {"index", "teach", "glossary", "notation", "architecture", "add_your_own", "api", "datasheet"}
     promised |= {"generated/commands", *(f"notebooks/{stem}" for stem in STEMS)}
     assert {f"{name}.html" for name in promised} <= set(pages)
 
@@ -201,6 +212,30 @@ def test_course_kit_shows_each_message_and_each_time(site: Path, generate: Modul
     assert [message for message in said if message not in page] == []
     page = (site / "teach.html").read_text()
     assert all(f'href="notebooks/{stem}.html"' in page for stem in STEMS)
+
+
+def test_the_datasheet_counts_what_ships(pages: dict[str, Page], site: Path) -> None:
+    manifest = json.loads((ROOT / "data" / "collage" / "manifest.json").read_text())
+    page = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", (site / "datasheet.html").read_text())).split())
+    assert f"{len(manifest['pictures']):,}" in page and str(len(manifest["textures"])) in page
+    assert [noun for noun in manifest["nouns"] if noun not in page] == []
+    assert {record["licence"] for record in manifest["pictures"]} <= set(page.split())
+    for word in ("bus", "bicycle", "boat", "airplane", "motorcycle"):
+        assert manifest["nouns"][word]["role"] == "captions", f"{word}: the datasheet says captions only"
+
+
+def test_the_datasheet_follows_another_manifest(pack: ModuleType, tmp_path: Path) -> None:
+    folder = ROOT / "data" / "collage"
+    for name in ("photographs.json", "selection.json"):
+        (tmp_path / name).write_text((folder / name).read_text())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    horse = [r for r in manifest["pictures"] if r["noun"] == "horse" and r["split"] == "train"][:2]
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "pictures": horse}))
+    parts = {path.split("_")[1].split(".")[0]: text for path, text in pack.parts(tmp_path).items()}
+    learnt = len({record["instance"] for record in horse})
+    assert f"| cut-outs | {len(horse)} | 0 | 0 | {len(horse)} |" in parts["counts"]
+    assert re.search(rf"\| horse \(thin\) \| unseen \| .* \| {learnt} \| 0 \| 0 \|", parts["nouns"])
+    assert "| `cc` | test | 0 | chair, " in parts["gaps"]
 
 
 def test_times_are_those_of_the_headers(generate: ModuleType, tmp_path: Path) -> None:
