@@ -37,6 +37,16 @@ def test_recipes_data_and_checkpoints_travel_in_the_wheel(wheel: Path) -> None:
     assert {f"infoclip_lite/_data/{p.relative_to(ROOT / 'data')}" for p in shipped} <= names
 
 
+def test_every_licence_and_who_made_the_pictures_travel_in_the_wheel(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {name.partition(".dist-info/licenses/")[2] for name in names} >= {
+        "LICENSE",
+        "data/collage/LICENSE",
+    }
+    collage = {name.removeprefix("infoclip_lite/_data/collage/") for name in names}
+    assert {"CREDITS.md", "manifest.json", "photographs.json", "selection.json"} <= collage
+
+
 def test_everything_beside_the_code_travels_in_the_wheel(wheel: Path) -> None:
     """Recipes, tables of classes, what nbval replaces: whatever the package reads beside its modules."""
     names = set(zipfile.ZipFile(wheel).namelist())
