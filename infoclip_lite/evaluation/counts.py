@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..core.processes import world
 from ..core.states import read_state, write_state
+from ..datasets.base import class_groups
 from .metrics import SegmentationMetrics
 from .report import PictureScore
 
@@ -41,7 +42,11 @@ class Counts:
 
     def __init__(self, dataset: Segmented, gammas: Sequence[float], false_alarms: bool = True) -> None:
         empty = SegmentationMetrics(
-            len(dataset.names), dataset.unseen, dataset.ignore, false_alarms=false_alarms
+            len(dataset.names),
+            dataset.unseen,
+            dataset.ignore,
+            false_alarms=false_alarms,
+            groups=class_groups(dataset),
         )
         self.sweep = {gamma: empty.like() for gamma in gammas}
         self.pictures: list[PictureScore] = []
