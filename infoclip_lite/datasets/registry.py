@@ -132,7 +132,7 @@ def build_data(section: Mapping[str, object], split: str) -> Segmented:
     Args:
         section: {"name": one of `DATASETS`, **options}: "root" of data sets in files, `size`, `length`,
             `seed` ... of Collage.
-        split: "train" or "val"; Collage also has "test" and "test-new".
+        split: "train" or "val"; Collage also has "test" and "test-known".
 
     Raises:
         ValueError: no such data set, option or split; the nearest is named.
@@ -151,7 +151,7 @@ def build_dataset(name: str, split: str, root: str | Path | None = None, **optio
     Args:
         name: one of `DATASETS`: collage, folder (of one's own, see `Folder`), coco_stuff (171 classes),
             coco_stuff_zss (156/15), voc_zss (15/5), pas20, pas20b, pc59, pc459, a150, a847.
-        split: "train" or "val"; Collage also has "test" and "test-new".
+        split: "train" or "val"; Collage also has "test" and "test-known".
         root: folder of the data sets; None is $INFOCLIP_LITE_DATA, else ~/.cache/infoclip_lite/data. Collage
             ships and needs none.
         options: of the data set, such as `synonyms=True` (encode synonyms too) or Collage's `size`.

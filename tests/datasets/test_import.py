@@ -39,7 +39,7 @@ def test_names_lists_and_files_are_had_without_torch() -> None:
         "print(len(class_table('ade847').words), len(table(survey('/nowhere')).splitlines()) > 20)\n"
         "SHOW\n"
     )
-    assert run(code) == ["True 52", "1000", "847 True", ""]
+    assert run(code) == ["True 63", "1000", "847 True", ""]
 
 
 def test_reading_pictures_loads_no_torchvision() -> None:
@@ -62,4 +62,4 @@ def test_pictures_of_the_pack_are_decoded_when_a_scene_shows_them() -> None:
         "scenes[0]\n"
         "print(3 <= few <= 4, len(opened) == few)\n"
     )
-    assert run(code) == ["True 52 0", "True True"]
+    assert run(code) == ["True 63 0", "True True"]

@@ -16,6 +16,7 @@ from infoclip_lite.datasets import (
     held_out_data,
     training_data,
 )
+from infoclip_lite.datasets.collage import SPLITS, stuff
 from infoclip_lite.datasets.registry import DATASETS, Entry, downloadable
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the official .* split has")
@@ -43,12 +44,29 @@ def test_a_section_is_a_name_and_options(root: Path) -> None:
 
 
 def test_scenes_to_learn_from_are_seeded_apart_from_those_to_look_at() -> None:
-    section = {"name": "collage", "size": 32, "seen": ["cow", "lion"]}
+    section = {"name": "collage", "size": 32, "seen": ["cow", "truck"]}
     data = training_data(section, seed=2, length=40)
-    assert same(data, Collage("train", 32, seed=1002, length=40, seen=["cow", "lion"])) and len(data) == 40
-    assert [data.names[i] for i in range(20) if i not in data.unseen] == ["lion"]
-    held_out = held_out_data(section, "val", 7)
-    assert same(held_out, Collage("val", 32)) and len(held_out) == 7 and held_out.unseen == data.unseen
+    assert same(data, Collage("train", 32, seed=1002, length=40, seen=["cow", "truck"])) and len(data) == 40
+    assert {name for i, name in enumerate(data.names) if i not in data.unseen} == {"cow", "truck", *stuff()}
+    section["seen"] = ["cow", "truck", "chair"]
+    held_out, data = held_out_data(section, "val", 7), training_data(section, seed=2, length=40)
+    assert (
+        same(held_out, Collage("val", 32, seen=section["seen"]))
+        and len(held_out) == 7
+        and held_out.unseen == data.unseen
+    )
+
+
+def test_every_split_of_collage_is_built_by_its_name() -> None:
+    for split in SPLITS:
+        scenes = build_dataset("collage", split, size=32, length=3)
+        assert scenes.split == split and same(scenes, Collage(split, 32, length=3), 3)
+        # Documented where a split is asked for: a name that went is told to no one.
+        assert f'"{split}"' in str(build_dataset.__doc__) and f'"{split}"' in str(build_data.__doc__)
+    with pytest.raises(
+        ValueError, match="unknown split 'test-new'; expected one of train, val, test, test-known"
+    ):
+        build_dataset("collage", "test-new")
 
 
 def test_pictures_to_learn_from_are_cropped_and_those_to_test_on_are_whole(root: Path) -> None:
