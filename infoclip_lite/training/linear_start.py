@@ -1,0 +1,95 @@
+"""Where contrast begins: the best linear map from a scene's mean features to the words of its captions.
+
+A small transformer spends most of a short training on finding a map that is solved for in a second. Put into
+the weights it is a ViT like any other: patches keep to themselves until the last block, whose attention looks at
+all of them alike, so that CLS is their mean. Our choice [O].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ..clip.model import DenseCLIP
+from ..clip.stem import Stem, StemFeatures
+from .pool import Pool
+
+_RIDGE = 1e-2  # of the features' variance
+_SMALLEST = 0.05  # singular values of the words below this part of the largest are noise
+_POSITIONS = 0.02
+_LOOKING = 0.3  # of the usual size: nearly even attention, with a gradient
+_ROWS = 500
+
+
+@torch.no_grad()
+def start_linearly(
+    clip: DenseCLIP, pool: Pool, words: Tensor, *, rank: int | None = None, seed: int = 0
+) -> None:
+    """Fill the image tower of a CLIP with a stem, in place.
+
+    Args:
+        clip: its tower is at its random beginning.
+        pool: scenes as the stem sees them, and which words each shows.
+        words: (words, D) unit vectors of the text tower, in the order of `pool.present`'s columns.
+        rank: of the map; None: the tower's width less two, since CLS must have a direction of its own.
+        seed: of the directions.
+
+    Raises:
+        ValueError: a tower without a stem, or a rank that is too large.
+    """
+    visual = clip.visual
+    stem = visual.conv1
+    if not isinstance(stem, Stem):
+        raise ValueError(f"{clip.name} has no stem; expected one: the map is solved for on its features")
+    width = clip.width
+    rank = width - 2 if rank is None else rank
+    if not 1 <= rank <= width - 2:
+        raise ValueError(f"got rank {rank}; expected 1 .. {width - 2} for tokens {width} wide")
+    solved, features = _map(stem, pool, words)
+    left, values, right = torch.linalg.svd(features.std(0)[:, None] * solved, full_matrices=False)
+    halves = values[:rank].sqrt()
+    into = left[:, :rank] / features.std(0)[:, None] * halves  # (features, rank)
+    out = halves[:, None] * right[:rank]  # (rank, D)
+    # Layer norms take the mean off a token: directions without one lose nothing.
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.randn(width, width, generator=generator)
+    basis[:, 0] = 1
+    basis = torch.linalg.qr(basis).Q[:, 1:].T
+    tokens = into @ basis[:rank]
+    size = next(_batches(stem, pool)).flatten(2).mT @ tokens
+    stem.proj.weight.copy_((tokens / size.square().mean().sqrt()).T[:, :, None, None])
+    visual.proj.copy_(basis[:rank].T @ out)
+    # CLS begins where the map does not look, and says nothing of its own.
+    visual.class_embedding.copy_(basis[-1] * width**0.5)
+    visual.positional_embedding.normal_(std=_POSITIONS, generator=generator)
+    for block in clip.blocks:
+        for layer in (block.attn.out_proj, block.mlp.c_proj):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    attention = clip.blocks[-1].attn
+    attention.in_proj_weight[: 2 * width].mul_(_LOOKING)
+    attention.in_proj_weight[2 * width :].copy_(torch.eye(width))
+    attention.out_proj.weight.copy_(torch.eye(width))
+
+
+def _map(stem: Stem, pool: Pool, words: Tensor) -> tuple[Tensor, Tensor]:
+    """(features, D): ridge regression of standardised words on mean features, seen from the words' space; and
+    the mean features (N, features).
+    """
+    features = torch.cat([batch.mean((2, 3)) for batch in _batches(stem, pool)])
+    shown = pool.present.float()
+    shown = (shown - shown.mean(0)) / shown.std(0).clamp(min=1e-6)
+    # Vectors whose products with the words' are what is shown, as nearly as D dimensions allow.
+    wanted = shown @ torch.linalg.pinv(words.T, rtol=_SMALLEST)
+    covariance = features.T @ features
+    ridge = _RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance))
+    return torch.linalg.solve(covariance + ridge, features.T @ wanted), features
+
+
+def _batches(stem: Stem, pool: Pool) -> Iterator[Tensor]:
+    """Features of the pool's scenes, (n, features, h, w) a time."""
+    parts = zip(*(pool.inputs[key].split(_ROWS) for key in ("middle", "deep")), strict=True)
+    for middle, deep in parts:
+        yield stem.join(StemFeatures(middle.float(), deep.float()))
