@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 # What is printed of each evaluation; the log in the folder has all of it.
-_SHOWN = ("step", "mIoU_seen", "mIoU_unseen", "hIoU", "image_to_text")
+_SHOWN = ("step", "mIoU_seen", "mIoU_unseen", "mIoU_stuff", "hIoU", "image_to_text")
 
 
 def train_command(

@@ -10,7 +10,7 @@ import seaborn as sns
 
 from ..core.overlay import Shade, shades
 from ..core.statistics import pareto_front, surely_better
-from ..studies.rows import Leaderboard
+from ..studies.rows import SPLITS, Leaderboard
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 
 
-def plot_ranking(board: Leaderboard, labels: Sequence[str], *, split: str = "test") -> Figure:
+def plot_ranking(board: Leaderboard, labels: Sequence[str], *, split: str = SPLITS[0]) -> Figure:
     """Mean hIoU of some methods with its 95% interval, best first, and beside it the ranks that are possible.
 
     Args:
         board: of `read_leaderboard`.
         labels: the methods to draw; ranks are those among all, as the paired intervals allow.
-        split: "test" or "test-new".
+        split: "test-known" (known instances) or "test" (new ones).
 
     Raises:
         ValueError: a method that is not in the report.
@@ -54,12 +54,12 @@ def plot_ranking(board: Leaderboard, labels: Sequence[str], *, split: str = "tes
     return figure
 
 
-def plot_price(board: Leaderboard, *, split: str = "test") -> Figure:
+def plot_price(board: Leaderboard, *, split: str = SPLITS[0]) -> Figure:
     """hIoU over time, in forward passes of CLIP; methods that none surely beats in less time are named.
 
     Args:
         board: of `read_leaderboard`.
-        split: "test" or "test-new".
+        split: "test-known" (known instances) or "test" (new ones).
     """
     times = {label: board.time_of(label) for label in board.methods}
     points = {label: 100 * score.mean for label, score in board.scores(split).items()}
@@ -86,12 +86,12 @@ def plot_price(board: Leaderboard, *, split: str = "test") -> Figure:
     return figure
 
 
-def price_front(board: Leaderboard, *, split: str = "test") -> list[str]:
+def price_front(board: Leaderboard, *, split: str = SPLITS[0]) -> list[str]:
     """Methods that no other surely beats in the same time or less, fastest first, then best mean first.
 
     Args:
         board: of `read_leaderboard`.
-        split: "test" or "test-new".
+        split: "test-known" (known instances) or "test" (new ones).
     """
     better = surely_better(board.scores(split))
     by_rank = sorted(board.methods, key=lambda label: board.methods[label].ranks[split].rank)

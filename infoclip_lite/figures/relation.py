@@ -101,7 +101,7 @@ def relation_views(plain: Run, ours: Run, *, count: int = 3, size: int = 96) -> 
     )
     # Few and large objects: what the map of a word shows has to be seen in three centimetres.
     scenes = Collage(
-        "test", size, seed=1, length=400, objects=(1, 2), scale=(0.5, 0.8), seen=recipe.data.get("seen")
+        "test-known", size, seed=1, length=400, objects=(1, 2), scale=(0.5, 0.8), seen=recipe.data.get("seen")
     )
     found: list[WordView] = []
     for scene in (scenes[index] for index in range(len(scenes))):

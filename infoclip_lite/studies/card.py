@@ -41,7 +41,7 @@ def score_clip(clip: DenseCLIP, scenes: int = 400) -> JsonObject:
 
     Args:
         clip: the model.
-        scenes: how many test scenes of each kind (known and new photographs), 100 at least.
+        scenes: how many test scenes of each kind (known and new instances), 100 at least.
 
     Returns:
         {"retrieval": {split: recalls}, "noun_recognition": {split: mAP}, "dense": {read-outs: {split:
@@ -113,7 +113,7 @@ def pretrain(
 
 
 def card_table(card: JsonObject) -> str:
-    """The card of a CLIP as a Markdown table: known photographs beside new ones."""
+    """The card of a CLIP as a Markdown table: known instances beside new ones."""
     recalls, nouns, dense = card["retrieval"], card["noun_recognition"], card["dense"]
     rows = {
         "right caption for a picture, among 100": [recalls[split]["image_to_text"] for split in SPLITS],
@@ -122,10 +122,13 @@ def card_table(card: JsonObject) -> str:
     }
     for names, scores in dense.items():
         rows[f"dense mIoU, {names}"] = [scores[split]["mIoU"] for split in SPLITS]
-    # The best on known photographs: the choice was made there, and new ones must not make it again.
+    # The best on known instances: the choice was made there, and new ones must not make it again.
     best = max(dense, key=lambda names: dense[names][SPLITS[0]]["mIoU"])
-    rows[f"dense mIoU of unseen nouns, {best}"] = [dense[best][split]["mIoU_unseen"] for split in SPLITS]
-    lines = ["| collage-mini | known photographs | new photographs |", "|---|---|---|"]
+    for group, what in (("seen", "seen nouns"), ("unseen", "unseen nouns"), ("stuff", "stuff")):
+        found = [dense[best][split].get(f"mIoU_{group}") for split in SPLITS]
+        if None not in found:  # stuff is not apart in every card
+            rows[f"dense mIoU of {what}, {best}"] = found
+    lines = ["| collage-mini | known instances | new instances |", "|---|---|---|"]
     return "\n".join(
         [*lines, *(f"| {label} | {known:.1%} | {fresh:.1%} |" for label, (known, fresh) in rows.items())]
     )

@@ -13,7 +13,7 @@ from ..datasets import held_out_data
 from ..evaluation import evaluate
 from ..segmentors import ZeroShotSegmentor
 from ..training.run import Run
-from .rows import StudyTable
+from .rows import SPLITS, StudyTable
 from .runs import SCENES, Records, score_run
 from .study import Study, table_json
 from .variants import Variant
@@ -105,9 +105,9 @@ def _adds(records: Records, rows: StudyTable) -> dict[str, object]:
 
 
 def _calibration(runs: Sequence[JsonObject]) -> dict[str, dict[str, float]]:
-    """{gamma: metrics on known photographs}, means over seeds."""
+    """{gamma: metrics on known instances}, means over seeds."""
     sweeps = [run["calibration"] for run in runs]
-    keys = list(runs[0]["test"])
+    keys = list(runs[0][SPLITS[0]])
     return {
         str(gamma): {key: fmean(sweep[str(gamma)][key] for sweep in sweeps) for key in keys}
         for gamma in GAMMAS
@@ -115,9 +115,9 @@ def _calibration(runs: Sequence[JsonObject]) -> dict[str, dict[str, float]]:
 
 
 def zero_shot() -> dict[str, dict[str, float]]:
-    """The teacher itself on the same test scenes: as it was trained to be read, and at its best."""
+    """The teacher itself on the same known instances: as it was trained to be read, and at its best."""
     clip, recipe = load_clip(), VARIANTS[BASELINE].load(0)
-    data = held_out_data(recipe.data, "test", length=SCENES)
+    data = held_out_data(recipe.data, SPLITS[0], length=SCENES)
     read_outs = (("vanilla",), clip.read_outs)
     return {"+".join(names): evaluate(ZeroShotSegmentor(clip, names), data).metrics for names in read_outs}
 

@@ -30,7 +30,7 @@ from .card import MEASURED
 from .chimera import CHIMERA
 from .cost import forward_pass
 from .infoclip import INFOCLIP
-from .rows import METRICS, SPLITS, Method, RankRange, Speed, StudyTable, table_of
+from .rows import METRICS, SPLITS, Method, RankRange, Speed, StudyTable, shown_metrics, table_of
 from .runs import SCENES, score_run
 from .study import Study
 from .variants import Variant, settings_of
@@ -106,7 +106,7 @@ def leaderboard(
     content = {
         "size": DATA["size"],
         "scenes": SCENES,
-        "words": len(_scenes("test").names),
+        "words": len(_scenes(SPLITS[0]).names),
         "seen": DATA["seen"],
         "seeds": seeds,
         "speed": measure_speed(backends(clip), rounds=rounds),
@@ -184,7 +184,7 @@ def _scenes(split: str, length: int = SCENES) -> Segmented:
 def _same_scenes(report: JsonObject, methods: Mapping[str, Method]) -> None:
     """CLIP itself is in Chimera-Seg's report: on the same scenes it scores what it scores here."""
     for names, metrics in report["zero_shot"].items():
-        here = methods[f"zero-shot: {names}"].scores["test"]["hIoU"].mean
+        here = methods[f"zero-shot: {names}"].scores[SPLITS[0]]["hIoU"].mean
         # Another processor rounds otherwise, and a pixel on the edge changes sides.
         if abs(metrics["hIoU"] - here) > 0.002:
             found = f"hIoU {metrics['hIoU']:.4f} in the report 'chimera' and {here:.4f} here"
@@ -226,8 +226,9 @@ def untrained_scores(model: Segmentor, data: Segmented, *, draws: int = DRAWS) -
     for times in (torch.bincount(row, minlength=len(data)) for row in picked):
         # Counts of the drawn scenes add up: no picture is looked at twice.
         results.append(nothing.like(torch.einsum("n,nij->ij", times, confusions)).compute())
-    spread = {key: tuple(round(result[key], 5) for result in results) for key in METRICS}
-    return {key: Score(metrics[key], 1.96 * stdev(spread[key]), draws=spread[key]) for key in METRICS}
+    shown = shown_metrics(metrics)
+    spread = {key: tuple(round(result[key], 5) for result in results) for key in shown}
+    return {key: Score(metrics[key], 1.96 * stdev(spread[key]), draws=spread[key]) for key in shown}
 
 
 def _trained(label: str, variant: Variant, measures: Mapping[str, Score]) -> tuple[str, Method]:
@@ -235,7 +236,7 @@ def _trained(label: str, variant: Variant, measures: Mapping[str, Score]) -> tup
     recipe = variant.load(0)
     task, _ = build_task(recipe)
     model = task.segmentor
-    scores = {split: {key: _alone(measures[f"{split}/{key}"]) for key in METRICS} for split in SPLITS}
+    scores = {split: _of_split(measures, split) for split in SPLITS}
     method = Method(
         family=model.family,
         tuned=TUNED[recipe.tune],
@@ -246,6 +247,14 @@ def _trained(label: str, variant: Variant, measures: Mapping[str, Score]) -> tup
         paper=variant.paper,
     )
     return method_name(model.family, recipe.tune, label), method
+
+
+def _of_split(measures: Mapping[str, Score], split: str) -> dict[str, Score]:
+    """The metrics of a row on one split, out of "split/metric"."""
+    own = {
+        key.removeprefix(f"{split}/"): score for key, score in measures.items() if key.startswith(f"{split}/")
+    }
+    return {key: _alone(own[key]) for key in shown_metrics(own)}
 
 
 def _alone(score: Score) -> Score:
@@ -325,7 +334,7 @@ def measure_speed(
         milliseconds a picture; and how many times CLIP's own forward pass (`encode_image`) in the same
         round: median, and first and third quartile.
     """
-    data = held_out_data({**DATA, "size": size}, "test", length=batch)
+    data = held_out_data({**DATA, "size": size}, SPLITS[0], length=batch)
     clip = next(iter(models.values())).clip
     images = torch.stack([data[i].image for i in range(batch)]).to(clip.device)
     generator = torch.Generator().manual_seed(0)
@@ -348,7 +357,7 @@ def measure_speed(
 
 
 def ranked(methods: Mapping[str, Method]) -> dict[str, Method]:
-    """The methods by hIoU on known photographs, best first, each with its ranks on each split."""
+    """The methods by hIoU on known instances, best first, each with its ranks on each split."""
     ranks: dict[str, dict[str, RankRange]] = {label: {} for label in methods}
     for split in SPLITS:
         scores = {label: method.scores[split]["hIoU"] for label, method in methods.items()}

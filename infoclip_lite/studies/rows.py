@@ -6,20 +6,34 @@ translation stands here, once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..core.reports import read_report
 from ..core.statistics import Interval, Row, Score
 
-METRICS = ("mIoU_seen", "mIoU_unseen", "hIoU")
-SPLITS = ("test", "test-new")  # known photographs in new scenes, and new photographs
+METRICS = ("mIoU_seen", "mIoU_unseen", "hIoU")  # of every report
+STUFF = "mIoU_stuff"  # beside them where the data set counts its stuff apart
+SPLITS = ("test-known", "test")  # new scenes of known instances, and new instances
 
 StudyTable = dict[str, dict[str, Score]]
 
 
+def shown_metrics(measured: Container[str]) -> tuple[str, ...]:
+    """The metrics that a row shows, in their order: `METRICS`, and that of stuff where it was measured.
+
+    Args:
+        measured: names of what was measured.
+
+    >>> shown_metrics({"mIoU_seen", "mIoU_unseen", "hIoU", "mIoU_stuff", "pAcc"})
+    ('mIoU_seen', 'mIoU_unseen', 'mIoU_stuff', 'hIoU')
+    """
+    seen, unseen, harmonic = METRICS
+    return (seen, unseen, *((STUFF,) if STUFF in measured else ()), harmonic)
+
+
 def study_table(name: str) -> StudyTable:
-    """The table of a study: {variant: {"test/hIoU": Score}}, fractions.
+    """The table of a study: {variant: {"test-known/hIoU": Score}}, fractions.
 
     Args:
         name: "infoclip" or "chimera".
@@ -144,7 +158,7 @@ class Leaderboard:
             compete.
         seen: nouns whose pixels were learnt from.
         seeds: of every training.
-        methods: by name, best mean hIoU on known photographs first.
+        methods: by name, best mean hIoU on known instances first.
         speed: by way of inference.
     """
 

@@ -24,7 +24,7 @@ SCENES = 200
 TUNING_SCENES = 150
 
 Records = dict[str, list[JsonObject]]  # label -> one record for each seed, in the order of the seeds
-# A finished run -> {"test": metrics, ...}, what a record keeps of it.
+# A finished run -> {"test-known": metrics, ...}, what a record keeps of it.
 Scoring = Callable[[Run], Mapping[str, object]]
 
 

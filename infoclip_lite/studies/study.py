@@ -150,7 +150,7 @@ def tuned(records: Records) -> dict[str, dict[str, float]]:
 def table(records: Records, baseline: str) -> StudyTable:
     """For each label and measure: mean, 95% interval, and the difference to the baseline, seed by seed.
 
-    Measures are "test/mIoU_unseen", "probes/margin" and so on.
+    Measures are "test-known/mIoU_unseen", "probes/margin" and so on.
 
     Raises:
         ValueError: no such baseline, or variants with other numbers of runs than it has.
@@ -174,7 +174,7 @@ def table(records: Records, baseline: str) -> StudyTable:
 
 
 def _by_measure(runs: Sequence[JsonObject]) -> dict[str, tuple[float, ...]]:
-    """{"test/hIoU": one value a seed} of the groups of a record that hold measures."""
+    """{"test-known/hIoU": one value a seed} of the groups of a record that hold measures."""
     groups = [name for name in runs[0] if name in ("probes", "val", *SPLITS)]
     keys = [(group, key) for group in groups for key in runs[0][group]]
     return {f"{group}/{key}": tuple(run[group][key] for run in runs) for group, key in keys}

@@ -73,7 +73,7 @@ def test_each_rung_changes_one_thing() -> None:
 
 
 def _runs(*values: float) -> list[dict[str, Any]]:
-    return [{"label": "x", "seed": i, "test": {"hIoU": v}} for i, v in enumerate(values)]
+    return [{"label": "x", "seed": i, "test-known": {"hIoU": v}} for i, v in enumerate(values)]
 
 
 def test_the_ladder_pairs_each_rung_with_the_one_below() -> None:
@@ -81,15 +81,15 @@ def test_the_ladder_pairs_each_rung_with_the_one_below() -> None:
     first, second, third = list(LADDER)[:3]
     rows = table({first: _runs(0, 0, 0), second: _runs(10, 30, 50), third: _runs(11, 32, 53)}, first)
     steps = ladder(rows)
-    assert list(steps) == [second, third] and steps[second]["test/hIoU"].mean == pytest.approx(30)
-    assert steps[third]["test/hIoU"].mean == pytest.approx(2)
-    assert steps[third]["test/hIoU"].ci95 == pytest.approx(2.484, abs=1e-3)
+    assert list(steps) == [second, third] and steps[second]["test-known/hIoU"].mean == pytest.approx(30)
+    assert steps[third]["test-known/hIoU"].mean == pytest.approx(2)
+    assert steps[third]["test-known/hIoU"].ci95 == pytest.approx(2.484, abs=1e-3)
 
 
 def test_a_rung_that_is_missing_is_left_out() -> None:
     first, _, third = list(LADDER)[:3]
     steps = ladder(table({first: _runs(1, 2), third: _runs(2, 3)}, first))
-    assert list(steps) == [third] and steps[third]["test/hIoU"].mean == pytest.approx(1)
+    assert list(steps) == [third] and steps[third]["test-known/hIoU"].mean == pytest.approx(1)
 
 
 def test_a_report_has_the_ladder_and_the_calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +101,7 @@ def test_a_report_has_the_ladder_and_the_calibration(tmp_path: Path, monkeypatch
     assert list(report["table"]) == ["linear", "head"] and list(report["ladder"]) == ["head"]
     assert set(report["calibration"]["head"]) == {str(gamma) for gamma in GAMMAS}
     assert report["ladder"]["head"] == {k: v["difference"] for k, v in report["table"]["head"].items()}
-    assert [c["first"] for c in report["contrasts"]["test"]] == ["head"]
+    assert [c["first"] for c in report["contrasts"]["test-known"]] == ["head"]
 
 
 def test_cost_counts_what_inference_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def test_rows_come_best_first_with_the_ranks_that_intervals_allow() -> None:
     rows = {"low": scored(0.1, 0.11, 0.12), "high": scored(0.4, 0.41, 0.42), "tied": scored(0.43, 0.38, 0.42)}
     found = ranked(rows)
     assert list(found) == ["high", "tied", "low"] and list(rows) == ["low", "high", "tied"]
-    ranks = [method.ranks["test"] for method in found.values()]
+    ranks = [method.ranks["test-known"] for method in found.values()]
     assert [place.rank for place in ranks] == [1, 2, 3]
     assert [(place.best, place.worst) for place in ranks] == [(1, 2), (1, 2), (3, 3)]
 
@@ -62,8 +62,11 @@ def test_the_reports_that_ship_are_accepted(name: str) -> None:
         (lambda r: r.update(seeds=4), "has 4 seeds; expected 5"),
         (lambda r: r["variants"]["head"].update(steps=96), r"'head' with steps=96; expected steps=200"),
         (lambda r: r["variants"]["head"]["data"].update(seen=["cow"]), r"data=\{.*'seen': \['cow'\]"),
-        (lambda r: r["table"]["head"]["test/hIoU"]["values"].pop(), "no 5 values of test/hIoU for 'head'"),
-        (lambda r: r["table"]["head"].pop("test-new/mIoU_seen"), "no 5 values of test-new/mIoU_seen"),
+        (
+            lambda r: r["table"]["head"]["test-known/hIoU"]["values"].pop(),
+            "no 5 values of test-known/hIoU for 'head'",
+        ),
+        (lambda r: r["table"]["head"].pop("test/mIoU_seen"), "no 5 values of test/mIoU_seen"),
     ],
 )
 def test_a_report_of_something_else_is_refused(spoil: Any, hint: str) -> None:

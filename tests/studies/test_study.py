@@ -214,14 +214,13 @@ def test_a_description_tells_what_differs_from_the_defaults() -> None:
 
 def test_a_score_has_metrics_of_every_split_and_the_probes(recipe: str) -> None:
     run = train(recipe, progress=False)
-    scores = score_run(run, splits=("test", "test-new"), scenes=3)
-    assert set(scores) == {"test", "test-new", "probes"}
-    assert {"mIoU", "mIoU_unseen", "hIoU"} <= scores["test-new"].keys() and scores["test"] != scores[
-        "test-new"
-    ]
+    scores = score_run(run, splits=("test-known", "test"), scenes=3)
+    assert set(scores) == {"test-known", "test", "probes"}
+    assert {"mIoU", "mIoU_unseen", "hIoU"} <= scores["test"].keys()
+    assert scores["test"] != scores["test-known"]
     assert {"margin", "relation_bits", "cka_2"} <= scores["probes"].keys() and scores["probes"]["cka_2"] < 1
     flat = table({"a": [scores, scores]}, "a")["a"]
-    assert {"test/mIoU", "test-new/hIoU", "probes/margin"} <= flat.keys()
+    assert {"test/mIoU", "test-known/hIoU", "probes/margin"} <= flat.keys()
 
 
 def test_a_grid_is_tuned_on_validation_scenes(variants: dict, tmp_path: Path) -> None:
@@ -230,7 +229,7 @@ def test_a_grid_is_tuned_on_validation_scenes(variants: dict, tmp_path: Path) ->
     got, runs = tuned(records), records["hot/full"]
     assert list(got) == list(variants) and tuple(got["hot/full"]) == METRICS
     assert got["hot/full"]["mIoU_seen"] == pytest.approx(sum(r["val"]["mIoU_seen"] for r in runs) / 2)
-    assert not {"test", "test-new", "probes"} & runs[0].keys(), "test scenes are not looked at"
+    assert not {"test-known", "test", "probes"} & runs[0].keys(), "test scenes are not looked at"
 
 
 def test_a_run_of_pretraining_has_no_such_score() -> None:

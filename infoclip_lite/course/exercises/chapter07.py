@@ -24,13 +24,13 @@ _TEACHERS = ("full: infoclip-paper", "full: feature", "full: kl", "full: pooled"
 def rival(answer: object) -> None:
     """The answer is the rival without a teacher that is not surely below InfoCLIP: "full: wise"."""
     table = study_table("infoclip")
-    ours = table["full: infoclip"]["test/hIoU"].values
+    ours = table["full: infoclip"]["test-known/hIoU"].values
     rivals = [
         name for name in table if name.startswith("full: ") and "," not in name and name != "full: infoclip"
     ]
     reasons, right = {}, []
     for name in rivals:
-        gap = paired_interval(ours, table[name]["test/hIoU"].values)
+        gap = paired_interval(ours, table[name]["test-known/hIoU"].values)
         if name in _TEACHERS:
             reasons[name] = "it asks the frozen CLIP about every picture: that is a teacher's forward pass"
         elif gap.low > 0:
@@ -53,7 +53,7 @@ def unpaired(answer: Callable[..., object]) -> None:
     table = study_table("infoclip")
     # Both ways of tuning: a function is asked for, not a number.
     for kind in ("", "full: "):
-        ours, theirs = (list(table[kind + name]["test/hIoU"].values) for name in ("infoclip", "plain"))
+        ours, theirs = (list(table[kind + name]["test-known/hIoU"].values) for name in ("infoclip", "plain"))
         a, b = interval(ours).ci95, interval(theirs).ci95
         traps = [
             (paired_interval(ours, theirs).ci95, "that is the paired interval: here the seeds are unrelated"),

@@ -31,7 +31,7 @@ def _needs(encoder: str | None) -> int:
 def rung(answer: object) -> None:
     """The answer is the rung with the largest difference of hIoU to the one below it: "head, GLM"."""
     ladder = read_report("chimera")["ladder"]
-    gains = {label: 100 * row["test/hIoU"]["mean"] for label, row in ladder.items()}
+    gains = {label: 100 * row["test-known/hIoU"]["mean"] for label, row in ladder.items()}
     right = max(gains, key=lambda label: gains[label])
     reasons = {
         label: f"it adds {gain:+.1f} points of hIoU to the rung below it; another {gains[right]:+.1f}"
@@ -49,7 +49,7 @@ def best_gamma(answer: Callable[..., object]) -> None:
     """The answer is a function: report, label -> (gamma, points of hIoU over gamma = 0)."""
     report = read_report("chimera")
     for label in ("head, GLM", "head, SGD", "head, SGD, SAM", "head, SGD, all positions"):
-        zero = report["table"][label]["test/hIoU"]["mean"]
+        zero = report["table"][label]["test-known/hIoU"]["mean"]
         sweep = {float(gamma): metrics for gamma, metrics in report["calibration"][label].items()}
         best = max(sweep, key=lambda gamma: sweep[gamma]["hIoU"])
         gain = sweep[best]["hIoU"] - zero
@@ -89,7 +89,7 @@ def best_gamma(answer: Callable[..., object]) -> None:
 def unseen_needed(answer: Callable[..., object]) -> None:
     """The answer is a function: seen, hiou -> unseen; h s / (2 s - h)."""
     report = read_report("chimera")
-    student = report["table"]["head, SGD, SAM"]["test/mIoU_seen"]["mean"]
+    student = report["table"]["head, SGD, SAM"]["test-known/mIoU_seen"]["mean"]
     teacher = max(metrics["hIoU"] for metrics in report["zero_shot"].values())
     # The numbers of the report, a case that can be checked in the head, and one that cannot.
     for seen, hiou in ((student, teacher), (0.5, 0.5), (0.6, 0.2)):

@@ -24,7 +24,7 @@ def possible_winners(answer: Callable[..., object]) -> None:
             corrected,
             "that holds for all pairs together (`corrected`); here the uncorrected `best` is asked for",
         ),
-        (new, 'those are the new photographs; take "test"'),
+        (new, 'those are the new instances; take "test-known"'),
     ]
     otherwise = "count methods whose `best` is 1"
     close(
@@ -44,7 +44,7 @@ def possible_winners(answer: Callable[..., object]) -> None:
 )
 def beats_plain(answer: object) -> None:
     """The answer is a list: the methods with all weights tuned that are surely better than plain."""
-    scores = read_leaderboard().scores("test")
+    scores = read_leaderboard().scores(SPLITS[0])
     prefix = "CAT-Seg, all weights: "
     better, plain = surely_better(scores), prefix + "plain"
     truth = {label for label in scores if label.startswith(prefix) and (label, plain) in better}
@@ -69,7 +69,7 @@ def beats_plain(answer: object) -> None:
 
 @exercise(
     "11.3",
-    "New photographs reorder the table: what was chosen on one kind of scene need not be best on another.",
+    "New instances reorder the table: what was chosen on one kind of scene need not be best on another.",
 )
 def same_order(answer: Callable[..., object]) -> None:
     """The answer is a function: methods -> share of pairs that stand in the same order on both splits."""
@@ -100,7 +100,7 @@ def same_order(answer: Callable[..., object]) -> None:
 def for_a_budget(answer: Callable[..., object]) -> None:
     """The answer is a function: methods, speed, budget -> the highest mean hIoU within the budget."""
     board = read_leaderboard()
-    times, scores = {label: board.time_of(label) for label in board.methods}, board.scores("test")
+    times, scores = {label: board.time_of(label) for label in board.methods}, board.scores(SPLITS[0])
     # In forward passes of CLIP, from less than one to many.
     for budget in (0.7, 1.3, 2.5, 10.0):
         inside = [label for label in scores if times[label] <= budget]
