@@ -21,6 +21,7 @@ from ..evaluation.metrics import SegmentationMetrics
 from ..evaluation.probes import retrieval
 from ..evaluation.segment import segment
 from ..segmentors import Segmentor, ZeroShotSegmentor
+from ..studies.rows import shown_metrics
 from ..training.recipe import FineTuneRecipe, load_finetuning
 from ..training.run import train
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 # The line of the table that is not a metric of the report.
 CAPTION = "right caption among {}"
-_METRICS = ("mIoU_seen", "mIoU_unseen", "hIoU")
 _COLUMNS = ("scene", "truth", "zero-shot", "fine-tuned")
 # Simple scenes for the picture, one or two large objects: in a crowd a reader cannot see what was lost.
 _FEW, _LARGE = (1, 2), (0.4, 0.65)
@@ -101,7 +101,7 @@ def before_after(recipe: str = "mini/demo", *, scenes: int = 60) -> BeforeAfter:
 def _measure(model: Segmentor, data: Segmented, items: Sequence[Captioned]) -> dict[str, float]:
     metrics = evaluate(model, data).metrics
     recall = retrieval(model.clip, items)["image_to_text"]
-    return {**{row: metrics[row] for row in _METRICS}, CAPTION.format(len(items)): recall}
+    return {**{row: metrics[row] for row in shown_metrics(metrics)}, CAPTION.format(len(items)): recall}
 
 
 def _figure(before: Segmentor, after: Segmentor, what: FineTuneRecipe) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +12,9 @@ import tyro
 
 from ..core.words import split_list
 
-# Said after every picture that collage-mini labels: it would be blamed for what it was never shown.
-NOTICE = (
-    "note: collage-mini was trained on collages of some 150 words and knows no real photographs. For those, "
-    "name an open_clip model: --model ViT-B-16-quickgelu --pretrained openai (weights are fetched once)."
+_HINT = (
+    "For others, and for photographs, name an open_clip model: --model ViT-B-16-quickgelu "
+    "--pretrained openai (weights are fetched once)."
 )
 
 
@@ -61,4 +61,24 @@ def segment_command(
         print(f"{name:<24}{fraction:>7.1%}")
     print(f"picture: {result.save(out).resolve()}")
     if model == "collage-mini":
-        print(NOTICE)
+        print(notice([*split_list(names), *split_list(background)]))
+
+
+# Said after every picture that collage-mini labels: it would be blamed for what it was never shown.
+def notice(names: Sequence[str]) -> str:
+    """What collage-mini was trained on, and which of the words it never met.
+
+    Args:
+        names: the words that competed, synonyms separated by "|".
+
+    >>> notice(["cow|ox", "zyzzyva"]).split(". ")[1]
+    'Not among them: ox, zyzzyva'
+    """
+    from ..datasets.collage import all_nouns, stuff
+
+    known = {*all_nouns(), *stuff()}
+    foreign = [
+        word for name in names for word in map(str.strip, name.split("|")) if word.lower() not in known
+    ]
+    met = f"note: collage-mini was trained on collages, and knows the {len(known)} words of their captions. "
+    return met + (f"Not among them: {', '.join(foreign)}. " if foreign else "") + _HINT

@@ -18,9 +18,11 @@ from PIL import Image
 from infoclip_lite import cli
 from infoclip_lite.cli import COMMANDS, main
 from infoclip_lite.commands import data, doctor
+from infoclip_lite.commands.segment import notice
 from infoclip_lite.commands.train import run_folder
 from infoclip_lite.core.files import data_dir
 from infoclip_lite.datasets import Collage
+from infoclip_lite.datasets.collage import all_nouns, stuff
 from infoclip_lite.datasets.collage.building.verify import verify
 
 PACK = data_dir() / "collage"
@@ -196,6 +198,14 @@ def test_segment_prints_fractions_and_writes_the_picture(
     assert status == 0 and Image.open(where).size[0] >= 384
     assert [line.split()[0] for line in out.splitlines()[:2]] in (["cow", "grass"], ["grass", "cow"])
     assert f"picture: {where}" in out and "collage-mini was trained on collages" in out
+
+
+def test_words_that_collage_does_not_have_are_named_and_a_model_that_knows_more() -> None:
+    known = len(all_nouns()) + len(stuff())
+    said = notice(["cow|ox", "grass", "zyzzyva"])
+    assert f"knows the {known} words" in said and "Not among them: ox, zyzzyva. " in said
+    assert "--model ViT-B-16-quickgelu --pretrained openai" in said
+    assert "Not among" not in notice(["cow", "Grass"])
 
 
 def test_words_that_a_model_does_not_know_are_notes(

@@ -1,6 +1,14 @@
 from pathlib import Path
 
 from infoclip_lite.clip import read_card
+from infoclip_lite.datasets.collage import (
+    all_nouns,
+    dev_nouns,
+    seen_nouns,
+    segmentation_nouns,
+    stuff,
+    unseen_nouns,
+)
 from infoclip_lite.studies.card import card_table
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -29,3 +37,12 @@ def test_every_notebook_is_on_the_map_with_its_measured_time():
         title = "".join(json.loads(path.read_text())["cells"][0]["source"])
         measured[path.name] = re.search(r"\*\*Time\*\*: (.+?) to run", title).group(1)
     assert rows == measured
+
+
+def test_the_counts_of_words_are_the_packs():
+    said = " ".join(README.split())
+    nouns = len(segmentation_nouns())
+    assert f"{nouns} nouns and {len(stuff())} kinds of stuff are segmented" in said
+    assert f"{len(seen_nouns())} nouns with pixel labels, {len(dev_nouns())} without" in said
+    assert f"{len(unseen_nouns())} without that are kept for the end" in said
+    assert f"name {len(all_nouns()) - nouns} nouns more" in said
