@@ -19,9 +19,7 @@ def demo_command(
     """
     from .before_after import before_after
 
-    print(
-        "collage-mini learnt its words from captions; it never saw which pixels a word names. All words compete:"
-    )
+    print("collage-mini learnt words from captions; it never saw which pixels they name. All words compete:")
     found = before_after(recipe, scenes=scenes)
     print(found.table())
     print(f"\npicture: {found.save(out).resolve()}")
