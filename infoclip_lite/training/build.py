@@ -23,8 +23,10 @@ from ..segmentors import Segmentor
 from ..segmentors import build_segmentor as from_section
 from .acceleration import DTYPES, accelerate
 from .finetuning import FineTuning
+from .linear_start import start_linearly
 from .pool import build_pool, stem_examples
-from .pretraining import Pretraining, Stage
+from .pool import caption_words as caption_words_of_pack
+from .pretraining import Pretraining, Stage, TextSection, distilled
 from .recipe import FineTuneRecipe, PretrainRecipe
 
 
@@ -116,15 +118,16 @@ def build_segmentor(recipe: FineTuneRecipe) -> Segmentor:
     return from_section(recipe.segmentor, clip, recipe.prompt, recipe.loss)
 
 
-def build_pretraining(recipe: PretrainRecipe, pool_folder: Path) -> Pretraining:
+def build_pretraining(recipe: PretrainRecipe, kept: Path) -> Pretraining:
     """What a recipe of pretraining trains, before its first step.
 
     Args:
         recipe: the recipe.
-        pool_folder: where its scenes, as the stem sees them, are kept; those that are there are taken.
+        kept: folder of what takes long and is the same for many runs: scenes as the stem sees them, and the
+            distilled text tower. What is there already is taken.
 
     Raises:
-        FileNotFoundError: the stem's weights are not installed.
+        FileNotFoundError: the stem's weights or the sentence encoder are not installed.
         ValueError: a stem of other patches than the model's.
     """
     import open_clip
@@ -139,19 +142,23 @@ def build_pretraining(recipe: PretrainRecipe, pool_folder: Path) -> Pretraining:
             stem.standardise(stem_examples(size, recipe.seed))
             # Tokens of unit deviation: the layer's own rule would begin with far smaller ones than positions.
             nn.init.normal_(stem.proj.weight, std=stem.proj.in_channels**-0.5)
-    pool = build_pool(
-        stem, pool_folder, recipe.pool, size=size, seed=recipe.seed, workers=torch.get_num_threads()
-    )
     tokenizer = open_clip.SimpleTokenizer(context_length=model.context_length)
     clip = DenseCLIP(
         model, tokenizer, mean=recipe.mean, std=recipe.std, name=recipe.name, templates=COLLAGE_TEMPLATES
     )
+    teacher = None
+    if recipe.text is not None:
+        teacher = distilled(clip, checked(TextSection, recipe.text, "text"), kept, recipe.seed)
+    pool = build_pool(stem, kept, recipe.pool, size=size, seed=recipe.seed, workers=torch.get_num_threads())
+    if recipe.linear_start:
+        start_linearly(clip, pool, clip.encode_text(caption_words_of_pack()).detach(), seed=recipe.seed)
     return Pretraining(
         clip,
         pool,
         [checked(Stage, stage, "a stage") for stage in recipe.stages],
         batch=recipe.batch,
         words_alone=recipe.words_alone,
+        teacher=teacher,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
         seed=recipe.seed,

@@ -1,8 +1,8 @@
 """Where contrast begins: the best linear map from a scene's mean features to the words of its captions.
 
-A small transformer spends most of a short training on finding a map that is solved for in a second. Put into
-the weights it is a ViT like any other: patches keep to themselves until the last block, whose attention looks at
-all of them alike, so that CLS is their mean. Our choice [O].
+A small transformer spends most of a short training on finding a map that is solved for in a second. Put
+into the weights it is a ViT like any other: patches keep to themselves until the last block, whose attention
+looks at all of them alike, so that CLS is their mean. Our choice [O].
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ def start_linearly(
     # CLS begins where the map does not look, and says nothing of its own.
     visual.class_embedding.copy_(basis[-1] * width**0.5)
     visual.positional_embedding.normal_(std=_POSITIONS, generator=generator)
-    for block in clip.blocks:
-        for layer in (block.attn.out_proj, block.mlp.c_proj):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-    attention = clip.blocks[-1].attn
-    attention.in_proj_weight[: 2 * width].mul_(_LOOKING)
-    attention.in_proj_weight[2 * width :].copy_(torch.eye(width))
-    attention.out_proj.weight.copy_(torch.eye(width))
+    weights = dict(clip.blocks.named_parameters())
+    for name, weight in weights.items():
+        if "out_proj" in name or "c_proj" in name:
+            nn.init.zeros_(weight)
+    last = f"{len(clip.blocks) - 1}.attn"
+    weights[f"{last}.in_proj_weight"][: 2 * width].mul_(_LOOKING)
+    weights[f"{last}.in_proj_weight"][2 * width :].copy_(torch.eye(width))
+    weights[f"{last}.out_proj.weight"].copy_(torch.eye(width))
 
 
 def _map(stem: Stem, pool: Pool, words: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,16 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ..clip.model import DenseCLIP, Tokenizer
 from ..clip.stem import Stem, StemFeatures
 from ..clip.tower import TowerPass
+from ..core.files import whole_file
+from ..datasets.base import fingerprint
 from ..datasets.collage import describe
+from .distil_text import Teacher, distil_text, sentences, text_distillation_loss, text_parameters
 from .pool import Pool, caption_words, multi_hot, some_of
 
 if TYPE_CHECKING:
@@ -32,6 +37,50 @@ class Stage:
 
     steps: int
     keep: float
+
+
+@dataclass(frozen=True)
+class TextSection:
+    """How the text tower learns words from a sentence encoder.
+
+    Attributes:
+        steps: of distillation, before any picture is seen.
+        weight: of the same loss beside contrast afterwards, so that words that no caption names stay near
+            their neighbours.
+        sentences: of single words in that loss, a step.
+    """
+
+    steps: int
+    weight: float = 0.5
+    sentences: int = 96
+
+
+class WordTeacher(NamedTuple):
+    """A teacher of words, and how much it is listened to."""
+
+    teacher: Teacher
+    section: TextSection
+
+
+def distilled(clip: DenseCLIP, section: TextSection, kept: Path, seed: int) -> WordTeacher:
+    """Distil the text tower of `clip`, in place, or take it from the folder `kept` where it was before.
+
+    Returns:
+        The teacher, for what follows.
+
+    Raises:
+        FileNotFoundError: the sentence encoder is not installed.
+    """
+    teacher = Teacher.from_encoder(clip.embed_dim)
+    config = {name: list(value.shape) for name, value in text_parameters(clip.model).items()}
+    file = kept / f"text-{fingerprint([teacher.words, section.steps, seed, config])[:16]}.safetensors"
+    if not file.exists():
+        distil_text(clip.model, clip.tokenizer, teacher, section.steps, seed)
+        state = {n: value.detach().contiguous() for n, value in text_parameters(clip.model).items()}
+        with whole_file(file) as scratch:
+            save_file(state, scratch)
+    clip.model.load_state_dict(load_file(file), strict=False)
+    return WordTeacher(teacher, section)
 
 
 class Captions:
@@ -106,13 +155,14 @@ class Pretraining:
         *,
         batch: int,
         words_alone: int,
+        teacher: WordTeacher | None = None,
         lr: float,
         weight_decay: float,
         seed: int,
         dtype: torch.dtype,
     ):
         self.clip, self.pool, self.stages, self.batch = clip, pool, list(stages), batch
-        self.words_alone = words_alone
+        self.words_alone, self.teacher = words_alone, teacher
         self.lr, self.weight_decay, self.seed, self.dtype = lr, weight_decay, seed, dtype
         self.module: nn.Module = clip.model
         self.captions = Captions(pool.present, seed)
@@ -172,17 +222,30 @@ class Pretraining:
         device = self.clip.device
         generator = torch.Generator(device).manual_seed(self.seed * 1_000_003 + step)
         inputs = {key: value.to(device) for key, value in inputs.items()}
-        ids = self.clip.tokenize(captions)
+        ids = self.clip.tokenizer(captions).to(device)
+        texts, target = self._words(step)
         # On a copy of the weights in self.dtype that passes gradients back.
         weights = {f"clip.model.{n}": p.to(self._dtype_of(n)) for n, p in self.module.named_parameters()}
-        towers = _Towers(self.clip)
-        arguments = (inputs, ids, self._keep(step), generator)
-        image, text = torch.func.functional_call(towers, weights, arguments)
+        arguments = (inputs, ids, texts, self._keep(step), generator)
+        image, text, words = torch.func.functional_call(_Towers(self.clip), weights, arguments)
         present, named = present.to(device), named.to(device)
         # (image, caption): all that the caption names is there
         matches = present @ named.T == named.sum(1)
         scale = self.clip.logit_scale.clamp(max=100)
-        return {"total": contrastive_loss(image, text, matches, scale), "scale": scale.detach()}
+        contrast = contrastive_loss(image, text, matches, scale)
+        terms = {"total": contrast, "scale": scale.detach()}
+        if self.teacher is not None and target is not None:
+            told = text_distillation_loss(words, target.to(device))["total"]
+            terms |= {"total": contrast + self.teacher.section.weight * told, "text": told.detach()}
+        return terms
+
+    def _words(self, step: int) -> tuple[Tensor | None, Tensor | None]:
+        """Token ids of sentences of single words, and where the teacher has them."""
+        if self.teacher is None or not self.teacher.section.weight:
+            return None, None
+        teacher, section = self.teacher
+        texts, named = sentences(teacher, section.sentences, self.seed * 1_000_003 + step)
+        return self.clip.tokenizer(texts).to(self.clip.device), teacher.of(named)
 
 
 class _Towers(nn.Module):
@@ -191,8 +254,13 @@ class _Towers(nn.Module):
         self.clip = clip
 
     def forward(
-        self, inputs: Mapping[str, Tensor], ids: Tensor, keep: float, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        inputs: Mapping[str, Tensor],
+        ids: Tensor,
+        words: Tensor | None,
+        keep: float,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         if "pixels" in inputs:
             tokens, grid = self.clip.embed(inputs["pixels"].float() / 255, keep, generator)
         else:
@@ -203,9 +271,11 @@ class _Towers(nn.Module):
             grid = (patches.shape[2], patches.shape[3])
             tokens = self.clip.enter(patches, keep, generator)
         tower = TowerPass(tokens, grid, self.clip.blocks, run=self.clip.block)
-        return self.clip.project(tower.leaving[:, 0]), F.normalize(
-            encode_trimmed(self.clip.model, ids), dim=-1
-        )
+        image = self.clip.project(tower.leaving[:, 0])
+        # Sentences of one word are short, captions long: `encode_trimmed` sorts them.
+        both = ids if words is None else torch.cat([ids, words])
+        text = F.normalize(encode_trimmed(self.clip.model, both), dim=-1)
+        return image, text[: len(ids)], text[len(ids) :]
 
 
 def encode_trimmed(model: CLIP, ids: Tensor, parts: int = 4) -> Tensor:

@@ -154,8 +154,9 @@ class PretrainRecipe:
         stem: options of `clip.stem.Stem`; None is open_clip's own patch embedding.
         pool: scenes that are rendered, and seen by the stem, once.
         words_alone: sentences of a single word in a batch, beside a caption of every scene.
-        text: {"steps", "weight"}: the text tower is first distilled from a sentence encoder for so many
-            steps, and held to it with this weight afterwards; None: captions alone.
+        text: a `pretraining.TextSection`: the text tower first learns from a sentence encoder; None: from
+            captions alone.
+        linear_start: begin at the best linear map of the stem's features; see `start_linearly`.
         seed, batch, lr, weight_decay, warmup: of the training.
         schedule: length of the cosine in steps; None is the steps of all stages.
         mean, std: of the normalisation of images.
@@ -170,6 +171,7 @@ class PretrainRecipe:
     pool: int = 40_000
     words_alone: int = 128
     text: Section | None = None
+    linear_start: bool = False
     seed: int = 0
     batch: int = 256
     lr: float = 1e-3
