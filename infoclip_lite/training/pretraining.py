@@ -19,7 +19,14 @@ from ..clip.tower import TowerPass
 from ..core.files import whole_file
 from ..datasets.base import fingerprint
 from ..datasets.collage import describe
-from .distil_text import Teacher, distil_text, sentences, text_distillation_loss, text_parameters
+from .distil_text import (
+    Teacher,
+    distil_text,
+    distilled_tokens,
+    sentences,
+    text_distillation_loss,
+    text_parameters,
+)
 from .pool import Pool, caption_words, multi_hot, some_of
 
 if TYPE_CHECKING:
@@ -118,6 +125,14 @@ def caption_tokens(tokenizer: Tokenizer) -> Tensor:
     ]
     ids = torch.unique(tokenizer(sentences))
     return torch.unique(torch.cat([ids, torch.unique(tokenizer(["", *caption_words()]))]))
+
+
+def known_tokens(clip: DenseCLIP, words: WordTeacher | None) -> Tensor:
+    """Ids of the tokens that were trained, of captions and of what was distilled, sorted (n,)."""
+    known = [caption_tokens(clip.tokenizer)]
+    if words is not None:
+        known.append(distilled_tokens(clip.tokenizer, words.teacher))
+    return torch.unique(torch.cat(known))
 
 
 def contrastive_loss(image: Tensor, text: Tensor, matches: Tensor, scale: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from .acceleration import autocast
 from .build import build_pretraining, build_task, held_out
 from .finetuning import FineTuning, release
 from .loop import fit
-from .pretraining import caption_tokens
+from .pretraining import known_tokens
 from .recipe import FineTuneRecipe, PretrainRecipe, Recipe, load_recipe, merged
 
 Record = dict[str, float]
@@ -226,7 +226,7 @@ def _pretrain(recipe: PretrainRecipe, options: _Options) -> Run:
         tensorboard=options.tensorboard,
     )
     clip = task.clip
-    clip.known_tokens, clip.read_outs = caption_tokens(clip.tokenizer), tuple(recipe.read_outs)
+    clip.known_tokens, clip.read_outs = known_tokens(clip, task.teacher), tuple(recipe.read_outs)
     return Run(
         recipe, ZeroShotSegmentor(clip.eval().requires_grad_(False), clip.read_outs), log, options.folder
     )
