@@ -23,7 +23,7 @@ class SegmentationMetrics:
             leaves it out, as detectron2 does.
 
     Raises:
-        ValueError: an unseen id outside 0 .. C - 1, or groups without "seen" and "unseen".
+        ValueError: an id outside 0 .. C - 1, groups without "seen" and "unseen", or a class in two groups.
 
     >>> metrics = SegmentationMetrics(3, unseen=[2])
     >>> metrics.update(torch.tensor([0, 1, 2, 2]), torch.tensor([0, 1, 2, 1]))
@@ -42,10 +42,14 @@ class SegmentationMetrics:
     ) -> None:
         if groups is not None and not groups.keys() >= {"seen", "unseen"}:
             raise ValueError(f"got groups {sorted(groups)}; expected seen and unseen among them")
-        ids = [*unseen, *(i for group in (groups or {}).values() for i in group)]
-        outside = [i for i in ids if not 0 <= i < num_classes]
-        if outside:
-            raise ValueError(f"got unseen ids {outside}; expected 0 .. {num_classes - 1}")
+        grouped = [i for group in (groups or {}).values() for i in group]
+        for what, ids in (("unseen ids", unseen), ("ids in groups", grouped)):
+            outside = [i for i in ids if not 0 <= i < num_classes]
+            if outside:
+                raise ValueError(f"got {what} {outside}; expected 0 .. {num_classes - 1}")
+        twice = sorted({i for i in grouped if grouped.count(i) > 1})
+        if twice:
+            raise ValueError(f"got classes {twice} in two groups, or twice in one; expected each in one")
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.false_alarms = false_alarms
@@ -136,13 +140,16 @@ class SegmentationMetrics:
         """Add what another one has counted: of another batch, another process.
 
         Raises:
-            ValueError: other classes, or other ones unseen.
+            ValueError: other classes, other ones unseen, or other groups.
         """
         if self.num_classes != other.num_classes or not torch.equal(self.unseen, other.unseen):
             raise ValueError(
                 f"got metrics of {other.num_classes} classes, {int(other.unseen.sum())} unseen; "
                 f"expected the same {self.num_classes} classes, {int(self.unseen.sum())} unseen"
             )
+        if _plain(self.groups) != _plain(other.groups):
+            got, expected = _plain(other.groups), _plain(self.groups)
+            raise ValueError(f"got metrics of groups {got}; expected the same groups, {expected}")
         self._confusion += other._confusion
 
     def __add__(self, other: SegmentationMetrics) -> SegmentationMetrics:
@@ -196,3 +203,8 @@ class SegmentationMetrics:
             "hIoU": 2 * seen * unseen / (seen + unseen) if seen + unseen else 0.0,
             **means,
         }
+
+
+def _plain(groups: Mapping[str, Sequence[int]] | None) -> dict[str, list[int]] | None:
+    """Groups in a form in which a tuple and a list of the same ids are equal."""
+    return None if groups is None else {name: sorted(ids) for name, ids in groups.items()}

@@ -45,7 +45,9 @@ class FineTuning:
             is with several processes.
         tune: "full" trains every weight of both towers, "image" those of the image tower, "qv" only the query
             and value projections of every block of both, biases included (CAT-Seg's code tunes their weights
-            alone [S]), "none" leaves CLIP alone.
+            alone [S]), "none" leaves CLIP alone. A stem (`clip.stem`) stays frozen under all of them, only
+            its last projection is a weight of the image tower: no penalty or interpolation of weights sees
+            more of it.
         prompt: the template of the class names in training, for a segmentor that has none of its own.
         anchors: further words that the objective's relation looks at, in the teacher's embedding for both
             models; they have no pixels and no logits, and must not be unseen classes.
@@ -262,7 +264,8 @@ def _collate(scenes: Sequence[Item]) -> tuple[Tensor, Tensor, list[str]]:
 def trained_weights(clip: DenseCLIP, tune: Tune) -> list[nn.Parameter]:
     """Switch gradients on for what is tuned of CLIP, off for the rest, and return the former.
 
-    Hooks that an earlier training left on this CLIP are taken off.
+    A stem's trunk is never among them: it is made of buffers. Hooks that an earlier training left on this
+    CLIP are taken off.
     """
     release(clip)
     if tune == "none":

@@ -105,7 +105,8 @@ class FineTuneRecipe:
             the pictures in pixels.
         objective: {"name": one of `objectives.OBJECTIVES`, and its options}; None is plain fine-tuning.
         loss: {"name": "cross_entropy" or "bce", and its options}; None is the segmentor's own loss.
-        tune: "full" (both towers), "image" (the image tower), "qv" (query and value projections) or "none".
+        tune: "full" (both towers), "image" (the image tower), "qv" (query and value projections) or "none";
+            a stem's trunk stays frozen under all of them.
         prompt: the template of class names in training.
         anchors: "captions" lets the objective look at the nouns of captions outside the segmentation
             vocabulary too; None: seen words only.

@@ -15,7 +15,9 @@ from open_clip.model import CLIP
 
 from infoclip_lite import DenseCLIP, load_clip
 from infoclip_lite.clip import read_card, save_clip
+from infoclip_lite.clip.stem import Stem
 from infoclip_lite.clip.templates import COLLAGE_TEMPLATES, IMAGENET_TEMPLATES
+from infoclip_lite.core.files import data_dir
 
 SMALL = {
     "embed_dim": 16,
@@ -46,6 +48,13 @@ def test_collage_mini_is_the_default_and_in_evaluation_mode(mini: DenseCLIP) -> 
         torch.equal(a, b)
         for a, b in zip(default.model.state_dict().values(), mini.model.state_dict().values(), strict=True)
     )
+
+
+def test_collage_mini_is_a_vit_of_six_blocks_or_more_behind_a_frozen_stem(mini: DenseCLIP) -> None:
+    stem = mini.visual.conv1
+    assert isinstance(stem, Stem) and len(mini.blocks) >= 6
+    assert (mini.patch_size, mini.width) == (stem.kernel_size[0], stem.out_channels)
+    assert all(buffer.isfinite().all() and buffer.any() for buffer in stem.buffers())
 
 
 def test_collage_mini_has_its_own_weights_only() -> None:
@@ -275,6 +284,20 @@ def test_a_saved_model_comes_back_in_half_precision(
         assert value.dtype == torch.float32 and torch.equal(value, state[key].half().float()), key
 
 
+def test_a_checkpoint_of_the_first_format_is_refused_with_what_to_do(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "old.safetensors"
+    with safetensors.safe_open(tiny_checkpoint, framework="pt") as file:
+        metadata = {**file.metadata(), "format": "infoclip-lite-clip-1"}
+    safetensors.torch.save_file(safetensors.torch.load_file(tiny_checkpoint), path, metadata)
+    for read in (load_clip, lambda name: read_card(Path(name))):
+        with pytest.raises(
+            ValueError, match=r"old\.safetensors is a checkpoint of the first format.*infoclip-lite pretrain"
+        ):
+            read(str(path))
+
+
 def test_known_words_alone_are_stored_and_come_back(
     tiny_checkpoint: Path, make_tiny: Callable[..., DenseCLIP]
 ) -> None:
@@ -322,6 +345,4 @@ def test_a_full_disk_leaves_the_old_checkpoint(
 
 
 def test_shipped_checkpoint_is_small_enough() -> None:
-    from infoclip_lite.core.files import data_dir
-
-    assert (data_dir() / "checkpoints" / "collage-mini.safetensors").stat().st_size <= 16 * 2**20
+    assert (data_dir() / "checkpoints" / "collage-mini.safetensors").stat().st_size <= 24 * 2**20

@@ -219,3 +219,86 @@ def test_counts_that_cannot_be_are_refused(counts: torch.Tensor, says: str) -> N
 def test_counts_of_other_classes_do_not_add_up(other: SegmentationMetrics) -> None:
     with pytest.raises(ValueError, match="expected the same 6 classes, 2 unseen"):
         measure().merge(other)
+
+
+# Groups
+
+GROUPS = {"seen": (0, 1), "unseen": (4,), "stuff": (2,)}  # 3 and 5 compete and are in none
+
+
+def grouped(*pairs: tuple[torch.Tensor, torch.Tensor], groups: dict = GROUPS) -> SegmentationMetrics:
+    metrics = SegmentationMetrics(CLASSES, (4, 5), groups=groups)
+    for prediction, target in pairs:
+        metrics.update(prediction, target)
+    return metrics
+
+
+@given(seeds)
+def test_groups_are_reported_apart_and_the_mean_is_over_their_classes(seed: int) -> None:
+    metrics = grouped(sample(seed))
+    iou, got = metrics.per_class(), metrics.compute()
+    seen, unseen = iou[:2].mean().item(), iou[4].item()
+    assert list(got) == ["pAcc", "mIoU", "mIoU_seen", "mIoU_unseen", "hIoU", "mIoU_stuff"]
+    assert got["mIoU_seen"] == pytest.approx(seen) and got["mIoU_unseen"] == pytest.approx(unseen)
+    assert got["mIoU_stuff"] == pytest.approx(iou[2].item())
+    assert got["mIoU"] == pytest.approx(iou[[0, 1, 2, 4]].mean().item())
+    # Of the two groups of nouns: stuff, which is easy, cannot lift it.
+    assert got["hIoU"] == pytest.approx(2 * seen * unseen / (seen + unseen))
+
+
+@given(seeds)
+def test_a_class_in_no_group_counts_in_no_mean_and_its_pixels_still_do(seed: int) -> None:
+    prediction, target = sample(seed, ignored=0)
+    metrics = grouped((prediction, target))
+    # Pixels of classes in no group are moved among themselves: nothing of a group is predicted there.
+    alone = torch.isin(target, torch.tensor([3, 5])) & torch.isin(prediction, torch.tensor([3, 5]))
+    moved = torch.where(alone, 8 - prediction, prediction)
+    after, before = grouped((moved, target)).compute(), metrics.compute()
+    assert {name: after[name] for name in after if name != "pAcc"} == {
+        name: before[name] for name in before if name != "pAcc"
+    }
+    assert before["pAcc"] == pytest.approx((prediction == target).float().mean().item())
+    # A noun that is taken for a class in no group is still a mistake.
+    wrong = torch.where(target == 0, 3, target)
+    assert grouped((wrong, target)).compute()["mIoU_seen"] == pytest.approx(0.5)
+
+
+def test_groups_of_all_classes_are_what_unseen_alone_gives() -> None:
+    everything = {"seen": (0, 1, 2, 3), "unseen": (4, 5)}
+    assert grouped(sample(7), groups=everything).compute() == measure(sample(7)).compute()
+
+
+def test_an_empty_group_is_nan_and_no_error() -> None:
+    got = grouped(sample(1), groups={"seen": (0, 1), "unseen": (), "stuff": (2,)}).compute()
+    assert {name for name, value in got.items() if math.isnan(value)} == {"mIoU_unseen", "hIoU"}
+
+
+def test_groups_travel_with_counts_twins_and_sums() -> None:
+    metrics = grouped(sample(3))
+    back = SegmentationMetrics.from_counts(metrics.confusion, (4, 5), groups=GROUPS)
+    assert back.compute() == metrics.compute() == metrics.like(metrics.confusion).compute()
+    assert (metrics + grouped(sample(4))).compute() == grouped(sample(3), sample(4)).compute()
+    listed = {name: list(ids) for name, ids in GROUPS.items()}
+    assert (metrics + grouped(sample(4), groups=listed)).compute().keys() == metrics.compute().keys()
+
+
+@pytest.mark.parametrize(
+    ("groups", "says"),
+    [
+        ({"seen": (0,)}, r"got groups \['seen'\]; expected seen and unseen"),
+        ({}, r"got groups \[\]; expected seen and unseen"),
+        ({"seen": (0, 6), "unseen": (1,)}, r"ids in groups \[6\]; expected 0 \.\. 5"),
+        ({"seen": (0,), "unseen": (1,), "stuff": (-1,)}, r"ids in groups \[-1\]"),
+        ({"seen": (0, 1), "unseen": (1, 2)}, r"classes \[1\] in two groups"),
+        ({"seen": (0, 0), "unseen": (1,)}, r"classes \[0\] in two groups, or twice in one"),
+    ],
+)
+def test_groups_that_cannot_be_are_refused(groups: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        SegmentationMetrics(CLASSES, groups=groups)
+
+
+@pytest.mark.parametrize("other", [None, {**GROUPS, "stuff": (3,)}])
+def test_counts_of_other_groups_do_not_add_up(other: dict | None) -> None:
+    with pytest.raises(ValueError, match="expected the same groups"):
+        grouped().merge(grouped(groups=other))

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,12 +15,22 @@ from resume import same, stopped, weights
 from torch import Tensor
 
 from infoclip_lite import DenseCLIP
+from infoclip_lite.clip.loading import build_clip
+from infoclip_lite.clip.stem import MEAN, STD, Stem, lite0_weights
 from infoclip_lite.core.labels import IGNORE, NO_LABEL
 from infoclip_lite.core.lookup import build
 from infoclip_lite.core.states import read_state
 from infoclip_lite.datasets import Collage
 from infoclip_lite.datasets.collage import stuff
-from infoclip_lite.objectives import Batch, InfoCLIPObjective, Objective, View, build_objective
+from infoclip_lite.objectives import (
+    Batch,
+    InfoCLIPObjective,
+    Objective,
+    View,
+    WeightAnchor,
+    build_objective,
+    interpolate,
+)
 from infoclip_lite.segmentors import (
     AggregationConfig,
     CostAggregationSegmentor,
@@ -33,7 +44,7 @@ from infoclip_lite.training.loop import fit
 from infoclip_lite.training.recipe import OptimizerSection
 
 MakeTiny = Callable[..., DenseCLIP]
-SEEN = ["lion", "apple"]
+SEEN = ["bird", "chair"]
 
 
 def task(make_tiny: MakeTiny, **options: object) -> FineTuning:
@@ -160,6 +171,62 @@ def test_full_tuning_moves_both_towers_and_not_the_temperature(make_tiny: MakeTi
     }
     assert not moved & unchanged
     assert not any("resblocks.0" in key for key in unchanged)
+
+
+# A stem stays frozen.
+
+STEMMED = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1},
+}
+
+
+def build_stemmed() -> DenseCLIP:
+    torch.manual_seed(0)
+    model = build_clip(STEMMED, {"directions": 8})
+    model.visual.conv1.fill(lite0_weights())
+    tokenizer = open_clip.SimpleTokenizer(context_length=32)
+    return DenseCLIP(model, tokenizer, mean=(MEAN,) * 3, std=(STD,) * 3, read_outs=("cls_value",)).eval()
+
+
+def trunk(clip: DenseCLIP) -> dict[str, Tensor]:
+    """A copy of the weights of a stem that are no parameters."""
+    stem = clip.visual.conv1
+    assert isinstance(stem, Stem)
+    return {name: buffer.clone() for name, buffer in stem.named_buffers()}
+
+
+@pytest.mark.parametrize("tune", ["full", "image", "qv"])
+@pytest.mark.parametrize("objective", [None, "l2sp", "feature"])
+def test_no_tuning_moves_a_stems_trunk(tune: str, objective: str | None) -> None:
+    clip, teacher = build_stemmed(), build_stemmed().requires_grad_(False)
+    before, projection = trunk(clip), clip.visual.conv1.proj.weight.detach().clone()
+    held = {}
+    if objective is not None:
+        held = {"objective": build_objective({"name": objective}, clip, teacher), "teacher": teacher}
+    data = Collage("train", 32, seed=1, length=4, seen=SEEN)
+    tuning = tuned(ZeroShotSegmentor(clip), data, batch=2, tune=tune, lr=0.1, weight_decay=0.5, **held)
+    fit(tuning, steps=2)
+    assert len(before) > 60 and same(trunk(clip), before)
+    assert torch.equal(clip.visual.conv1.proj.weight, projection) == (tune == "qv")
+    assert {id(p) for p in tuning.trained} <= {id(p) for p in clip.parameters()}
+
+
+@torch.no_grad()
+def test_what_holds_weights_together_does_not_look_at_a_stems_trunk() -> None:
+    """L2-SP's distance of weights and WiSE-FT's way back are of what can be tuned."""
+    student, pretrained = build_stemmed(), build_stemmed()
+    for buffer in student.visual.conv1.buffers():
+        buffer.add_(1.0)
+    moved = trunk(student)
+    student.visual.proj.add_(0.5)
+    anchor = WeightAnchor(student.model, pretrained.model)
+    # 32 x 16 weights, each half a unit away; the trunk's millions, a unit away, are not in it.
+    assert anchor()["anchor"].item() == pytest.approx(0.25 * student.visual.proj.numel(), rel=1e-4)
+    interpolate(student.model, pretrained.model, 0.5)
+    assert torch.allclose(student.visual.proj, pretrained.visual.proj + 0.25)
+    assert same(trunk(student), moved)
 
 
 def test_image_tuning_leaves_the_text_tower_bit_equal(make_tiny: MakeTiny) -> None:

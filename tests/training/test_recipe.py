@@ -5,11 +5,16 @@ always meant.
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
 
+from infoclip_lite.core.files import data_dir
+from infoclip_lite.datasets import Collage
+from infoclip_lite.datasets.collage import seen_nouns
 from infoclip_lite.training.recipe import (
     FineTuneRecipe,
     PretrainRecipe,
@@ -19,6 +24,7 @@ from infoclip_lite.training.recipe import (
     merged,
 )
 
+# Without mini/pretrain: the model that ships is another one since it has a stem.
 BEFORE = json.loads((Path(__file__).parent / "recipes_before_sections.json").read_text())
 SEGMENTORS = {"zero_shot": "zero_shot", "catseg": "cost_aggregation", "chimera": "chimera"}
 
@@ -27,10 +33,7 @@ def flat(recipe: Recipe) -> dict[str, Any]:
     """A recipe in the words of the flat format that came before: one key a setting, and a few for each
     method.
     """
-    if isinstance(recipe, PretrainRecipe):
-        values = dict(vars(recipe))
-        read_outs = values.pop("read_outs")
-        return {"kind": "PretrainRecipe", **values, "read_out": read_outs}
+    assert isinstance(recipe, FineTuneRecipe)
     segmentor, data, loss = (
         dict(recipe.segmentor),
         dict(recipe.data),
@@ -72,7 +75,34 @@ def test_a_shipped_recipe_means_what_it_meant_before_sections(name: str) -> None
 
 
 def test_the_recipes_of_then_are_still_there() -> None:
-    assert set(BEFORE) <= set(list_recipes())
+    assert {*BEFORE, "mini/pretrain"} <= set(list_recipes())
+
+
+def test_recipes_that_learn_from_few_nouns_learn_from_the_same_eight() -> None:
+    recipes = [load_recipe(name) for name in list_recipes()]
+    few = {
+        tuple(each.data["seen"])
+        for each in recipes
+        if isinstance(each, FineTuneRecipe) and each.data.get("seen")
+    }
+    (eight,) = few
+    assert len(eight) == 8 and set(eight) <= set(seen_nouns())
+    # On validation scenes every one of them has an instance that was held back.
+    assert len(Collage("val", seen=eight).class_groups["seen"]) == 8
+
+
+def test_the_recipe_that_learns_from_all_seen_nouns_says_how_many_they_are() -> None:
+    said = (files("infoclip_lite") / "recipes" / "mini" / "plain.yaml").read_text()
+    assert f"the pack's {len(seen_nouns())} seen nouns" in said
+
+
+def test_the_recipe_of_pretraining_is_the_one_of_the_model_that_ships() -> None:
+    recipe = load_recipe("mini/pretrain")
+    assert isinstance(recipe, PretrainRecipe)
+    with safe_open(data_dir() / "checkpoints" / "collage-mini.safetensors", framework="pt") as file:
+        config = json.loads(file.metadata()["config"])
+    said = {"model": recipe.model, "stem": recipe.stem, "mean": recipe.mean, "std": recipe.std}
+    assert config == {**said, "name": recipe.name, "read_out": recipe.read_outs}
 
 
 RECIPE = {"task": "finetune", "name": "small", "steps": 3}
