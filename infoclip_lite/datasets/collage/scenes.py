@@ -11,7 +11,7 @@ from bisect import bisect
 from collections.abc import Iterable, Sequence
 from functools import cache
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -106,6 +106,8 @@ class Collage(SegmentationDataset):
         scale: smallest and largest longest side of an object, as a fraction of `size`.
         seen: nouns whose pixels may be learnt from; every other noun among `classes` is unseen. None: the
             pack's split.
+        kind: "photograph" or "render" shows things of that kind alone, to tell how well each is known; None
+            shows both.
 
     Attributes:
         names: the class names, in the order of the mask's indices.
@@ -128,7 +130,10 @@ class Collage(SegmentationDataset):
         objects: tuple[int, int] = (1, 4),
         scale: tuple[float, float] = (0.3, 0.8),
         seen: Sequence[str] | None = None,
+        kind: Literal["photograph", "render"] | None = None,
     ) -> None:
+        if kind not in (None, "photograph", "render"):
+            raise ValueError(f"unknown kind {kind!r}; expected photograph, render or None for both")
         if split not in SPLITS:
             raise ValueError(f"unknown split {split!r}; expected one of {', '.join(SPLITS)}")
         if size < 16:
@@ -152,7 +157,11 @@ class Collage(SegmentationDataset):
         self.length = length
         self.objects = objects
         self.scale = scale
-        shown = {i: _shown(name, split, name in learnt) for i, name in nouns.items()}
+        self.kind = kind
+        shown = {
+            i: [each for each in _shown(name, split, name in learnt) if kind in (None, each.kind)]
+            for i, name in nouns.items()
+        }
         side = "test" if split == "test" else "train"
         textures = {i: [t for t in instances()[name] if t.side == side] for i, name in grounds.items()}
         self._things, self._grounds = _draws(shown.items()), _draws(textures.items())
@@ -207,6 +216,7 @@ class Collage(SegmentationDataset):
             "seed": self.seed,
             "objects": list(self.objects),
             "scale": list(self.scale),
+            "kind": self.kind,
             "pack": pack,
         }
 

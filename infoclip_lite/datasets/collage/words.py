@@ -23,6 +23,7 @@ class _Record(TypedDict):
     sha256: str
     split: str  # "train", "val" or "test"
     licence: str
+    kind: NotRequired[str]
     noun: NotRequired[str]
     instance: NotRequired[str]
     stuff: NotRequired[str]
@@ -46,12 +47,14 @@ class Instance(NamedTuple):
     Attributes:
         word: the noun or the kind of stuff.
         side: "train", "val" or "test".
+        kind: "photograph", "render" or, of a texture, "texture".
         groups: the groups of scenes that its licence lets it into, "cc", "gpl" or both.
         files: its pictures, relative to the pack: one photograph, or several views of a model.
     """
 
     word: str
     side: str
+    kind: str
     groups: tuple[str, ...]
     files: tuple[str, ...]
 
@@ -65,16 +68,18 @@ def manifest() -> _Manifest:
 @lru_cache(maxsize=1)
 def instances() -> dict[str, tuple[Instance, ...]]:
     """The instances of every noun and kind of stuff."""
-    files: dict[tuple[str, str, str, tuple[str, ...]], list[str]] = {}
+    files: dict[tuple[str, str, str, str, tuple[str, ...]], list[str]] = {}
     for record in manifest()["pictures"]:
-        key = (record["noun"], record["split"], record["instance"], groups_of(record["licence"]))
+        groups = groups_of(record["licence"])
+        key = (record["noun"], record["split"], record["kind"], record["instance"], groups)
         files.setdefault(key, []).append(record["file"])
     for record in manifest()["textures"]:
-        key = (record["stuff"], record["split"], record["file"], groups_of(record["licence"]))
+        groups = groups_of(record["licence"])
+        key = (record["stuff"], record["split"], "texture", record["file"], groups)
         files[key] = [record["file"]]
     found: dict[str, list[Instance]] = {}
-    for (word, side, _, groups), pictures in files.items():
-        found.setdefault(word, []).append(Instance(word, side, groups, tuple(pictures)))
+    for (word, side, kind, _, groups), pictures in files.items():
+        found.setdefault(word, []).append(Instance(word, side, kind, groups, tuple(pictures)))
     return {word: tuple(each) for word, each in found.items()}
 
 
