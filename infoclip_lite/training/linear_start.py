@@ -33,7 +33,7 @@ def start_linearly(
         clip: its tower is at its random beginning.
         pool: scenes as the stem sees them, and which words each shows.
         words: (words, D) unit vectors of the text tower, in the order of `pool.present`'s columns.
-        rank: of the map; None: the tower's width less two, since CLS must have a direction of its own.
+        rank: of the map; None is the largest that tokens can hold.
         seed: of the directions.
 
     Raises:
@@ -44,9 +44,11 @@ def start_linearly(
     if not isinstance(stem, Stem):
         raise ValueError(f"{clip.name} has no stem; expected one: the map is solved for on its features")
     width = clip.width
-    rank = width - 2 if rank is None else rank
-    if not 1 <= rank <= width - 2:
-        raise ValueError(f"got rank {rank}; expected 1 .. {width - 2} for tokens {width} wide")
+    # CLS must have a direction of its own, and layer norms take one.
+    largest = min(width - 2, clip.embed_dim, stem.proj.in_channels)
+    rank = largest if rank is None else rank
+    if not 1 <= rank <= largest:
+        raise ValueError(f"got rank {rank}; expected 1 .. {largest} for tokens {width} wide")
     solved, features = _map(stem, pool, words)
     left, values, right = torch.linalg.svd(features.std(0)[:, None] * solved, full_matrices=False)
     halves = values[:rank].sqrt()
