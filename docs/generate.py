@@ -278,6 +278,29 @@ def readouts_part() -> str:
     return "\n".join(["```{eval-rst}", *entries, "```", ""])
 
 
+def model_table() -> str:
+    """The scores of collage-mini's card."""
+    from infoclip_lite.clip import read_card
+    from infoclip_lite.studies.card import card_table
+
+    return card_table(read_card())
+
+
+def model_facts() -> str:
+    """What collage-mini's checkpoint says of its making."""
+    from infoclip_lite.clip import read_card
+
+    card = read_card()
+    cost, recipe = card["cost"], card["recipe"]
+    rows = {
+        "scenes": f"{recipe['pool']:,} in the pool, {card['scenes_seen']:,} seen",
+        "steps": f"{sum(stage['steps'] for stage in recipe['stages']):,} of {recipe['batch']} scenes",
+        "words": f"{recipe['text']['steps']:,} steps of distillation",
+        "cost": f"{cost['minutes']} minutes on {cost['threads']} threads of a processor",
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows.items())])
+
+
 def write_all(folder: Path) -> None:
     """Write the generated parts into the site's source folder; what did not change is left alone."""
     texts = {
@@ -290,6 +313,8 @@ def write_all(folder: Path) -> None:
         "generated/recipe.part.md": house.walk_table(house.RECIPE),
         "generated/modules.part.md": house.modules_part(),
         "generated/readouts.part.md": readouts_part(),
+        "generated/model_card.part.md": model_table(),
+        "generated/model_facts.part.md": model_facts(),
         **pack.parts(),
     }
     paths = sorted(NOTEBOOKS.glob("*.ipynb"))
