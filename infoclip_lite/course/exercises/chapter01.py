@@ -139,7 +139,7 @@ def value_value(answer: Callable[..., object]) -> None:
 
 @functools.cache
 def _kept_aside(name: str) -> Tensor:
-    """Cosines (12, 52, H, W) of the scenes kept aside under one read-out."""
+    """Cosines (12, words, H, W) of the scenes kept aside under one read-out."""
     scenes = Collage("test", length=_KEPT_ASIDE)
     words = _clip().encode_text(scenes.names)
     return ZeroShotSegmentor(_clip(), name)(torch.stack([scenes[i].image for i in range(_KEPT_ASIDE)]), words)
