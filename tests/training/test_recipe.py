@@ -79,13 +79,8 @@ def test_the_recipes_of_then_are_still_there() -> None:
 
 
 def test_recipes_that_learn_from_few_nouns_learn_from_the_same_eight() -> None:
-    recipes = [load_recipe(name) for name in list_recipes()]
-    few = {
-        tuple(each.data["seen"])
-        for each in recipes
-        if isinstance(each, FineTuneRecipe) and each.data.get("seen")
-    }
-    (eight,) = few
+    recipes = [load_recipe(name) for name in list_recipes() if name != "mini/pretrain"]
+    (eight,) = {tuple(recipe.data["seen"]) for recipe in recipes if recipe.data.get("seen")}
     assert len(eight) == 8 and set(eight) <= set(seen_nouns())
     # On validation scenes every one of them has an instance that was held back.
     assert len(Collage("val", seen=eight).class_groups["seen"]) == 8
