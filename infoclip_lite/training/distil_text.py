@@ -159,7 +159,7 @@ def _article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
-def encode_briefly(model: CLIP, ids: Tensor, embedding: Tensor | None = None) -> Tensor:
+def encode_briefly(model: CLIP, ids: Tensor, embedding: Tensor | None = None, parts: int = 1) -> Tensor:
     """What open_clip's `encode_text` gives, without computing what is filled up behind the longest sentence.
 
     Nothing before the end of a sentence looks at what is behind it, so a third of the time does.
@@ -168,16 +168,22 @@ def encode_briefly(model: CLIP, ids: Tensor, embedding: Tensor | None = None) ->
         model: an open_clip CLIP with the text tower of the paper.
         ids: (n, context) token ids, filled up with zeros.
         embedding: (n, context, W) of the tokens, where the model's own are not wanted.
+        parts: groups of sentences of like length, each computed by itself.
 
     Returns:
         (n, D) unit vectors.
     """
-    ends = ids.argmax(1)
-    length = int(ends.max()) + 1
-    tokens = model.token_embedding(ids[:, :length]) if embedding is None else embedding[:, :length]
-    tokens = tokens + model.positional_embedding[:length]
-    tokens = model.ln_final(model.transformer(tokens, attn_mask=model.attn_mask[:length, :length]))
-    return F.normalize((tokens[torch.arange(len(ids)), ends] @ model.text_projection).float(), dim=-1)
+    ends = ids.argmax(1)  # the end of a sentence has the largest id
+    order = ends.argsort()
+    found = []
+    for rows in order.chunk(parts):
+        length = int(ends[rows[-1]]) + 1
+        tokens = model.token_embedding(ids[rows, :length]) if embedding is None else embedding[rows, :length]
+        tokens = tokens.to(model.positional_embedding.dtype) + model.positional_embedding[:length]
+        mask = model.attn_mask[:length, :length].to(tokens.dtype)
+        tokens = model.ln_final(model.transformer(tokens, attn_mask=mask))
+        found.append((tokens[torch.arange(len(rows)), ends[rows]] @ model.text_projection).float())
+    return F.normalize(torch.cat(found)[order.argsort()], dim=-1)
 
 
 def distil_text(

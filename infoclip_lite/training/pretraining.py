@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from .distil_text import (
     Teacher,
     distil_text,
     distilled_tokens,
+    encode_briefly,
     sentences,
     text_distillation_loss,
     text_parameters,
@@ -30,7 +30,7 @@ from .distil_text import (
 from .pool import Pool, caption_words, multi_hot, some_of
 
 if TYPE_CHECKING:
-    from open_clip.model import CLIP
+    pass
 
 
 @dataclass(frozen=True)
@@ -287,34 +287,6 @@ class _Towers(nn.Module):
             tokens = self.clip.enter(patches, keep, generator)
         tower = TowerPass(tokens, grid, self.clip.blocks, run=self.clip.block)
         image = self.clip.project(tower.leaving[:, 0])
-        # Sentences of one word are short, captions long: `encode_trimmed` sorts them.
         both = ids if words is None else torch.cat([ids, words])
-        text = F.normalize(encode_trimmed(self.clip.model, both), dim=-1)
+        text = encode_briefly(self.clip.model, both, parts=4)
         return image, text[: len(ids)], text[len(ids) :]
-
-
-def encode_trimmed(model: CLIP, ids: Tensor, parts: int = 4) -> Tensor:
-    """Text embeddings without the padding: sentences of like length go through the tower together.
-
-    The tower is causal and reads an embedding off the end of a sentence: what follows changes nothing, and
-    captions are a third as long as the context.
-
-    Args:
-        model: an open_clip model with its own text tower.
-        ids: (n, context) token ids, padded with zeros.
-        parts: groups of sentences.
-
-    Returns:
-        (n, D) float32, as `model.encode_text` gives them.
-    """
-    lengths = (ids != 0).sum(1)
-    order = lengths.argsort()
-    embedded = []
-    for rows in order.chunk(parts):
-        longest = int(lengths[rows[-1]])
-        part = ids[rows, :longest]
-        x = model.token_embedding(part).to(model.positional_embedding) + model.positional_embedding[:longest]
-        x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:longest, :longest].to(x.dtype)))
-        # the end of a sentence has the largest id
-        embedded.append(x[torch.arange(len(rows)), part.argmax(1)] @ model.text_projection)
-    return torch.cat(embedded)[order.argsort()].float()

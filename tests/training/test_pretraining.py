@@ -23,7 +23,6 @@ from infoclip_lite.training.pretraining import (
     Stage,
     caption_tokens,
     contrastive_loss,
-    encode_trimmed,
 )
 
 STAGE = Stage(steps=3, keep=1.0)
@@ -118,16 +117,6 @@ def test_captions_are_true_of_their_scene_and_name_what_they_say() -> None:
 def test_captions_of_a_step_are_the_same_twice_and_others_at_another_step() -> None:
     first, again, later = (Captions(visible(), seed=3).about(step, range(60), 5)[0] for step in (4, 4, 5))
     assert first == again != later
-
-
-def test_sentences_without_their_padding_have_the_same_embeddings(
-    make_tiny: Callable[..., DenseCLIP],
-) -> None:
-    clip = make_tiny()
-    ids = clip.tokenize(["a cow", "", *Captions(visible(), seed=1).about(0, range(30), 10)[0]])
-    torch.testing.assert_close(
-        encode_trimmed(clip.model, ids), clip.model.encode_text(ids), rtol=1e-4, atol=1e-5
-    )
 
 
 def test_every_caption_is_made_of_known_tokens() -> None:
