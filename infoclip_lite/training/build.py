@@ -159,6 +159,7 @@ def build_pretraining(recipe: PretrainRecipe, kept: Path) -> Pretraining:
         batch=recipe.batch,
         words_alone=recipe.words_alone,
         teacher=teacher,
+        channel_dropout=recipe.channel_dropout,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,
         seed=recipe.seed,

@@ -171,6 +171,7 @@ class Pretraining:
         batch: int,
         words_alone: int,
         teacher: WordTeacher | None = None,
+        channel_dropout: float = 0.0,
         lr: float,
         weight_decay: float,
         seed: int,
@@ -178,6 +179,7 @@ class Pretraining:
     ):
         self.clip, self.pool, self.stages, self.batch = clip, pool, list(stages), batch
         self.words_alone, self.teacher = words_alone, teacher
+        self.channel_dropout = channel_dropout
         self.lr, self.weight_decay, self.seed, self.dtype = lr, weight_decay, seed, dtype
         self.module: nn.Module = clip.model
         self.captions = Captions(pool.present, seed)
@@ -236,7 +238,7 @@ class Pretraining:
         inputs, present, named, captions = batch
         device = self.clip.device
         generator = torch.Generator(device).manual_seed(self.seed * 1_000_003 + step)
-        inputs = {key: value.to(device) for key, value in inputs.items()}
+        inputs = {key: self._dropped(value.to(device), generator) for key, value in inputs.items()}
         ids = self.clip.tokenizer(captions).to(device)
         texts, target = self._words(step)
         # On a copy of the weights in self.dtype that passes gradients back.
@@ -253,6 +255,14 @@ class Pretraining:
             told = text_distillation_loss(words, target.to(device))["total"]
             terms |= {"total": contrast + self.teacher.section.weight * told, "text": told.detach()}
         return terms
+
+    def _dropped(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        """Features without some of their channels, others in every scene; pixels as they are."""
+        # Of the whole scene alike: what makes one thing unlike others of its noun lies in few channels.
+        if not self.channel_dropout or not values.is_floating_point():
+            return values
+        chance = torch.rand((*values.shape[:2], 1, 1), generator=generator, device=values.device)
+        return values * (chance >= self.channel_dropout) / (1 - self.channel_dropout)
 
     def _words(self, step: int) -> tuple[Tensor | None, Tensor | None]:
         """Token ids of sentences of single words, and where the teacher has them."""

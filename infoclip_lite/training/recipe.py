@@ -157,6 +157,7 @@ class PretrainRecipe:
         words_alone: sentences of a single word in a batch, beside a caption of every scene.
         text: a `pretraining.TextSection`: the text tower first learns from a sentence encoder; None: from
             captions alone.
+        channel_dropout: chance that a scene's features lack a channel; see `Pretraining`.
         linear_start: begin at the best linear map of the stem's features; see `start_linearly`.
         seed, batch, lr, weight_decay, warmup: of the training.
         schedule: length of the cosine in steps; None is the steps of all stages.
@@ -172,6 +173,7 @@ class PretrainRecipe:
     pool: int = 40_000
     words_alone: int = 128
     text: Section | None = None
+    channel_dropout: float = 0.0
     linear_start: bool = False
     seed: int = 0
     batch: int = 256

