@@ -40,6 +40,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         "studies.degradation_frames:degradation_frames", "one plain fine-tuning, step by step"
     ),
     "card": Benchmark("commands.benchmark:card", "the scores of collage-mini"),
+    "conse": Benchmark("studies.conse:conse", "a control that no picture was learnt for"),
     "trunk": Benchmark("studies.trunk:trunk", "what the stem and an instance are worth, by class means"),
     "information": Benchmark(
         "commands.benchmark:information", "every estimator on tasks of known truth", ("seeds",)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
+from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip.stem import lite0_weights
+from ..core.reports import JsonObject, write_report
+from ..datasets.collage import Collage, all_nouns, photographs
+from ..evaluation.metrics import SegmentationMetrics
 from ..training.sentences import embed_words
+from .rows import SPLITS
 
 if TYPE_CHECKING:
     from timm.models import EfficientNet
@@ -150,3 +156,40 @@ def recognition(
         "micro": sum(every) / len(every),
         "macro": sum(sum(of_noun) / len(of_noun) for of_noun in hits.values()) / len(hits),
     }
+
+
+def conse(*, scenes: int = 400, out: Path | None = None) -> JsonObject:
+    """The control on what collage-mini's card is measured on; written as conse.json.
+
+    Returns:
+        {"photographs": {"top1", "micro"}, "noun_recognition": {split: mAP}, "dense": {split: metrics},
+        "scenes"}; fractions.
+    """
+    content: JsonObject = {"noun_recognition": {}, "dense": {}, "scenes": scenes}
+    found = recognition(((each.image(_SIDE), each.noun) for each in photographs()), all_nouns())
+    content["photographs"] = {"top1": found["macro"], "micro": found["micro"]}
+    for split in SPLITS:
+        data = Collage(split, length=scenes)
+        text = conse_text(data.names)
+        counts = SegmentationMetrics(len(data.names), data.unseen, groups=data.class_groups)
+        scores, present = [], []
+        for scene in (data[index] for index in range(scenes)):
+            image = fitted(scene.image)[None]
+            scores.append(text @ conse_image(image)[0])
+            present.append([name in scene.nouns for name in data.names])
+            cosines = torch.einsum("cd,bdhw->bchw", text, conse_dense(image))
+            large = F.interpolate(cosines, scene.mask.shape, mode="bilinear", align_corners=False)
+            counts.update(large.argmax(1)[0], scene.mask)
+        content["dense"][split] = counts.compute()
+        nouns = [*data.class_groups["seen"], *data.class_groups["unseen"]]
+        content["noun_recognition"][split] = _mean_precision(torch.stack(scores), present, nouns)
+    return write_report("conse", content, out)
+
+
+def _mean_precision(scores: Tensor, present: Sequence[Sequence[bool]], classes: Iterable[int]) -> float:
+    """Mean over classes that occur of the average precision of "is it in the picture?"."""
+    from sklearn.metrics import average_precision_score  # here: it takes longer to import than to use
+
+    truth = torch.tensor(present)
+    shown = [i for i in classes if truth[:, i].any()]
+    return fmean(average_precision_score(truth[:, i], scores[:, i]) for i in shown)

@@ -140,7 +140,7 @@ def test_collage_is_the_default_with_the_recipes_size_and_seen_nouns() -> None:
     )
     few = chosen_data(recipe="mini/demo", limit=5)
     assert isinstance(few.dataset, Collage)
-    assert len(few.dataset) == 5 and len(few.dataset.unseen) == 32 and few.dataset.split == "test"
+    assert len(few.dataset) == 5 and len(few.dataset.unseen) == 42 and few.dataset.split == "test"
     large = chosen_data({"name": "collage"}, recipe="paper/catseg-vitb16")
     assert isinstance(large.dataset, Collage)
     assert large.dataset.size == 384 and large.protocol == "catseg"

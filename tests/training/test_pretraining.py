@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -15,14 +16,18 @@ from open_clip.loss import ClipLoss
 from torch import Tensor
 
 from infoclip_lite import DenseCLIP
+from infoclip_lite.training.distil_text import Teacher
 from infoclip_lite.training.loop import fit
 from infoclip_lite.training.pool import Pool, build_pool, caption_words
 from infoclip_lite.training.pretraining import (
     Captions,
     Pretraining,
     Stage,
+    TextSection,
+    WordTeacher,
     caption_tokens,
     contrastive_loss,
+    distilled,
 )
 
 STAGE = Stage(steps=3, keep=1.0)
@@ -226,3 +231,57 @@ def test_a_few_steps_lower_the_loss(small: MakeSmall) -> None:
     log = fit(task, steps=12, warmup=2)
     assert sum(r["total"] for r in log[-4:]) < sum(r["total"] for r in log[:4])
     assert log[0]["scale"] == pytest.approx(1 / 0.07, rel=1e-3)
+
+
+def test_channels_are_dropped_of_whole_scenes_and_pixels_never(small: MakeSmall) -> None:
+    task = small([STAGE])
+    task.channel_dropout = 0.5
+    generator = torch.Generator().manual_seed(0)
+    features = torch.ones(4, 40, 3, 3)
+    dropped = task._dropped(features, generator)
+    assert set(dropped.unique().tolist()) == {0.0, 2.0}, "what is kept makes up for what is not"
+    assert (dropped.amax((2, 3)) == dropped.amin((2, 3))).all(), "a channel goes in the whole scene"
+    assert len({tuple(row.tolist()) for row in dropped[:, :, 0, 0]}) == 4, "other channels in every scene"
+    pixels = torch.ones(2, 3, 8, 8, dtype=torch.uint8)
+    assert torch.equal(task._dropped(pixels, generator), pixels)
+
+
+@pytest.fixture
+def teacher() -> Teacher:
+    names = caption_words()
+    targets = F.normalize(torch.randn(len(names), 24, generator=torch.Generator().manual_seed(0)), dim=1)
+    return Teacher(names, targets, names[:5])
+
+
+def test_words_are_held_beside_contrast(small: MakeSmall, teacher: Teacher) -> None:
+    alone, held = small([STAGE]), small([STAGE])
+    dim = held.clip.embed_dim
+    targets = F.normalize(teacher.targets.repeat(1, 1 + dim // 24)[:, :dim], dim=1)
+    section = TextSection(steps=1, weight=0.5, sentences=6)
+    held.teacher = WordTeacher(Teacher(teacher.words, targets, teacher.captioned), section)
+    batch = next(iter(alone.batches(0, 1)))
+    without, terms = alone.loss(0, batch), held.loss(0, batch)
+    assert terms["total"].item() == pytest.approx((without["total"] + 0.5 * terms["text"]).item(), abs=1e-4)
+    assert "text" not in without and terms["text"] > 0
+
+
+def test_a_tower_that_was_distilled_is_taken_from_the_folder(
+    make_tiny: Callable[..., DenseCLIP], teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from infoclip_lite.training import pretraining
+
+    clip, again, other = make_tiny(), make_tiny(), make_tiny()
+    dim = clip.embed_dim
+    fitting = Teacher(
+        teacher.words, F.normalize(teacher.targets.repeat(1, 9)[:, :dim], dim=1), teacher.captioned
+    )
+    monkeypatch.setattr(Teacher, "from_encoder", classmethod(lambda cls, dim: fitting))
+    section = TextSection(steps=2)
+    before = clip.model.text_projection.detach().clone()
+    distilled(clip, section, tmp_path, seed=0)
+    assert not torch.equal(clip.model.text_projection, before)
+    monkeypatch.setattr(pretraining, "distil_text", None)
+    distilled(again, section, tmp_path, seed=0)
+    assert torch.equal(again.model.text_projection, clip.model.text_projection)
+    with pytest.raises(TypeError):
+        distilled(other, TextSection(steps=3), tmp_path, seed=0)  # other steps: another tower
