@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from infoclip_lite import load_clip
 from infoclip_lite.cli import main
 from infoclip_lite.commands.evaluate import chosen_data, subject
 from infoclip_lite.datasets import Collage
@@ -124,8 +125,9 @@ def test_weights_need_a_recipe_and_a_recipe_names_its_own_model(official: Path) 
 
 
 def test_a_model_has_its_own_read_outs_unless_others_are_named() -> None:
-    assert subject().read_outs == ("cls_value", "value")
-    assert subject(read_outs=["value"]).read_outs == ("value",)
+    # Those of the checkpoint, which were chosen on validation scenes.
+    assert subject().read_outs == load_clip().read_outs
+    assert subject(read_outs=["naclip"]).read_outs == ("naclip",)
 
 
 def test_collage_is_the_default_with_the_recipes_size_and_seen_nouns() -> None:
@@ -204,5 +206,5 @@ def test_other_words_are_encoded_in_place_of_the_names(
 def test_words_that_do_not_fit_are_refused_with_the_files_name(tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("cow\n")
-    with pytest.raises(ValueError, match=r"words\.txt: got 1 words for 52 classes"):
+    with pytest.raises(ValueError, match=r"words\.txt: got 1 words for 63 classes"):
         chosen_data(words=words)

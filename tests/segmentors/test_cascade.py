@@ -130,7 +130,7 @@ def test_it_owns_its_loss_of_masks_that_are_there(cascade: CascadeSegmentor) -> 
 
 
 def test_the_recipe_trains_prompts_and_decoders_and_not_clip(tiny_checkpoint: object) -> None:
-    data = {"size": 32, "seen": ["lion", "apple"]}
+    data = {"size": 32, "seen": ["fish", "flower"]}
     clip = {"name": str(tiny_checkpoint)}
     run = train(
         "mini/cascade", clip=clip, data=data, segmentor={"groups": 2}, steps=8, batch=4, progress=False

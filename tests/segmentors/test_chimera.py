@@ -296,7 +296,7 @@ def recipe(tiny_checkpoint: Path) -> dict[str, Any]:
         "tune": "none",
         "steps": 4,
         "batch": 4,
-        "data": {"name": "collage", "size": 32, "seen": ["lion", "apple"]},
+        "data": {"name": "collage", "size": 32, "seen": ["fish", "flower"]},
         "optimizer": {"warmup": 1, "lr": 1.0e-3, "head_lr": 1.0e-2},
         "evaluation": {"scenes": 2},
         "machine": {"dtype": "float32"},
