@@ -103,7 +103,7 @@ def heaviest_over_lightest(answer: Callable[..., object]) -> None:
 
 
 @exercise(
-    "9.3", "The fewer positions, the surer they lie on objects, and the more of the picture is left out."
+    "9.3", "Fewer positions leave more of the picture out; whether they lie on objects has to be counted."
 )
 def smallest_first(answer: object) -> None:
     """The answer is a list of four names; the order is that of the shares on 24 scenes."""
@@ -138,13 +138,13 @@ def smallest_first(answer: object) -> None:
 
 @exercise(
     "9.4",
-    "What all CLS embeddings share is part of what finds objects: without it the choice is worse; "
-    "the lesson is another matter.",
+    "Whether centring helps the choice is counted, not guessed, and may change with how many positions are "
+    "kept; the lesson is another matter.",
 )
 def centred_choice(answer: Callable[..., object]) -> None:
     """The answer is a function.
 
-    cls, patches, share (B, N), count -> mean share of objects, about 0.35 for 16.
+    cls, patches, share (B, N), count -> mean share of objects, about 0.25 for 16.
     """
     cls, patches, share, _ = _scenes()
     middle, common = cls.mean(0), patches.mean((0, 1))

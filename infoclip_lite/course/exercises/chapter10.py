@@ -42,7 +42,7 @@ def rung(answer: object) -> None:
 
 @exercise(
     "10.2",
-    "About two points are known but not said. A gamma chosen on test scenes is fitted to them: use "
+    "Two to three points are known but not said. A gamma chosen on test scenes is fitted to them: use "
     "validation scenes.",
 )
 def best_gamma(answer: Callable[..., object]) -> None:
