@@ -83,9 +83,12 @@ def synonyms(*, held_out: bool = False) -> tuple[Synonym, ...]:
 
     Args:
         held_out: the 50 that may never be distilled, instead of the 100 that may.
+
+    Returns:
+        Those that were sampled, without the words of nouns that have left the pack since.
     """
     rows = _read("words/synonyms.json")["held_out" if held_out else "synonyms"]
-    return tuple(Synonym(*row) for row in rows)
+    return tuple(each for each in (Synonym(*row) for row in rows) if each.noun in pack_nouns())
 
 
 @cache
@@ -98,7 +101,9 @@ def distilled_words() -> tuple[str, ...]:
 @cache
 def definitions() -> dict[str, str]:
     """WordNet's definition of every distilled word that it has, in the sense of the list or of the pack."""
-    return _read("words/definitions.json")["definitions"]
+    distilled = set(distilled_words())
+    told = _read("words/definitions.json")["definitions"]
+    return {word: text for word, text in told.items() if word in distilled}
 
 
 def build(wordnet: str | Path, folder: str | Path, *, seed: int = 0) -> None:
