@@ -37,7 +37,7 @@ def scale_free(answer: object) -> None:
 
 @exercise(
     "6.2",
-    "Blurring costs nearly half the information and hardly any KL: neighbours grow alike, words stay "
+    "Blurring costs a good part of the information and hardly any KL: neighbours grow alike, words stay "
     "as probable as they were.",
 )
 def blur(answer: Callable[..., object]) -> None:
