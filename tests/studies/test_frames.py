@@ -12,6 +12,7 @@ from infoclip_lite.datasets import held_out_data
 from infoclip_lite.studies.degradation_frames import KEYS, degradation_frames, pack, unpack
 
 SMALL = {"steps": 2, "batch": 2, "data": {"size": 32}, "evaluation": {"at": [0, 2], "scenes": 4}}
+SMALL["machine"] = {"dtype": "float32"}  # labels of one scene alone, and of several at once
 
 
 def test_frames_are_the_trainings_own(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def test_a_description_tells_what_differs_from_the_defaults() -> None:
 
 def test_a_score_has_metrics_of_every_split_and_the_probes(recipe: str) -> None:
     run = train(recipe, progress=False)
-    scores = score_run(run, splits=("test-known", "test"), scenes=3)
+    scores = score_run(run, splits=("test-known", "test"), scenes=16)
     assert set(scores) == {"test-known", "test", "probes"}
     assert {"mIoU", "mIoU_unseen", "hIoU"} <= scores["test"].keys()
     assert scores["test"] != scores["test-known"]

@@ -124,9 +124,9 @@ def smallest_first(answer: object) -> None:
         if shares[smaller] > shares[larger]:
             wrong = f"on 24 scenes it is {shares[smaller]:.0%} against {shares[larger]:.0%}"
             fewer = (
-                "of those most like CLS the first are the surest"
+                "fewer of those most like CLS were no surer on these scenes"
                 if "chance" not in (smaller, larger)
-                else "no choice at all is chance"
+                else "the patches most like CLS hold no more of the objects than chance does, here"
             )
             best = (
                 "no choice by CLS beats the best possible one"
