@@ -53,15 +53,12 @@ def trunk(*, out: Path | None = None) -> JsonObject:
     known = _open(nouns, ("train", "val"))
     fresh = _open(nouns, ("test",))
     rows = {}
-    kept: tuple[Tensor, Tensor] | None = None
     for label, describe in _features().items():
-        vectors = (_described(known, describe), _described(fresh, describe))
-        rows[label] = _top1(known, vectors[0], fresh, vectors[1])
-        kept = vectors
-    assert kept is not None
+        learnt, asked = _described(known, describe), _described(fresh, describe)
+        rows[label] = _top1(known, learnt, fresh, asked)
     content = {
         "trunk": rows,
-        "instances": _curve(nouns, known, kept[0], fresh, kept[1]),
+        "instances": _curve(known, learnt, fresh, asked),
         "nouns": len(nouns),
         "cutouts": len(fresh),
     }
@@ -167,13 +164,13 @@ def _top1(
 
 
 def _curve(
-    nouns: Mapping[str, Sequence[Instance]],
     known: Sequence[_Cutout],
     learnt: Tensor,
     fresh: Sequence[_Cutout],
     asked: Tensor,
 ) -> dict[str, JsonObject]:
     """Top-1 among the nouns that have the larger counts, by how many instances of each are learnt from."""
+    nouns = dict.fromkeys(c.noun for c in known)
     have = {noun: 1 + max(c.instance for c in known if c.noun == noun) for noun in nouns}
     curve: dict[str, JsonObject] = {}
     # Every noun has four in some form; few have sixteen.

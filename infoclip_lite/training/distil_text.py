@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from open_clip.model import CLIP
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -25,6 +25,9 @@ from ..clip.templates import COLLAGE_TEMPLATES
 from ..core.files import whole_file
 from ..datasets.wordlists import definitions, distilled_words, pack_nouns, pack_stuff
 from .sentences import Projection, embed_defined
+
+if TYPE_CHECKING:
+    from open_clip.model import CLIP
 
 _OPENINGS = ("a photo of ", "a picture of ", "a collage of ", "")
 _JOINTS = (" on ", " in front of ", " with ", " and ", ", ")

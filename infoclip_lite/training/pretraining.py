@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -289,8 +289,7 @@ class _Towers(nn.Module):
         if "pixels" in inputs:
             tokens, grid = self.clip.embed(inputs["pixels"].float() / 255, keep, generator)
         else:
-            stem = self.clip.visual.conv1
-            assert isinstance(stem, Stem)
+            stem = cast(Stem, self.clip.visual.conv1)
             joined = stem.join(StemFeatures(inputs["middle"].float(), inputs["deep"].float()))
             patches = stem.proj(joined.to(stem.weight.dtype))
             grid = (patches.shape[2], patches.shape[3])

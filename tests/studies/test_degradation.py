@@ -56,7 +56,7 @@ def test_every_recipe_is_followed_with_every_seed_and_never_run_twice(
     recipe = tmp_path / "short.yaml"
     recipe.write_text(
         "base: mini/plain-few\nname: short\nsteps: 1\nbatch: 2\n"
-        "data: {size: 32}\nevaluation: {at: [0, 1], scenes: 8}\n"
+        "data: {size: 32}\nevaluation: {at: [0, 1], scenes: 30}\n"
     )
     report = degradation([str(recipe)], seeds=2, folder=tmp_path, out=tmp_path / "a.json")
     assert report["curves"]["short"].keys() == {"0", "1"}
