@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TypedDict
 
 from ..core.files import data_dir, whole_file
+from .collage import all_nouns, stuff
 from .wordnet import WordNet
 
 COMMON, SAMPLED, HELD_OUT = 4000, 100, 50
@@ -59,16 +60,9 @@ class _Choices(TypedDict):
     unfit: list[str]
 
 
-@cache
-def pack_nouns() -> tuple[str, ...]:
-    """The nouns of the pack."""
-    return tuple(_read("collage/manifest.json")["nouns"])
-
-
-@cache
 def pack_stuff() -> tuple[str, ...]:
-    """The kinds of background of the pack."""
-    return tuple(sorted({texture["stuff"] for texture in _read("collage/manifest.json")["textures"]}))
+    """The kinds of background of the pack, sorted: the order that distillation draws them in."""
+    return tuple(sorted(stuff()))
 
 
 @cache
@@ -88,14 +82,14 @@ def synonyms(*, held_out: bool = False) -> tuple[Synonym, ...]:
         Those that were sampled, without the words of nouns that have left the pack since.
     """
     rows = _read("words/synonyms.json")["held_out" if held_out else "synonyms"]
-    return tuple(each for each in (Synonym(*row) for row in rows) if each.noun in pack_nouns())
+    return tuple(each for each in (Synonym(*row) for row in rows) if each.noun in all_nouns())
 
 
 @cache
 def distilled_words() -> tuple[str, ...]:
     """Everything that may be distilled: nouns and stuff of the pack, common nouns, synonyms not held out."""
     more = [*common_nouns(), *CHECKED, *(synonym.word for synonym in synonyms())]
-    return tuple(dict.fromkeys([*pack_nouns(), *pack_stuff(), *more]))
+    return tuple(dict.fromkeys([*all_nouns(), *pack_stuff(), *more]))
 
 
 @cache
@@ -127,7 +121,7 @@ def build(wordnet: str | Path, folder: str | Path, *, seed: int = 0) -> None:
     choices: _Choices = json.loads((folder / "choices.json").read_text())
     drawn = sample(candidates(database, choices, frequency), SAMPLED + HELD_OUT, seed)
     kept, held_out = drawn[:SAMPLED], drawn[SAMPLED:]
-    senses = {noun: _sense(database, choices, noun) for noun in (*pack_nouns(), *pack_stuff())}
+    senses = {noun: _sense(database, choices, noun) for noun in (*all_nouns(), *pack_stuff())}
     _write(
         folder / "synonyms.json",
         {
@@ -139,7 +133,7 @@ def build(wordnet: str | Path, folder: str | Path, *, seed: int = 0) -> None:
             "synsets": {noun: offset for noun, offset in senses.items() if offset},
         },
     )
-    refused = {*choices["unfit"], *pack_nouns(), *pack_stuff()}
+    refused = {*choices["unfit"], *all_nouns(), *pack_stuff()}
     words = _common(database, frequency, refused, [synonym.word for synonym in held_out])
     _write(folder / "common.json", {"rule": COMMON_RULE, **_SOURCE, "words": words})
     for word in (*words, *CHECKED, *(synonym.word for synonym in kept)):
@@ -153,12 +147,12 @@ def candidates(
 ) -> dict[str, list[Synonym]]:
     """Every word that the rule allows, by noun."""
     near: dict[str, list[tuple[int, str]]] = {}
-    for noun in pack_nouns():
+    for noun in all_nouns():
         offset = _sense(database, choices, noun)
         for lower, steps in database.under(offset, 2).items() if offset else ():
             near.setdefault(lower, []).append((steps, noun))
-    taken = {_singular(part) for name in (*pack_nouns(), *pack_stuff()) for part in name.split()}
-    joined = {name.replace(" ", "") for name in pack_nouns()}
+    taken = {_singular(part) for name in (*all_nouns(), *pack_stuff()) for part in name.split()}
+    joined = {name.replace(" ", "") for name in all_nouns()}
     refused = {*choices["dropped"], *CHECKED}
     found: dict[str, list[Synonym]] = {}
     for offset, nouns in near.items():

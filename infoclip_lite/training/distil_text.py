@@ -23,7 +23,8 @@ from torch import Tensor
 from ..clip.model import Tokenizer
 from ..clip.templates import COLLAGE_TEMPLATES
 from ..core.files import whole_file
-from ..datasets.wordlists import definitions, distilled_words, pack_nouns, pack_stuff
+from ..datasets.collage import all_nouns
+from ..datasets.wordlists import definitions, distilled_words, pack_stuff
 from .sentences import Projection, embed_defined
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Teacher:
             FileNotFoundError: the package with the encoder is not installed.
         """
         embeddings = embed_defined(distilled_words(), definitions())
-        return cls(distilled_words(), Projection(embeddings, dim)(embeddings), (*pack_nouns(), *pack_stuff()))
+        return cls(distilled_words(), Projection(embeddings, dim)(embeddings), (*all_nouns(), *pack_stuff()))
 
     def save(self, path: str | Path) -> None:
         """Keep it, so that the encoder need not be asked again."""

@@ -121,8 +121,3 @@ class Projection:
     def __call__(self, embeddings: Tensor) -> Tensor:
         """(n, 384) to (n, dim) unit vectors."""
         return F.normalize((embeddings - self.mean) @ self.directions, dim=-1)
-
-
-def nearest_noun(words: Tensor, nouns: Tensor) -> Tensor:
-    """Of each word (n, D) the index of the nearest of the nouns (C, D); unit vectors in, (n,) out."""
-    return (words @ nouns.T).argmax(1)

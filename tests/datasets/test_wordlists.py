@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from infoclip_lite.datasets.collage import all_nouns
 from infoclip_lite.datasets.wordlists import (
     CHECKED,
     Synonym,
     common_nouns,
     definitions,
     distilled_words,
-    pack_nouns,
     pack_stuff,
     sample,
     synonyms,
@@ -43,13 +43,13 @@ def test_nothing_held_out_can_be_distilled() -> None:
 def test_words_to_be_measured_on_are_new_and_mean_a_noun_of_the_pack() -> None:
     both = [*synonyms(), *synonyms(held_out=True)]
     words = {synonym.word for synonym in both}
-    assert 145 < len(words) <= 150 and not words & {*pack_nouns(), *pack_stuff(), *CHECKED}
-    assert {synonym.noun for synonym in both} <= set(pack_nouns())
+    assert 145 < len(words) <= 150 and not words & {*all_nouns(), *pack_stuff(), *CHECKED}
+    assert {synonym.noun for synonym in both} <= set(all_nouns())
     assert not any(set(synonym.word.split()) & set(synonym.noun.split()) for synonym in both)
 
 
 def test_the_pack_is_the_first_of_what_is_distilled_and_nothing_is_there_twice() -> None:
-    pack = (*pack_nouns(), *pack_stuff())
+    pack = (*all_nouns(), *pack_stuff())
     assert distilled_words()[: len(pack)] == pack
     assert len(set(distilled_words())) == len(distilled_words()) >= len(common_nouns()) == 4000
     assert set(definitions()) <= set(distilled_words())
