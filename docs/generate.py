@@ -296,7 +296,7 @@ def model_facts() -> str:
         "scenes": f"{recipe['pool']:,} in the pool, {card['scenes_seen']:,} seen",
         "steps": f"{sum(stage['steps'] for stage in recipe['stages']):,} of {recipe['batch']} scenes",
         "words": f"{recipe['text']['steps']:,} steps of distillation",
-        "cost": f"{cost['minutes']} minutes on {cost['threads']} threads of a processor",
+        "cost": f"{cost['minutes']:.0f} minutes on {cost['threads']} threads of a processor, the pool included",
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows.items())])
 

@@ -350,7 +350,7 @@ class DenseCLIP(nn.Module):
             odd = [prompt for prompt, each in pairs if not self._known.issuperset(each)]
             if odd:
                 warnings.warn(
-                    f"{self.name} never saw some of the words in {odd[:3]}; it knows Collage's words only",
+                    f"{self.name} never learnt some of the words in {odd[:3]}; it goes by their spelling",
                     stacklevel=4,
                 )
 

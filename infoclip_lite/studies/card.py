@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from time import perf_counter
 from typing import Literal
 
 import torch
@@ -145,7 +146,6 @@ def pretrain(
     *,
     out: Path,
     folder: Path | None = None,
-    cost: Mapping[str, object] | None = None,
 ) -> Run:
     """Pretrain a CLIP, score it and write the checkpoint with its card.
 
@@ -153,7 +153,6 @@ def pretrain(
         recipe: name or file of a pretraining recipe.
         out: the .safetensors file.
         folder: where the state is kept, to go on from if the run is stopped.
-        cost: what to say in the card of time and hardware.
 
     Raises:
         ValueError: a recipe for fine-tuning.
@@ -161,7 +160,10 @@ def pretrain(
     what = load_recipe(recipe)
     if not isinstance(what, PretrainRecipe):
         raise ValueError(f"{recipe} is a recipe for fine-tuning; expected one with task: pretrain")
+    resumed = folder is not None and (folder / "log.jsonl").exists()
+    begun = perf_counter()
     run = train(what, folder=folder)
+    minutes = (perf_counter() - begun) / 60
     clip = run.model.clip
     # A single step's loss says little: its batch was easy or hard.
     last = fmean(record["total"] for record in run.log[-50:])
@@ -178,7 +180,8 @@ def pretrain(
         "recipe": {**vars(what)},
         "scenes_seen": what.batch * sum(stage["steps"] for stage in what.stages),
         "final_loss": last,
-        "cost": dict(cost or {}),
+        # Of a run that was killed and gone on with only the last part is known.
+        "cost": {"minutes": round(minutes, 1), "threads": torch.get_num_threads(), "resumed": resumed},
     }
     save_clip(clip, out, config, card=card)
     return run

@@ -22,6 +22,7 @@ from ..clip.stem import lite0_weights
 from ..core.reports import JsonObject, write_report
 from ..datasets.collage import Collage, all_nouns, photographs
 from ..evaluation.metrics import SegmentationMetrics
+from ..training.class_teacher import class_names
 from ..training.sentences import embed_words
 from .rows import SPLITS
 
@@ -46,15 +47,6 @@ def classifier() -> EfficientNet:
     # The names are others, the order and the shapes the same; a slip is an error of load_state_dict.
     model.load_state_dict(dict(zip(model.state_dict(), given, strict=True)))
     return model.eval().requires_grad_(False)
-
-
-@cache
-def class_names() -> tuple[str, ...]:
-    """The first name of each of ImageNet's 1,000 classes."""
-    from timm.data import ImageNetInfo
-
-    info = ImageNetInfo()
-    return tuple(info.index_to_description(index).split(",")[0] for index in range(1000))
 
 
 def conse_text(names: Sequence[str]) -> Tensor:

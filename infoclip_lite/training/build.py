@@ -22,6 +22,7 @@ from ..objectives import build_objective
 from ..segmentors import Segmentor
 from ..segmentors import build_segmentor as from_section
 from .acceleration import DTYPES, accelerate
+from .class_teacher import ClassTeacher
 from .finetuning import FineTuning
 from .linear_start import start_linearly
 from .pool import build_pool, stem_examples
@@ -149,6 +150,14 @@ def build_pretraining(recipe: PretrainRecipe, kept: Path) -> Pretraining:
     teacher = None
     if recipe.text is not None:
         teacher = distilled(clip, checked(TextSection, recipe.text, "text"), kept, recipe.seed)
+    classes = None
+    if recipe.classes:
+        if stem is None or teacher is None or teacher.teacher.classes is None:
+            raise ValueError(
+                f"{recipe.name}: classes is {recipe.classes}; "
+                "expected a stem, whose classes they are, and text, whose encoder reads their names"
+            )
+        classes = ClassTeacher.of_stem(stem, lite0_weights(), teacher.teacher.classes)
     pool = build_pool(stem, kept, recipe.pool, size=size, seed=recipe.seed, workers=torch.get_num_threads())
     if recipe.linear_start:
         start_linearly(clip, pool, clip.encode_text(caption_words_of_pack()).detach(), seed=recipe.seed)
@@ -157,8 +166,10 @@ def build_pretraining(recipe: PretrainRecipe, kept: Path) -> Pretraining:
         pool,
         [checked(Stage, stage, "a stage") for stage in recipe.stages],
         batch=recipe.batch,
-        words_alone=recipe.words_alone,
+        local=recipe.local,
         teacher=teacher,
+        classes=classes,
+        class_weight=recipe.classes,
         channel_dropout=recipe.channel_dropout,
         lr=recipe.lr,
         weight_decay=recipe.weight_decay,

@@ -6,26 +6,22 @@ it says of a word that was neither captioned nor distilled comes from the word's
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..clip.model import Tokenizer
 from ..clip.templates import COLLAGE_TEMPLATES
-from ..core.files import whole_file
 from ..datasets.collage import all_nouns
 from ..datasets.wordlists import definitions, distilled_words, pack_stuff
-from .sentences import Projection, embed_defined
+from .class_teacher import class_names
+from .sentences import Projection, embed_defined, embed_words
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
@@ -43,11 +39,13 @@ class Teacher:
         words: n words.
         targets: (n, D) unit vectors, one for each.
         captioned: the words that captions name, of which most lists are made.
+        classes: (1000, D) unit vectors of ImageNet's classes, for `class_teacher`; None where nobody asked.
     """
 
     words: tuple[str, ...]
     targets: Tensor
     captioned: tuple[str, ...]
+    classes: Tensor | None = None
 
     @cached_property
     def row(self) -> dict[str, int]:
@@ -74,25 +72,11 @@ class Teacher:
             FileNotFoundError: the package with the encoder is not installed.
         """
         embeddings = embed_defined(distilled_words(), definitions())
-        return cls(distilled_words(), Projection(embeddings, dim)(embeddings), (*all_nouns(), *pack_stuff()))
-
-    def save(self, path: str | Path) -> None:
-        """Keep it, so that the encoder need not be asked again."""
-        told = {"words": json.dumps(self.words), "captioned": json.dumps(self.captioned)}
-        with whole_file(Path(path)) as scratch:
-            save_file({"targets": self.targets.contiguous()}, scratch, metadata=told)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Teacher:
-        """Read what `save` wrote.
-
-        Raises:
-            FileNotFoundError: no such file.
-        """
-        with safe_open(path, "pt") as file:
-            told = file.metadata()
-            words, captioned = (tuple(json.loads(told[key])) for key in ("words", "captioned"))
-            return cls(words, file.get_tensor("targets"), captioned)
+        project = Projection(embeddings, dim)
+        captioned = (*all_nouns(), *pack_stuff())
+        return cls(
+            distilled_words(), project(embeddings), captioned, project(embed_words(class_names(), ("{}",)))
+        )
 
 
 def text_distillation_loss(

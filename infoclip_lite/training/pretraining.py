@@ -6,9 +6,10 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -18,6 +19,8 @@ from ..clip.tower import TowerPass
 from ..core.files import whole_file
 from ..datasets.base import fingerprint
 from ..datasets.collage import describe
+from .class_teacher import ClassTeacher
+from .contrast import contrastive_loss, local_loss
 from .distil_text import (
     Teacher,
     distil_text,
@@ -29,8 +32,7 @@ from .distil_text import (
 )
 from .pool import Pool, caption_words, multi_hot, some_of
 
-if TYPE_CHECKING:
-    pass
+LOCAL = "value"  # the read-out whose patches are held to words: what CLS is a mean of
 
 
 @dataclass(frozen=True)
@@ -96,16 +98,16 @@ class Captions:
     def __init__(self, present: Tensor, seed: int) -> None:
         self.present, self.seed = present, seed
 
-    def about(self, step: int, indices: Sequence[int], words_alone: int) -> tuple[list[str], Tensor]:
-        """Captions of these scenes, then sentences of a single word of the first `words_alone` of them.
+    def about(self, step: int, indices: Sequence[int]) -> tuple[list[str], Tensor]:
+        """A caption of each of these scenes, then a sentence of every single word that some of them shows.
 
         Returns:
             n sentences, and (n, words), what each names.
         """
         rng = random.Random(f"captions/{self.seed}/{step}")
         shown = [self._words(index) for index in indices]
-        named = [some_of(rng, words) for words in shown]
-        named += [[words[int(rng.random() * len(words))]] for words in shown[:words_alone]]
+        alone = sorted({word for words in shown for word in words})
+        named = [some_of(rng, words) for words in shown] + [[word] for word in alone]
         return [describe(rng, words) for words in named], torch.stack([multi_hot(words) for words in named])
 
     def _words(self, index: int) -> list[str]:
@@ -135,28 +137,6 @@ def known_tokens(clip: DenseCLIP, words: WordTeacher | None) -> Tensor:
     return torch.unique(torch.cat(known))
 
 
-def contrastive_loss(image: Tensor, text: Tensor, matches: Tensor, scale: Tensor) -> Tensor:
-    """CLIP's symmetric cross-entropy where a caption may be true of several images.
-
-    With `matches` the identity this is CLIP's loss (2103.00020, figure 3); several positives share the target
-    evenly (as in UniCL, 2204.03610), so that two pictures of a dog do not push each other's caption away.
-
-    Args:
-        image: (B, D) unit vectors.
-        text: (n, D) unit vectors; every caption is true of an image and every image has a caption.
-        matches: (B, n) bool, caption j is true of image i.
-        scale: inverse temperature.
-
-    Returns:
-        A scalar in nats.
-    """
-    logits = scale * image @ text.T
-    target = matches.float()
-    by_image = -(target / target.sum(1, keepdim=True) * logits.log_softmax(1)).sum(1).mean()
-    by_text = -(target / target.sum(0, keepdim=True) * logits.log_softmax(0)).sum(0).mean()
-    return (by_image + by_text) / 2
-
-
 class Pretraining:
     """The task that `fit` runs: contrast of a pool's scenes and their captions, computed in `dtype` with
     float32 weights.
@@ -169,8 +149,10 @@ class Pretraining:
         stages: Sequence[Stage],
         *,
         batch: int,
-        words_alone: int,
+        local: float = 0.0,
         teacher: WordTeacher | None = None,
+        classes: ClassTeacher | None = None,
+        class_weight: float = 1.0,
         channel_dropout: float = 0.0,
         lr: float,
         weight_decay: float,
@@ -178,7 +160,8 @@ class Pretraining:
         dtype: torch.dtype,
     ):
         self.clip, self.pool, self.stages, self.batch = clip, pool, list(stages), batch
-        self.words_alone, self.teacher = words_alone, teacher
+        self.local, self.teacher = local, teacher
+        self.classes, self.class_weight = classes, class_weight
         self.channel_dropout = channel_dropout
         self.lr, self.weight_decay, self.seed, self.dtype = lr, weight_decay, seed, dtype
         self.module: nn.Module = clip.model
@@ -207,7 +190,7 @@ class Pretraining:
         for step in range(first, last):
             rows = self._rows(step)
             indices = rows.tolist()
-            captions, named = self.captions.about(step, indices, self.words_alone)
+            captions, named = self.captions.about(step, indices)
             inputs = {key: values[rows] for key, values in self.pool.inputs.items()}
             yield inputs, self.pool.present[rows].float(), named, captions
 
@@ -237,6 +220,7 @@ class Pretraining:
         """Contrast of one batch: {"total", "scale"}."""
         inputs, present, named, captions = batch
         device = self.clip.device
+        deep = inputs.get("deep")
         generator = torch.Generator(device).manual_seed(self.seed * 1_000_003 + step)
         inputs = {key: self._dropped(value.to(device), generator) for key, value in inputs.items()}
         ids = self.clip.tokenizer(captions).to(device)
@@ -244,17 +228,27 @@ class Pretraining:
         # On a copy of the weights in self.dtype that passes gradients back.
         weights = {f"clip.model.{n}": p.to(self._dtype_of(n)) for n, p in self.module.named_parameters()}
         arguments = (inputs, ids, texts, self._keep(step), generator)
-        image, text, words = torch.func.functional_call(_Towers(self.clip), weights, arguments)
+        image, patches, text, words = torch.func.functional_call(_Towers(self.clip), weights, arguments)
         present, named = present.to(device), named.to(device)
         # (image, caption): all that the caption names is there
         matches = present @ named.T == named.sum(1)
         scale = self.clip.logit_scale.clamp(max=100)
-        contrast = contrastive_loss(image, text, matches, scale)
-        terms = {"total": contrast, "scale": scale.detach()}
+        total = contrastive_loss(image, text, matches, scale)
+        terms = {"scale": scale.detach()}
+        if self.local:
+            alone = slice(len(image), None)  # behind the captions
+            local = local_loss(patches, text[alone], matches[:, alone], scale)
+            total = total + self.local * local["total"]
+            terms |= {name: local[name].detach() for name in ("explained", "found")}
+        if self.classes is not None and deep is not None:
+            named_classes = self.classes.loss(image, deep.to(device).float(), scale)
+            total = total + self.class_weight * named_classes
+            terms["classes"] = named_classes.detach()
         if self.teacher is not None and target is not None:
             told = text_distillation_loss(words, target.to(device))["total"]
-            terms |= {"total": contrast + self.teacher.section.weight * told, "text": told.detach()}
-        return terms
+            total = total + self.teacher.section.weight * told
+            terms["text"] = told.detach()
+        return {"total": total, **terms}
 
     def _dropped(self, values: Tensor, generator: torch.Generator) -> Tensor:
         """Features without some of their channels, others in every scene; pixels as they are."""
@@ -285,7 +279,7 @@ class _Towers(nn.Module):
         words: Tensor | None,
         keep: float,
         generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if "pixels" in inputs:
             tokens, grid = self.clip.embed(inputs["pixels"].float() / 255, keep, generator)
         else:
@@ -296,6 +290,7 @@ class _Towers(nn.Module):
             tokens = self.clip.enter(patches, keep, generator)
         tower = TowerPass(tokens, grid, self.clip.blocks, run=self.clip.block)
         image = self.clip.project(tower.leaving[:, 0])
+        patches = F.normalize(self.clip.read(tower, LOCAL), dim=-1)
         both = ids if words is None else torch.cat([ids, words])
         text = encode_briefly(self.clip.model, both, parts=4)
-        return image, text[: len(ids)], text[len(ids) :]
+        return image, patches, text[: len(ids)], text[len(ids) :]

@@ -154,9 +154,10 @@ class PretrainRecipe:
         stages: a list of `pretraining.Stage` in order.
         stem: options of `clip.stem.Stem`; None is open_clip's own patch embedding.
         pool: scenes that are rendered, and seen by the stem, once.
-        words_alone: sentences of a single word in a batch, beside a caption of every scene.
+        local: weight of `pretraining.local_loss` beside the contrast of whole scenes; 0 leaves it out.
         text: a `pretraining.TextSection`: the text tower first learns from a sentence encoder; None: from
             captions alone.
+        classes: weight of `class_teacher.ClassTeacher.loss`; 0 leaves it out. Needs a stem and `text`.
         channel_dropout: chance that a scene's features lack a channel; see `Pretraining`.
         linear_start: begin at the best linear map of the stem's features; see `start_linearly`.
         seed, batch, lr, weight_decay, warmup: of the training.
@@ -171,8 +172,9 @@ class PretrainRecipe:
     stages: list[Section]
     stem: Section | None = None
     pool: int = 40_000
-    words_alone: int = 128
+    local: float = 0.0
     text: Section | None = None
+    classes: float = 0.0
     channel_dropout: float = 0.0
     linear_start: bool = False
     seed: int = 0

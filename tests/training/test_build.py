@@ -30,7 +30,7 @@ PRETRAIN: dict[str, Any] = {
     },
     "stages": [{"steps": 3, "keep": 0.5}],
     "pool": 12,
-    "words_alone": 2,
+    "local": 0.5,
     "batch": 4,
     "dtype": "float32",
 }

@@ -13,6 +13,8 @@ from torch import Tensor
 from infoclip_lite import DenseCLIP
 from infoclip_lite.clip.loading import build_clip
 from infoclip_lite.clip.stem import MEAN, STD, StemFeatures, lite0_weights
+from infoclip_lite.clip.tower import TowerPass
+from infoclip_lite.training.contrast import local_loss
 from infoclip_lite.training.linear_start import start_linearly
 from infoclip_lite.training.pool import Pool, build_pool, caption_words, stem_examples
 
@@ -71,6 +73,24 @@ def test_pictures_lie_near_the_words_that_they_show_before_any_step(
         return float(cosines[pool.present].mean() - cosines[~pool.present].mean())
 
     assert margin(started) > 0.15 > 0.05 > margin(beginning())
+
+
+def test_steps_of_the_local_loss_bring_patches_nearer_to_their_words(
+    started: DenseCLIP, pool: Pool, words: Tensor
+) -> None:
+    regressed = beginning()
+    start_linearly(regressed, pool, words, steps=0)
+
+    def loss(clip: DenseCLIP) -> float:
+        stem = clip.visual.conv1
+        joined = stem.join(StemFeatures(*(pool.inputs[key].float() for key in ("middle", "deep"))))
+        with torch.no_grad():
+            tower = TowerPass(clip.enter(stem.proj(joined)), (4, 4), clip.blocks)
+            patches = F.normalize(clip.read(tower, "value"), dim=-1)
+        shown = pool.present.any(0)
+        return float(local_loss(patches, words[shown], pool.present[:, shown], torch.tensor(20.0))["total"])
+
+    assert loss(started) < 0.9 * loss(regressed)
 
 
 def test_blocks_before_the_last_leave_tokens_alone(started: DenseCLIP) -> None:

@@ -16,6 +16,7 @@ from open_clip.loss import ClipLoss
 from torch import Tensor
 
 from infoclip_lite import DenseCLIP
+from infoclip_lite.training.contrast import contrastive_loss, local_loss
 from infoclip_lite.training.distil_text import Teacher
 from infoclip_lite.training.loop import fit
 from infoclip_lite.training.pool import Pool, build_pool, caption_words
@@ -26,7 +27,6 @@ from infoclip_lite.training.pretraining import (
     TextSection,
     WordTeacher,
     caption_tokens,
-    contrastive_loss,
     distilled,
 )
 
@@ -95,6 +95,55 @@ def test_right_pairs_lower_the_loss() -> None:
     )
 
 
+def local_case(seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Four pictures of five patches, six words of which each picture shows two."""
+    patches = unit(seed, 20).unflatten(0, (4, 5))
+    shown = torch.tensor([[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1], [1, 0, 0, 0, 0, 1]])
+    return patches, unit(seed + 1), shown.bool()
+
+
+@given(seeds, st.floats(1, 50))
+def test_local_loss_is_the_sum_over_patches_and_words_written_out(seed: int, scale: float) -> None:
+    patches, text, shown = local_case(seed)
+    losses = local_loss(patches, text, shown, torch.tensor(scale))
+    explained, pooled = [], torch.zeros(4, 6)
+    for i in range(4):
+        for patch in patches[i]:
+            chances = (scale * text @ patch).softmax(0)
+            explained.append(-chances[shown[i]].sum().log())
+        for j in range(6):
+            fits = scale * patches[i] @ text[j]
+            pooled[i, j] = (fits.softmax(0) * fits).sum()
+    by_picture = [-pooled[i].log_softmax(0)[shown[i]].mean() for i in range(4)]
+    by_word = [-pooled[:, j].log_softmax(0)[shown[:, j]].mean() for j in range(6)]
+    found = (torch.stack(by_picture).mean() + torch.stack(by_word).mean()) / 2
+    assert torch.allclose(losses["explained"], torch.stack(explained).mean(), atol=1e-4)
+    assert torch.allclose(losses["found"], found, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(losses["total"], losses["explained"] + losses["found"])
+
+
+@given(seeds)
+def test_where_a_word_is_makes_no_difference_to_the_local_loss(seed: int) -> None:
+    patches, text, shown = local_case(seed)
+    scale, order = torch.tensor(10.0), torch.randperm(5, generator=torch.Generator().manual_seed(seed))
+    moved, still = (local_loss(each, text, shown, scale)["total"] for each in (patches[:, order], patches))
+    assert torch.allclose(moved, still, atol=1e-5)
+
+
+def test_patches_that_show_their_pictures_words_have_nearly_no_local_loss() -> None:
+    _, text, shown = local_case(0)
+    right = torch.stack([text[row.nonzero().flatten().tolist() * 3][:5] for row in shown])
+    scale = torch.tensor(100.0)
+    losses = local_loss(right, text, shown, scale)
+    assert losses["explained"] < 1e-3
+    wrong = local_loss(right.roll(1, 0), text, shown, scale)
+    assert wrong["explained"] > 1 and wrong["found"] > losses["found"] + 1
+    one = right.clone()
+    one[0] = text[0]  # its second word is nowhere to be found
+    lost = local_loss(one, text, shown, scale)
+    assert lost["explained"] < 1e-3 and lost["found"] > losses["found"] + 1
+
+
 def words(hot: Tensor) -> set[str]:
     return {caption_words()[i] for i in hot.nonzero().flatten().tolist()}
 
@@ -108,19 +157,17 @@ def visible() -> Tensor:
 
 def test_captions_are_true_of_their_scene_and_name_what_they_say() -> None:
     present = visible()
-    captions, named = Captions(present, seed=3).about(0, range(60), words_alone=20)
-    assert len(captions) == len(named) == 80
-    shown = [words(row) for row in (*present, *present[:20])]
-    for caption, row, scene in zip(captions, named, shown, strict=True):
-        assert words(row) and words(row) <= scene
-        assert all(word in caption for word in words(row))
-    assert all(len(words(row)) == 1 for row in named[60:])
+    captions, named = Captions(present, seed=3).about(0, range(60))
+    shown = [words(row) for row in present]
+    assert all(words(row) and words(row) <= scene for row, scene in zip(named[:60], shown, strict=True))
+    assert [words(row) for row in named[60:]] == [{word} for word in sorted(set().union(*shown))]
+    assert all(word in caption for caption, row in zip(captions, named, strict=True) for word in words(row))
     partial = sum(words(row) < scene for row, scene in zip(named[:60], shown, strict=False))
     assert 10 < partial < 50, "about half of the captions name a part only"
 
 
 def test_captions_of_a_step_are_the_same_twice_and_others_at_another_step() -> None:
-    first, again, later = (Captions(visible(), seed=3).about(step, range(60), 5)[0] for step in (4, 4, 5))
+    first, again, later = (Captions(visible(), seed=3).about(step, range(60))[0] for step in (4, 4, 5))
     assert first == again != later
 
 
@@ -128,7 +175,7 @@ def test_every_caption_is_made_of_known_tokens() -> None:
     tokenizer = open_clip.SimpleTokenizer(context_length=32)
     known = caption_tokens(tokenizer)
     assert torch.equal(known, known.unique()) and len(known) < 2000
-    ids = tokenizer(Captions(visible(), seed=11).about(0, range(60), 60)[0])
+    ids = tokenizer(Captions(visible(), seed=11).about(0, range(60))[0])
     assert torch.isin(ids, known).all()
     assert (ids[:, -1] == 0).all(), "no caption is cut off by the context"
 
@@ -144,10 +191,36 @@ MakeSmall = Callable[..., Pretraining]
 @pytest.fixture
 def small(make_tiny: Callable[..., DenseCLIP], pool: Pool) -> MakeSmall:
     def make(stages: list[Stage], batch: int = 4) -> Pretraining:
-        options = {"words_alone": 2, "lr": 1e-3, "weight_decay": 0.1, "seed": 0, "dtype": torch.float32}
+        options = {"local": 0.5, "lr": 1e-3, "weight_decay": 0.1, "seed": 0, "dtype": torch.float32}
         return Pretraining(make_tiny(), pool, stages, batch=batch, **options)
 
     return make
+
+
+def test_local_loss_is_of_the_value_read_out_and_of_words_alone(
+    small: MakeSmall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from infoclip_lite.training import pretraining
+
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def watched(patches: Tensor, text: Tensor, shown: Tensor, scale: Tensor) -> dict[str, Tensor]:
+        seen.append((patches, text, shown))
+        return local_loss(patches, text, shown, scale)
+
+    monkeypatch.setattr(pretraining, "local_loss", watched)
+    task, without = small([STAGE], batch=12), small([STAGE], batch=12)
+    without.local = 0.0
+    batch = next(iter(task.batches(0, 1)))
+    losses, plain = task.loss(0, batch), without.loss(0, batch)
+    inputs, present, named, sentences = batch
+    patches, text, shown = seen[0]
+    wanted = task.clip.encode_dense(inputs["pixels"].float() / 255, "value").flatten(2).mT
+    assert len(seen) == 1 and torch.allclose(patches, wanted, atol=1e-4)
+    assert torch.allclose(text, task.clip.encode_prompts(sentences[12:]), atol=1e-4)
+    assert torch.equal(shown, present.bool()[:, named[12:].argmax(1)])
+    parts = losses["explained"] + losses["found"]
+    assert torch.allclose(losses["total"], plain["total"] + 0.5 * parts, rtol=1e-4)
 
 
 def test_stages_follow_each_other(small: MakeSmall) -> None:

@@ -221,7 +221,7 @@ PRETRAIN = {
     "warmup": 1,
     "dtype": "float32",
     "pool": 12,
-    "words_alone": 2,
+    "local": 0.5,
     "stages": [
         {"steps": 3, "keep": 0.5},
         {"steps": 3, "keep": 1.0},
