@@ -32,7 +32,7 @@ from .distil_text import (
 )
 from .pool import Pool, caption_words, multi_hot, some_of
 
-LOCAL = "value"  # the read-out whose patches are held to words: what CLS is a mean of
+LOCAL = "cls_value"  # the read-out whose patches are held to words; `value` on validation scenes: worse
 
 
 @dataclass(frozen=True)

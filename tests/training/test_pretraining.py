@@ -21,6 +21,7 @@ from infoclip_lite.training.distil_text import Teacher
 from infoclip_lite.training.loop import fit
 from infoclip_lite.training.pool import Pool, build_pool, caption_words
 from infoclip_lite.training.pretraining import (
+    LOCAL,
     Captions,
     Pretraining,
     Stage,
@@ -197,7 +198,7 @@ def small(make_tiny: Callable[..., DenseCLIP], pool: Pool) -> MakeSmall:
     return make
 
 
-def test_local_loss_is_of_the_value_read_out_and_of_words_alone(
+def test_local_loss_is_of_its_read_out_and_of_words_alone(
     small: MakeSmall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from infoclip_lite.training import pretraining
@@ -215,7 +216,7 @@ def test_local_loss_is_of_the_value_read_out_and_of_words_alone(
     losses, plain = task.loss(0, batch), without.loss(0, batch)
     inputs, present, named, sentences = batch
     patches, text, shown = seen[0]
-    wanted = task.clip.encode_dense(inputs["pixels"].float() / 255, "value").flatten(2).mT
+    wanted = task.clip.encode_dense(inputs["pixels"].float() / 255, LOCAL).flatten(2).mT
     assert len(seen) == 1 and torch.allclose(patches, wanted, atol=1e-4)
     assert torch.allclose(text, task.clip.encode_prompts(sentences[12:]), atol=1e-4)
     assert torch.equal(shown, present.bool()[:, named[12:].argmax(1)])
