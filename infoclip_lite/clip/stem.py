@@ -76,7 +76,7 @@ class _Conv(nn.Module):
         self.kernel, self.stride, self.groups, self.relu = kernel, stride, groups, relu
         self.weight: Tensor
         self.bias: Tensor
-        # Buffers and no parameters: no optimizer, decay or penalty of any method can reach them.
+        # Buffers and no parameters: no optimizer, decay or penalty of any method can reach them unasked.
         self.register_buffer("weight", torch.zeros(outputs, inputs // groups, kernel, kernel))
         self.register_buffer("bias", torch.zeros(outputs))
 
@@ -204,6 +204,14 @@ class Stem(nn.Module):
             (B, W, h, w).
         """
         return self.proj(self.join(self.features(images)).to(self.proj.weight.dtype))
+
+    def thaw(self) -> None:
+        """Make the trunk's weights parameters, under the same names, so that a training can reach them."""
+        for module in self.modules():
+            if isinstance(module, _Conv):
+                for name, buffer in [*module.named_buffers(recurse=False)]:
+                    delattr(module, name)
+                    module.register_parameter(name, nn.Parameter(buffer))
 
     @torch.no_grad()
     def fill(self, state: Mapping[str, Tensor]) -> None:

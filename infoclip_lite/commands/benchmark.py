@@ -36,6 +36,9 @@ class Benchmark:
 
 BENCHMARKS: dict[str, Benchmark] = {
     "degradation": Benchmark("studies.degradation:degradation", "plain fine-tuning over seeds", ("seeds",)),
+    "degradation_map": Benchmark(
+        "studies.degradation_map:degradation_map", "rates, steps and what is tuned", ("seeds", "part")
+    ),
     "degradation_frames": Benchmark(
         "studies.degradation_frames:degradation_frames", "one plain fine-tuning, step by step"
     ),

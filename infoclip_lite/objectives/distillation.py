@@ -157,7 +157,7 @@ class WeightAnchor(Objective):
     """L2-SP (1802.01483): weights are pulled to where they started, weight / 2 times the squared distance.
 
     Args:
-        student: the model that is tuned; weights without gradient are left out.
+        student: the model that is tuned; weights without gradient are left out, and a stem's trunk always is.
         reference: its pretrained copy.
         weight: of the loss.
 

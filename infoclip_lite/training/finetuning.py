@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..clip import DenseCLIP
+from ..clip.stem import Stem
 from ..core.labels import NO_LABEL
 from ..core.processes import mean_over_processes, rank, world
 from ..datasets.base import Item, Trainable
@@ -45,9 +47,9 @@ class FineTuning:
             is with several processes.
         tune: "full" trains every weight of both towers, "image" those of the image tower, "qv" only the query
             and value projections of every block of both, biases included (CAT-Seg's code tunes their weights
-            alone [S]), "none" leaves CLIP alone. A stem (`clip.stem`) stays frozen under all of them, only
+            alone [S]), "none" leaves CLIP alone. A stem (`clip.stem`) stays frozen under all of these, only
             its last projection is a weight of the image tower: no penalty or interpolation of weights sees
-            more of it.
+            more of it. "stem" is "full" and the stem too.
         prompt: the template of the class names in training, for a segmentor that has none of its own.
         anchors: further words that the objective's relation looks at, in the teacher's embedding for both
             models; they have no pixels and no logits, and must not be unseen classes.
@@ -102,8 +104,10 @@ class FineTuning:
 
     def _check(self, anchors: Sequence[str]) -> None:
         """Options that exclude each other."""
-        if self.tune not in ("full", "image", "qv", "none"):
-            raise ValueError(f"unknown tune {self.tune!r}; expected 'full', 'image', 'qv' or 'none'")
+        if self.tune not in get_args(Tune):
+            raise ValueError(f"unknown tune {self.tune!r}; expected one of {', '.join(get_args(Tune))}")
+        if self.tune == "stem" and not isinstance(self.segmentor.clip.visual.conv1, Stem):
+            raise ValueError(f"tune is 'stem'; {self.segmentor.clip.name} has none: expected 'full'")
         if self.tune != "none" and not self.segmentor.tunable:
             raise ValueError(
                 f"tune is {self.tune!r}; expected 'none' for {type(self.segmentor).__name__}: "
@@ -264,14 +268,16 @@ def _collate(scenes: Sequence[Item]) -> tuple[Tensor, Tensor, list[str]]:
 def trained_weights(clip: DenseCLIP, tune: Tune) -> list[nn.Parameter]:
     """Switch gradients on for what is tuned of CLIP, off for the rest, and return the former.
 
-    A stem's trunk is never among them: it is made of buffers. Hooks that an earlier training left on this
-    CLIP are taken off.
+    A stem's trunk is among them for "stem" alone: else it is made of buffers. Hooks that an earlier training
+    left on this CLIP are taken off.
     """
     release(clip)
+    if tune == "stem":
+        cast(Stem, clip.visual.conv1).thaw()
     if tune == "none":
         return []
     if tune != "qv":
-        towers: nn.Module = clip.model if tune == "full" else clip.visual
+        towers: nn.Module = clip.visual if tune == "image" else clip.model
         trained = [p for name, p in towers.named_parameters() if name != "logit_scale"]
         for parameter in trained:
             parameter.requires_grad_(True)

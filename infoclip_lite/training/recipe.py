@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
 
 Section = dict[str, Any]  # {"name": ..., **options}; whoever builds the thing knows the types of its options
-Tune = Literal["full", "image", "qv", "none"]
+Tune = Literal["stem", "full", "image", "qv", "none"]
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class FineTuneRecipe:
             the pictures in pixels.
         objective: {"name": one of `objectives.OBJECTIVES`, and its options}; None is plain fine-tuning.
         loss: {"name": "cross_entropy" or "bce", and its options}; None is the segmentor's own loss.
-        tune: "full" (both towers), "image" (the image tower), "qv" (query and value projections) or "none";
-            a stem's trunk stays frozen under all of them.
+        tune: "full" (both towers), "image" (the image tower), "qv" (query and value projections) or "none",
+            under all of which a stem's trunk stays frozen; "stem" is "full" and the trunk too.
         prompt: the template of class names in training.
         anchors: "captions" lets the objective look at the nouns of captions outside the segmentation
             vocabulary too; None: seen words only.

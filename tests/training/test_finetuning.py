@@ -213,6 +213,25 @@ def test_no_tuning_moves_a_stems_trunk(tune: str, objective: str | None) -> None
     assert {id(p) for p in tuning.trained} <= {id(p) for p in clip.parameters()}
 
 
+def test_a_stem_is_tuned_when_that_is_asked_for() -> None:
+    clip, pixels = build_stemmed(), torch.rand(1, 3, 32, 32)
+    before, keys, features = trunk(clip), list(clip.model.state_dict()), clip.encode_dense(pixels)
+    data = Collage("train", 32, seed=1, length=4, seen=SEEN)
+    tuning = tuned(ZeroShotSegmentor(clip), data, batch=2, tune="stem", lr=1e-3)
+    assert torch.equal(clip.encode_dense(pixels), features), "nothing changes before the first step"
+    fit(tuning, steps=2)
+    moved = {n: p for n, p in clip.visual.conv1.named_parameters() if n in before}
+    assert moved.keys() == before.keys() and set(clip.model.state_dict()) == set(keys)
+    changed = [name for name, value in moved.items() if not torch.equal(value, before[name])]
+    assert {"first.weight", "head.weight", "deep.bias"} <= set(changed)
+    tuned(ZeroShotSegmentor(clip), data, batch=2, tune="stem", lr=1e-3)  # a second training of the same model
+
+
+def test_a_stem_that_is_not_there_cannot_be_tuned(make_tiny: MakeTiny) -> None:
+    with pytest.raises(ValueError, match="tune is 'stem'; .* has none: expected 'full'"):
+        task(make_tiny, tune="stem")
+
+
 @torch.no_grad()
 def test_what_holds_weights_together_does_not_look_at_a_stems_trunk() -> None:
     """L2-SP's distance of weights and WiSE-FT's way back are of what can be tuned."""

@@ -1,0 +1,136 @@
+"""Where forgetting is: plain fine-tuning over learning rates, steps and what is tuned.
+
+Two things look alike at the end of a training that went wrong, and are told apart here. *Broken*: seen nouns,
+whose pixels are learnt from, fall below where they began; the optimiser was too fast. *Forgetting*: seen
+nouns gain, unseen nouns fall below where they began and stay there. Both on validation scenes, whose unseen
+nouns are the dev-unseen ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from ..core.files import data_dir
+from ..core.reports import JsonObject, write_report
+from ..core.statistics import paired_interval
+from ..training.run import Run
+from .degradation import Evaluations, summarise
+from .rows import curves_json
+from .runs import gather, run_variants
+from .variants import Variant, settings_of
+
+FOLDER = data_dir() / "rows" / "degradation_map"
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
+HEAD_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+TUNINGS = ("full", "qv", "image", "stem")
+
+Verdict = Literal["broken", "forgetting", "kept", "no gain"]
+
+
+def cells() -> dict[str, Variant]:
+    """The variants of the map, "tuning/rate"."""
+    found = {
+        f"{tune}/{rate:g}": Variant("mini/map", {"tune": tune, "optimizer": {"lr": rate}})
+        for rate in RATES
+        for tune in TUNINGS
+    }
+    heads = {
+        f"head/{rate:g}": Variant("mini/map-head", {"optimizer": {"head_lr": rate}}) for rate in HEAD_RATES
+    }
+    return {**found, **heads}
+
+
+def degradation_map(
+    *,
+    seeds: int = 3,
+    part: tuple[int, int] = (1, 1),
+    folder: Path = FOLDER,
+    out: Path | None = None,
+) -> JsonObject:
+    """Run the cells that are missing and write degradation_map.json with those that all seeds have finished.
+
+    Args:
+        seeds: of each cell, at least two.
+        part: (k, n) does the k-th of n parts of the runs.
+        folder: where finished runs are kept; they are small, and are read from there the next time.
+        out: where the report is written; data/reports by default.
+
+    Returns:
+        {"seeds", "missing", "settings", "cells": {tuning/rate: {"verdict", "differences": {metric: {"mean",
+        "half"}}, "curves": {metric: [{"step", "mean", "half"}]}}}, "usable": {tuning: rate}}; differences are
+        of the last step to the start, paired by seed.
+    """
+    variants = cells()
+    run_variants(variants, range(seeds), folder, _nothing, part=part)
+    records = gather(variants, range(seeds), folder)
+    rows = {
+        label: _cell({str(run["seed"]): run["evaluations"] for run in runs})
+        for label, runs in records.items()
+    }
+    content = {
+        "seeds": seeds,
+        "missing": [label for label in variants if label not in records],
+        "settings": settings_of({label: variants[label] for label in records}),
+        "cells": rows,
+        "usable": usable(rows),
+    }
+    return write_report("degradation_map", content, out)
+
+
+def _nothing(run: Run) -> dict[str, object]:
+    """A record keeps the evaluations on the way anyway."""
+    return {}
+
+
+def _cell(runs: Evaluations) -> JsonObject:
+    return {
+        "verdict": verdict(runs),
+        "differences": {
+            metric: paired_interval(*_ends(runs, metric)).to_json() for metric in ("mIoU_seen", "mIoU_unseen")
+        },
+        "curves": curves_json(summarise(runs)),
+    }
+
+
+def _ends(runs: Evaluations, metric: str) -> tuple[list[float], list[float]]:
+    """The last and the first value of every seed."""
+    return [run[-1][metric] for run in runs.values()], [run[0][metric] for run in runs.values()]
+
+
+def verdict(runs: Evaluations) -> Verdict:
+    """What the 95% intervals over seeds say of a training, its last step against its start.
+
+    Args:
+        runs: by seed, the evaluations from the start to the last step.
+
+    Returns:
+        "broken": seen nouns end below where they began. "no gain": they end neither above nor below.
+        "forgetting": they gain and unseen nouns end below. "kept": they gain and unseen nouns do not end
+        below.
+    """
+    seen, unseen = (paired_interval(*_ends(runs, metric)) for metric in ("mIoU_seen", "mIoU_unseen"))
+    if seen.high < 0:
+        return "broken"
+    if seen.low <= 0:
+        return "no gain"
+    return "forgetting" if unseen.high < 0 else "kept"
+
+
+def usable(rows: Mapping[str, JsonObject]) -> dict[str, str]:
+    """The rate that one would use of each tuning: best for seen nouns at the last step.
+
+    Args:
+        rows: cells by "tuning/rate".
+    """
+    best: dict[str, str] = {}
+    for label in rows:
+        tuning, rate = label.split("/")
+        if tuning not in best or _last(rows[label]) > _last(rows[f"{tuning}/{best[tuning]}"]):
+            best[tuning] = rate
+    return best
+
+
+def _last(row: JsonObject) -> float:
+    return float(row["curves"]["mIoU_seen"][-1]["mean"])

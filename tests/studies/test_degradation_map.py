@@ -1,0 +1,71 @@
+"""The map of fine-tuning: what a cell is called, and which rate one would use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infoclip_lite.core.reports import JsonObject
+from infoclip_lite.studies import degradation_map as study
+from infoclip_lite.studies.runs import _as_json
+
+
+def runs(seen: float, unseen: float, spread: float = 0.0) -> dict[str, list[dict[str, float]]]:
+    """Three seeds that begin at 0.3 and 0.2 and end that much above, give or take `spread`."""
+    found = {}
+    for seed, noise in enumerate((-spread, 0.0, spread)):
+        start = {"step": 0, "mIoU_seen": 0.3, "mIoU_unseen": 0.2}
+        end = {"step": 800, "mIoU_seen": 0.3 + seen + noise, "mIoU_unseen": 0.2 + unseen + noise}
+        found[str(seed)] = [start, end]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("seen", "unseen", "spread", "wanted"),
+    [
+        (-0.1, -0.1, 0.01, "broken"),
+        (0.1, -0.1, 0.01, "forgetting"),
+        (0.1, 0.1, 0.01, "kept"),
+        (0.1, -0.01, 0.02, "kept"),  # below, but not by more than the seeds differ
+        (0.01, -0.1, 0.02, "no gain"),
+        (-0.01, 0.1, 0.02, "no gain"),
+    ],
+)
+def test_a_cell_is_called_by_what_its_intervals_say(
+    seen: float, unseen: float, spread: float, wanted: str
+) -> None:
+    assert study.verdict(runs(seen, unseen, spread)) == wanted
+
+
+def test_a_rate_is_usable_by_seen_nouns_alone() -> None:
+    ends = {"full/1e-05": (0.1, 0.3), "full/0.0001": (0.3, -0.2), "full/0.001": (0.2, 0), "qv/1e-05": (0, 0)}
+    rows = {label: study._cell(runs(*end)) for label, end in ends.items()}
+    assert study.usable(rows) == {"full": "0.0001", "qv": "1e-05"}
+    assert rows["full/0.0001"]["differences"]["mIoU_unseen"]["mean"] == pytest.approx(-0.2)
+
+
+def test_the_map_has_five_tunings_and_five_rates_that_load() -> None:
+    cells = study.cells()
+    assert len(cells) == 25
+    loaded = {label: variant.load(0) for label, variant in cells.items()}
+    assert {recipe.tune for recipe in loaded.values()} == {"stem", "full", "image", "qv", "none"}
+    assert {recipe.steps for recipe in loaded.values()} == {800}
+    assert loaded["full/0.0003"].optimizer.lr == 3e-4
+    assert loaded["head/0.01"].optimizer.head_lr == 1e-2
+    assert all(recipe.evaluation.at[-1] == recipe.steps for recipe in loaded.values())
+
+
+def test_what_is_finished_is_reported_and_the_rest_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def quick(recipe: object, starts: object, score: object, progress: bool) -> JsonObject:
+        return {"recipe": _as_json(recipe), "evaluations": runs(0.1, -0.1)["0"]}
+
+    monkeypatch.setattr("infoclip_lite.studies.runs._run", quick)
+    out = tmp_path / "map.json"
+    first = study.degradation_map(seeds=2, part=(1, 2), folder=tmp_path, out=out)
+    assert not first["cells"] and len(first["missing"]) == 25, "one seed of every cell"
+    whole = study.degradation_map(seeds=2, folder=tmp_path, out=out)
+    assert not whole["missing"] and set(whole["cells"]) == set(study.cells())
+    assert whole["cells"]["full/0.0001"]["curves"]["mIoU_seen"][-1]["step"] == 800
