@@ -44,6 +44,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "card": Benchmark("commands.benchmark:card", "the scores of collage-mini"),
     "conse": Benchmark("studies.conse:conse", "a control that no picture was learnt for"),
+    "ceiling": Benchmark("studies.ceiling:ceiling", "a linear map that was told every pixel's label"),
     "trunk": Benchmark("studies.trunk:trunk", "what the stem and an instance are worth, by class means"),
     "information": Benchmark(
         "commands.benchmark:information", "every estimator on tasks of known truth", ("seeds",)
