@@ -12,7 +12,7 @@ from infoclip_lite.studies.ceiling import _trained, ceiling
 def test_a_cell_gets_the_shares_of_its_pixels() -> None:
     """Two scenes of two cells: one is of class 0, the other half of class 1 and half of class 2."""
     features = torch.zeros(2, 2, 1, 2)
-    features[:, 0, :, 0] = features[:, 1, :, 1] = 1
+    features[:, 0, :, 0] = features[:, 1, :, 1] = 20
     labels = torch.zeros(2, 4, 8, dtype=torch.long)
     labels[:, :2, 4:], labels[:, 2:, 4:] = 1, 2
     chances = _trained(features, labels, 3, steps=1000)(features)[0].softmax(0)
