@@ -18,7 +18,7 @@ from ..datasets.collage import Collage
 from ..evaluation.metrics import SegmentationMetrics
 from ..training.pool import stem_examples
 
-_BATCH, _LR, _DROPPED, _WARMUP = 64, 1e-3, 0.25, 0.1
+_BATCH, _DROPPED, _WARMUP = 64, 0.25, 0.1
 _ROWS = 50
 
 
@@ -63,13 +63,13 @@ def _seen_by(stem: Stem, data: Collage, count: int) -> tuple[Tensor, Tensor]:
     return torch.cat(features), torch.cat(masks)
 
 
-def _trained(features: Tensor, labels: Tensor, classes: int, steps: int) -> nn.Module:
+def _trained(features: Tensor, labels: Tensor, classes: int, steps: int, lr: float = 1e-3) -> nn.Module:
     """A 1 x 1 convolution that gives each cell the classes of its pixels, as much of each as there is."""
     torch.manual_seed(0)
     cell = labels.shape[-1] // features.shape[-1]
     linear = nn.Conv2d(features.shape[1], classes, 1)
-    optimizer = torch.optim.AdamW(linear.parameters(), lr=_LR, weight_decay=0.1)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _LR, total_steps=steps + 1, pct_start=_WARMUP)
+    optimizer = torch.optim.AdamW(linear.parameters(), lr=lr, weight_decay=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=_WARMUP)
     for _ in range(steps):
         rows = torch.randint(len(features), (_BATCH,))
         shares = F.avg_pool2d(F.one_hot(labels[rows], classes).movedim(-1, 1).float(), cell)

@@ -15,7 +15,7 @@ def test_a_cell_gets_the_shares_of_its_pixels() -> None:
     features[:, 0, :, 0] = features[:, 1, :, 1] = 1
     labels = torch.zeros(2, 4, 8, dtype=torch.long)
     labels[:, :2, 4:], labels[:, 2:, 4:] = 1, 2
-    chances = _trained(features, labels, 3, steps=1000)(features)[0].softmax(0)
+    chances = _trained(features, labels, 3, steps=300, lr=0.05)(features)[0].softmax(0)
     left = chances[:, 0, 0]
     assert left[0] > 3 * left[1:].max(), "a cell that shows one class alone"
     right = chances[:, 0, 1]
