@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..core.files import data_dir, whole_file
-from ..core.lookup import nearest
+from ..core.lookup import check_options, nearest
 from .model import DenseCLIP
 from .stem import Stem
 from .templates import COLLAGE_TEMPLATES, imagenet_templates
@@ -53,15 +53,15 @@ def load_clip(
         FileNotFoundError: no such checkpoint.
         ConnectionError: the weights are on open_clip's hub and it cannot be reached.
     """
-    if name == "collage-mini" and pretrained is not None:
-        raise ValueError(
-            "collage-mini carries its weights; "
-            f"got pretrained={str(pretrained)!r}, expected None (or another model's name)"
-        )
-    if name == "collage-mini":
-        clip = _load_own(data_dir() / "checkpoints" / "collage-mini.safetensors")
-    elif str(name).endswith(".safetensors") or "/" in str(name) and Path(name).exists():
-        clip = _load_own(Path(name))
+    own = str(name).endswith(".safetensors") or "/" in str(name) and Path(name).exists()
+    if name == "collage-mini" or own:
+        for option, value in (("pretrained", pretrained), ("quick_gelu", quick_gelu)):
+            if value is not None:
+                raise ValueError(
+                    f"{name} carries its weights and says how they compute; "
+                    f"got {option}={str(value)!r}, expected None (or another model's name)"
+                )
+        clip = _load_own(Path(name) if own else data_dir() / "checkpoints" / "collage-mini.safetensors")
     else:
         clip = _load_open_clip(name, pretrained, quick_gelu)
     return clip.to(device).eval()
@@ -74,8 +74,12 @@ def save_clip(clip: DenseCLIP, path: Path, config: Mapping[str, object], *, card
     Args:
         clip: the model.
         path: a .safetensors file, written whole or not at all.
-        config: what rebuilds it: {"model": open_clip config, "mean", "std", "name", "read_out"}.
+        config: what rebuilds it: {"model": open_clip config, "stem": options of
+            `Stem` or None, "mean", "std", "name", "read_out": names of the dense read-outs to average}.
         card: scores and provenance, JSON.
+
+    Raises:
+        ValueError: a weight that is not finite in half precision; says which.
     """
     # The file ships with the package: half precision halves it.
     state = {k: v.detach().half().contiguous() for k, v in clip.model.state_dict().items()}
@@ -84,6 +88,9 @@ def save_clip(clip: DenseCLIP, path: Path, config: Mapping[str, object], *, card
         known = clip.known_tokens.cpu()
         state["token_embedding.weight"] = state["token_embedding.weight"][known].clone()
         state["token_ids"] = known.to(torch.int32)
+    broken = [name for name, value in state.items() if not value.isfinite().all()]
+    if broken:
+        raise ValueError(f"{broken[0]} is not finite in half precision; expected weights of a sound training")
     metadata = {"format": FORMAT, "config": json.dumps(config), "card": json.dumps(card or {})}
     with whole_file(Path(path)) as scratch:
         scratch.write_bytes(save(state, metadata))
@@ -154,7 +161,7 @@ def _load_own(path: Path) -> DenseCLIP:
         std=config["std"],
         name=config["name"],
         templates=COLLAGE_TEMPLATES,
-        read_outs=config.get("read_out", ("sclip",)),  # the key of the checkpoints that are about
+        read_outs=config["read_out"],
         known_tokens=known,
     )
 
@@ -167,13 +174,14 @@ def build_clip(model: Mapping[str, Any], stem: Mapping[str, Any] | None) -> CLIP
         stem: options of `Stem`; None leaves the patch embedding as it is.
 
     Raises:
-        ValueError: a stem whose patches are not the config's.
+        ValueError: unknown options of the stem, or one whose patches are not the config's.
     """
     from open_clip.model import CLIP  # here: it takes seconds to load
 
     clip = CLIP(**model)
     if stem is None:
         return clip
+    check_options(Stem, stem, "stem", 1)
     trunk = Stem(clip.visual.conv1.out_channels, **stem)
     if trunk.kernel_size != clip.visual.conv1.kernel_size:
         got, expected = trunk.kernel_size[0], clip.visual.conv1.kernel_size[0]

@@ -270,6 +270,9 @@ class DenseCLIP(nn.Module):
             ValueError: no names, blank or repeated ones, a template without {}, or a prompt
                 longer than the context.
         """
+        for option, value in (("synonyms", synonyms), ("ensemble", ensemble)):
+            if value not in ("mean", "none"):
+                raise ValueError(f'got {option}={value!r}; expected "mean" or "none"')
         names = check_names(names)
         templates = self.templates if templates is None else tuple(templates)
         if not templates or any("{}" not in t for t in templates):
@@ -327,8 +330,10 @@ class DenseCLIP(nn.Module):
             (n, context) on the model's device.
 
         Raises:
-            ValueError: a sentence longer than the context; open_clip would cut it in silence.
+            ValueError: no sentence, or one longer than the context, which open_clip would cut in silence.
         """
+        if not prompts:
+            raise ValueError("got no sentences; expected at least one")
         # Tokenizers of text towers from the hub have no `encode`, and what they do is theirs.
         if hasattr(self.tokenizer, "encode"):
             self._check_tokens(prompts, [self.tokenizer.encode(prompt) for prompt in prompts])
@@ -350,8 +355,8 @@ class DenseCLIP(nn.Module):
             odd = [prompt for prompt, each in pairs if not self._known.issuperset(each)]
             if odd:
                 warnings.warn(
-                    f"{self.name} never learnt some of the words in {odd[:3]}; it goes by their spelling",
-                    stacklevel=4,
+                    f"{self.name} never learnt some of the words in {odd[:3]}: its answer means little",
+                    stacklevel=5,
                 )
 
     @property

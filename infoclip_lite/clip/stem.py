@@ -29,6 +29,7 @@ _STAGES = (
 )
 _MIDDLE = 11  # blocks up to the last one at stride 16
 _HEAD = 1280
+_CLASSES = 1000
 _STRIDE = 16
 MIDDLE_CHANNELS = 112
 MEAN, STD = 127 / 255, 128 / 255  # the trunk's input is (byte - 127) / 128
@@ -130,13 +131,15 @@ class Stem(nn.Module):
         enlarge: how many times pictures are enlarged; a patch is 16 / enlarge pixels.
 
     Raises:
-        ValueError: an enlargement that does not divide 16.
+        ValueError: an enlargement that does not divide 16, or directions that the classifier does not have.
     """
 
     def __init__(self, width: int, directions: int = 256, enlarge: int = 2) -> None:
         super().__init__()
         if not 1 <= enlarge <= _STRIDE or _STRIDE % enlarge:
             raise ValueError(f"got enlarge={enlarge}; expected a divisor of {_STRIDE}")
+        if not 1 <= directions <= _CLASSES:
+            raise ValueError(f"got directions={directions}; expected 1 .. {_CLASSES}, as many as classes")
         self.enlarge = enlarge
         self.first = _Conv(3, _STEM, 3, 2, relu=True)
         blocks = []
@@ -174,7 +177,7 @@ class Stem(nn.Module):
         Args:
             images: (B, 3, H, W), normalised by `MEAN` and `STD`; sides are multiples of the patch.
         """
-        # In the trunk's own type: a training may compute the transformer in half precision and not the trunk.
+        # In the trunk's own type, which is another one where only the trunk was made half as precise.
         x = images.to(self.first.weight.dtype)
         if self.enlarge > 1:
             height, width = (side * self.enlarge for side in x.shape[-2:])
@@ -254,6 +257,7 @@ class Stem(nn.Module):
         """
         middle, deep = self.features(images)
         for conv, values in ((self.middle, middle), (self.deep, deep)):
-            mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3)).clamp(min=1e-6)
+            # A channel that says nothing stays so: divided by nearly nothing it would not fit half precision.
+            mean, std = values.mean((0, 2, 3)), values.std((0, 2, 3)).clamp(min=1e-3)
             conv.weight.div_(std.view(-1, 1, 1, 1))
             conv.bias.sub_(mean).div_(std)

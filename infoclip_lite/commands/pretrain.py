@@ -16,7 +16,7 @@ def pretrain_command(
     Args:
         recipe: name or file.
         out: the checkpoint.
-        folder: state of the run; the same command goes on from it.
+        folder: state of the run; the same command goes on from it. Beside it a folder `pool` of 2 GB is kept.
     """
     from ..clip import read_card
     from ..studies.card import pretrain

@@ -44,16 +44,31 @@ def noun_recognition(clip: DenseCLIP, scenes: Sequence[Captioned], names: Sequen
     Raises:
         ValueError: none of the words is in any of the scenes.
     """
+    return mean_average_precision(
+        clip.encode_image(_images(scenes)) @ clip.encode_text(names).T, scenes, names
+    )
+
+
+def mean_average_precision(scores: Tensor, scenes: Sequence[Captioned], names: Sequence[str]) -> float:
+    """Mean over words of the average precision of "is it in the picture?".
+
+    Args:
+        scores: (scenes, words), how much each scene looks like each word.
+        scenes: whose `nouns` are the truth.
+        names: the words; those that are in none of the scenes are left out.
+
+    Raises:
+        ValueError: none of the words is in any of the scenes.
+    """
     from sklearn.metrics import average_precision_score  # here: it takes longer to import than to use
 
-    images = clip.encode_image(_images(scenes))
-    scores = (images @ clip.encode_text(names).T).float().cpu().numpy()
+    scores = scores.float().cpu()
     precisions = []
     for column, name in enumerate(names):
         present = [name in scene.nouns for scene in scenes]
         # average precision of a word that is nowhere is not defined
         if any(present):
-            precisions.append(average_precision_score(present, scores[:, column]))
+            precisions.append(average_precision_score(present, scores[:, column].numpy()))
     if not precisions:
         raise ValueError(
             f"none of {list(names)[:5]} is in the {len(scenes)} scenes; expected words that occur"

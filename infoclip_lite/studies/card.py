@@ -54,15 +54,24 @@ def score_clip(clip: DenseCLIP, scenes: int = 400) -> JsonObject:
         {"retrieval": {split: recalls}, "noun_recognition": {split: mAP}, "nouns": {split: {group: mAP}},
         "kinds": {"photograph" or "render": mAP}, "dense": {read-outs: {split: metrics}}, "photographs",
         "synonyms", "scenes", "environment"}; fractions.
+
+    Raises:
+        ValueError: too few scenes.
     """
+    if scenes < _AMONG:
+        raise ValueError(f"scenes is {scenes}; expected at least {_AMONG}, that a caption is found among")
     card: JsonObject = {"retrieval": {}, "noun_recognition": {}, "nouns": {}, "dense": {}, "scenes": scenes}
     for split in SPLITS:
         data = Collage(split, length=scenes)
         rendered = [data[i] for i in range(scenes)]
         groups = {group: [data.names[i] for i in ids] for group, ids in data.class_groups.items()}
         card["retrieval"][split] = _retrieval(clip, rendered)
-        card["noun_recognition"][split] = _recognition(clip, rendered, [*groups["seen"], *groups["unseen"]])
-        card["nouns"][split] = {name: _recognition(clip, rendered, words) for name, words in groups.items()}
+        card["noun_recognition"][split] = noun_recognition(
+            clip, rendered, [*groups["seen"], *groups["unseen"]]
+        )
+        card["nouns"][split] = {
+            name: noun_recognition(clip, rendered, words) for name, words in groups.items()
+        }
         for names in MEASURED:
             metrics = evaluate(ZeroShotSegmentor(clip, names), data).metrics
             if len(names) == 1:  # a margin is of one map of cosines
@@ -74,17 +83,11 @@ def score_clip(clip: DenseCLIP, scenes: int = 400) -> JsonObject:
     return {**card, "environment": environment()}
 
 
-def _recognition(clip: DenseCLIP, rendered: Sequence[Scene], words: Sequence[str]) -> float:
-    """Noun recognition of the words that the scenes show."""
-    shown = [word for word in words if any(word in scene.nouns for scene in rendered)]
-    return noun_recognition(clip, rendered, shown)
-
-
 def _kind(clip: DenseCLIP, kind: Literal["photograph", "render"], scenes: int) -> float:
     """Noun recognition on scenes of new instances of one kind."""
     data = Collage("test", length=scenes, kind=kind)
     nouns = [data.names[i] for group in ("seen", "unseen") for i in data.class_groups[group]]
-    return _recognition(clip, [data[i] for i in range(scenes)], nouns)
+    return noun_recognition(clip, [data[i] for i in range(scenes)], nouns)
 
 
 @torch.inference_mode()
@@ -152,7 +155,8 @@ def pretrain(
     Args:
         recipe: name or file of a pretraining recipe.
         out: the .safetensors file.
-        folder: where the state is kept, to go on from if the run is stopped.
+        folder: where the state is kept, to go on from if the run is stopped; the scenes as the stem sees them
+            (2 GB) and the distilled text tower are kept beside it, in a folder `pool`.
 
     Raises:
         ValueError: a recipe for fine-tuning.

@@ -11,19 +11,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..clip.stem import lite0_weights
+from ..clip.stem import MEAN, STD, lite0_weights
 from ..core.reports import JsonObject, write_report
 from ..datasets.collage import Collage, all_nouns, photographs
 from ..evaluation.metrics import SegmentationMetrics
+from ..evaluation.probes import mean_average_precision
 from ..training.class_teacher import class_names
-from ..training.sentences import embed_words
+from ..training.sentence_encoder import embed_words
 from .rows import SPLITS
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def conse_dense(images: Tensor, *, top: int = 1000) -> Tensor:
 
 
 def _normalised(images: Tensor) -> Tensor:
-    return (images - 0.5) / 0.5  # EfficientNet-Lite was trained on -1 .. 1
+    return (images - MEAN) / STD
 
 
 def _combine(logits: Tensor, top: int) -> Tensor:
@@ -164,24 +164,18 @@ def conse(*, scenes: int = 400, out: Path | None = None) -> JsonObject:
         data = Collage(split, length=scenes)
         text = conse_text(data.names)
         counts = SegmentationMetrics(len(data.names), data.unseen, groups=data.class_groups)
-        scores, present = [], []
-        for scene in (data[index] for index in range(scenes)):
+        scores = []
+        rendered = [data[index] for index in range(scenes)]
+        for scene in rendered:
             image = fitted(scene.image)[None]
             scores.append(text @ conse_image(image)[0])
-            present.append([name in scene.nouns for name in data.names])
             cosines = torch.einsum("cd,bdhw->bchw", text, conse_dense(image))
             large = F.interpolate(cosines, scene.mask.shape, mode="bilinear", align_corners=False)
             counts.update(large.argmax(1)[0], scene.mask)
         content["dense"][split] = counts.compute()
         nouns = [*data.class_groups["seen"], *data.class_groups["unseen"]]
-        content["noun_recognition"][split] = _mean_precision(torch.stack(scores), present, nouns)
+        asked = torch.stack(scores)[:, nouns]
+        content["noun_recognition"][split] = mean_average_precision(
+            asked, rendered, [data.names[i] for i in nouns]
+        )
     return write_report("conse", content, out)
-
-
-def _mean_precision(scores: Tensor, present: Sequence[Sequence[bool]], classes: Iterable[int]) -> float:
-    """Mean over classes that occur of the average precision of "is it in the picture?"."""
-    from sklearn.metrics import average_precision_score  # here: it takes longer to import than to use
-
-    truth = torch.tensor(present)
-    shown = [i for i in classes if truth[:, i].any()]
-    return fmean(average_precision_score(truth[:, i], scores[:, i]) for i in shown)

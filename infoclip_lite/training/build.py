@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from ..clip import DenseCLIP, load_clip
 from ..clip.loading import build_clip
-from ..clip.stem import Stem, lite0_weights
+from ..clip.readouts import check_read_outs
+from ..clip.stem import MEAN, STD, Stem, lite0_weights
 from ..clip.templates import COLLAGE_TEMPLATES
 from ..core.lookup import checked
 from ..core.processes import default_device, join_processes
@@ -25,8 +26,7 @@ from .acceleration import DTYPES, accelerate
 from .class_teacher import ClassTeacher
 from .finetuning import FineTuning
 from .linear_start import start_linearly
-from .pool import build_pool, stem_examples
-from .pool import caption_words as caption_words_of_pack
+from .pool import build_pool, pack_words, stem_examples
 from .pretraining import Pretraining, Stage, TextSection, distilled
 from .recipe import FineTuneRecipe, PretrainRecipe
 
@@ -129,16 +129,24 @@ def build_pretraining(recipe: PretrainRecipe, kept: Path) -> Pretraining:
 
     Raises:
         FileNotFoundError: the stem's weights or the sentence encoder are not installed.
-        ValueError: a stem of other patches than the model's.
+        ValueError: unknown read-outs, stages or options, a stem of other patches than the model's, or a
+            normalisation that is not the stem's.
     """
     import open_clip
 
+    # All that a recipe can have wrong is said before the long work, not after it.
+    check_read_outs(recipe.read_outs)
+    stages = [checked(Stage, stage, "a stage") for stage in recipe.stages]
     size = recipe.model["vision_cfg"]["image_size"]
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         model = build_clip(recipe.model, recipe.stem)
         stem = model.visual.conv1 if isinstance(model.visual.conv1, Stem) else None
         if stem is not None:
+            if {*recipe.mean, *recipe.std} != {MEAN, STD}:
+                raise ValueError(
+                    f"got mean={recipe.mean} and std={recipe.std}; expected {MEAN} and {STD}, the stem's"
+                )
             stem.fill(lite0_weights())
             stem.standardise(stem_examples(size, recipe.seed))
             # Tokens of unit deviation: the layer's own rule would begin with far smaller ones than positions.
@@ -152,19 +160,15 @@ def build_pretraining(recipe: PretrainRecipe, kept: Path) -> Pretraining:
         teacher = distilled(clip, checked(TextSection, recipe.text, "text"), kept, recipe.seed)
     classes = None
     if recipe.classes:
-        if stem is None or teacher is None or teacher.teacher.classes is None:
-            raise ValueError(
-                f"{recipe.name}: classes is {recipe.classes}; "
-                "expected a stem, whose classes they are, and text, whose encoder reads their names"
-            )
+        assert stem is not None and teacher is not None and teacher.teacher.classes is not None
         classes = ClassTeacher.of_stem(stem, lite0_weights(), teacher.teacher.classes)
     pool = build_pool(stem, kept, recipe.pool, size=size, seed=recipe.seed, workers=torch.get_num_threads())
     if recipe.linear_start:
-        start_linearly(clip, pool, clip.encode_text(caption_words_of_pack()).detach(), seed=recipe.seed)
+        start_linearly(clip, pool, clip.encode_text(pack_words()).detach(), seed=recipe.seed)
     return Pretraining(
-        clip,
+        clip.to(default_device()),
         pool,
-        [checked(Stage, stage, "a stage") for stage in recipe.stages],
+        stages,
         batch=recipe.batch,
         local=recipe.local,
         teacher=teacher,

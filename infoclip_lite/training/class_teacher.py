@@ -53,7 +53,8 @@ class ClassTeacher(NamedTuple):
 
     def probabilities(self, deep: Tensor) -> Tensor:
         """Of whole pictures, (B, classes), from the stem's deep features (B, directions, h, w)."""
-        return (deep.mean((2, 3)) @ self.weight.T + self.bias).softmax(1)
+        weight, bias = self.weight.to(deep.device), self.bias.to(deep.device)
+        return (deep.mean((2, 3)) @ weight.T + bias).softmax(1)
 
     def loss(self, image: Tensor, deep: Tensor, scale: Tensor) -> Tensor:
         """Kullback-Leibler divergence of the classes that the image tower names, in nats.
@@ -67,7 +68,7 @@ class ClassTeacher(NamedTuple):
             A scalar, not negative.
         """
         target = self.probabilities(deep)
-        named = (scale * image @ self.words.T).log_softmax(1)
+        named = (scale * image @ self.words.to(image.device).T).log_softmax(1)
         return (torch.special.xlogy(target, target) - target * named).sum(1).mean()
 
 

@@ -7,7 +7,7 @@ it says of a word that was neither captioned nor distilled comes from the word's
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from ..clip.templates import COLLAGE_TEMPLATES
 from ..datasets.collage import all_nouns
 from ..datasets.wordlists import definitions, distilled_words, pack_stuff
 from .class_teacher import class_names
-from .sentences import Projection, embed_defined, embed_words
+from .sentence_encoder import Projection, embed_defined, embed_words
 
 if TYPE_CHECKING:
     from open_clip.model import CLIP
@@ -39,7 +39,7 @@ class Teacher:
         words: n words.
         targets: (n, D) unit vectors, one for each.
         captioned: the words that captions name, of which most lists are made.
-        classes: (1000, D) unit vectors of ImageNet's classes, for `class_teacher`; None where nobody asked.
+        classes: (1000, D) unit vectors of ImageNet's classes, for `class_teacher`; None where unknown.
     """
 
     words: tuple[str, ...]
@@ -110,7 +110,7 @@ def text_distillation_loss(
     return {"total": cosine + relation * neighbours, "cosine": cosine, "relation": neighbours}
 
 
-def sentences(
+def random_sentences(
     teacher: Teacher, count: int, seed: int, *, lists: float = 0.0
 ) -> tuple[list[str], list[list[str]]]:
     """Random sentences as prompts and captions have them.
@@ -183,7 +183,6 @@ def distil_text(
     *,
     batch: int = 256,
     lr: float = 3e-3,
-    progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> None:
     """Train the text tower, and nothing else, to give the teacher's vectors; in place.
 
@@ -195,7 +194,6 @@ def distil_text(
         seed: of the sentences.
         batch: sentences a step.
         lr: highest learning rate, reached after a twentieth of the steps; a cosine takes it to zero.
-        progress: told of every step and its loss.
 
     Raises:
         ValueError: a teacher of other dimensions, or no steps.
@@ -216,12 +214,13 @@ def distil_text(
     for parameter in tower.values():
         parameter.requires_grad_(True)
     weights = [rows, *tower.values()]
-    optimizer = torch.optim.AdamW(weights, lr=lr, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizer = torch.optim.AdamW(weights, lr=lr, betas=(0.95, 0.98), weight_decay=0.0)
+    # The rate goes up and down, the first beta down to 0.85 and up again.
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps + 1, pct_start=0.05)
     for step in range(steps):
         # Long sentences by themselves: what is filled up is computed for nothing.
         lists = float(step % _EVERY == _EVERY - 1)
-        texts, named = sentences(teacher, batch, seed * 1_000_003 + step, lists=lists)
+        texts, named = random_sentences(teacher, batch, seed * 1_000_003 + step, lists=lists)
         ids = tokenizer(texts)
         with torch.autocast("cpu", torch.bfloat16):
             text = encode_briefly(clip_model, ids, F.embedding(place[ids], rows))
@@ -231,8 +230,6 @@ def distil_text(
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()
-        if progress is not None:
-            progress(step, {name: value.item() for name, value in loss.items()})
     with torch.no_grad():
         table[used] = rows.detach()
     for name, parameter in tower.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import multiprocessing
 import random
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +32,7 @@ class Pool(NamedTuple):
     Attributes:
         inputs: what the image tower begins with: {"middle", "deep"} of a stem in float16, or {"pixels"} (N,
             3, size, size) uint8 where there is no stem.
-        present: (N, words) bool, which of `caption_words()` can be seen.
+        present: (N, words) bool, which of `pack_words()` can be seen.
     """
 
     inputs: dict[str, Tensor]
@@ -39,7 +40,7 @@ class Pool(NamedTuple):
 
 
 @cache
-def caption_words() -> tuple[str, ...]:
+def pack_words() -> tuple[str, ...]:
     """Every word that a caption can name; read from the pack when it is first asked for."""
     return (*all_nouns(), *stuff())
 
@@ -51,7 +52,7 @@ class CaptionedScenes:
 
     def __init__(self, size: int, seed: int) -> None:
         collage = partial(Collage, "train", size, seed=seed, length=10**9)
-        vocabularies = (None, caption_words())
+        vocabularies = (None, pack_words())
         self.scenes = [collage(classes) for classes in vocabularies]
         self.near = [collage(classes, objects=(1, 1), scale=(0.8, 1.6)) for classes in vocabularies]
         self.settings = [scenes.describe() for scenes in (*self.scenes, *self.near)]
@@ -77,10 +78,10 @@ def build_pool(
         workers: processes, of one thread each; 1 is this one.
 
     Returns:
-        The pool; its tensors are mapped from the files, in their order.
+        The pool, in the order of the files.
     """
     scenes = CaptionedScenes(size, seed)
-    trunk = None if stem is None else [float(value.double().sum()) for value in stem.buffers()]
+    trunk = None if stem is None else [stem.enlarge, hash_tensors(stem.buffers())]
     # Another pack or trunk gives another folder: features are never mixed.
     folder = folder / fingerprint([scenes.settings, trunk])[:16]
     stops = [*range(CHUNK, count, CHUNK), count]
@@ -99,6 +100,14 @@ def build_pool(
     parts = [_read(path) for path, _ in chunks]
     joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
     return Pool(joined, joined.pop("present").bool())
+
+
+def hash_tensors(tensors: Iterable[Tensor]) -> str:
+    """SHA-256 of what float tensors hold, in their order."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def stem_examples(size: int, seed: int, count: int = 400) -> Tensor:
@@ -143,15 +152,15 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def multi_hot(words: Sequence[str]) -> Tensor:
-    """(words,) float32, 1 where a word of `caption_words()` is among `words`."""
-    hot = torch.zeros(len(caption_words()))
+    """(words,) float32, 1 where a word of `pack_words()` is among `words`."""
+    hot = torch.zeros(len(pack_words()))
     hot[[_places()[word] for word in words]] = 1
     return hot
 
 
 @cache
 def _places() -> dict[str, int]:
-    return {word: place for place, word in enumerate(caption_words())}
+    return {word: place for place, word in enumerate(pack_words())}
 
 
 def some_of(rng: random.Random, words: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Pretrain a small CLIP on Collage's captions: image-text contrast only, no pixel label is ever read."""
+"""Pretrain a small CLIP on Collage's captions; no pixel label is ever read."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from .distil_text import (
     distil_text,
     distilled_tokens,
     encode_briefly,
-    sentences,
+    random_sentences,
     text_distillation_loss,
     text_parameters,
 )
-from .pool import Pool, caption_words, multi_hot, some_of
+from .pool import Pool, hash_tensors, multi_hot, pack_words, some_of
 
 LOCAL = "cls_value"  # the read-out whose patches are held to words; `value` on validation scenes: worse
 
@@ -81,8 +81,10 @@ def distilled(clip: DenseCLIP, section: TextSection, kept: Path, seed: int) -> W
         FileNotFoundError: the sentence encoder is not installed.
     """
     teacher = Teacher.from_encoder(clip.embed_dim)
-    config = {name: list(value.shape) for name, value in text_parameters(clip.model).items()}
-    file = kept / f"text-{fingerprint([teacher.words, section.steps, seed, config])[:16]}.safetensors"
+    shapes = {name: list(value.shape) for name, value in text_parameters(clip.model).items()}
+    taught = hash_tensors([teacher.targets])
+    key = [teacher.words, teacher.captioned, taught, section.steps, seed, shapes]
+    file = kept / f"text-{fingerprint(key)[:16]}.safetensors"
     if not file.exists():
         distil_text(clip.model, clip.tokenizer, teacher, section.steps, seed)
         state = {n: value.detach().contiguous() for n, value in text_parameters(clip.model).items()}
@@ -111,7 +113,7 @@ class Captions:
         return [describe(rng, words) for words in named], torch.stack([multi_hot(words) for words in named])
 
     def _words(self, index: int) -> list[str]:
-        return [caption_words()[place] for place in self.present[index].nonzero().flatten().tolist()]
+        return [pack_words()[place] for place in self.present[index].nonzero().flatten().tolist()]
 
 
 def caption_tokens(tokenizer: Tokenizer) -> Tensor:
@@ -120,13 +122,10 @@ def caption_tokens(tokenizer: Tokenizer) -> Tensor:
     # articles and joints differ with what stands beside a noun
     company: tuple[list[str], ...] = ([], ["cow"], ["cow", "sky"])
     sentences = [
-        describe(rng, [noun, "grass", *other])
-        for noun in caption_words()
-        for other in company
-        for _ in range(8)
+        describe(rng, [noun, "grass", *other]) for noun in pack_words() for other in company for _ in range(8)
     ]
     ids = torch.unique(tokenizer(sentences))
-    return torch.unique(torch.cat([ids, torch.unique(tokenizer(["", *caption_words()]))]))
+    return torch.unique(torch.cat([ids, torch.unique(tokenizer(["", *pack_words()]))]))
 
 
 def known_tokens(clip: DenseCLIP, words: WordTeacher | None) -> Tensor:
@@ -140,6 +139,20 @@ def known_tokens(clip: DenseCLIP, words: WordTeacher | None) -> Tensor:
 class Pretraining:
     """The task that `fit` runs: contrast of a pool's scenes and their captions, computed in `dtype` with
     float32 weights.
+
+    Args:
+        clip: what is trained.
+        pool: scenes.
+        stages: of the training, in order.
+        batch: scenes a step.
+        local: weight of `local_loss` of the read-out `LOCAL`; 0 leaves it out.
+        teacher: of words, beside contrast.
+        classes: teacher of ImageNet's classes; for a pool of a stem's features.
+        class_weight: of its loss.
+        channel_dropout: chance that a scene's features lack a channel, 0 .. 1.
+        lr, weight_decay: of AdamW.
+        seed: of the order of scenes, their captions and what is dropped.
+        dtype: of the computation.
     """
 
     def __init__(
@@ -217,7 +230,7 @@ class Pretraining:
         return self.stages[-1].keep
 
     def loss(self, step: int, batch: tuple) -> dict[str, Tensor]:
-        """Contrast of one batch: {"total", "scale"}."""
+        """Of one batch: {"total", "scale"}, and "explained", "found", "classes", "text" where asked for."""
         inputs, present, named, captions = batch
         device = self.clip.device
         deep = inputs.get("deep")
@@ -263,7 +276,7 @@ class Pretraining:
         if self.teacher is None or not self.teacher.section.weight:
             return None, None
         teacher, section = self.teacher
-        texts, named = sentences(teacher, section.sentences, self.seed * 1_000_003 + step)
+        texts, named = random_sentences(teacher, section.sentences, self.seed * 1_000_003 + step)
         return self.clip.tokenizer(texts).to(self.clip.device), teacher.of(named)
 
 

@@ -154,7 +154,7 @@ class PretrainRecipe:
         stages: a list of `pretraining.Stage` in order.
         stem: options of `clip.stem.Stem`; None is open_clip's own patch embedding.
         pool: scenes that are rendered, and seen by the stem, once.
-        local: weight of `pretraining.local_loss` beside the contrast of whole scenes; 0 leaves it out.
+        local: weight of `contrast.local_loss` beside the contrast of whole scenes; 0 leaves it out.
         text: a `pretraining.TextSection`: the text tower first learns from a sentence encoder; None: from
             captions alone.
         classes: weight of `class_teacher.ClassTeacher.loss`; 0 leaves it out. Needs a stem and `text`.
@@ -187,6 +187,24 @@ class PretrainRecipe:
     std: list[float] = field(default_factory=lambda: [128 / 255] * 3)
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     read_outs: list[str] = field(default_factory=lambda: ["cls_value", "value"])
+
+    def __post_init__(self) -> None:
+        for what, least in (("pool", 1), ("batch", 2), ("local", 0), ("classes", 0), ("warmup", 0)):
+            if getattr(self, what) < least:
+                raise ValueError(f"{what} is {getattr(self, what)}; expected at least {least}")
+        if not 0 <= self.channel_dropout < 1:
+            raise ValueError(f"channel_dropout is {self.channel_dropout}; expected 0 .. 1, less than 1")
+        if not self.stages:
+            raise ValueError("stages is empty; expected at least one {steps, keep}")
+        if self.stem is None and (self.classes or self.linear_start):
+            raise ValueError(
+                "got classes or linear_start without a stem; expected one, whose features they read"
+            )
+        if self.classes and self.text is None:
+            raise ValueError(
+                f"classes is {self.classes} and there is no text section; "
+                "expected one: its sentence encoder reads the classes' names"
+            )
 
 
 Recipe = FineTuneRecipe | PretrainRecipe

@@ -327,7 +327,7 @@ def test_saving_what_was_loaded_loses_nothing(
 
 def test_unknown_words_warn_once_loaded(tiny_checkpoint: Path) -> None:
     clip = load_clip(str(tiny_checkpoint))
-    with pytest.warns(UserWarning, match="tiny never saw"):
+    with pytest.warns(UserWarning, match="tiny never learnt"):
         clip.encode_text(["helicopter"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")

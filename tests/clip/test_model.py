@@ -402,7 +402,7 @@ def test_words_never_seen_in_pretraining_are_told(mini: DenseCLIP) -> None:
     # A word that may be learnt one day is no good example: the first of these that this model lacks.
     words = ("helicopter", "parliament", "quark")
     word = next(word for word in words if int(mini.tokenizer([word])[0, 1]) not in known)
-    with pytest.warns(UserWarning, match=f"never saw.*{word}"):
+    with pytest.warns(UserWarning, match=f"never learnt.*{word}"):
         mini.encode_text(["cow", word])
 
 

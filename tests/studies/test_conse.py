@@ -81,8 +81,3 @@ def test_macro_counts_nouns_and_micro_photographs() -> None:
 
 def test_the_shorter_side_becomes_what_the_classifier_knows() -> None:
     assert conse.fitted(torch.rand(3, 240, 320)).shape == (3, 224, 299)
-
-
-def test_the_packaged_classifier_knows_a_thousand_names() -> None:
-    names = conse.class_names()
-    assert len(names) == 1000 and names[0] == "tench" and names[340] == "zebra"

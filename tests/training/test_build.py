@@ -175,3 +175,40 @@ def test_a_finished_run_has_no_hooks(recipe: dict, tune: str) -> None:
     assert clip.blocks[0].attn.in_proj_weight.grad.chunk(3)[1].any(), (
         "whoever trains it on may train its keys"
     )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pool": 0}, "pool is 0; expected at least 1"),
+        ({"local": -1.0}, "local is -1.0; expected at least 0"),
+        ({"channel_dropout": 1.0}, "expected 0 .. 1, less than 1"),
+        ({"stages": []}, "expected at least one {steps, keep}"),
+        ({"classes": 1.0}, "without a stem; expected one"),
+        ({"linear_start": True}, "without a stem; expected one"),
+        ({"classes": 1.0, "stem": {}}, "there is no text section"),
+    ],
+)
+def test_a_pretraining_that_cannot_be_is_refused_as_it_is_read(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_recipe(PRETRAIN | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"read_outs": ["valeu"]}, "valeu"),
+        ({"stages": [{"stepz": 3}]}, "unknown key 'stepz' in a stage"),
+        ({"stem": {"direction": 8}}, "unknown key 'direction' in stem"),
+        ({"stem": {"directions": 1100}}, "expected 1 .. 1000"),
+        ({"stem": {"directions": 8}, "mean": [0.5] * 3}, "the stem's"),
+    ],
+)
+def test_what_is_wrong_is_said_before_the_long_work(
+    changes: dict, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infoclip_lite.training.build.build_pool", None)
+    monkeypatch.setattr("infoclip_lite.training.build.stem_examples", None)
+    recipe = load_recipe(PRETRAIN | changes)
+    with pytest.raises(ValueError, match=message):
+        build_pretraining(recipe, tmp_path)

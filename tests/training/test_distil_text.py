@@ -14,7 +14,7 @@ from infoclip_lite.training.distil_text import (
     distil_text,
     distilled_tokens,
     encode_briefly,
-    sentences,
+    random_sentences,
     text_distillation_loss,
 )
 
@@ -71,15 +71,15 @@ def test_brief_encoding_equals_that_of_open_clip(model: CLIP) -> None:
 
 
 def test_every_sentence_names_its_words_and_a_seed_repeats_it(teacher: Teacher) -> None:
-    texts, named = sentences(teacher, 40, seed=3, lists=0.5)
+    texts, named = random_sentences(teacher, 40, seed=3, lists=0.5)
     assert all(word in text for text, words in zip(texts, named, strict=True) for word in words)
     assert {len(words) for words in named} == {1, 2, 3, 4}
-    assert (texts, named) == sentences(teacher, 40, seed=3, lists=0.5)
-    assert texts != sentences(teacher, 40, seed=4, lists=0.5)[0]
+    assert (texts, named) == random_sentences(teacher, 40, seed=3, lists=0.5)
+    assert texts != random_sentences(teacher, 40, seed=4, lists=0.5)[0]
 
 
 def test_tokens_of_every_sentence_are_among_those_distilled(teacher: Teacher) -> None:
-    texts, _ = sentences(teacher, 200, seed=5, lists=0.5)
+    texts, _ = random_sentences(teacher, 200, seed=5, lists=0.5)
     known = distilled_tokens(TOKENIZER, teacher)
     assert torch.isin(TOKENIZER(texts), known).all()
 

@@ -38,7 +38,7 @@ def test_one_of_everything() -> None:
 
 def test_pretraining_has_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
     # Without the sentence encoder, which few have installed.
-    found = dry_run("mini/pretrain", batch=8, text=None)
+    found = dry_run("mini/pretrain", batch=8, text=None, classes=0.0)
     assert (
         found.picture is None
         and found.pictures == 0

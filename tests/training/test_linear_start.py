@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import open_clip
 import pytest
 import torch
@@ -11,12 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from infoclip_lite import DenseCLIP
+from infoclip_lite.clip.blocks import project_out, project_qkv
 from infoclip_lite.clip.loading import build_clip
 from infoclip_lite.clip.stem import MEAN, STD, StemFeatures, lite0_weights
 from infoclip_lite.clip.tower import TowerPass
 from infoclip_lite.training.contrast import local_loss
 from infoclip_lite.training.linear_start import start_linearly
-from infoclip_lite.training.pool import Pool, build_pool, caption_words, stem_examples
+from infoclip_lite.training.pool import Pool, build_pool, pack_words, stem_examples
 
 MODEL = {
     "embed_dim": 48,
@@ -36,9 +35,7 @@ def beginning() -> DenseCLIP:
 
 @pytest.fixture(scope="module")
 def words() -> Tensor:
-    return F.normalize(
-        torch.randn(len(caption_words()), 48, generator=torch.Generator().manual_seed(1)), dim=1
-    )
+    return F.normalize(torch.randn(len(pack_words()), 48, generator=torch.Generator().manual_seed(1)), dim=1)
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +105,22 @@ def test_the_value_read_out_is_the_map_patch_by_patch(started: DenseCLIP) -> Non
     torch.testing.assert_close(F.normalize(found, dim=-1), F.normalize(wanted, dim=-1), rtol=1e-3, atol=1e-3)
 
 
+def test_cls_is_nearly_the_mean_of_its_patches(started: DenseCLIP) -> None:
+    """Nearly: attention is not quite even, so that it has a gradient."""
+    images = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        tower = started.tower(images)
+        values = project_out(tower.last, project_qkv(tower.last, tower.entering)[2])
+        mean = started.project(values[:, 1:].mean(1))
+        cosines = (started.encode_image(images) * mean).sum(1)
+    assert 0.95 < cosines.min() < 0.99999
+    started.encode_image(images)[:, 0].sum().backward()
+    gradient = started.blocks[-1].attn.in_proj_weight.grad
+    queries, keys, _ = gradient.chunk(3)
+    started.zero_grad(set_to_none=True)
+    assert queries.abs().max() > 0 and keys.abs().max() > 0
+
+
 def test_cls_itself_says_nothing(started: DenseCLIP) -> None:
     assert (started.visual.class_embedding @ started.visual.proj).norm() < 1e-4
 
@@ -121,9 +134,7 @@ def test_the_same_twice(started: DenseCLIP, pool: Pool, words: Tensor) -> None:
         assert torch.equal(one, other), name
 
 
-def test_a_tower_without_a_stem_and_a_rank_that_does_not_fit_are_refused(
-    pool: Pool, words: Tensor, tmp_path: Path
-) -> None:
+def test_a_tower_without_a_stem_and_a_rank_that_does_not_fit_are_refused(pool: Pool, words: Tensor) -> None:
     clip = beginning()
     with pytest.raises(ValueError, match="expected 1 .. 48"):
         start_linearly(clip, pool, words, rank=49)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from infoclip_lite.clip.stem import MEAN, STD, Stem, lite0_weights
 from infoclip_lite.datasets import Collage
 from infoclip_lite.datasets.collage import stuff
 from infoclip_lite.training import pool as pools
-from infoclip_lite.training.pool import CaptionedScenes, build_pool, caption_words, stem_examples
+from infoclip_lite.training.pool import CaptionedScenes, build_pool, pack_words, stem_examples
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_rows_are_the_stems_features_of_the_scenes(stem: Stem, tmp_path: Path) -
         # computed in half precision: a tenth of the deviation, which is one
         assert got.shape == wanted.shape and (got - wanted).square().mean().sqrt() < 0.12
     for index, row in enumerate(pool.present):
-        assert {caption_words()[i] for i in row.nonzero().flatten()} == set(scenes.render(index)[1])
+        assert {pack_words()[i] for i in row.nonzero().flatten()} == set(scenes.render(index)[1])
 
 
 def test_a_killed_pool_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +53,21 @@ def test_another_seed_or_trunk_has_a_folder_of_its_own(stem: Stem, tmp_path: Pat
     build_pool(None, tmp_path, 2, size=32)
     build_pool(None, tmp_path, 2, size=32, seed=1)
     build_pool(stem, tmp_path, 2, size=32)
-    assert len(list(tmp_path.iterdir())) == 3
+    other = copy.deepcopy(stem)
+    other.first.weight.copy_(other.first.weight.flip(0))  # the same numbers, elsewhere
+    build_pool(other, tmp_path, 2, size=32)
+    build_pool(copy.deepcopy(stem), tmp_path, 2, size=32)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_two_workers_make_the_pool_of_one(
+    stem: Stem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "CHUNK", 3)
+    alone = build_pool(stem, tmp_path / "one", 6, size=32, seed=1)
+    shared = build_pool(stem, tmp_path / "two", 6, size=32, seed=1, workers=2)
+    assert torch.equal(alone.present, shared.present)
+    assert all(torch.equal(alone.inputs[key], shared.inputs[key]) for key in alone.inputs)
 
 
 def test_scenes_are_of_the_vocabulary_and_of_every_noun_and_three_in_ten_are_close_ups() -> None:

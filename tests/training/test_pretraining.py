@@ -16,10 +16,14 @@ from open_clip.loss import ClipLoss
 from torch import Tensor
 
 from infoclip_lite import DenseCLIP
+from infoclip_lite.clip.loading import build_clip
+from infoclip_lite.clip.stem import MEAN, STD, lite0_weights
+from infoclip_lite.training import pretraining
+from infoclip_lite.training.class_teacher import ClassTeacher
 from infoclip_lite.training.contrast import contrastive_loss, local_loss
 from infoclip_lite.training.distil_text import Teacher
 from infoclip_lite.training.loop import fit
-from infoclip_lite.training.pool import Pool, build_pool, caption_words
+from infoclip_lite.training.pool import CaptionedScenes, Pool, build_pool, pack_words, stem_examples
 from infoclip_lite.training.pretraining import (
     LOCAL,
     Captions,
@@ -29,6 +33,7 @@ from infoclip_lite.training.pretraining import (
     WordTeacher,
     caption_tokens,
     distilled,
+    known_tokens,
 )
 
 STAGE = Stage(steps=3, keep=1.0)
@@ -146,14 +151,14 @@ def test_patches_that_show_their_pictures_words_have_nearly_no_local_loss() -> N
 
 
 def words(hot: Tensor) -> set[str]:
-    return {caption_words()[i] for i in hot.nonzero().flatten().tolist()}
+    return {pack_words()[i] for i in hot.nonzero().flatten().tolist()}
 
 
 def visible() -> Tensor:
     """Three words in each of 60 scenes."""
     generator = torch.Generator().manual_seed(0)
-    chosen = torch.rand(60, len(caption_words()), generator=generator).argsort(1)[:, :3]
-    return torch.zeros(60, len(caption_words())).scatter(1, chosen, 1).bool()
+    chosen = torch.rand(60, len(pack_words()), generator=generator).argsort(1)[:, :3]
+    return torch.zeros(60, len(pack_words())).scatter(1, chosen, 1).bool()
 
 
 def test_captions_are_true_of_their_scene_and_name_what_they_say() -> None:
@@ -201,8 +206,6 @@ def small(make_tiny: Callable[..., DenseCLIP], pool: Pool) -> MakeSmall:
 def test_local_loss_is_of_its_read_out_and_of_words_alone(
     small: MakeSmall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from infoclip_lite.training import pretraining
-
     seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def watched(patches: Tensor, text: Tensor, shown: Tensor, scale: Tensor) -> dict[str, Tensor]:
@@ -247,8 +250,6 @@ def test_every_epoch_shows_each_scene_once_in_another_order(small: MakeSmall) ->
 def test_a_caption_matches_every_image_that_shows_all_it_names(
     small: MakeSmall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from infoclip_lite.training import pretraining
-
     seen: list[Tensor] = []
 
     def watched(image: Tensor, text: Tensor, matches: Tensor, scale: Tensor) -> Tensor:
@@ -322,7 +323,7 @@ def test_channels_are_dropped_of_whole_scenes_and_pixels_never(small: MakeSmall)
 
 @pytest.fixture
 def teacher() -> Teacher:
-    names = caption_words()
+    names = pack_words()
     targets = F.normalize(torch.randn(len(names), 24, generator=torch.Generator().manual_seed(0)), dim=1)
     return Teacher(names, targets, names[:5])
 
@@ -342,8 +343,6 @@ def test_words_are_held_beside_contrast(small: MakeSmall, teacher: Teacher) -> N
 def test_a_tower_that_was_distilled_is_taken_from_the_folder(
     make_tiny: Callable[..., DenseCLIP], teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from infoclip_lite.training import pretraining
-
     clip, again, other = make_tiny(), make_tiny(), make_tiny()
     dim = clip.embed_dim
     fitting = Teacher(
@@ -359,3 +358,93 @@ def test_a_tower_that_was_distilled_is_taken_from_the_folder(
     assert torch.equal(again.model.text_projection, clip.model.text_projection)
     with pytest.raises(TypeError):
         distilled(other, TextSection(steps=3), tmp_path, seed=0)  # other steps: another tower
+
+
+def test_another_seed_or_teacher_is_another_tower(
+    make_tiny: Callable[..., DenseCLIP], teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dim = make_tiny().embed_dim
+    targets = F.normalize(teacher.targets.repeat(1, 9)[:, :dim], dim=1)
+    for told, seed in ((targets, 0), (targets, 1), (targets.flip(0), 0)):
+        fitting = Teacher(teacher.words, told, teacher.captioned)
+        monkeypatch.setattr(Teacher, "from_encoder", classmethod(lambda cls, dim, fitting=fitting: fitting))
+        distilled(make_tiny(), TextSection(steps=1), tmp_path, seed=seed)
+    assert len(list(tmp_path.glob("text-*.safetensors"))) == 3
+
+
+STEMMED = {
+    "embed_dim": 24,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def stemmed(tmp_path_factory: pytest.TempPathFactory) -> Pretraining:
+    """A tower behind a stem, its pool, and the stem's classifier as a teacher."""
+    torch.manual_seed(0)
+    model = build_clip(STEMMED, {"directions": 20})
+    stem = model.visual.conv1
+    stem.fill(lite0_weights())
+    stem.standardise(stem_examples(32, 0, 20))
+    tokenizer = open_clip.SimpleTokenizer(context_length=32)
+    clip = DenseCLIP(model, tokenizer, mean=[MEAN] * 3, std=[STD] * 3, name="stemmed")
+    pool = build_pool(stem, tmp_path_factory.mktemp("features"), 12, size=32)
+    names = F.normalize(torch.randn(1000, 24, generator=torch.Generator().manual_seed(2)), dim=1)
+    options = {"lr": 1e-3, "weight_decay": 0.1, "seed": 0, "dtype": torch.float32}
+    classes = ClassTeacher.of_stem(stem, lite0_weights(), names)
+    return Pretraining(
+        clip, pool, [STAGE], batch=12, local=0.5, classes=classes, class_weight=0.25, **options
+    )
+
+
+def test_features_of_the_pool_give_what_pixels_give(
+    stemmed: Pretraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def watched(image: Tensor, text: Tensor, matches: Tensor, scale: Tensor) -> Tensor:
+        seen.append((image, text))
+        return contrastive_loss(image, text, matches, scale)
+
+    monkeypatch.setattr(pretraining, "contrastive_loss", watched)
+    stemmed.loss(0, next(iter(stemmed.batches(0, 1))))
+    pixels = torch.stack([CaptionedScenes(32, 0).render(row)[0] for row in stemmed._rows(0).tolist()])
+    wanted = stemmed.clip.encode_image(pixels.float() / 255)
+    # The pool is kept in half precision and was computed in bfloat16.
+    assert (seen[0][0] * wanted).sum(1).min() > 0.99
+
+
+def test_classes_are_told_from_whole_features_at_their_weight(stemmed: Pretraining) -> None:
+    batch = next(iter(stemmed.batches(0, 1)))
+    stemmed.channel_dropout = 0.5
+    told = stemmed.loss(0, batch)
+    teacher, stemmed.classes = stemmed.classes, None
+    untold = stemmed.loss(0, batch)
+    stemmed.classes, stemmed.channel_dropout = teacher, 0.0
+    assert torch.allclose(told["total"], untold["total"] + 0.25 * told["classes"], rtol=1e-5)
+
+
+def test_what_the_classifier_is_asked_is_not_dropped(
+    stemmed: Pretraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Tensor] = []
+    monkeypatch.setattr(
+        ClassTeacher, "loss", lambda self, image, deep, scale: asked.append(deep) or image.sum() * 0
+    )
+    batch = next(iter(stemmed.batches(0, 1)))
+    stemmed.channel_dropout = 0.5
+    stemmed.loss(0, batch)
+    stemmed.channel_dropout = 0.0
+    assert torch.equal(asked[0], batch[0]["deep"].float())
+
+
+def test_known_tokens_are_those_of_captions_and_of_what_was_distilled(
+    make_tiny: Callable[..., DenseCLIP],
+) -> None:
+    clip = make_tiny()
+    alone = known_tokens(clip, None)
+    taught = Teacher(("helicopter",), torch.ones(1, clip.embed_dim), ())
+    both = known_tokens(clip, WordTeacher(taught, TextSection(steps=1)))
+    word = clip.tokenizer(["helicopter"])[0, 1]
+    assert word in both and word not in alone and torch.isin(alone, both).all()

@@ -220,7 +220,7 @@ def test_what_only_collage_has_is_refused(recipe: dict, voc: Path) -> None:
         train(recipe | real(voc), anchors="captions", progress=False)
 
 
-@pytest.mark.filterwarnings("ignore:.*official .* split has", "ignore:.*never saw")
+@pytest.mark.filterwarnings("ignore:.*official .* split has", "ignore:.*never learnt")
 def test_the_command_evaluates_a_run_on_a_real_data_set_and_goes_on(
     recipe: dict, voc: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

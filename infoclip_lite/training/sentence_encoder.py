@@ -50,7 +50,7 @@ def embed_sentences(sentences: Sequence[str]) -> Tensor:
         (n, 384) unit vectors, on the CPU.
 
     Raises:
-        ValueError: none.
+        ValueError: no sentences.
         FileNotFoundError: the package with the weights is not installed.
     """
     if not sentences:
