@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 from time import perf_counter
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -145,7 +146,7 @@ def _retrieval(clip: DenseCLIP, rendered: Sequence[Scene]) -> dict[str, float]:
 
 
 def pretrain(
-    recipe: str | Path = "mini/pretrain",
+    recipe: str | Path | Mapping[str, Any] = "mini/pretrain",
     *,
     out: Path,
     folder: Path | None = None,
@@ -153,7 +154,7 @@ def pretrain(
     """Pretrain a CLIP, score it and write the checkpoint with its card.
 
     Args:
-        recipe: name or file of a pretraining recipe.
+        recipe: name, file or content of a pretraining recipe.
         out: the .safetensors file.
         folder: where the state is kept, to go on from if the run is stopped; the scenes as the stem sees them
             (2 GB) and the distilled text tower are kept beside it, in a folder `pool`.
@@ -181,7 +182,7 @@ def pretrain(
     }
     card = {
         **score_clip(clip),
-        "recipe": {**vars(what)},
+        "recipe": asdict(what),
         "scenes_seen": what.batch * sum(stage["steps"] for stage in what.stages),
         "final_loss": last,
         # Of a run that was killed and gone on with only the last part is known.
