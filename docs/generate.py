@@ -286,6 +286,44 @@ def model_table() -> str:
     return card_table(read_card())
 
 
+def controls_table() -> str:
+    """collage-mini on new instances beside the model before it and a classifier that learnt no scene; and on
+    validation scenes beside a linear map that was told every pixel.
+    """
+    from infoclip_lite.clip import read_card
+    from infoclip_lite.core.reports import read_report
+
+    card, first, conse = read_card(), read_report("first_model"), read_report("conse")
+    ceiling = read_report("ceiling")
+    groups = ("mIoU_seen", "mIoU_unseen", "mIoU_stuff")
+
+    def cells(metrics: dict[str, float]) -> list[str]:
+        return [f"{metrics[group]:.1%}" for group in groups]
+
+    rows = [
+        (
+            label,
+            one["noun_recognition"]["test"],
+            one["dense"]["cls_value"]["test"],
+            one["photographs"]["top1"],
+        )
+        for label, one in (("collage-mini", card), ("the first collage-mini", first))
+    ]
+    rows.append(
+        ("ConSE", conse["noun_recognition"]["test"], conse["dense"]["test"], conse["photographs"]["top1"])
+    )
+    lines = [
+        "| test scenes | recognition of nouns | seen | unseen | stuff | photographs |",
+        "|---|---|---|---|---|---|",
+    ]
+    for label, nouns, dense, photographs in rows:
+        lines.append(f"| {' | '.join([label, f'{nouns:.1%}', *cells(dense), f'{photographs:.1%}'])} |")
+    lines += ["", "| validation scenes | seen | unseen | stuff |", "|---|---|---|---|"]
+    named = {"collage-mini": "collage-mini, captions alone", "linear": "linear map, every pixel's label"}
+    lines += [f"| {' | '.join([label, *cells(ceiling[key])])} |" for key, label in named.items()]
+    return "\n".join(lines)
+
+
 def model_facts() -> str:
     """What collage-mini's checkpoint says of its making."""
     from infoclip_lite.clip import read_card
@@ -296,7 +334,7 @@ def model_facts() -> str:
         "scenes": f"{recipe['pool']:,} in the pool, {card['scenes_seen']:,} seen",
         "steps": f"{sum(stage['steps'] for stage in recipe['stages']):,} of {recipe['batch']} scenes",
         "words": f"{recipe['text']['steps']:,} steps of distillation",
-        "cost": f"{cost['minutes']:.0f} minutes on {cost['threads']} threads of a processor, the pool included",
+        "cost": f"{cost['minutes']:.0f} minutes on {cost['threads']} threads, from pool to last step",
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows.items())])
 
@@ -315,6 +353,7 @@ def write_all(folder: Path) -> None:
         "generated/readouts.part.md": readouts_part(),
         "generated/model_card.part.md": model_table(),
         "generated/model_facts.part.md": model_facts(),
+        "generated/controls.part.md": controls_table(),
         **pack.parts(),
     }
     paths = sorted(NOTEBOOKS.glob("*.ipynb"))
