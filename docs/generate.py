@@ -304,10 +304,13 @@ def controls_table() -> str:
         (
             label,
             one["noun_recognition"]["test"],
-            one["dense"]["cls_value"]["test"],
+            one["dense"][read_out]["test"],
             one["photographs"]["top1"],
         )
-        for label, one in (("collage-mini", card), ("the first collage-mini", first))
+        for label, one, read_out in (
+            ("collage-mini", card, "value"),
+            ("the first collage-mini", first, "cls_value"),
+        )
     ]
     rows.append(
         ("ConSE", conse["noun_recognition"]["test"], conse["dense"]["test"], conse["photographs"]["top1"])

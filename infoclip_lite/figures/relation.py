@@ -128,7 +128,7 @@ def _map(
     label: int,
 ) -> np.ndarray:
     """(h, w) relation of each patch and one word, less that of an average word."""
-    dense = clip.encode_dense(image[None].to(clip.device), "cls_value")
+    dense = clip.encode_dense(image[None].to(clip.device), "value")
     text = clip.encode_text(names, ("a photo of a {}",))
     patches = dense.flatten(2).mT
     maps = relation(patches, text) if through is None else through(patches, text)

@@ -33,8 +33,8 @@ MEASURED: tuple[tuple[str, ...], ...] = (
     ("sclip",),
     ("clearclip",),
     ("naclip",),
-    ("value", "cls_value"),
-    ("cls_value", "sclip"),
+    ("value", "vanilla"),
+    ("value", "sclip"),
 )
 # Captions that a picture has to be found among: recall falls with their number, so it is part of what is
 # measured.

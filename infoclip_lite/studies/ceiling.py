@@ -35,7 +35,7 @@ def ceiling(*, scenes: int = 4000, steps: int = 600, asked: int = 400, out: Path
         out: another file than data/reports/ceiling.json.
 
     Returns:
-        {"linear": metrics, "collage-mini": those of its read-out "cls_value" on the same scenes, "scenes",
+        {"linear": metrics, "collage-mini": those of its read-out "value" on the same scenes, "scenes",
         "steps", "asked"}; fractions.
     """
     stem = Stem(1)
@@ -53,7 +53,7 @@ def ceiling(*, scenes: int = 4000, steps: int = 600, asked: int = 400, out: Path
             counts.update(large.argmax(1), truth)
     content = {
         "linear": counts.compute(),
-        "collage-mini": evaluate(ZeroShotSegmentor(load_clip(), ("cls_value",)), data).metrics,
+        "collage-mini": evaluate(ZeroShotSegmentor(load_clip(), ("value",)), data).metrics,
         "scenes": scenes,
         "steps": steps,
         "asked": asked,
