@@ -50,6 +50,7 @@ f 1 2 3 4\nf 5 6 7 8\nf 1 2 6 5\nf 4 3 7 8\nf 1 4 8 5
 usemtl none
 f 2 3 7 6
 """
+THREE = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
 
 
 # What ships
@@ -500,9 +501,34 @@ def test_bad_meshes_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.obj").write_text("v 0 0 0\n")
     with pytest.raises(ValueError, match="no faces"):
         read_mesh(tmp_path / "empty.obj")
-    (tmp_path / "wrong.obj").write_text("v 0 0 0\nf 1 2 3\n")
-    with pytest.raises(ValueError, match="damaged"):
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("f 1 2 3\n", "names v 1 .*one of 0"),
+        ("v 0 0 0\nf 1 2 3\n", "names v 2 .*one of 1"),
+        (f"{THREE}f 0 1 2\n", "names v 0 .*one of 3"),
+        (f"{THREE}f -4 1 2\n", "names v 0 .*one of 3"),
+        (f"{THREE}f -5 1 2\n", "names v -1 .*one of 3"),
+        (f"{THREE}vt 0 0\nf 1/1 2/2 3/1\n", "names vt 2 .*one of 1"),
+        (f"{THREE}vn 0 0 1\nf 1//1 2//-3 3//1\n", "names vn -1 .*one of 1"),
+    ],
+)
+def test_a_face_that_names_what_is_not_there_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "wrong.obj").write_text(text)
+    with pytest.raises(ValueError, match=f"wrong.obj: got a face that {message}; the file is damaged"):
         read_mesh(tmp_path / "wrong.obj")
+
+
+@pytest.mark.parametrize("text", ["f 1 2 3\n", "f 1/7/7 2/8/8 3/9/9\n", "f -3 -2 -1\n", "vt 1 1\nf 1 2 3\n"])
+def test_a_face_without_coordinates_and_normals_has_zeros_and_its_own_normal(
+    tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "plain.obj").write_text(THREE + text)
+    mesh = read_mesh(tmp_path / "plain.obj")
+    assert mesh.corners.tolist() == [[[0, 0, 0], [1, 0, 0], [0, 1, 0]]]
+    assert not mesh.uv.any() and mesh.normals.tolist() == [[[0, 0, 1]] * 3]
 
 
 def test_catalogue_gives_size_and_rotation(tmp_path: Path) -> None:
