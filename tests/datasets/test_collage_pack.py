@@ -29,11 +29,12 @@ from infoclip_lite.datasets.collage.building.mesh import read_mesh
 from infoclip_lite.datasets.collage.building.renders import View, placed, render
 from infoclip_lite.datasets.collage.building.selection import FEWEST, instances, read_selection
 from infoclip_lite.datasets.collage.building.sheet import sheets
-from infoclip_lite.datasets.collage.building.sources import Package, digest_of, locate, obtain
+from infoclip_lite.datasets.collage.building.sources import Package, locate, obtain
 from infoclip_lite.datasets.collage.building.textures import synthesised, texture
 from infoclip_lite.datasets.collage.building.twins import embed, twins
 from infoclip_lite.datasets.collage.building.verify import verify
 from infoclip_lite.datasets.collage.building.viewpoints import STYLES, viewpoints
+from infoclip_lite.datasets.fetching.fetch import hash_file
 
 PACK = data_dir() / "collage"
 SELECTION = read_selection(PACK / "selection.json")
@@ -416,7 +417,7 @@ def test_sources_are_found_in_unpacked_packages_and_archives(tmp_path: Path) -> 
         file.writestr("models/cube.obj", CUBE)
     with zipfile.ZipFile(archive, "w") as file:
         file.write(inner, "share/inner.sh3f")
-    thing = Package("@some/thing", "pypi", "1", archive.name, digest_of(archive))
+    thing = Package("@some/thing", "pypi", "1", archive.name, hash_file(archive))
     unpack(thing, archive, tmp_path / "unpacked")
     assert locate("@some/thing:share/inner.sh3f!models/cube.obj", tmp_path / "unpacked").read_text() == CUBE
     for source, error, message in (

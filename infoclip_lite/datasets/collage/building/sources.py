@@ -6,7 +6,6 @@ A source is written "package:path", with "!" before a member of an archive insid
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -119,8 +118,3 @@ def locate(source: str, folder: Path) -> Path:
             f"package {name} has no {path}; expected the version that selection.json names"
         )
     return found
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

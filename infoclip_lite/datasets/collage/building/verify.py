@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from .sources import digest_of
+from ...fetching.fetch import hash_file
 
 
 def verify(target: Path) -> int:
@@ -22,7 +22,7 @@ def verify(target: Path) -> int:
         path = target / record["file"]
         if not path.exists():
             raise FileNotFoundError(f"no {path}; build the pack again with `infoclip-lite data rebuild`")
-        digest = digest_of(path)
+        digest = hash_file(path)
         if digest != record["sha256"]:
             raise ValueError(
                 f"{path}: got SHA-256 {digest}, expected {record['sha256']}; the file was changed or damaged"
