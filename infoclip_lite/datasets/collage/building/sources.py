@@ -49,7 +49,7 @@ class Package(NamedTuple):
     sha256: str
 
 
-def obtain(package: Package, folder: Path, *, download: bool = True) -> Path:
+def obtain(package: Package, folder: Path) -> Path:
     """The package's file in `folder`, fetched if it is not there and checked in any case.
 
     Raises:
@@ -61,8 +61,6 @@ def obtain(package: Package, folder: Path, *, download: bool = True) -> Path:
     target, fetched = folder / package.file, False
     if not target.exists():
         command = [part.format(name=package.name, version=package.version) for part in _CLIENTS[package.kind]]
-        if not download:
-            raise FileNotFoundError(f"no {target}; get it with `{' '.join(command)}` in {folder}")
         folder.mkdir(parents=True, exist_ok=True)
         scratch = folder / f".{package.file}.part"
         try:
