@@ -617,6 +617,26 @@ def test_two_renders_are_equal_and_alpha_is_exact(cube: Path) -> None:
     assert red[0] > 2 * red[1]
 
 
+@pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16"])
+def test_a_matte_is_stretched_from_clear_to_solid_and_laid_over_the_picture(kind: str) -> None:
+    pytest.importorskip("onnxruntime")
+    onnx = pytest.importorskip("onnx")
+    made, dtype = onnx.helper, getattr(onnx.TensorProto, kind)
+    # A network whose matte is the picture's brightness.
+    nodes = [made.make_node("ReduceMean", ["picture"], ["matte"], axes=[1], keepdims=1)]
+    ends = [
+        made.make_tensor_value_info(name, dtype, [1, channels, 1024, 1024])
+        for name, channels in (("picture", 3), ("matte", 1))
+    ]
+    graph = made.make_graph(nodes, "brightness", ends[:1], ends[1:])
+    network = made.make_model(graph, opset_imports=[made.make_opsetid("", 13)], ir_version=8)
+    shades = np.zeros((20, 60, 3), np.uint8)
+    shades[:, :20], shades[:, 20:40], shades[:, 40:] = (40, 50, 60), (80, 100, 120), (120, 150, 180)
+    cut = Matting(network.SerializeToString())(Image.fromarray(shades))
+    assert np.array_equal(np.asarray(cut.convert("RGB")), shades)
+    assert np.asarray(cut.getchannel("A"))[10, [5, 30, 55]] == pytest.approx([0, 127, 255], abs=1)
+
+
 def test_join_network_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="resources.json"):
         join_network(tmp_path)
@@ -639,7 +659,6 @@ def test_join_network_names_what_is_missing(tmp_path: Path) -> None:
 def test_a_part_built_again_looks_the_same(tmp_path: Path) -> None:
     pytest.importorskip("embreex")
     pytest.importorskip("onnxruntime")
-    assert Matting
     words = ["toilet", "pliers", "sand"]
     shutil.copy(PACK / "selection.json", tmp_path)
     build(tmp_path, Path(os.environ["INFOCLIP_PACK_SOURCES"]), tmp_path / "cache", words)
