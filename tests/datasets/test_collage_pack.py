@@ -199,7 +199,7 @@ def test_cutouts_are_clean() -> None:
 
 def test_credits_name_everyone() -> None:
     text = (PACK / "CREDITS.md").read_text()
-    assert text.rstrip("\n") == credits(MANIFEST, PHOTOGRAPHS).rstrip("\n")
+    assert text == credits(MANIFEST, PHOTOGRAPHS) + "\n"
     assert all(record["author"] in text for record in EVERYTHING)
 
 
@@ -434,6 +434,73 @@ def test_a_part_takes_its_place_among_the_others(tmp_path: Path) -> None:
     assert verify(target) == len(EVERYTHING) - len(TEXTURES) + len(manifest["textures"])
 
 
+def drawn_pack(target: Path, sands: list[int], author: str) -> None:
+    """Write the selection of a pack of grounds that are drawn here, the last one by `author`."""
+    entry = {"kind": "texture", "split": "train", "licence": "CC0-1.0", "author": "A"}
+    sand = [{**entry, "source": f"synthesised:sand-{number}"} for number in sands]
+    sand[-1]["author"] = author
+    selection = {"nouns": {}, "voc_like": {}, "packages": [], "photographs": [], "textures": {"sand": sand}}
+    (target / "selection.json").write_text(json.dumps(selection))
+
+
+def test_a_build_that_fails_at_its_last_list_leaves_the_pack_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> str:
+        raise OSError("full")
+
+    drawn_pack(tmp_path, [1, 2, 3], "A")
+    build(tmp_path)
+    drawn_pack(tmp_path, [1, 4], "B")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(building, "credits", fails)
+    with pytest.raises(OSError, match="full"):
+        build(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(("sands", "author"), [([1, 4], "A"), ([1, 2], "B")], ids=["pictures", "an author"])
+def test_a_build_killed_at_any_move_leaves_a_pack_that_is_right_or_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sands: list[int], author: str
+) -> None:
+    plain, moves, outcomes = Path.replace, 0, []
+
+    def killed(self: Path, target: Path) -> Path:
+        nonlocal moves
+        moves -= 1
+        if moves < 0:
+            raise KeyboardInterrupt
+        return plain(self, target)
+
+    for allowed in range(99):
+        target = tmp_path / str(allowed)
+        target.mkdir()
+        drawn_pack(target, [1, 2, 3], "A")
+        old = build(target, cache=tmp_path / "cache")
+        drawn_pack(target, sands, author)
+        moves = allowed
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", killed)
+            try:
+                new = build(target, cache=tmp_path / "cache")
+            except KeyboardInterrupt:
+                new = None
+        manifest = json.loads((target / "manifest.json").read_text())
+        assert all((target / record["file"]).exists() for record in manifest["textures"])
+        try:
+            verify(target)
+            outcomes.append("old" if manifest == old else "new")
+            assert (target / "CREDITS.md").read_text() == credits(manifest, []) + "\n"
+        except ValueError as error:
+            assert "sand-2.webp: got SHA-256" in str(error) or "CREDITS.md: got other credits" in str(error)
+            outcomes.append("named")
+        if new:
+            break
+        build(target, cache=tmp_path / "cache")
+        assert verify(target) == len(list((target / "textures").iterdir())) == 2
+    assert list(dict.fromkeys(outcomes)) == ["old", "named", "new"]
+
+
 def test_sources_are_found_in_unpacked_packages_and_archives(tmp_path: Path) -> None:
     archive = tmp_path / "thing-1.whl"
     inner = tmp_path / "inner.sh3f"
@@ -594,6 +661,11 @@ def test_verify_finds_what_is_missing_or_changed(tmp_path: Path) -> None:
         verify(copied)
     victim.unlink()
     with pytest.raises(FileNotFoundError, match=victim.name):
+        verify(copied)
+    shutil.copy(PACK / PICTURES[0]["file"], victim)
+    with (copied / "CREDITS.md").open("a") as file:
+        file.write("More.\n")
+    with pytest.raises(ValueError, match="CREDITS.md: got other credits"):
         verify(copied)
     bare = copy.deepcopy(MANIFEST)
     del bare["pictures"][0]["licence"]
