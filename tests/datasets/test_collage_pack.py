@@ -267,6 +267,21 @@ def _leak(selection: dict) -> None:
     selection["photographs"].append({**selection["photographs"][0], "source": source})
 
 
+def _real_ground(selection: dict) -> None:
+    ground = next(item for item in selection["textures"]["grass"] if item["split"] == "test")
+    selection["photographs"].append({**selection["photographs"][0], "source": ground["source"]})
+
+
+def _ground_on_two_sides(selection: dict) -> None:
+    ground = selection["textures"]["grass"][0]
+    other = {"train": "test", "test": "train"}[ground["split"]]
+    selection["textures"]["sand"].append({**ground, "split": other})
+
+
+def _validation_ground(selection: dict) -> None:
+    selection["textures"]["grass"][0]["split"] = "val"
+
+
 def _unknown_role(selection: dict) -> None:
     selection["nouns"]["chair"]["role"] = "unknown"
 
@@ -285,6 +300,9 @@ def _unknown_split(selection: dict) -> None:
         (_two_sides, "has one side"),
         (_series_on_two_sides, "series aschroet of windmill lies in"),
         (_leak, "in the real-photograph test and in training"),
+        (_real_ground, "in the real-photograph test and a ground"),
+        (_ground_on_two_sides, "has one side"),
+        (_validation_ground, "got split 'val', expected train or test"),
         (_unknown_role, "got role 'unknown'"),
         (_unknown_split, "got split 'validate'"),
     ],
