@@ -217,10 +217,36 @@ def test_sheets_show_every_picture_of_a_word(tmp_path: Path) -> None:
     assert len(files) == -(-count // 12)
     with Image.open(files[0]) as sheet:
         assert sheet.size == (160, 3 * 64)
+    before = {path: path.read_bytes() for path in files}
     with pytest.raises(ValueError, match="no pictures of unicorn"):
         sheets(PACK, tmp_path, ["unicorn"])
     with pytest.raises(FileNotFoundError, match="data rebuild"):
         sheets(tmp_path, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_sheets_take_the_place_of_those_of_an_earlier_run(tmp_path: Path) -> None:
+    kept = [tmp_path / "sheet-of-paper.png", tmp_path / "other-07.png"]
+    for path in kept:
+        path.write_bytes(b"another's")
+    many = sheets(PACK, tmp_path, ["horse"], cell=20, columns=2, rows=1)
+    assert len(many) > 2
+    few = sheets(PACK, tmp_path, ["horse"], cell=20, columns=2, rows=9)
+    assert sorted(tmp_path.iterdir()) == sorted([*few, *kept])
+
+
+def test_a_sheet_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    [sheet] = sheets(PACK, tmp_path, ["horse"], cell=20)
+    before = sheet.read_bytes()
+
+    def breaks(self: Image.Image, path: Path, *rest: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError("full")
+
+    monkeypatch.setattr(Image.Image, "save", breaks)
+    with pytest.raises(OSError, match="sheet-01.png"):
+        sheets(PACK, tmp_path, ["horse"], cell=40)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
 
 
 # Rules
