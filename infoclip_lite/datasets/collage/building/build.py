@@ -27,8 +27,10 @@ def build(
 ) -> dict[str, Any]:
     """Write cutouts/, textures/, photographs/, manifest.json, photographs.json and CREDITS.md into `target`.
 
-    All pictures are made beside the old ones and take their place at the end: what goes wrong on the way
-    leaves the pack as it was.
+    Everything is made beside the old pack, which stays as it was until all of it is there; then the new files
+    take the places of the old ones. A build killed among these last moves leaves a pack that `verify`
+    accepts, or whose damage it names: build the whole pack again. Killed at any time, it leaves its scratch
+    folder `.build-...` too, which may be deleted.
 
     Args:
         target: folder of the pack, which must hold selection.json.
@@ -59,15 +61,20 @@ def build(
             old = _read(target / "manifest.json", {"pictures": [], "textures": []})
             pictures = _merged(old["pictures"], pictures, "noun", list(selection["nouns"]), words)
             grounds = _merged(old["textures"], grounds, "stuff", list(selection["textures"]), words)
+        nouns = {
+            noun: {key: entry[key] for key in ("role", "thin", "official") if key in entry}
+            for noun, entry in selection["nouns"].items()
+        }
+        manifest = {
+            "nouns": nouns,
+            "voc_like": selection["voc_like"],
+            "pictures": pictures,
+            "textures": grounds,
+        }
+        _write(work.out / "manifest.json", json.dumps(manifest, indent=0, ensure_ascii=False))
+        _write(work.out / "photographs.json", json.dumps(real, indent=1, ensure_ascii=False))
+        _write(work.out / "CREDITS.md", credits(manifest, real))
         _exchange(work.out, target, {record["file"] for record in [*pictures, *grounds, *real]})
-    nouns = {
-        noun: {key: entry[key] for key in ("role", "thin", "official") if key in entry}
-        for noun, entry in selection["nouns"].items()
-    }
-    manifest = {"nouns": nouns, "voc_like": selection["voc_like"], "pictures": pictures, "textures": grounds}
-    _write(target / "manifest.json", json.dumps(manifest, indent=0, ensure_ascii=False))
-    _write(target / "photographs.json", json.dumps(real, indent=1, ensure_ascii=False))
-    _write(target / "CREDITS.md", credits(manifest, real))
     return manifest
 
 
@@ -106,11 +113,15 @@ def _merged(
 
 
 def _exchange(out: Path, target: Path, listed: set[str]) -> None:
-    """Move the new pictures to their places, and delete those that no record names any more."""
+    """Move the new files to their places, and delete the pictures that no record names any more."""
     for folder in FOLDERS:
         (target / folder).mkdir(exist_ok=True)
         for path in (out / folder).iterdir():
             path.replace(target / folder / path.name)
+    # After the pictures that they name, and before those go that the old lists name.
+    for name in ("CREDITS.md", "photographs.json", "manifest.json"):
+        (out / name).replace(target / name)
+    for folder in FOLDERS:
         for path in (target / folder).iterdir():
             if f"{folder}/{path.name}" not in listed:
                 path.unlink()
@@ -122,4 +133,4 @@ def _read(path: Path, otherwise: Any) -> Any:
 
 def _write(path: Path, text: str) -> None:
     with whole_file(path) as part:
-        part.write_text(text.rstrip("\n") + "\n")
+        part.write_text(text + "\n")

@@ -1,4 +1,4 @@
-"""The furniture catalogue's own facts about a model: its size, how it is turned upright, who made it."""
+"""The furniture catalogue's own facts about a model: its size, and how it is turned upright."""
 
 from __future__ import annotations
 
@@ -16,14 +16,10 @@ class Furniture(NamedTuple):
     """One entry.
 
     Attributes:
-        name: in English.
-        creator: who made the model.
         size: width, height and depth in centimetres.
         rotation: (3, 3) that turns the file's axes upright and to the front, or None.
     """
 
-    name: str
-    creator: str
     size: tuple[float, float, float]
     rotation: np.ndarray | None
 
@@ -59,5 +55,5 @@ def _read(path: Path) -> dict[str, Furniture]:
         size = (float(entry["width"]), float(entry["height"]), float(entry["depth"]))
         turn = entry.get("modelRotation")
         rotation = np.array([float(number) for number in turn.split()]).reshape(3, 3) if turn else None
-        entries[entry["model"]] = Furniture(entry["name"], entry["creator"], size, rotation)
+        entries[entry["model"]] = Furniture(size, rotation)
     return entries

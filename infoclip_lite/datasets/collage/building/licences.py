@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 _FREE = ("CC0-1.0", "LicenseRef-Public-Domain")
 GROUPS: dict[str, tuple[str, ...]] = {
     "cc": (*_FREE, "CC-BY-2.0", "CC-BY-3.0", "CC-BY-3.0-US"),
@@ -28,11 +26,3 @@ def groups_of(licence: str) -> tuple[str, ...]:
             f"got licence {licence!r}, expected one of {', '.join(allowed)}; leave the picture out"
         )
     return found
-
-
-def common_group(licences: Iterable[str]) -> tuple[str, ...]:
-    """The groups that all of these licences belong to; empty where they must not be mixed."""
-    kept = tuple(GROUPS)
-    for licence in licences:
-        kept = tuple(group for group in kept if group in groups_of(licence))
-    return kept

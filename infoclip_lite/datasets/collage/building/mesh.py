@@ -43,7 +43,7 @@ def read_mesh(path: Path) -> Mesh:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it has no triangles, or one that names a vertex that is not there.
+        ValueError: it has no triangles, or one that names a vertex (or "vt", "vn") that is not there.
     """
     if not path.exists():
         raise FileNotFoundError(f"no {path}; expected an OBJ file of an unpacked catalogue")
@@ -69,14 +69,14 @@ def read_mesh(path: Path) -> Mesh:
         )
     looks = read_materials(libraries)
     used = np.asarray(faces, dtype=np.int64)
-    corners = _take(tables["v"], used[..., 0], 3, path)
+    corners = _take(tables, "v", used[..., 0], path)
     flat = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = _take(tables["vn"], used[..., 2], 3, path)
+    normals = _take(tables, "vn", used[..., 2], path)
     empty = np.linalg.norm(normals, axis=-1, keepdims=True) < 1e-9
     normals = np.where(empty, flat[:, None], normals)
     return Mesh(
         corners,
-        _take(tables["vt"], used[..., 1], 2, path),
+        _take(tables, "vt", used[..., 1], path),
         normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12),
         np.asarray(index, dtype=np.int64),
         [looks.get(name, Material(np.full(3, 0.8))) for name in names],
@@ -93,12 +93,17 @@ def _corner(text: str, tables: dict[str, list]) -> tuple[int, int, int]:
     return v, t, n
 
 
-def _take(table: list, index: np.ndarray, width: int, path: Path) -> np.ndarray:
-    """Rows of a table, zeros where the index is -1 (or the table is empty)."""
-    if index.max() >= len(table) and width == 3 and not len(table):
+def _take(tables: dict[str, list], key: str, index: np.ndarray, path: Path) -> np.ndarray:
+    """Rows of a table; of "vt" and "vn", zeros where the index is -1 or the table is empty."""
+    table, width, optional = tables[key], 2 if key == "vt" else 3, key != "v"
+    if optional and not table:
         return np.zeros((*index.shape, width))
-    if index.max() >= max(len(table), 1) or index.min() < -1:
-        raise ValueError(f"{path}: a face names entry {index.max() + 1} of {len(table)}; the file is damaged")
+    wrong = index[(index < (-1 if optional else 0)) | (index >= len(table))]
+    if len(wrong):
+        raise ValueError(
+            f"{path}: got a face that names {key} {wrong[0] + 1} (the first is 1), expected one of "
+            f"{len(table)}; the file is damaged"
+        )
     rows = np.array([row + [0.0] * (width - len(row)) for row in table] + [[0.0] * width])
     return rows[index]  # -1 is the row of zeros
 

@@ -12,11 +12,11 @@ from typing import Any
 from PIL import Image
 
 from ....core.files import whole_file
+from ...fetching.fetch import hash_file
 from .catalogue import furniture
 from .cutouts import clean, fitted, keyed
 from .mesh import Mesh, mesh_digest, read_mesh
 from .renders import View, placed, render
-from .sources import digest_of
 from .textures import synthesised, texture
 from .viewpoints import viewpoints
 from .workshop import Work
@@ -68,7 +68,7 @@ def _views(
 
 
 def _photograph(work: Work, path: Path, item: dict[str, Any]) -> Iterator[tuple[Image.Image, str, dict]]:
-    digest = digest_of(path)
+    digest = hash_file(path)
     with Image.open(path) as file:
         picture = file.convert("RGBA")
     crop = item.get("crop")
@@ -93,7 +93,7 @@ def textures(work: Work, words: Collection[str] | None) -> Iterator[dict[str, An
                 picture, digest = synthesised(name), hashlib.sha256(name.encode()).hexdigest()
             else:
                 path = work.locate(item["source"])
-                digest = digest_of(path)
+                digest = hash_file(path)
                 with Image.open(path) as file:
                     picture = texture(file, item.get("box"), item.get("tint"))
             yield {
@@ -114,7 +114,7 @@ def photographs(work: Work) -> Iterator[dict[str, Any]]:
         yield {
             **_save(work, f"photographs/{stem}.webp", picture),
             "noun": item["noun"],
-            **_origin(item, digest_of(path)),
+            **_origin(item, hash_file(path)),
         }
 
 

@@ -32,13 +32,13 @@ class View(NamedTuple):
     distance: float = 3.2
 
 
-def placed(mesh: Mesh, size: tuple[float, float, float] | None, rotation: np.ndarray | None = None) -> Mesh:
+def placed(mesh: Mesh, size: tuple[float, float, float], rotation: np.ndarray | None = None) -> Mesh:
     """The mesh turned upright, stretched to width, height and depth, standing on y = 0 at the origin."""
     corners, normals = mesh.corners, mesh.normals
     if rotation is not None:
         corners, normals = corners @ rotation.T, normals @ rotation.T
     low, high = corners.min((0, 1)), corners.max((0, 1))
-    scale = np.ones(3) if size is None else np.asarray(size) / np.maximum(high - low, 1e-9)
+    scale = np.asarray(size) / np.maximum(high - low, 1e-9)
     corners = (corners - [(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2]) * scale
     normals = normals / scale
     normals = normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)

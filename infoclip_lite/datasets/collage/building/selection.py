@@ -14,6 +14,7 @@ from typing import Any
 from .licences import WHOLE_ONLY, groups_of
 
 SPLITS = ("train", "val", "test")
+GROUND_SPLITS = ("train", "test")  # validation scenes are pasted on the grounds of train
 ROLES = ("seen", "dev-unseen", "unseen", "captions")
 FEWEST = {False: (4, 2), True: (3, 1)}  # instances to learn from (validation included) and to test, by `thin`
 
@@ -24,7 +25,8 @@ def read_selection(path: Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: a licence is missing or forbidden, a noun has too few instances for its role, an instance,
-            series or source lies on two sides, or a photograph of the real test is learnt from.
+            series or source lies on two sides, a ground lies in neither train nor test, or a photograph of
+            the real test is learnt from or is a ground.
     """
     if not path.exists():
         raise FileNotFoundError(
@@ -76,7 +78,16 @@ def _check_count(noun: str, entry: dict[str, Any]) -> None:
 
 
 def _check_sides(selection: dict[str, Any]) -> None:
-    """Nothing lies on two sides, and no photograph of the real test is learnt from."""
+    """Nothing lies on two sides, and no photograph of the real test is learnt from or pasted on."""
+    grounds = {
+        item["source"]: item["split"] for entries in selection["textures"].values() for item in entries
+    }
+    for source, split in grounds.items():
+        if split not in GROUND_SPLITS:
+            raise ValueError(
+                f"ground {source}: got split {split!r}, expected {' or '.join(GROUND_SPLITS)}; "
+                "validation scenes use the grounds of train"
+            )
     side: dict[str, str] = {}
     for key, split, source in _keys(selection):
         if split not in SPLITS:
@@ -89,6 +100,10 @@ def _check_sides(selection: dict[str, Any]) -> None:
         if side.get(f"source {photograph['source']}", "test") != "test":
             raise ValueError(
                 f"{photograph['source']} is in the real-photograph test and in training; take it out of one"
+            )
+        if photograph["source"] in grounds:
+            raise ValueError(
+                f"{photograph['source']} is in the real-photograph test and a ground; take it out of one"
             )
 
 

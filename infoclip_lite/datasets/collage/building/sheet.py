@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from ....core.files import whole_file
+
 _GROUND = (146, 168, 140)
 _LINE = 12
 _MARKS = {"train": "", "val": "  (val)", "test": "  (test)"}
@@ -26,7 +28,8 @@ def sheets(
 
     Args:
         target: folder of the pack.
-        folder: where the sheets go, sheet-01.png and so on.
+        folder: where the sheets go, sheet-01.png and so on; those of an earlier run are replaced, or deleted
+            where there are fewer now.
         words: nouns and kinds of ground; None shows all, and the photographs of the real test.
         cell: pixels of a picture's place.
         columns: pictures in a row.
@@ -52,12 +55,15 @@ def sheets(
         if unknown:
             raise ValueError(f"the pack has no pictures of {', '.join(sorted(unknown))}")
         records = [(word, record) for word, record in records if word in words]
-    folder.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     for start in range(0, len(records), columns * rows):
         part = records[start : start + columns * rows]
         files.append(folder / f"sheet-{len(files) + 1:02d}.png")
-        _sheet(target, part, cell, columns).save(files[-1])
+        with whole_file(files[-1]) as scratch:
+            _sheet(target, part, cell, columns).save(scratch, "PNG")
+    for old in set(folder.glob("sheet-*.png")) - set(files):
+        if old.stem.removeprefix("sheet-").isdigit():
+            old.unlink()
     return files
 
 

