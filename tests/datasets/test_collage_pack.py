@@ -19,13 +19,14 @@ from PIL import Image
 
 from infoclip_lite.core.files import data_dir
 from infoclip_lite.datasets.collage.building import build as building
+from infoclip_lite.datasets.collage.building import pieces
 from infoclip_lite.datasets.collage.building.archives import unpack, unpack_qt
 from infoclip_lite.datasets.collage.building.build import build
-from infoclip_lite.datasets.collage.building.catalogue import furniture
+from infoclip_lite.datasets.collage.building.catalogue import Furniture, furniture
 from infoclip_lite.datasets.collage.building.credits import credits
 from infoclip_lite.datasets.collage.building.cutouts import Matting, clean, fitted, join_network
 from infoclip_lite.datasets.collage.building.licences import GROUPS, groups_of
-from infoclip_lite.datasets.collage.building.mesh import read_mesh
+from infoclip_lite.datasets.collage.building.mesh import Mesh, read_mesh
 from infoclip_lite.datasets.collage.building.renders import View, placed, render
 from infoclip_lite.datasets.collage.building.selection import FEWEST, instances, read_selection
 from infoclip_lite.datasets.collage.building.sheet import sheets
@@ -33,6 +34,7 @@ from infoclip_lite.datasets.collage.building.sources import Package, locate, obt
 from infoclip_lite.datasets.collage.building.textures import synthesised, texture
 from infoclip_lite.datasets.collage.building.verify import verify
 from infoclip_lite.datasets.collage.building.viewpoints import STYLES, viewpoints
+from infoclip_lite.datasets.collage.building.workshop import Work
 from infoclip_lite.datasets.fetching.fetch import hash_file
 
 PACK = data_dir() / "collage"
@@ -625,10 +627,18 @@ def test_meshes_are_read_and_stood_upright(cube: Path) -> None:
     lying = placed(mesh, (10.0, 40.0, 20.0), np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1.0]]))
     assert np.ptp(lying.corners, axis=(0, 1)).tolist() == pytest.approx([10, 40, 20])
     assert lying.corners[..., 1].min() == pytest.approx(0)
-    assert np.linalg.norm(lying.normals, axis=-1) == pytest.approx(1)
     before = mesh.digest
     (cube.parent / "cube.mtl").write_text("newmtl red\nKd 0 0 1\n")
     assert read_mesh(cube).digest != before
+
+
+def test_normals_stay_upright_on_a_surface_that_is_stretched(tmp_path: Path) -> None:
+    (tmp_path / "slope.obj").write_text("v 0 0 0\nv 1 0 1\nv 0 1 1\nv 1 1 0\nf 1 2 3\nf 1 2 4\n")
+    turn = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1.0]])
+    mesh = placed(read_mesh(tmp_path / "slope.obj"), (10.0, 40.0, 20.0), turn)
+    edges = mesh.corners - mesh.corners[:, [1, 2, 0]]
+    assert np.einsum("tec,tnc->ten", edges, mesh.normals) == pytest.approx(0, abs=1e-9)
+    assert np.linalg.norm(mesh.normals, axis=-1) == pytest.approx(1)
 
 
 def test_bad_meshes_are_refused(tmp_path: Path) -> None:
@@ -680,6 +690,30 @@ def test_catalogue_gives_size_and_rotation(tmp_path: Path) -> None:
     assert entry.rotation is not None and entry.rotation[0].tolist() == [0, 0, -1]
     with pytest.raises(ValueError, match="no entry for /models/other.obj"):
         furniture(tmp_path / "models" / "other.obj")
+
+
+def test_a_kept_view_is_made_again_where_the_catalogue_says_otherwise(
+    cube: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[View] = []
+
+    def drawn(mesh: Mesh, view: View) -> Image.Image:
+        made.append(view)
+        return Image.new("RGBA", (4, 4))
+
+    monkeypatch.setattr(pieces, "render", drawn)
+    monkeypatch.setattr(Work, "locate", lambda self, source: cube)
+    item = {"id": "cube", "kind": "render", "split": "train", "source": "some:cube.obj"}
+    selection = {"packages": [], "nouns": {"cube": {"style": "turned", "instances": [item]}}}
+    turned = np.array([[0.0, 0, -1], [0, 1, 0], [1, 0, 0]])
+    plain = Furniture((100.0, 50.0, 50.0), None)
+    others = plain._replace(rotation=turned), plain._replace(size=(100.0, 50.0, 60.0))
+    for facts, count in ((plain, 2), (plain, 0), (others[0], 2), (others[1], 2), (plain, 0)):
+        monkeypatch.setattr(pieces, "furniture", lambda model, facts=facts: facts)
+        work = Work(tmp_path, tmp_path, tmp_path / "cache", selection)
+        (work.out / "cutouts").mkdir(parents=True, exist_ok=True)
+        made.clear()
+        assert len(list(pieces.cutouts(work, None))) == 2 and len(made) == count
 
 
 def test_viewpoints_are_those_of_a_person() -> None:

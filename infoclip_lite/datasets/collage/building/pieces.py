@@ -63,7 +63,7 @@ def _views(
         return render(model(), view)
 
     for view in viewpoints(facts.size, item.get("style", style), item["source"], item.get("turn", 0.0)):
-        picture = work.kept(f"view {digest} {view} {facts.size}", partial(view_of, view))
+        picture = work.kept(f"view {digest} {view} {facts}", partial(view_of, view))
         yield picture, digest, {"view": [round(view.azimuth, 1), round(view.elevation, 1)]}
 
 
