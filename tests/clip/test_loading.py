@@ -346,3 +346,20 @@ def test_a_full_disk_leaves_the_old_checkpoint(
 
 def test_shipped_checkpoint_is_small_enough() -> None:
     assert (data_dir() / "checkpoints" / "collage-mini.safetensors").stat().st_size <= 24 * 2**20
+
+
+@pytest.mark.parametrize("option", [{"pretrained": "openai"}, {"quick_gelu": True}])
+def test_a_checkpoint_of_ours_takes_no_word_on_its_weights(tiny_checkpoint: Path, option: dict) -> None:
+    with pytest.raises(ValueError, match="carries its weights and says how they compute"):
+        load_clip(str(tiny_checkpoint), **option)
+
+
+def test_weights_that_are_not_finite_are_not_written(
+    make_tiny: Callable[..., DenseCLIP], tmp_path: Path, tiny_config: dict
+) -> None:
+    clip = make_tiny()
+    with torch.no_grad():
+        clip.visual.proj[0, 0] = 1e6  # finite, but not in half precision
+    with pytest.raises(ValueError, match=r"visual\.proj is not finite in half precision"):
+        save_clip(clip, tmp_path / "clip.safetensors", tiny_config)
+    assert not list(tmp_path.iterdir())

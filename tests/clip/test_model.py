@@ -445,3 +445,23 @@ def test_both_embeddings_come_from_one_pass(mini: DenseCLIP) -> None:
 def test_both_embeddings_need_read_outs_that_exist(mini: DenseCLIP, read_outs: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="expected one (or more )?of vanilla"):
         mini.encode_both(torch.rand(1, 3, 64, 64), read_outs)
+
+
+def test_an_unknown_way_to_join_words_is_refused(tiny: DenseCLIP) -> None:
+    with pytest.raises(ValueError, match='got synonyms=\'meen\'; expected "mean" or "none"'):
+        tiny.encode_text(["cow"], synonyms="meen")
+    with pytest.raises(ValueError, match='got ensemble=\'all\'; expected "mean" or "none"'):
+        tiny.encode_text(["cow"], ensemble="all")
+
+
+def test_no_sentences_are_refused(tiny: DenseCLIP) -> None:
+    with pytest.raises(ValueError, match="got no sentences"):
+        tiny.encode_prompts([])
+
+
+def test_the_warning_of_unknown_words_points_at_the_caller(mini: DenseCLIP) -> None:
+    known = set(mini.known_tokens.tolist())
+    word = next(w for w in ("parliament", "quark") if int(mini.tokenizer([w])[0, 1]) not in known)
+    with pytest.warns(UserWarning) as told:
+        mini.encode_text([word])
+    assert told[0].filename == __file__
