@@ -55,6 +55,9 @@ def _on_objects(cls: Tensor, patches: Tensor, count: int) -> float:
     return float(_scenes().share.gather(1, similar.topk(count).indices).mean())
 
 
+_LEVEL = 0.02  # shares that differ by less are level on so few scenes
+
+
 @exercise(
     "9.1",
     "More candidates, a higher ceiling: log(batch + queue) nats is all that InfoNCE can teach about "
@@ -106,7 +109,7 @@ def heaviest_over_lightest(answer: Callable[..., object]) -> None:
     "9.3", "Fewer positions leave more of the picture out; whether they lie on objects has to be counted."
 )
 def smallest_first(answer: object) -> None:
-    """The answer is a list of four names; the order is that of the shares on 24 scenes."""
+    """The answer is a list of four names; the order is that of the shares on 24 scenes, ties either way."""
     cls, patches, share, _ = _scenes()
     shares = {f"{count} of 64": _on_objects(cls, patches, count) for count in (4, 16)}
     shares |= {"chance": float(share.mean()), "best 16 of 64": float(share.topk(16).values.mean())}
@@ -118,22 +121,22 @@ def smallest_first(answer: object) -> None:
             f"a list with each of {', '.join(map(repr, right))} once",
             "spell the names as in the question",
         )
-    if given == right[::-1]:
+
+    def ordered(names: list[str]) -> bool:
+        pairs = zip(names, names[1:], strict=False)
+        return all(shares[smaller] <= shares[larger] + _LEVEL for smaller, larger in pairs)
+
+    if ordered(given[::-1]):
         raise Wrong(f"{given[0]!r} first", "the smallest first", "this is the right order from the other end")
     for smaller, larger in zip(given, given[1:], strict=False):
-        if shares[smaller] > shares[larger]:
+        if shares[smaller] > shares[larger] + _LEVEL:
             wrong = f"on 24 scenes it is {shares[smaller]:.0%} against {shares[larger]:.0%}"
-            fewer = (
-                "fewer of those most like CLS were no surer on these scenes"
-                if "chance" not in (smaller, larger)
-                else "the patches most like CLS hold no more of the objects than chance does, here"
-            )
-            best = (
+            perhaps = (
                 "no choice by CLS beats the best possible one"
                 if "best 16 of 64" in (smaller, larger)
-                else fewer
+                else "patches most like CLS hold more of the objects than patches chosen blindly"
             )
-            raise Wrong(f"{smaller!r} before {larger!r}", f"{larger!r} first: {wrong}", best)
+            raise Wrong(f"{smaller!r} before {larger!r}", f"{larger!r} first: {wrong}", perhaps)
 
 
 @exercise(
@@ -144,7 +147,7 @@ def smallest_first(answer: object) -> None:
 def centred_choice(answer: Callable[..., object]) -> None:
     """The answer is a function.
 
-    cls, patches, share (B, N), count -> mean share of objects, about 0.25 for 16.
+    cls, patches, share (B, N), count -> mean share of objects, about 0.2 for 16.
     """
     cls, patches, share, _ = _scenes()
     middle, common = cls.mean(0), patches.mean((0, 1))
@@ -199,10 +202,10 @@ def choose(answer: Callable[..., object]) -> None:
             )
         yours += len(set(word[i, places].tolist()))
         plain += len(set(word[i, (patches[i] @ cls[i]).topk(count).indices].tolist()))
-    if yours < plain + len(cls) / 2:
+    if yours < plain + len(cls) / 4:
         raise Wrong(
             f"{yours / len(cls):.2f} words a scene",
-            f"at least {plain / len(cls) + 0.5:.2f}, half a word more than the {plain / len(cls):.2f} "
+            f"at least {plain / len(cls) + 0.25:.2f}, a quarter more than the {plain / len(cls):.2f} "
             "of the eight most like CLS",
             "your choice still takes patches that look like each other: compare each candidate with "
             "those already chosen",
