@@ -5,6 +5,7 @@ always meant.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,10 @@ def test_the_recipe_of_pretraining_is_the_one_of_the_model_that_ships() -> None:
     recipe = load_recipe("mini/pretrain")
     assert isinstance(recipe, PretrainRecipe)
     with safe_open(data_dir() / "checkpoints" / "collage-mini.safetensors", framework="pt") as file:
-        config = json.loads(file.metadata()["config"])
+        config, card = (json.loads(file.metadata()[key]) for key in ("config", "card"))
     said = {"model": recipe.model, "stem": recipe.stem, "mean": recipe.mean, "std": recipe.std}
     assert config == {**said, "name": recipe.name, "read_out": recipe.read_outs}
+    assert card["recipe"] == asdict(recipe), "and it is how that model was trained"
 
 
 RECIPE = {"task": "finetune", "name": "small", "steps": 3}
