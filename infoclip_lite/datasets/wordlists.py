@@ -19,6 +19,8 @@ from .wordnet import WordNet
 
 COMMON, SAMPLED, HELD_OUT = 4000, 100, 50
 CHECKED = {"ox": "cow", "couch": "sofa", "puppy": "dog", "automobile": "car"}  # shown by themselves
+# Nouns of the pack when the lists were drawn, and no longer: without them other words would be drawn.
+_LEFT = ("clock", "monkey", "pencil", "doll")
 _KINDS = {"animal", "artifact", "food", "object", "plant", "substance"}
 _PEOPLE = {"worker": 9, "athlete": 9, "adult": 1, "juvenile": 2}  # people to be seen, and steps below
 _COMPOUND = 2.5  # off the frequency of several words: wordfreq takes them for independent
@@ -101,10 +103,10 @@ def definitions() -> dict[str, str]:
 
 
 def build(wordnet: str | Path, folder: str | Path, *, seed: int = 0) -> None:
-    """Make the lists again.
+    """Make the lists again: the same words and definitions from the same WordNet and wordfreq.
 
     Args:
-        wordnet: folder with WordNet's `data.noun` and `index.noun`.
+        wordnet: folder with WordNet's `data.noun`, `index.noun` and `cntlist.rev`.
         folder: where `choices.json` is, and the three other files are written.
         seed: of the sample.
 
@@ -121,7 +123,7 @@ def build(wordnet: str | Path, folder: str | Path, *, seed: int = 0) -> None:
     choices: _Choices = json.loads((folder / "choices.json").read_text())
     drawn = sample(candidates(database, choices, frequency), SAMPLED + HELD_OUT, seed)
     kept, held_out = drawn[:SAMPLED], drawn[SAMPLED:]
-    senses = {noun: _sense(database, choices, noun) for noun in (*all_nouns(), *pack_stuff())}
+    senses = {noun: _sense(database, choices, noun) for noun in (*_drawn_from(), *pack_stuff())}
     _write(
         folder / "synonyms.json",
         {
@@ -133,7 +135,7 @@ def build(wordnet: str | Path, folder: str | Path, *, seed: int = 0) -> None:
             "synsets": {noun: offset for noun, offset in senses.items() if offset},
         },
     )
-    refused = {*choices["unfit"], *all_nouns(), *pack_stuff()}
+    refused = {*choices["unfit"], *_drawn_from(), *pack_stuff()}
     words = _common(database, frequency, refused, [synonym.word for synonym in held_out])
     _write(folder / "common.json", {"rule": COMMON_RULE, **_SOURCE, "words": words})
     for word in (*words, *CHECKED, *(synonym.word for synonym in kept)):
@@ -147,12 +149,12 @@ def candidates(
 ) -> dict[str, list[Synonym]]:
     """Every word that the rule allows, by noun."""
     near: dict[str, list[tuple[int, str]]] = {}
-    for noun in all_nouns():
+    for noun in _drawn_from():
         offset = _sense(database, choices, noun)
         for lower, steps in database.under(offset, 2).items() if offset else ():
             near.setdefault(lower, []).append((steps, noun))
-    taken = {_singular(part) for name in (*all_nouns(), *pack_stuff()) for part in name.split()}
-    joined = {name.replace(" ", "") for name in all_nouns()}
+    taken = {_singular(part) for name in (*_drawn_from(), *pack_stuff()) for part in name.split()}
+    joined = {name.replace(" ", "") for name in _drawn_from()}
     refused = {*choices["dropped"], *CHECKED}
     found: dict[str, list[Synonym]] = {}
     for offset, nouns in near.items():
@@ -210,6 +212,10 @@ def _common(
     return [word for _, word in sorted(ranked)[:COMMON]]
 
 
+def _drawn_from() -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*all_nouns(), *_LEFT]))
+
+
 def _sense(database: WordNet, choices: _Choices, noun: str) -> str | None:
     """The synset that a noun of the pack means: as chosen, else its first."""
     if noun in choices["without"]:
@@ -219,6 +225,7 @@ def _sense(database: WordNet, choices: _Choices, noun: str) -> str | None:
 
 
 def _singular(word: str) -> str:
+    """The word without a plural's s; other plurals stay as they are."""
     return word[:-1] if word.endswith("s") and not word.endswith("ss") else word
 
 
