@@ -30,7 +30,7 @@ PICTURE = (
     "clip.model.DenseCLIP.tower",
     "clip.model.DenseCLIP.embed",
     "clip.model.DenseCLIP.read",
-    "clip.readouts.cls_value.cls_value",
+    "clip.readouts.value.value",
     "segmentors.zero_shot.ZeroShotSegmentor.decode",
     "evaluation.predict.best_words",
     "evaluation.windows.WindowLogits.scores",

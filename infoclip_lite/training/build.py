@@ -159,8 +159,8 @@ def build_pretraining(recipe: PretrainRecipe, kept: Path) -> Pretraining:
     if recipe.text is not None:
         teacher = distilled(clip, checked(TextSection, recipe.text, "text"), kept, recipe.seed)
     classes = None
-    if recipe.classes:
-        assert stem is not None and teacher is not None and teacher.teacher.classes is not None
+    # A recipe that asks for classes has a stem and a teacher: it is refused where it is read otherwise.
+    if recipe.classes and stem and teacher and teacher.teacher.classes is not None:
         classes = ClassTeacher.of_stem(stem, lite0_weights(), teacher.teacher.classes)
     pool = build_pool(stem, kept, recipe.pool, size=size, seed=recipe.seed, workers=torch.get_num_threads())
     if recipe.linear_start:

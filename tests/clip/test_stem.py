@@ -20,7 +20,14 @@ MODEL = {
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
     "text_cfg": {"context_length": 32, "vocab_size": 49408, "width": 16, "heads": 1, "layers": 1},
 }
-CONFIG = {"model": MODEL, "stem": {"directions": 24}, "mean": [MEAN] * 3, "std": [STD] * 3, "name": "stemmed"}
+CONFIG = {
+    "model": MODEL,
+    "stem": {"directions": 24},
+    "mean": [MEAN] * 3,
+    "std": [STD] * 3,
+    "name": "stemmed",
+    "read_out": ["value"],
+}
 
 
 @pytest.fixture(scope="module")
