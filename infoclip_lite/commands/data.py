@@ -11,16 +11,26 @@ import tyro
 from ..core.files import data_dir
 from ..core.reports import list_reports
 
+# What each action takes; the hashes of Collage (verify without another name) take nothing.
+_TAKES = {
+    "list": ("root",),
+    "download": ("root",),
+    "verify": ("root", "sample"),
+    "verify collage": (),
+    "rebuild": ("packages", "cache", "words"),
+    "sheet": ("words", "out"),
+}
+
 
 def data_command(
     action: Annotated[Literal["list", "download", "verify", "rebuild", "sheet"], tyro.conf.Positional],
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = "collage",
     root: Path | None = None,
-    sample: int = 200,
+    sample: int | None = None,
     packages: Path | None = None,
     cache: Path | None = None,
     words: tuple[str, ...] = (),
-    out: Path = Path("sheets"),
+    out: Path | None = None,
 ) -> None:
     """Data: what there is, fetch the real data sets, check them; rebuild the pictures of Collage, show them.
 
@@ -34,12 +44,22 @@ def data_command(
         name: collage (ships; its hashes are checked), or voc, coco_stuff, pascal_context, ade20k,
             ade20k_full, or one data set of `list`.
         root: folder of the real data sets; INFOCLIP_LITE_DATA, or ~/.cache/infoclip_lite/data, by default.
-        sample: for verify, how many pictures of each split are read; 0 reads all.
+        sample: for verify, how many pictures of each split are read, 200 by default; 0 reads all.
         packages: for rebuild, a folder with the packages' files; what is missing is fetched into it.
         cache: for rebuild, a folder that keeps unpacked packages, mattes and views for the next time.
         words: for rebuild and sheet, only these nouns and kinds of ground, such as chair "dining table".
-        out: for sheet, the folder of the contact sheets, on which every picture is small and named.
+        out: for sheet, the folder of the contact sheets, on which every picture is small and named; ./sheets
+            by default.
     """
+    given = {
+        "root": root,
+        "sample": sample,
+        "packages": packages,
+        "cache": cache,
+        "words": words or None,
+        "out": out,
+    }
+    _check(action, name, [option for option, value in given.items() if value is not None])
     if action == "list":
         _show(root)
     elif action == "download":
@@ -47,15 +67,24 @@ def data_command(
 
         download(name, root, progress=True)
     elif action == "verify" and name != "collage":
-        _verify(name, root, sample)
-    elif name != "collage":
-        raise ValueError(f"got {action} {name}; expected no name, only Collage ships with its pictures")
+        _verify(name, root, 200 if sample is None else sample)
     elif action == "verify":
         _verify_collage()
     elif action == "rebuild":
         _rebuild(packages, cache, words)
     else:
-        _sheets(out, words)
+        _sheets(out or Path("sheets"), words)
+
+
+def _check(action: str, name: str, options: list[str]) -> None:
+    """A name or an option that changes nothing would be taken for one that did."""
+    if name != "collage" and action not in ("download", "verify"):
+        raise ValueError(f"got {action} {name}; expected no name, only download and verify take one")
+    what = f"{action} {name}" if f"{action} {name}" in _TAKES else action
+    for option in options:
+        if option not in _TAKES[what]:
+            expected = " or ".join(f"--{key}" for key in _TAKES[what]) or "no option"
+            raise ValueError(f"got --{option} for data {what}; expected {expected}")
 
 
 def _show(root: Path | None) -> None:
