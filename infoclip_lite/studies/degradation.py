@@ -40,11 +40,9 @@ def degradation(
     variants = {Path(recipe).stem: Variant(recipe) for recipe in recipes}
     written: JsonObject = {}
     for name, variant in variants.items():
-        run_variants({name: variant}, range(seeds), folder, _nothing)
+        run_variants({name: variant}, range(seeds), folder, score_nothing)
         records = gather(variants, range(seeds), folder)
-        curves = {
-            label: {str(run["seed"]): run["evaluations"] for run in runs} for label, runs in records.items()
-        }
+        curves = {label: evaluations_of(runs) for label, runs in records.items()}
         content = {
             "recipes": settings_of({label: variants[label] for label in records}),
             "curves": curves,
@@ -55,7 +53,12 @@ def degradation(
     return written
 
 
-def _nothing(run: Run) -> dict[str, object]:
+def evaluations_of(runs: Sequence[JsonObject]) -> Evaluations:
+    """What was measured along the way of each of a variant's runs, by seed."""
+    return {str(run["seed"]): run["evaluations"] for run in runs}
+
+
+def score_nothing(run: Run) -> dict[str, object]:
     """What is looked at here is measured along the way; a record keeps the run's evaluations anyway."""
     return {}
 

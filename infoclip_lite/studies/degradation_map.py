@@ -14,9 +14,8 @@ from typing import Literal
 
 from ..core.files import data_dir
 from ..core.reports import JsonObject, write_report
-from ..core.statistics import paired_interval
-from ..training.run import Run
-from .degradation import Evaluations, summarise
+from ..core.statistics import Interval
+from .degradation import Evaluations, evaluations_of, paired_difference, score_nothing, summarise
 from .rows import curves_json
 from .runs import gather, run_variants
 from .variants import Variant, settings_of
@@ -63,12 +62,9 @@ def degradation_map(
         of the last step to the start, paired by seed.
     """
     variants = cells()
-    run_variants(variants, range(seeds), folder, _nothing, part=part)
+    run_variants(variants, range(seeds), folder, score_nothing, part=part)
     records = gather(variants, range(seeds), folder)
-    rows = {
-        label: _cell({str(run["seed"]): run["evaluations"] for run in runs})
-        for label, runs in records.items()
-    }
+    rows = {label: _cell(evaluations_of(runs)) for label, runs in records.items()}
     content = {
         "seeds": seeds,
         "missing": [label for label in variants if label not in records],
@@ -79,24 +75,18 @@ def degradation_map(
     return write_report("degradation_map", content, out)
 
 
-def _nothing(run: Run) -> dict[str, object]:
-    """A record keeps the evaluations on the way anyway."""
-    return {}
-
-
 def _cell(runs: Evaluations) -> JsonObject:
     return {
         "verdict": verdict(runs),
-        "differences": {
-            metric: paired_interval(*_ends(runs, metric)).to_json() for metric in ("mIoU_seen", "mIoU_unseen")
-        },
+        "differences": {metric: _change(runs, metric).to_json() for metric in ("mIoU_seen", "mIoU_unseen")},
         "curves": curves_json(summarise(runs)),
     }
 
 
-def _ends(runs: Evaluations, metric: str) -> tuple[list[float], list[float]]:
-    """The last and the first value of every seed."""
-    return [run[-1][metric] for run in runs.values()], [run[0][metric] for run in runs.values()]
+def _change(runs: Evaluations, metric: str) -> Interval:
+    """From the first to the last evaluated step."""
+    steps = [int(record["step"]) for record in next(iter(runs.values()))]
+    return paired_difference(runs, metric, steps[0], steps[-1])
 
 
 def verdict(runs: Evaluations) -> Verdict:
@@ -110,7 +100,7 @@ def verdict(runs: Evaluations) -> Verdict:
         "forgetting": they gain and unseen nouns end below. "kept": they gain and unseen nouns do not end
         below.
     """
-    seen, unseen = (paired_interval(*_ends(runs, metric)) for metric in ("mIoU_seen", "mIoU_unseen"))
+    seen, unseen = (_change(runs, metric) for metric in ("mIoU_seen", "mIoU_unseen"))
     if seen.high < 0:
         return "broken"
     if seen.low <= 0:
