@@ -243,14 +243,16 @@ class Pretraining:
         # On a copy of the weights in self.dtype that passes gradients back.
         weights = {f"clip.model.{n}": p.to(self._dtype_of(n)) for n, p in self.module.named_parameters()}
         arguments = (inputs, ids, texts, self._keep(step), generator)
-        image, patches, text, words = torch.func.functional_call(_Towers(self.clip), weights, arguments)
+        image, patches, text, words = torch.func.functional_call(
+            _Towers(self.clip, bool(self.local)), weights, arguments
+        )
         present, named = present.to(device), named.to(device)
         # (image, caption): all that the caption names is there
         matches = present @ named.T == named.sum(1)
         scale = self.clip.logit_scale.clamp(max=100)
         total = contrastive_loss(image, text, matches, scale)
         terms = {"scale": scale.detach()}
-        if self.local:
+        if patches is not None:
             alone = slice(len(image), None)  # behind the captions
             local = local_loss(patches, text[alone], matches[:, alone], scale)
             total = total + self.local * local["total"]
@@ -283,9 +285,9 @@ class Pretraining:
 
 
 class _Towers(nn.Module):
-    def __init__(self, clip: DenseCLIP) -> None:
+    def __init__(self, clip: DenseCLIP, local: bool) -> None:
         super().__init__()
-        self.clip = clip
+        self.clip, self.local = clip, local
 
     def forward(
         self,
@@ -294,7 +296,7 @@ class _Towers(nn.Module):
         words: Tensor | None,
         keep: float,
         generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None, Tensor, Tensor]:
         if "pixels" in inputs:
             tokens, grid = self.clip.embed(inputs["pixels"].float() / 255, keep, generator)
         else:
@@ -305,7 +307,8 @@ class _Towers(nn.Module):
             tokens = self.clip.enter(patches, keep, generator)
         tower = TowerPass(tokens, grid, self.clip.blocks, run=self.clip.block)
         image = self.clip.project(tower.leaving[:, 0])
-        patches = F.normalize(self.clip.read(tower, LOCAL), dim=-1)
+        # Nobody asks for patches where there is no local loss: a read-out costs a good part of a block.
+        patches = F.normalize(self.clip.read(tower, LOCAL), dim=-1) if self.local else None
         both = ids if words is None else torch.cat([ids, words])
         text = encode_briefly(self.clip.model, both, parts=4)
         return image, patches, text[: len(ids)], text[len(ids) :]
