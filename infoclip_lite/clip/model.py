@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
 from ..core.words import check_names, synonyms_of
@@ -309,15 +310,15 @@ class DenseCLIP(nn.Module):
         """Embeddings of sentences that are tokens already.
 
         Args:
-            ids: (n, context) token ids.
+            ids: (n, context) token ids, or fewer columns where all that is left out is filling.
 
         Returns:
             (n, D) float32 unit vectors.
         """
-        ids = ids.to(self.device)
+        ids, tower = ids.to(self.device), _TextTower(self.model)
         # PROMPTS at a time: 847 words in 80 templates are 68 thousand, and more than fits a card at once.
         with attention_kernel(ids.device):
-            parts = [self.model.encode_text(part) for part in ids.split(PROMPTS)]
+            parts = [tower.encode(part) for part in ids.split(PROMPTS)]
         return F.normalize(torch.cat(parts).float(), dim=-1)
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
@@ -327,20 +328,24 @@ class DenseCLIP(nn.Module):
             prompts: n sentences.
 
         Returns:
-            (n, context) on the model's device.
+            (n, longest) on the model's device; (n, context) where the text tower wants all of it.
 
         Raises:
             ValueError: no sentence, or one longer than the context, which open_clip would cut in silence.
         """
         if not prompts:
             raise ValueError("got no sentences; expected at least one")
+        ids = self.tokenizer(list(prompts))
         # Tokenizers of text towers from the hub have no `encode`, and what they do is theirs.
         if hasattr(self.tokenizer, "encode"):
-            self._check_tokens(prompts, [self.tokenizer.encode(prompt) for prompt in prompts])
-        return self.tokenizer(list(prompts)).to(self.device)
+            longest = self._check_tokens(prompts, [self.tokenizer.encode(prompt) for prompt in prompts])
+            if _reads_forward(self.model):
+                # What stands behind the end of a sentence reaches nothing: a prompt fills a quarter of it.
+                ids = ids[:, :longest]
+        return ids.to(self.device)
 
-    def _check_tokens(self, prompts: Sequence[str], tokens: Sequence[Sequence[int]]) -> None:
-        """Refuse what is too long, and warn of words that the model never saw."""
+    def _check_tokens(self, prompts: Sequence[str], tokens: Sequence[Sequence[int]]) -> int:
+        """Refuse what is too long, and warn of words that the model never saw; the largest number of tokens."""
         # Python's numbers are looked at, not a device's, which would have to be waited for.
         context = getattr(self.model, "context_length", 77)
         lengths = [len(each) + 2 for each in tokens]  # begin and end of a sentence are tokens too
@@ -358,6 +363,7 @@ class DenseCLIP(nn.Module):
                     f"{self.name} never learnt some of the words in {odd[:3]}: its answer means little",
                     stacklevel=5,
                 )
+        return lengths[longest]
 
     @property
     def known_tokens(self) -> Tensor | None:
@@ -443,6 +449,35 @@ class DenseCLIP(nn.Module):
         square = position[1:].unflatten(0, tuple(trained)).permute(2, 0, 1)[None].float()
         square = F.interpolate(square, grid, mode="bicubic", align_corners=False, antialias=False)
         return torch.cat([position[:1].float(), square[0].flatten(1).T])
+
+
+class _TextTower(nn.Module):
+    """The text tower, for sentences that are shorter than its context too."""
+
+    def __init__(self, model: CLIP) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.model.encode_text(ids)
+
+    def encode(self, ids: Tensor) -> Tensor:
+        """(n, L) to (n, D), L at most the context."""
+        length = ids.shape[1]
+        if not _reads_forward(self.model) or length == len(self.model.positional_embedding):
+            return self(ids)
+        cut = {
+            "model.positional_embedding": self.model.positional_embedding[:length],
+            "model.attn_mask": self.model.attn_mask[:length, :length],
+        }
+        return functional_call(self, cut, (ids,))
+
+
+def _reads_forward(model: nn.Module) -> bool:
+    """Whether a token of the text tower sees only what stands before it, and the sentence is its end token."""
+    mask = getattr(model, "attn_mask", None)
+    pooled = getattr(model, "text_pool_type", None)
+    return isinstance(mask, Tensor) and pooled in ("argmax", "eos")
 
 
 def _plain(block: nn.Module) -> bool:

@@ -46,6 +46,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "conse": Benchmark("studies.conse:conse", "a control that no picture was learnt for"),
     "ceiling": Benchmark("studies.ceiling:ceiling", "a linear map that was told every pixel's label"),
     "trunk": Benchmark("studies.trunk:trunk", "what the stem and an instance are worth, by class means"),
+    "instances": Benchmark(
+        "studies.instances:instances", "what an instance is worth, by short pretrainings", ("part",)
+    ),
     "information": Benchmark(
         "commands.benchmark:information", "every estimator on tasks of known truth", ("seeds",)
     ),

@@ -7,6 +7,7 @@ first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -161,7 +162,83 @@ def relation_bits(
     return bits.mean().item()
 
 
-@torch.inference_mode()
+class Probes:
+    """All probes of models that were tuned from one, on the same scenes.
+
+    Args:
+        reference: the pretrained model.
+        scenes: with masks that index `names`, and captions.
+        names: the words.
+        unseen: class ids of unseen nouns.
+        read_out: the dense read-out.
+    """
+
+    def __init__(
+        self,
+        reference: DenseCLIP,
+        scenes: Sequence[Captioned],
+        names: Sequence[str],
+        unseen: Sequence[int],
+        read_out: str,
+    ) -> None:
+        self.scenes, self.names, self.unseen, self.read_out = scenes, names, unseen, read_out
+        self.images = _images(scenes)
+        # The reference does not change while others are tuned, and is looked at once.
+        self.reference = _Once(reference, self.images, read_out)
+
+    @torch.inference_mode()
+    def __call__(self, clip: DenseCLIP) -> dict[str, float]:
+        """By name; `cka_0` is of the embedding, `cka_k` of block k."""
+        own: DenseCLIP = _Once(clip, self.images, self.read_out)  # type: ignore[assignment]
+        reference: DenseCLIP = self.reference  # type: ignore[assignment]
+        scenes, names, read_out = self.scenes, self.names, self.read_out
+        images = self.images[:PICTURES]
+        layers = layer_alignment(own, reference, images)
+        return {
+            **retrieval(own, scenes),
+            "noun_recognition": noun_recognition(own, scenes, names),
+            "margin": cosine_margin(own, scenes, names, read_out),
+            "margin_unseen": cosine_margin(own, scenes, names, read_out, only=self.unseen),
+            "relation_bits": relation_bits(own, reference, images, names, read_out),
+            **{f"cka_{layer}": value for layer, value in enumerate(layers)},
+        }
+
+
+class _Once:
+    """A CLIP that looks at some pictures once, however often and about whatever probes ask it: of each kind
+    of answer, those about the first pictures.
+    """
+
+    def __init__(self, clip: DenseCLIP, images: Tensor, read_out: str) -> None:
+        self.clip, self.images, self.read_out = clip, images, read_out
+        self._words: dict[tuple[str, ...], Tensor] = {}
+
+    @cached_property
+    def _answers(self) -> tuple[Tensor, Tensor, list[Tensor]]:
+        tower = self.clip.tower(self.images)
+        patches = F.normalize(self.clip.read(tower, self.read_out), dim=-1)
+        states = [state[:PICTURES] for state in (*tower.states, tower.leaving)]
+        return self.clip.project(tower.leaving[:, 0]), patches.mT.unflatten(2, tower.grid), states
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        return self._answers[0][: len(images)]
+
+    def encode_dense(self, images: Tensor, read_out: str) -> Tensor:
+        return self._answers[1][: len(images)]
+
+    def hidden_states(self, images: Tensor) -> list[Tensor]:
+        return self._answers[2]
+
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        return self.clip.encode_prompts(prompts)
+
+    def encode_text(self, names: Sequence[str]) -> Tensor:
+        key = tuple(names)
+        if key not in self._words:
+            self._words[key] = self.clip.encode_text(names)
+        return self._words[key]
+
+
 def probe(
     clip: DenseCLIP,
     reference: DenseCLIP,
@@ -170,17 +247,8 @@ def probe(
     unseen: Sequence[int],
     read_out: str,
 ) -> dict[str, float]:
-    """All probes on the same scenes, by name; `cka_0` is of the embedding, `cka_k` of block k."""
-    images = _images(scenes[:PICTURES])
-    layers = layer_alignment(clip, reference, images)
-    return {
-        **retrieval(clip, scenes),
-        "noun_recognition": noun_recognition(clip, scenes, names),
-        "margin": cosine_margin(clip, scenes, names, read_out),
-        "margin_unseen": cosine_margin(clip, scenes, names, read_out, only=unseen),
-        "relation_bits": relation_bits(clip, reference, images, names, read_out),
-        **{f"cka_{layer}": value for layer, value in enumerate(layers)},
-    }
+    """All `Probes` of one model, by name."""
+    return Probes(reference, scenes, names, unseen, read_out)(clip)
 
 
 def _images(scenes: Sequence[Captioned]) -> Tensor:

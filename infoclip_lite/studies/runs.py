@@ -6,15 +6,18 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
+from ..clip.stem import remembered_features
 from ..core.files import whole_file
 from ..core.reports import JsonObject
 from ..datasets import captioned_items, held_out_data
 from ..evaluation import evaluate, probe
 from ..training.acceleration import autocast, dtype_of
 from ..training.recipe import FineTuneRecipe
-from ..training.run import Run, train
+from ..training.run import Run, Watch, train
 from .rows import SPLITS
 from .variants import Variant
 
@@ -26,6 +29,8 @@ TUNING_SCENES = 150
 Records = dict[str, list[JsonObject]]  # label -> one record for each seed, in the order of the seeds
 # A finished run -> {"test-known": metrics, ...}, what a record keeps of it.
 Scoring = Callable[[Run], Mapping[str, object]]
+# A recipe -> what is measured on the way beside what every training measures.
+Watching = Callable[[FineTuneRecipe], Watch]
 
 
 def run_variants(
@@ -34,6 +39,7 @@ def run_variants(
     folder: Path,
     score: Scoring,
     *,
+    watch: Watching | None = None,
     part: tuple[int, int] = (1, 1),
     progress: bool = False,
 ) -> None:
@@ -47,6 +53,7 @@ def run_variants(
             same weights.
         folder: one JSON for each finished run; the runs that others start from are kept too.
         score: what to measure of a finished run.
+        watch: what to measure on the way, beside what every training measures.
         part: (k, n) does the k-th of n parts.
         progress: show progress bars.
 
@@ -56,16 +63,18 @@ def run_variants(
     if not 1 <= part[0] <= part[1]:
         raise ValueError(f"part is {part}; expected (k, n) with 1 <= k <= n")
     starts = _Starts(folder / "starts", progress)
-    todo = [(label, seed) for label in variants for seed in seeds]
-    # Every n-th run, not every n-th variant: variants take different times, and so each process gets some
+    # A whole seed first: what a study will say is seen early. Every n-th run, not every n-th variant: variants take different times, and so each process gets some
     # of each.
-    for label, seed in todo[part[0] - 1 :: part[1]]:
-        path, recipe = run_path(folder, label, seed), variants[label].load(seed)
-        if path.exists() and json.loads(path.read_text())["recipe"] == _as_json(recipe):
-            continue
-        record = {"label": label, "seed": seed, **_run(recipe, starts, score, progress)}
-        with whole_file(path) as scratch:
-            scratch.write_text(json.dumps(record))
+    todo = [(label, seed) for seed in seeds for label in variants]
+    for _, of_a_seed in groupby(todo[part[0] - 1 :: part[1]], key=itemgetter(1)):
+        with remembered_features():  # all variants of a seed see the same scenes
+            for label, seed in of_a_seed:
+                path, recipe = run_path(folder, label, seed), variants[label].load(seed)
+                if path.exists() and json.loads(path.read_text())["recipe"] == _as_json(recipe):
+                    continue
+                record = {"label": label, "seed": seed, **_run(recipe, starts, score, watch, progress)}
+                with whole_file(path) as scratch:
+                    scratch.write_text(json.dumps(record))
 
 
 class _Starts:
@@ -86,12 +95,14 @@ class _Starts:
         return self.found[key]
 
 
-def _run(recipe: FineTuneRecipe, starts: _Starts, score: Scoring, progress: bool) -> dict[str, object]:
+def _run(
+    recipe: FineTuneRecipe, starts: _Starts, score: Scoring, watch: Watching | None, progress: bool
+) -> dict[str, object]:
     """Train and score once; what a record holds of it."""
     started = time.perf_counter()
     start = starts.of(recipe)
     begins = time.perf_counter()
-    run = train(recipe, start=start, progress=progress)
+    run = train(recipe, start=start, watch=watch and watch(recipe), progress=progress)
     trained = time.perf_counter()
     measured = score(run)
     return {

@@ -162,7 +162,15 @@ def build_pretraining(recipe: PretrainRecipe, kept: Path) -> Pretraining:
     # A recipe that asks for classes has a stem and a teacher: it is refused where it is read otherwise.
     if recipe.classes and stem and teacher and teacher.teacher.classes is not None:
         classes = ClassTeacher.of_stem(stem, lite0_weights(), teacher.teacher.classes)
-    pool = build_pool(stem, kept, recipe.pool, size=size, seed=recipe.seed, workers=torch.get_num_threads())
+    pool = build_pool(
+        stem,
+        kept,
+        recipe.pool,
+        size=size,
+        seed=recipe.seed,
+        instances=recipe.instances,
+        workers=torch.get_num_threads(),
+    )
     if recipe.linear_start:
         start_linearly(clip, pool, clip.encode_text(pack_words()).detach(), seed=recipe.seed)
     return Pretraining(

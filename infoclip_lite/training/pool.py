@@ -50,8 +50,8 @@ class CaptionedScenes:
     three in ten are close-ups of one object.
     """
 
-    def __init__(self, size: int, seed: int) -> None:
-        collage = partial(Collage, "train", size, seed=seed, length=10**9)
+    def __init__(self, size: int, seed: int, instances: int | None = None) -> None:
+        collage = partial(Collage, "train", size, seed=seed, length=10**9, instances=instances)
         vocabularies = (None, pack_words())
         self.scenes = [collage(classes) for classes in vocabularies]
         self.near = [collage(classes, objects=(1, 1), scale=(0.8, 1.6)) for classes in vocabularies]
@@ -65,7 +65,14 @@ class CaptionedScenes:
 
 
 def build_pool(
-    stem: Stem | None, folder: Path, count: int, *, size: int = 96, seed: int = 0, workers: int = 1
+    stem: Stem | None,
+    folder: Path,
+    count: int,
+    *,
+    size: int = 96,
+    seed: int = 0,
+    instances: int | None = None,
+    workers: int = 1,
 ) -> Pool:
     """The pool of a stem; what is in the folder already is taken from there.
 
@@ -75,12 +82,13 @@ def build_pool(
         count: scenes.
         size: side of a scene in pixels.
         seed: of the scenes.
+        instances: at most so many of each noun are shown; None: all.
         workers: processes, of one thread each; 1 is this one.
 
     Returns:
         The pool, in the order of the files.
     """
-    scenes = CaptionedScenes(size, seed)
+    scenes = CaptionedScenes(size, seed, instances)
     trunk = None if stem is None else [stem.enlarge, hash_tensors(stem.buffers())]
     # Another pack or trunk gives another folder: features are never mixed.
     folder = folder / fingerprint([scenes.settings, trunk])[:16]
@@ -92,9 +100,9 @@ def build_pool(
         run: Callable[..., Iterable[None]] = map
         if min(workers, len(missing)) > 1:
             context = multiprocessing.get_context("spawn")
-            run = stack.enter_context(context.Pool(workers, _begin, (stem, size, seed))).imap_unordered
+            run = stack.enter_context(context.Pool(workers, _begin, (stem, scenes))).imap_unordered
         elif missing:
-            _begin(stem, size, seed)
+            _begin(stem, scenes)
         for _ in tqdm(run(_write, missing), "pool", total=len(missing), disable=len(missing) < 2):
             pass
     parts = [_read(path) for path, _ in chunks]
@@ -121,12 +129,12 @@ def stem_examples(size: int, seed: int, count: int = 400) -> Tensor:
 _worker: tuple[Stem | None, CaptionedScenes]
 
 
-def _begin(stem: Stem | None, size: int, seed: int) -> None:
+def _begin(stem: Stem | None, scenes: CaptionedScenes) -> None:
     global _worker
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)
     # Half precision reads as the same scene, in a third of the time. A copy: the model keeps its own.
-    _worker = (None if stem is None else copy.deepcopy(stem).bfloat16(), CaptionedScenes(size, seed))
+    _worker = (None if stem is None else copy.deepcopy(stem).bfloat16(), scenes)
 
 
 def _write(chunk: tuple[Path, Sequence[int]]) -> None:

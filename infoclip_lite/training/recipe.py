@@ -154,6 +154,7 @@ class PretrainRecipe:
         stages: a list of `pretraining.Stage` in order.
         stem: options of `clip.stem.Stem`; None is open_clip's own patch embedding.
         pool: scenes that are rendered, and seen by the stem, once.
+        instances: at most so many of each noun are shown in them; None: all.
         local: weight of `contrast.local_loss` beside the contrast of whole scenes; 0 leaves it out.
         text: a `pretraining.TextSection`: the text tower first learns from a sentence encoder; None: from
             captions alone.
@@ -172,6 +173,7 @@ class PretrainRecipe:
     stages: list[Section]
     stem: Section | None = None
     pool: int = 40_000
+    instances: int | None = None
     local: float = 0.0
     text: Section | None = None
     classes: float = 0.0
@@ -192,6 +194,8 @@ class PretrainRecipe:
         for what, least in (("pool", 1), ("batch", 2), ("local", 0), ("classes", 0), ("warmup", 0)):
             if getattr(self, what) < least:
                 raise ValueError(f"{what} is {getattr(self, what)}; expected at least {least}")
+        if self.instances is not None and self.instances < 1:
+            raise ValueError(f"instances is {self.instances}; expected at least 1, or null for all")
         if not 0 <= self.channel_dropout < 1:
             raise ValueError(f"channel_dropout is {self.channel_dropout}; expected 0 .. 1, less than 1")
         if not self.stages:

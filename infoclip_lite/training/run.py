@@ -17,7 +17,8 @@ from ..clip import DenseCLIP
 from ..core.files import whole_file
 from ..core.processes import join_processes, world
 from ..datasets.base import Segmented, captioned_items
-from ..evaluation import evaluate, probe
+from ..evaluation import evaluate
+from ..evaluation.probes import Probes
 from ..objectives import interpolate
 from ..segmentors import Segmentor, ZeroShotSegmentor
 from .acceleration import autocast
@@ -177,6 +178,7 @@ def _watcher(
     # Probes need captions, and rendering for them costs as much as the metrics: only where somebody will
     # look.
     probed = captioned_items(data, scenes) if recipe.evaluation.at else []
+    probes = Probes(reference, probed, data.names, data.unseen, segmentor.read_outs[0]) if probed else None
 
     def look(step: int) -> Record:
         with autocast(segmentor.clip.device, task.dtype):
@@ -187,10 +189,8 @@ def _watcher(
             if watch is not None:
                 numbers |= watch(step, segmentor)
             segmentor.train(mode)
-            if probed:
-                numbers |= probe(
-                    segmentor.clip, reference, probed, data.names, data.unseen, segmentor.read_outs[0]
-                )
+            if probes is not None:
+                numbers |= probes(segmentor.clip)
         return numbers
 
     return look

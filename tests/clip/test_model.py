@@ -393,6 +393,29 @@ def test_the_longest_phrase_that_fits_is_read_whole(tiny: DenseCLIP) -> None:
         tiny.tokenize(["cow", " ".join(["cow"] * 31)])
 
 
+def test_what_fills_up_a_sentence_is_not_computed(make_tiny: Callable[..., DenseCLIP]) -> None:
+    clip, prompts = make_tiny(), ["a cow", "a photo of a cow on grass in front of a red barn"]
+    cut, whole = clip.tokenize(prompts), clip.tokenizer(prompts)
+    assert cut.shape[1] < whole.shape[1] == 32 and (whole[:, cut.shape[1] :] == 0).all()
+    assert (cut[1] != 0).all(), "no longer than the longest"
+    gradients = []
+    for ids in (cut, whole):
+        clip.zero_grad()
+        embedding = clip.encode_tokens(ids)
+        (embedding * torch.arange(32.0)).sum().backward()
+        gradients.append([embedding.detach(), *(p.grad for p in clip.parameters() if p.grad is not None)])
+    assert len(gradients[0]) == len(gradients[1]) > 20
+    for got, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_text_tower_that_looks_ahead_gets_whole_sentences(make_tiny: Callable[..., DenseCLIP]) -> None:
+    """Where the mean of all tokens is the sentence, what fills it up counts."""
+    clip = make_tiny()
+    clip.model.text_pool_type = "last"
+    assert clip.tokenize(["a cow"]).shape == (1, 32)
+
+
 def test_braces_in_a_word_are_letters(tiny: DenseCLIP) -> None:
     assert tiny.encode_text(["{cow}", "{0}"]).isfinite().all()
 

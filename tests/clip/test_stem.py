@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import open_clip
@@ -13,7 +14,7 @@ from torch import Tensor
 from infoclip_lite import DenseCLIP, load_clip
 from infoclip_lite.clip import save_clip
 from infoclip_lite.clip.loading import build_clip
-from infoclip_lite.clip.stem import MEAN, STD, Stem, lite0_weights
+from infoclip_lite.clip.stem import MEAN, STD, Stem, lite0_weights, remembered_features
 
 MODEL = {
     "embed_dim": 16,
@@ -151,3 +152,61 @@ def test_a_stem_exports_to_onnx(trunk: Stem, pictures: Tensor, tmp_path: Path) -
     session = onnxruntime.InferenceSession(str(tmp_path / "stem.onnx"))
     (found,) = session.run(None, {session.get_inputs()[0].name: pictures.numpy()})
     torch.testing.assert_close(torch.from_numpy(found), trunk(pictures).detach(), rtol=1e-3, atol=1e-3)
+
+
+def looked(stem: Stem, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures the trunk looks at from now on, batch by batch."""
+    batches: list[int] = []
+    look = Stem.look
+    monkeypatch.setattr(Stem, "look", lambda own, images: (batches.append(len(images)), look(own, images))[1])
+    return batches
+
+
+def test_a_trunk_that_remembers_looks_once_and_says_the_same(
+    trunk: Stem, pictures: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = trunk.features(pictures)
+    batches = looked(trunk, monkeypatch)
+    with remembered_features():
+        for model in (trunk, copy.deepcopy(trunk), trunk):
+            for got, want in zip(model.features(pictures), wanted, strict=True):
+                assert torch.equal(got, want)
+        trunk.features(pictures[:3])
+    trunk.features(pictures)
+    assert batches == [6, 3, 6], "one batch, another one, and afterwards as before"
+
+
+def test_what_differs_is_not_mixed_up_in_memory(
+    trunk: Stem, pictures: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, tuned = copy.deepcopy(trunk), copy.deepcopy(trunk)
+    other.standardise(pictures)
+    tuned.thaw()
+    batches = looked(trunk, monkeypatch)
+    with remembered_features():
+        plain = trunk.features(pictures)
+        assert not torch.equal(other.features(pictures).deep, plain.deep)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert trunk.features(pictures).deep.dtype == torch.bfloat16
+        tuned.features(pictures).deep.sum().backward()
+        trunk.features(pictures.view(6, 3, 48, 32))  # the same bytes, of another shape
+    assert len(batches) == 5 and tuned.first.weight.grad is not None
+
+
+def test_what_an_evaluation_remembers_can_be_learnt_from(stemmed: DenseCLIP, pictures: Tensor) -> None:
+    with remembered_features():
+        with torch.inference_mode():
+            stemmed.encode_image(pictures)
+        stemmed.encode_image(pictures).sum().backward()
+    assert stemmed.visual.conv1.proj.weight.grad.abs().sum() > 0
+
+
+def test_a_full_memory_keeps_what_it_has(
+    trunk: Stem, pictures: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = sum(each.nbytes for each in trunk.features(pictures))
+    batches = looked(trunk, monkeypatch)
+    with remembered_features(limit=size):
+        for images in (pictures, pictures + 1, pictures, pictures + 1):
+            trunk.features(images)
+    assert len(batches) == 3, "the second batch found no room"

@@ -510,3 +510,22 @@ def test_another_pack_is_another_data_set(monkeypatch: pytest.MonkeyPatch) -> No
 def test_wrong_options_say_what_was_expected(options: dict, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
         Collage(**{"split": "train", **options})
+
+
+def test_few_instances_are_a_part_of_more_and_always_the_same() -> None:
+    def shown(count: int | None) -> dict[int, set[str]]:
+        data = Collage("train", instances=count)
+        found: dict[int, set[str]] = defaultdict(set)
+        for draw in data._things.values():
+            for label, instance in draw.choices:
+                found[label].add(instance.files[0])
+        return found
+
+    every, four, one = shown(None), shown(4), shown(1)
+    assert every.keys() == four.keys() == one.keys()
+    for label, files in every.items():
+        assert one[label] < four[label] <= files or one[label] == four[label] == files
+        assert len(four[label]) == min(4, len(files)) and len(one[label]) == 1
+    assert Collage("train", instances=4).describe() != Collage("train").describe()
+    with pytest.raises(ValueError, match="instances is 0; expected at least 1"):
+        Collage("train", instances=0)

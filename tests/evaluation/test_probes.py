@@ -17,6 +17,7 @@ from infoclip_lite import DenseCLIP
 from infoclip_lite.datasets import Collage, Scene
 from infoclip_lite.evaluation import probes
 from infoclip_lite.evaluation.probes import (
+    Probes,
     cosine_margin,
     layer_alignment,
     noun_recognition,
@@ -194,6 +195,40 @@ def test_probe_names_every_measure_and_says_the_same_twice(tiny: DenseCLIP) -> N
     assert set(first) == named | {"cka_0", "cka_1", "cka_2"}
     assert [first[f"cka_{i}"] for i in range(3)] == pytest.approx([1, 1, 1])
     assert np.isfinite(list(first.values())).all()
+
+
+def test_probes_look_once_at_the_pictures_and_say_what_each_says_alone(
+    make_tiny: Callable[..., DenseCLIP], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Collage("val", 32, length=40)
+    scenes = [data[i] for i in range(40)]
+    models = {name: make_tiny(seed).requires_grad_(False) for seed, name in enumerate(("pretrained", "a", "b"))}
+    passes: list[str] = []
+    tower = DenseCLIP.tower
+
+    def counted(clip: DenseCLIP, images: Tensor, *rest: object, **options: bool) -> object:
+        passes.append(next(name for name, model in models.items() if model is clip))
+        return tower(clip, images, *rest, **options)
+
+    monkeypatch.setattr(DenseCLIP, "tower", counted)
+    reference = models["pretrained"]
+    probes = Probes(reference, scenes, data.names, data.unseen, "cls_value")
+    for name in ("a", "b"):
+        clip, got = models[name], probes(models[name])
+        few = torch.stack([scene.image for scene in scenes[:32]])
+        with torch.inference_mode():
+            wanted = {
+                **retrieval(clip, scenes),
+                "noun_recognition": noun_recognition(clip, scenes, data.names),
+                "margin": cosine_margin(clip, scenes, data.names, "cls_value"),
+                "margin_unseen": cosine_margin(clip, scenes, data.names, "cls_value", only=data.unseen),
+                "relation_bits": relation_bits(clip, reference, few, data.names, "cls_value"),
+                **{f"cka_{i}": each for i, each in enumerate(layer_alignment(clip, reference, few))},
+            }
+        assert got == pytest.approx(wanted, abs=1e-5)
+    passes.clear()
+    probes(models["a"])
+    assert passes == ["a"], "one pass, and the reference is known"
 
 
 def test_shipped_model_is_better_than_chance_on_every_probe(mini: DenseCLIP) -> None:

@@ -15,9 +15,9 @@ def runs(seen: float, unseen: float, spread: float = 0.0) -> dict[str, list[dict
     """Three seeds that begin at 0.3 and 0.2 and end that much above, give or take `spread`."""
     found = {}
     for seed, noise in enumerate((-spread, 0.0, spread)):
-        start = {"step": 0, "mIoU_seen": 0.3, "mIoU_unseen": 0.2}
-        end = {"step": 800, "mIoU_seen": 0.3 + seen + noise, "mIoU_unseen": 0.2 + unseen + noise}
-        found[str(seed)] = [start, end]
+        start = {"step": 0, "mIoU_seen": 0.3, study.SEEN: 0.3, study.UNSEEN: 0.2}
+        end = {"step": 800, study.SEEN: 0.3 + seen + noise, study.UNSEEN: 0.2 + unseen + noise}
+        found[str(seed)] = [start, end | {"mIoU_seen": 0.3 + seen}]
     return found
 
 
@@ -42,7 +42,7 @@ def test_a_rate_is_usable_by_seen_nouns_alone() -> None:
     ends = {"full/1e-05": (0.1, 0.3), "full/0.0001": (0.3, -0.2), "full/0.001": (0.2, 0), "qv/1e-05": (0, 0)}
     rows = {label: study._cell(runs(*end)) for label, end in ends.items()}
     assert study.usable(rows) == {"full": "0.0001", "qv": "1e-05"}
-    assert rows["full/0.0001"]["differences"]["mIoU_unseen"]["mean"] == pytest.approx(-0.2)
+    assert rows["full/0.0001"]["differences"][study.UNSEEN]["mean"] == pytest.approx(-0.2)
 
 
 def test_the_map_has_five_tunings_and_five_rates_that_load() -> None:
@@ -59,7 +59,7 @@ def test_the_map_has_five_tunings_and_five_rates_that_load() -> None:
 def test_what_is_finished_is_reported_and_the_rest_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def quick(recipe: object, starts: object, score: object, progress: bool) -> JsonObject:
+    def quick(recipe: object, starts: object, score: object, watch: object, progress: bool) -> JsonObject:
         return {"recipe": _as_json(recipe), "evaluations": runs(0.1, -0.1)["0"]}
 
     monkeypatch.setattr("infoclip_lite.studies.runs._run", quick)
@@ -68,4 +68,4 @@ def test_what_is_finished_is_reported_and_the_rest_is_named(
     assert not first["cells"] and len(first["missing"]) == 25, "one seed of every cell"
     whole = study.degradation_map(seeds=2, folder=tmp_path, out=out)
     assert not whole["missing"] and set(whole["cells"]) == set(study.cells())
-    assert whole["cells"]["full/0.0001"]["curves"]["mIoU_seen"][-1]["step"] == 800
+    assert whole["cells"]["full/0.0001"]["curves"][study.SEEN][-1]["step"] == 800

@@ -20,7 +20,8 @@ from ...core.files import data_dir
 from ..base import SegmentationDataset, fingerprint
 from .building.licences import GROUPS
 from .captions import describe
-from .words import Instance, dev_nouns, instances, manifest, seen_nouns, segmentation_nouns, stuff
+from .words import Instance, dev_nouns, manifest, seen_nouns, segmentation_nouns, stuff
+from .words import instances as all_instances
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -108,6 +109,8 @@ class Collage(SegmentationDataset):
             pack's split.
         kind: "photograph" or "render" shows things of that kind alone, to tell how well each is known; None
             shows both.
+        instances: at most so many of each noun are shown, always the same ones, to tell what an instance is
+            worth; None shows all.
 
     Attributes:
         names: the class names, in the order of the mask's indices.
@@ -131,6 +134,7 @@ class Collage(SegmentationDataset):
         scale: tuple[float, float] = (0.3, 0.8),
         seen: Sequence[str] | None = None,
         kind: Literal["photograph", "render"] | None = None,
+        instances: int | None = None,
     ) -> None:
         if kind not in (None, "photograph", "render"):
             raise ValueError(f"unknown kind {kind!r}; expected photograph, render or None for both")
@@ -138,8 +142,9 @@ class Collage(SegmentationDataset):
             raise ValueError(f"unknown split {split!r}; expected one of {', '.join(SPLITS)}")
         if size < 16:
             raise ValueError(f"size is {size} pixels; expected at least 16")
-        if length < 1:
-            raise ValueError(f"length is {length}; expected at least 1 scene")
+        for what, count in (("length", length), ("instances", instances)):
+            if count is not None and count < 1:
+                raise ValueError(f"{what} is {count}; expected at least 1")
         if not 0 <= objects[0] <= objects[1] or not 0 < scale[0] <= scale[1]:
             expected = "(fewest, most) and (smallest, largest) in order"
             raise ValueError(f"got objects={objects}, scale={scale}; expected {expected}")
@@ -158,12 +163,17 @@ class Collage(SegmentationDataset):
         self.objects = objects
         self.scale = scale
         self.kind = kind
+        self.instances = instances
         shown = {
-            i: [each for each in _shown(name, split, name in learnt) if kind in (None, each.kind)]
+            i: _some(
+                name,
+                [each for each in _shown(name, split, name in learnt) if kind in (None, each.kind)],
+                instances,
+            )
             for i, name in nouns.items()
         }
         side = "test" if split == "test" else "train"
-        textures = {i: [t for t in instances()[name] if t.side == side] for i, name in grounds.items()}
+        textures = {i: [t for t in all_instances()[name] if t.side == side] for i, name in grounds.items()}
         self._things, self._grounds = _draws(shown.items()), _draws(textures.items())
         drawn = [i for i, each in shown.items() if each]
         self.class_groups = {
@@ -217,6 +227,7 @@ class Collage(SegmentationDataset):
             "objects": list(self.objects),
             "scale": list(self.scale),
             "kind": self.kind,
+            "instances": self.instances,
             "pack": pack,
         }
 
@@ -312,7 +323,7 @@ class Collage(SegmentationDataset):
 
 
 def _check_words(names: Sequence[str]) -> None:
-    unknown = [name for name in names if name not in instances()]
+    unknown = [name for name in names if name not in all_instances()]
     if unknown:
         expected = "words of datasets.collage.all_nouns() or stuff()"
         raise ValueError(f"Collage has no pictures of {', '.join(unknown)}; expected {expected}")
@@ -331,7 +342,14 @@ def _shown(noun: str, split: str, learnt: bool) -> list[Instance]:
         side = None if kept_for_choices and not learnt else "test"
     else:
         side = None if split == "test-known" and kept_for_choices and not learnt else "train"
-    return [each for each in instances()[noun] if each.side == side]
+    return [each for each in all_instances()[noun] if each.side == side]
+
+
+def _some(noun: str, found: list[Instance], most: int | None) -> list[Instance]:
+    """At most so many of a noun's instances, each number of them a part of every larger one."""
+    if most is None:
+        return found
+    return sorted(found, key=lambda each: random.Random(f"some/{noun}/{each.files[0]}").random())[:most]
 
 
 def _integer(rng: random.Random, low: int, high: int) -> int:
