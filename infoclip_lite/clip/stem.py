@@ -115,7 +115,7 @@ def remembered_features(limit: int = 2 << 30) -> Iterator[None]:
 def _digest(*tensors: Tensor) -> bytes:
     digest = blake2b(digest_size=16)
     for tensor in tensors:
-        digest.update(tensor.detach().contiguous().view(torch.uint8).numpy())
+        digest.update(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.digest()
 
 

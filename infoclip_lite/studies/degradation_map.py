@@ -2,20 +2,26 @@
 
 Two things look alike at the end of a training that went wrong, and are told apart here. *Broken*: seen nouns,
 whose pixels are learnt from, fall below where they began; the optimiser was too fast. *Forgetting*: seen
-nouns gain, unseen nouns fall below where they began and stay there. Both are told on test scenes: new
-instances, as seen nouns have one of most on validation scenes. The rate that one would use is chosen on these.
+nouns gain, unseen nouns fall below where they began and stay there. Both are told on test scenes, since of
+most seen nouns validation scenes show one instance; the rate that one would use is chosen on these.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
+
+import torch
+from torch import Tensor
 
 from ..core.files import data_dir
 from ..core.reports import JsonObject, write_report
 from ..core.statistics import Interval
 from ..datasets import held_out_data
+from ..datasets.base import class_groups
 from ..evaluation import evaluate
 from ..segmentors import Segmentor
 from ..training.recipe import FineTuneRecipe
@@ -30,6 +36,7 @@ RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
 HEAD_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 TUNINGS = ("full", "qv", "image", "stem")
 SEEN, UNSEEN = "test/mIoU_seen", "test/mIoU_unseen"  # new instances
+IOU = "test/IoU of "  # a noun's, in the rows alone
 
 Verdict = Literal["broken", "forgetting", "kept", "no gain"]
 
@@ -82,21 +89,44 @@ def degradation_map(
 
 
 def on_every_split(recipe: FineTuneRecipe) -> Watch:
-    """What a cell measures beside validation scenes: as many scenes of new and of known instances."""
+    """What a cell measures beside validation scenes: as many scenes of new and of known instances, every
+    noun's IoU on the new ones, and how far CLIP's weights went.
+    """
     data = {split: held_out_data(recipe.data, split, length=recipe.evaluation.scenes) for split in SPLITS}
+    begun: dict[str, Tensor] = {}
 
     def watch(step: int, segmentor: Segmentor) -> dict[str, float]:
-        found = {split: evaluate(segmentor, scenes).metrics for split, scenes in data.items()}
-        return {f"{split}/{key}": metrics[key] for split, metrics in found.items() for key in (*METRICS, STUFF)}
+        weights = dict(segmentor.clip.model.named_parameters())
+        if not begun:
+            begun.update({name: weight.detach().clone() for name, weight in weights.items()})
+        found: dict[str, float] = {"weight_distance": _distance(weights, begun)}
+        for split, scenes in data.items():
+            report = evaluate(segmentor, scenes)
+            found |= {f"{split}/{key}": report.metrics[key] for key in (*METRICS, STUFF)}
+            rows = {row.name: row for row in report.classes}
+            for group, ids in (class_groups(scenes) or {}).items():
+                nouns = [rows[scenes.names[i]] for i in ids]
+                found[f"{split}/accuracy_{group}"] = fmean(row.accuracy or 0.0 for row in nouns if row.pixels)
+                if split == "test" and group != "stuff":
+                    found |= {f"{IOU}{row.name}": row.iou for row in nouns if row.iou is not None}
+        return found
 
     return watch
 
 
+@torch.no_grad()
+def _distance(weights: Mapping[str, Tensor], begun: Mapping[str, Tensor]) -> float:
+    """|w - w0| / |w0| over all weights."""
+    moved = sum((weights[name] - begun[name]).square().sum() for name in begun)
+    return math.sqrt(float(moved / sum(weight.square().sum() for weight in begun.values())))
+
+
 def _cell(runs: Evaluations) -> JsonObject:
+    curves = {metric: points for metric, points in summarise(runs).items() if not metric.startswith(IOU)}
     return {
         "verdict": verdict(runs),
         "differences": {metric: _change(runs, metric).to_json() for metric in (SEEN, UNSEEN)},
-        "curves": curves_json(summarise(runs)),
+        "curves": curves_json(curves),
     }
 
 

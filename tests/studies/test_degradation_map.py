@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from infoclip_lite.core.reports import JsonObject
+from infoclip_lite.datasets import held_out_data
+from infoclip_lite.datasets.collage import segmentation_nouns, stuff
 from infoclip_lite.studies import degradation_map as study
 from infoclip_lite.studies.runs import _as_json
+from infoclip_lite.training.build import build_segmentor
+from infoclip_lite.training.recipe import load_finetuning
 
 
 def runs(seen: float, unseen: float, spread: float = 0.0) -> dict[str, list[dict[str, float]]]:
@@ -69,3 +74,24 @@ def test_what_is_finished_is_reported_and_the_rest_is_named(
     whole = study.degradation_map(seeds=2, folder=tmp_path, out=out)
     assert not whole["missing"] and set(whole["cells"]) == set(study.cells())
     assert whole["cells"]["full/0.0001"]["curves"][study.SEEN][-1]["step"] == 800
+
+
+def test_a_cell_is_watched_on_new_and_known_instances_noun_by_noun() -> None:
+    recipe = load_finetuning("mini/map", evaluation={"scenes": 4}, data={"size": 32})
+    watch = study.on_every_split(recipe)
+    segmentor = build_segmentor(recipe)
+    begun = watch(0, segmentor)
+    assert begun["weight_distance"] == 0
+    nouns = {key.removeprefix(study.IOU) for key in begun if key.startswith(study.IOU)}
+    data = held_out_data(recipe.data, "test", length=4)
+    shown = {noun for scene in (data[i] for i in range(4)) for noun in scene.nouns} - set(stuff())
+    assert shown and shown <= nouns <= set(segmentation_nouns())
+    for split in ("test", "test-known"):
+        assert {
+            f"{split}/{key}" for key in ("mIoU_seen", "mIoU_unseen", "mIoU_stuff", "hIoU")
+        } <= begun.keys()
+        assert 0 <= begun[f"{split}/accuracy_seen"] <= 1
+    with torch.no_grad():
+        for weight in segmentor.clip.model.parameters():
+            weight.mul_(1.1)
+    assert watch(1, segmentor)["weight_distance"] == pytest.approx(0.1, rel=1e-4)
