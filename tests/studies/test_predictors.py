@@ -47,7 +47,12 @@ def test_spearman_is_scipys_with_ties_too() -> None:
 def test_a_probe_that_follows_is_told_from_one_that_goes_against() -> None:
     against = [1 - value for value in FALLING]
     runs = [
-        training(f"{tuning}/{rate}", seed, [v - 0.01 * seed - 0.02 * rate for v in FALLING], margin=against)
+        training(
+            f"{tuning}/{rate}",
+            seed,
+            [0.9, *(v - 0.01 * seed - 0.02 * rate for v in FALLING[1:])],
+            margin=against,
+        )
         for tuning in ("full", "qv")
         for rate in (1, 2, 3)
         for seed in (0, 1)
