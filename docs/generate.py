@@ -327,6 +327,33 @@ def controls_table() -> str:
     return "\n".join(lines)
 
 
+def worth_tables() -> str:
+    """What the stem is worth, and what an instance is: by class means, and by short pretrainings."""
+    from infoclip_lite.core.reports import read_report
+
+    trunk, pretrained = read_report("trunk"), read_report("instances")
+    lines = ["| class means of | new cut-outs named right |", "|---|---|"]
+    lines += [f"| {features} | {top1:.1%} |" for features, top1 in trunk["trunk"].items()]
+    counts = list(pretrained["counts"])
+    by_means: dict[str, list[str]] = {}
+    for label, row in trunk["instances"].items():
+        count, least = label.split(" of ")
+        cells = by_means.setdefault(
+            f"class means, {row['nouns']} nouns with {least} or more", ["" for _ in counts]
+        )
+        cells[counts.index(count)] = f"{row['mean']:.0%} ± {row['ci95']:.0%}"
+    rows = {
+        "pretraining, recognition of nouns": [row["nouns"] for row in pretrained["counts"].values()],
+        "pretraining, dense, seen": [row["dense"]["mIoU_seen"] for row in pretrained["counts"].values()],
+        "pretraining, dense, unseen": [row["dense"]["mIoU_unseen"] for row in pretrained["counts"].values()],
+        "pretraining, photographs": [row["photographs"] for row in pretrained["counts"].values()],
+    }
+    shown = by_means | {label: [f"{value:.1%}" for value in values] for label, values in rows.items()}
+    lines += ["", f"| instances of a noun, at most | {' | '.join(counts)} |", "|---|" + "---|" * len(counts)]
+    lines += [f"| {label} | {' | '.join(cells)} |" for label, cells in shown.items()]
+    return "\n".join(lines)
+
+
 def model_facts() -> str:
     """What collage-mini's checkpoint says of its making."""
     from infoclip_lite.clip import read_card
@@ -357,6 +384,7 @@ def write_all(folder: Path) -> None:
         "generated/model_card.part.md": model_table(),
         "generated/model_facts.part.md": model_facts(),
         "generated/controls.part.md": controls_table(),
+        "generated/worth.part.md": worth_tables(),
         **pack.parts(),
     }
     paths = sorted(NOTEBOOKS.glob("*.ipynb"))
