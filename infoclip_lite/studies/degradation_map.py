@@ -9,7 +9,7 @@ most seen nouns validation scenes show one instance; the rate that one would use
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -19,14 +19,14 @@ from torch import Tensor
 
 from ..core.files import data_dir
 from ..core.reports import JsonObject, write_report
-from ..core.statistics import Interval
+from ..core.statistics import Interval, paired_interval
 from ..datasets import held_out_data
 from ..datasets.base import class_groups
 from ..evaluation import evaluate
 from ..segmentors import Segmentor
 from ..training.recipe import FineTuneRecipe
 from ..training.run import Watch
-from .degradation import Evaluations, evaluations_of, paired_difference, score_nothing, summarise
+from .degradation import Evaluations, evaluations_of, score_nothing, summarise
 from .rows import METRICS, SPLITS, STUFF, curves_json
 from .runs import gather, run_variants
 from .variants import Variant, settings_of
@@ -70,18 +70,24 @@ def degradation_map(
         out: where the report is written; data/reports by default.
 
     Returns:
-        {"seeds", "missing", "settings", "cells": {tuning/rate: {"verdict", "differences": {metric: {"mean",
-        "half"}}, "curves": {metric: [{"step", "mean", "half"}]}}}, "usable": {tuning: rate}}; differences are
-        of the last step to the start, paired by seed.
+        {"seeds", "missing", "settings", "zero_shot": {metric: mean before any training}, "cells":
+        {tuning/rate: {"verdict", "differences": {metric: {"mean", "half"}}, "curves": {metric: [{"step",
+        "mean", "half"}]}}}, "usable": {tuning: rate}}; differences are of the last step to zero-shot, paired
+        by seed.
     """
     variants = cells()
     run_variants(variants, range(seeds), folder, score_nothing, watch=on_every_split, part=part)
     records = gather(variants, range(seeds), folder)
-    rows = {label: _cell(evaluations_of(runs)) for label, runs in records.items()}
+    found = {label: evaluations_of(runs) for label, runs in records.items()}
+    # Where every tuning of CLIP itself begins; a head begins at random, and is measured from here too.
+    begun = next((runs for label, runs in found.items() if not label.startswith("head/")), None)
+    zero_shot = {} if begun is None else {seed: path[0] for seed, path in begun.items()}
+    rows = {label: _cell(runs, zero_shot) for label, runs in found.items()} if zero_shot else {}
     content = {
         "seeds": seeds,
-        "missing": [label for label in variants if label not in records],
-        "settings": settings_of({label: variants[label] for label in records}),
+        "missing": [label for label in variants if label not in rows],
+        "settings": settings_of({label: variants[label] for label in rows}),
+        "zero_shot": _means(list(zero_shot.values())),
         "cells": rows,
         "usable": usable(rows),
     }
@@ -121,33 +127,42 @@ def _distance(weights: Mapping[str, Tensor], begun: Mapping[str, Tensor]) -> flo
     return math.sqrt(float(moved / sum(weight.square().sum() for weight in begun.values())))
 
 
-def _cell(runs: Evaluations) -> JsonObject:
+ZeroShot = Mapping[str, Mapping[str, float]]  # seed -> what was measured before any training
+
+
+def _means(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    keys = [key for key in measured[0] if key != "step" and not key.startswith(IOU)] if measured else []
+    return {key: fmean(each[key] for each in measured) for key in keys}
+
+
+def _cell(runs: Evaluations, zero_shot: ZeroShot) -> JsonObject:
     curves = {metric: points for metric, points in summarise(runs).items() if not metric.startswith(IOU)}
     return {
-        "verdict": verdict(runs),
-        "differences": {metric: _change(runs, metric).to_json() for metric in (SEEN, UNSEEN)},
+        "verdict": verdict(runs, zero_shot),
+        "differences": {metric: _change(runs, zero_shot, metric).to_json() for metric in (SEEN, UNSEEN)},
         "curves": curves_json(curves),
     }
 
 
-def _change(runs: Evaluations, metric: str) -> Interval:
-    """From the first to the last evaluated step."""
-    steps = [int(record["step"]) for record in next(iter(runs.values()))]
-    return paired_difference(runs, metric, steps[0], steps[-1])
+def _change(runs: Evaluations, zero_shot: ZeroShot, metric: str) -> Interval:
+    """From zero-shot to the last evaluated step, seed by seed."""
+    last = [path[-1][metric] for path in runs.values()]
+    return paired_interval(last, [zero_shot[seed][metric] for seed in runs])
 
 
-def verdict(runs: Evaluations) -> Verdict:
-    """What the 95% intervals over seeds say of a training on new instances, its last step against its start.
+def verdict(runs: Evaluations, zero_shot: ZeroShot) -> Verdict:
+    """What the 95% intervals over seeds say of a training on new instances, its last step against zero-shot.
 
     Args:
         runs: by seed, the evaluations from the start to the last step.
+        zero_shot: by seed, what was measured before any training.
 
     Returns:
         "broken": seen nouns end below where they began. "no gain": they end neither above nor below.
         "forgetting": they gain and unseen nouns end below. "kept": they gain and unseen nouns do not end
         below.
     """
-    seen, unseen = (_change(runs, metric) for metric in (SEEN, UNSEEN))
+    seen, unseen = (_change(runs, zero_shot, metric) for metric in (SEEN, UNSEEN))
     if seen.high < 0:
         return "broken"
     if seen.low <= 0:

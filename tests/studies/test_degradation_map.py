@@ -40,12 +40,20 @@ def runs(seen: float, unseen: float, spread: float = 0.0) -> dict[str, list[dict
 def test_a_cell_is_called_by_what_its_intervals_say(
     seen: float, unseen: float, spread: float, wanted: str
 ) -> None:
-    assert study.verdict(runs(seen, unseen, spread)) == wanted
+    found = runs(seen, unseen, spread)
+    assert study.verdict(found, {seed: path[0] for seed, path in found.items()}) == wanted
+
+
+def test_a_head_that_begins_at_random_is_measured_from_zero_shot() -> None:
+    found = runs(0.1, 0.1)
+    better = {seed: {study.SEEN: 0.5, study.UNSEEN: 0.2} for seed in found}
+    assert study.verdict(found, better) == "broken", "0.3 is where it began, 0.5 what CLIP could before"
 
 
 def test_a_rate_is_usable_by_seen_nouns_alone() -> None:
     ends = {"full/1e-05": (0.1, 0.3), "full/0.0001": (0.3, -0.2), "full/0.001": (0.2, 0), "qv/1e-05": (0, 0)}
-    rows = {label: study._cell(runs(*end)) for label, end in ends.items()}
+    zero_shot = {str(seed): {study.SEEN: 0.3, study.UNSEEN: 0.2} for seed in range(3)}
+    rows = {label: study._cell(runs(*end), zero_shot) for label, end in ends.items()}
     assert study.usable(rows) == {"full": "0.0001", "qv": "1e-05"}
     assert rows["full/0.0001"]["differences"][study.UNSEEN]["mean"] == pytest.approx(-0.2)
 
