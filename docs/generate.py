@@ -354,6 +354,41 @@ def worth_tables() -> str:
     return "\n".join(lines)
 
 
+# What the model was to reach on new instances, set before it was made.
+AIMS: dict[str, tuple[float, Callable[[dict[str, Any]], float]]] = {
+    "right caption among 100": (0.60, lambda card: card["retrieval"]["test"]["image_to_text"]),
+    "right picture among 100": (0.70, lambda card: card["retrieval"]["test"]["text_to_image"]),
+    "recognition of nouns, mAP": (0.65, lambda card: card["noun_recognition"]["test"]),
+    "dense, unseen nouns, one read-out": (
+        0.25,
+        lambda card: max(card["dense"][name]["test"]["mIoU_unseen"] for name in ("value", "vanilla")),
+    ),
+    "dense, unseen over seen nouns": (
+        0.80,
+        lambda card: _dense(card, "test", "unseen") / _dense(card, "test", "seen"),
+    ),
+    "dense, unseen, new over known": (
+        0.60,
+        lambda card: _dense(card, "test", "unseen") / _dense(card, "test-known", "unseen"),
+    ),
+    "whole photographs, top-1": (0.50, lambda card: card["photographs"]["top1"]),
+    "words that no caption names": (0.70, lambda card: card["synonyms"]["distilled"]),
+}
+
+
+def _dense(card: dict[str, Any], split: str, group: str) -> float:
+    return card["dense"]["value"][split][f"mIoU_{group}"]
+
+
+def aims_table() -> str:
+    """What was aimed at, and what the card says."""
+    from infoclip_lite.clip import read_card
+
+    card = read_card()
+    rows = [f"| {what} | {aim:.0%} | {of(card):.1%} |" for what, (aim, of) in AIMS.items()]
+    return "\n".join(["| new instances | aim | reached |", "|---|---|---|", *rows])
+
+
 def model_facts() -> str:
     """What collage-mini's checkpoint says of its making."""
     from infoclip_lite.clip import read_card
@@ -385,6 +420,7 @@ def write_all(folder: Path) -> None:
         "generated/model_facts.part.md": model_facts(),
         "generated/controls.part.md": controls_table(),
         "generated/worth.part.md": worth_tables(),
+        "generated/aims.part.md": aims_table(),
         **pack.parts(),
     }
     paths = sorted(NOTEBOOKS.glob("*.ipynb"))
