@@ -185,6 +185,8 @@ def test_the_mini_recipes_say_only_what_differs() -> None:
         "pooled",
         "infoclip",
         "infoclip-paper",
+        "cka",
+        "rkd",
         "plain-few-qv",
     ):
         said = [
