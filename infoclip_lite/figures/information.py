@@ -99,7 +99,7 @@ def plot_table(joint: np.ndarray, names_x: Sequence[str], names_y: Sequence[str]
     product = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
     # 0 log 0 is 0: what never happens adds nothing.
     terms = np.where(joint > 0, joint * np.log2(np.where(joint > 0, joint / product, 1)), 0)
-    figure, axes = _canvas(3, width=9.0)
+    figure, axes = _canvas(3, width=7.5)
     panels = (
         ("joint p(x, y)", joint, "Blues"),
         ("if independent, p(x) p(y)", product, "Blues"),
@@ -249,7 +249,7 @@ def plot_benchmark(report: EstimatorReport, n: int, estimators: Sequence[str]) -
         vmin=-2,
         vmax=2,
         ax=axis,
-        annot_kws={"size": 8},
+        annot_kws={"size": 7},
         xticklabels=list(estimators),
         yticklabels=names,
         cbar_kws={"label": "estimate minus truth (nats)", "extend": "both"},

@@ -35,7 +35,7 @@ class Table:
         # this class. No generated ids either, or no two runs would store the same text.
         parts = ['<table class="dataframe">']
         if self.caption:
-            parts.append(f"<caption>{html.escape(self.caption)}</caption>")
+            parts.append(f"<caption>{html.escape(self.caption, quote=False)}</caption>")
         parts.append(f"<thead>\n{self._line('th', self.head)}\n</thead>")
         parts.append("<tbody>")
         parts += [self._line("td", row) for row in self.rows]
@@ -46,7 +46,7 @@ class Table:
         sides = ["right" if right else "left" for right in self.right]
         scope = ' scope="col"' if tag == "th" else ""
         cells = [
-            f'<{tag}{scope} style="text-align: {side}">{html.escape(text)}</{tag}>'
+            f'<{tag}{scope} style="text-align: {side}">{html.escape(text, quote=False)}</{tag}>'
             for text, side in zip(texts, sides, strict=True)
         ]
         return f"<tr>{''.join(cells)}</tr>"
