@@ -105,7 +105,7 @@ def _confused(seed: int) -> Counter[tuple[str, str]]:
     pictures = Collage(_SPLIT, seed=seed, length=_FEW)
     count = len(pictures.names)
     table = torch.zeros(count * count, dtype=torch.int64)
-    for scene in pictures:
+    for scene in (pictures[i] for i in range(_FEW)):
         pairs = count * scene.mask + _labels(scene, pictures.names)
         table += torch.bincount(pairs.flatten(), minlength=len(table))
     named = [(is_, called) for is_ in pictures.names for called in pictures.names]
@@ -116,11 +116,11 @@ def _confused(seed: int) -> Counter[tuple[str, str]]:
 @torch.no_grad()
 def mixed_up(answer: Callable[..., object]) -> None:
     """The answer is a function: scenes, names, clip -> (what it is, what it is called) most often."""
-    sets = {seed: Collage(_SPLIT, seed=seed, length=_FEW) for seed in _OTHERS}
-    given = {
-        seed: tuple(map(str, listed(answer(list(scenes), list(scenes.names), _clip()), what="the answer")))
-        for seed, scenes in sets.items()
-    }
+    given: dict[int, tuple[str, ...]] = {}
+    for seed in _OTHERS:
+        pictures = Collage(_SPLIT, seed=seed, length=_FEW)
+        pair = answer([pictures[i] for i in range(_FEW)], list(pictures.names), _clip())
+        given[seed] = tuple(map(str, listed(pair, what="the answer", perhaps="return two names")))
     varies(list(given.values()), what="the worst mistake of the scenes that it gets")
     for seed, pair in given.items():
         _check_pair(pair, _confused(seed))
@@ -198,8 +198,10 @@ def tells_apart(answer: Callable[..., object]) -> None:
         traps = [
             (1 - truth, "the other way round: count pairs in which the nameless pixel has the smaller vote"),
             (float(second.mean() - first.mean()), "that is the difference of the means: count pairs"),
-            (float((first < second.mean()).double().mean()), "each nameless pixel with each other one, not "
-             "with their mean"),
+            (
+                float((first < second.mean()).double().mean()),
+                "each nameless pixel with each other one, not with their mean",
+            ),
             (truth * len(first) * len(second), "that is a number of pairs: take the mean"),
         ]
         got = answered(answer(votes.numpy().copy(), nameless.numpy().copy()))

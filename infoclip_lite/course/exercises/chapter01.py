@@ -31,8 +31,8 @@ def _clip() -> DenseCLIP:
 
 @exercise(
     "1.1",
-    "Cut up, a picture is a table with a row for each patch, and a ViT's first layer one matrix for all rows: "
-    "a convolution whose stride is its size.",
+    "Cut up, a picture is a table with a row for each patch, and a ViT's first layer one matrix for all "
+    "rows: a convolution whose stride is its size.",
 )
 def patches(answer: Callable[..., object]) -> None:
     """The answer is a function: picture (3, H, W), side -> (N, 3 * side * side), row by row."""
@@ -68,7 +68,9 @@ def favourite(answer: Callable[..., object]) -> None:
         _Attention(4, heard=(1, 2), listener=(3, 0), of_cls=(0, 3)),
     )
     given = [
-        tuple(int(number(i)) for i in listed(answer(grid.weights()), what="the answer", perhaps="(row, column)"))
+        tuple(
+            int(number(i)) for i in listed(answer(grid.weights()), what="the answer", perhaps="(row, column)")
+        )
         for grid in grids
     ]
     varies(given, what="the favourite of these weights")
@@ -114,7 +116,9 @@ class _Attention(NamedTuple):
             self.of_cls: "CLS listens there; ask the patches only, weights[1:, ...]",
             (0, 0): "the first token is CLS, to which everybody listens here: leave out its column too",
             self.heard[::-1]: "row first, then column",
-            divmod(self.token(self.heard), self.side): "off by one: token 0 is CLS, so patch n is token n + 1",
+            divmod(
+                self.token(self.heard), self.side
+            ): "off by one: token 0 is CLS, so patch n is token n + 1",
         }
 
 
@@ -224,7 +228,7 @@ class _Labelled(NamedTuple):
 @functools.cache
 def _labelled(seed: int) -> _Labelled:
     scenes = Collage("val", seed=seed, length=_SCENES)
-    rendered = list(scenes)
+    rendered = [scenes[i] for i in range(len(scenes))]
     images, masks = torch.stack([s.image for s in rendered]), torch.stack([s.mask for s in rendered])
     words = _clip().encode_text(scenes.names)
     dense = [F.normalize(each, dim=1) for each in _clip().encode_each(images, _BLENDED)]
@@ -242,7 +246,8 @@ def _labelled(seed: int) -> _Labelled:
 def blend(answer: Callable[..., object]) -> None:
     """The answer is a function.
 
-    cosines (R, S, N, C), truth (S, N) -> R weights, which must beat each read-out and the plain mean on other scenes.
+    cosines (R, S, N, C), truth (S, N) -> R weights; on other scenes they must beat each read-out and the
+    plain mean.
     """
     generator = torch.Generator().manual_seed(0)
     # Chosen on the one, judged on the other, and the other way round; the read-outs in another order.
@@ -261,7 +266,9 @@ def blend(answer: Callable[..., object]) -> None:
 
 def _check_blend(weights: Tensor, judged: _Labelled) -> None:
     if bool((weights < 0).any()) or not weights.sum() > 0:
-        raise Wrong(f"{weights.tolist()}", "weights from 0 on, not all 0", "a read-out may be left out with 0")
+        raise Wrong(
+            f"{weights.tolist()}", "weights from 0 on, not all 0", "a read-out may be left out with 0"
+        )
     # Each alone, and the mean of all, which asks for no choice.
     easy = max(judged.right(one) for one in (*torch.eye(len(weights)), torch.ones(len(weights))))
     score = judged.right(weights)
