@@ -183,38 +183,33 @@ def relational(answer: Callable[..., object]) -> None:
         generator = torch.Generator().manual_seed(seed)
         # Of rank three: fewer dimensions than words, as in pictures, where few things matter.
         teacher = torch.randn(2, 36, 3, generator=generator) @ torch.randn(3, 8, generator=generator)
-        other = torch.linalg.qr(
-            torch.randn(11, 8, generator=generator)
-        ).Q.T  # (8, 11), eight orthonormal rows
-        mixed = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
-        _check_alike(
-            answer,
-            teacher,
-            {
-                "the teacher itself": (teacher, "take off what the best student gets: see the gap"),
-                "twice the teacher": (
-                    2 * teacher,
-                    "scale the tables, or take a cosine of them: sureness is free",
-                ),
-                "the space of words rotated": (
-                    teacher @ mixed,
-                    "you compare entry by entry: compare how the *patches* lie to each other, the table of all "
-                    "pairs, which a rotation leaves alone",
-                ),
-                "a constant added to each word": (
-                    teacher + torch.randn(8, generator=generator),
-                    "subtract the mean over the patches first: what all share says nothing of who is alike",
-                ),
-                "eleven other words": (
-                    teacher @ other,
-                    "the student may have other words, and more of them: only the patches are the same",
-                ),
-            },
-        )
+        _check_alike(answer, teacher, _relatives(teacher, generator))
         _check_apart(answer, teacher, generator)
 
 
-_Students = dict[str, tuple[Tensor, str]]
+_Students = dict[str, tuple[Tensor, str]]  # by name: the relation, and what a wrong loss of it suggests
+
+
+def _relatives(teacher: Tensor, generator: torch.Generator) -> _Students:
+    """Students whose patches lie to each other as the teacher's do."""
+    rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q
+    rows = torch.linalg.qr(torch.randn(11, 8, generator=generator)).Q.T  # (8, 11), orthonormal
+    return {
+        "the teacher itself": (teacher, "take off what the best student gets: see the gap"),
+        "twice the teacher": (2 * teacher, "take a cosine of the tables: sureness is free"),
+        "the space of words rotated": (
+            teacher @ rotation,
+            "you compare entry by entry: compare how the *patches* lie to each other, in a table of pairs",
+        ),
+        "a constant added to each word": (
+            teacher + torch.randn(8, generator=generator),
+            "subtract the mean over the patches first: what all share says nothing of who is alike",
+        ),
+        "eleven other words": (
+            teacher @ rows,
+            "the student may have other words, and more of them: only the patches are the same",
+        ),
+    }
 
 
 def _check_alike(answer: Callable[..., object], teacher: Tensor, students: _Students) -> None:
