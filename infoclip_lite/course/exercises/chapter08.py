@@ -41,7 +41,7 @@ def borrowed(answer: Callable[..., object]) -> None:
             (truth / 1e6, "that is in millions: return the number itself"),
         ]
         cases.append(Case(f"width {width}, joint space {joint}", answer(width, joint), truth, traps))
-    close_each(cases, tolerance=0.01)
+    close_each(cases, tolerance=0.01, relative=True)
 
 
 @exercise(

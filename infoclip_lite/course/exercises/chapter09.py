@@ -99,7 +99,7 @@ def heaviest_over_lightest(answer: Callable[..., object]) -> None:
         ]
         what = f"cosines between {low:.2f} and {high:.2f} at a temperature of {temperature:g}"
         cases.append(Case(what, answer(cosines, temperature), truth, traps))
-    close_each(cases, tolerance=0.002)
+    close_each(cases, tolerance=0.002, relative=True)
 
 
 @exercise(

@@ -162,14 +162,19 @@ class Case(NamedTuple):
 
 
 def close_each(
-    cases: Sequence[Case], *, tolerance: float, unit: str = "", otherwise: str = "look at the hint"
+    cases: Sequence[Case],
+    *,
+    tolerance: float,
+    relative: bool = False,
+    unit: str = "",
+    otherwise: str = "look at the hint",
 ) -> None:
     """Compare what a function made of several inputs with the truths; one that never changes is told so.
 
     Args:
         cases: with truths that are not all alike.
-        tolerance, unit, otherwise: as for `close`; the tolerance of each case is that fraction of its truth
-            where the truth is above one.
+        tolerance, unit, otherwise: as for `close`.
+        relative: the tolerance is a fraction of each truth.
 
     Raises:
         Wrong: a number that is not right, or one number for all inputs.
@@ -181,7 +186,7 @@ def close_each(
             case.got,
             case.truth,
             what=case.what,
-            tolerance=tolerance * max(1.0, abs(case.truth)),
+            tolerance=tolerance * abs(case.truth) if relative else tolerance,
             unit=unit,
             traps=case.traps,
             otherwise=otherwise,
