@@ -8,11 +8,21 @@ from typing import Any
 
 import nbformat
 import pytest
+import torch
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from infoclip_lite.course.coursework import instructor_key, read_exercises, student_version, write_coursework
 from infoclip_lite.course.exercises import Wrong, check, exercise, judge
-from infoclip_lite.course.exercises.compare import choice, close, number, tensor
+from infoclip_lite.course.exercises.compare import (
+    Case,
+    Unanswered,
+    close,
+    close_each,
+    number,
+    same_tensor,
+    tensor,
+    varies,
+)
 from infoclip_lite.course.notebooks import (
     RELEASE,
     execute,
@@ -158,13 +168,52 @@ def test_comparisons_say_what_is_wrong() -> None:
         number([1, 2])
     with pytest.raises(Wrong, match=r"shape \(2,\); expected shape \(3,\)"):
         tensor([1, 2], (3,), what="it", perhaps="?")
-    with pytest.raises(Wrong, match="tempting"):
-        choice("b", "a", ["a", "b"], what="it", reasons={"b": "tempting"})
-    with pytest.raises(Wrong, match="one of 'a', 'b'"):
-        choice("c", "a", ["a", "b"], what="it", reasons={})
     close(float("5"), 5, what="it", tolerance=0.0)
     with pytest.raises(Wrong):
         close(float("nan"), 5, what="it", tolerance=0.1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (1, 1, 1.0),
+        ("a", "a"),
+        ((3, 1), [3, 1]),
+        (torch.zeros(2, 3), torch.zeros(2, 3)),
+        (torch.ones(2), torch.ones(4)),
+        ({"a"}, {"a"}),
+    ],
+    ids=repr,
+)
+def test_an_answer_that_never_changes_is_told_that_it_looks_at_nothing(values: tuple[object, ...]) -> None:
+    with pytest.raises(Wrong, match="does not look at what it is given"):
+        varies(values, what="it")
+
+
+def test_answers_that_change_and_those_that_are_not_there_yet_are_told_apart() -> None:
+    for values in ((1, 2), ("a", "b"), (torch.zeros(2), torch.ones(2)), (torch.eye(2), torch.eye(3)), (1,)):
+        varies(values, what="it")
+    with pytest.raises(Unanswered):
+        varies([1, ...], what="it")
+
+
+def test_several_cases_are_compared_one_by_one_and_never_as_a_constant() -> None:
+    close_each([Case("a", 1.0, 1.0), Case("b", 201.0, 200.0)], tolerance=0.01, relative=True)
+    with pytest.raises(Wrong, match="201.00 for b; expected 200.00; perhaps a trap"):
+        close_each([Case("a", 1.0, 1.0), Case("b", 201, 200.0, [(201.0, "a trap")])], tolerance=0.01)
+    with pytest.raises(Wrong, match="does not look"):
+        close_each([Case("a", 1.0, 1.0), Case("b", 1.0, 2.0)], tolerance=5.0)
+
+
+def test_a_tensor_is_compared_entry_by_entry_and_its_mistake_named() -> None:
+    truth, options = torch.tensor([1.0, 2.0]), {"what": "it", "shape": "two numbers"}
+    same_tensor([1.0, 2.0], truth, **options)
+    with pytest.raises(Wrong, match="up to 2 away.*perhaps halved"):
+        same_tensor(truth * 2, truth, traps=[(torch.zeros(3), "no"), (truth * 2, "halved")], **options)
+    with pytest.raises(Wrong, match=r"shape \(3,\).*two numbers"):
+        same_tensor(torch.zeros(3), truth, **options)
+    with pytest.raises(Wrong, match="look at the hint"):
+        same_tensor(truth + 1, truth, **options)
 
 
 def test_launch_is_stamped_once_and_replaced() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from ...information import gram, renyi_mutual_information
 from . import exercise
-from .compare import Wrong, answered, close, number, tensor
+from .compare import Case, Wrong, answered, close_each, listed, same_tensor, tensor, varies
 
 CORRECTED = "that is the corrected value: here it is the plug-in value that is asked for, without correction"
 
@@ -20,38 +21,34 @@ CORRECTED = "that is the corrected value: here it is the plug-in value that is a
 )
 def entropy_of(answer: Callable[..., object]) -> None:
     """The answer is a function: sizes of groups -> S_2 in bits; 3 for 8 groups of 8."""
-    nats, trace = "that is nats: use log2", "did you forget to divide by the trace?"
-    equal = [
-        (3 * math.log(2), nats),
-        (math.log2(64 / 8) - 6 - 6, trace),
-        (-3.0, "the minus sign is missing"),
-        (8.0, "that is 2 ** S, the things"),
-    ]
-    close(
-        answer([8] * 8),
-        3.0,
-        what="8 groups of 8",
+    # One large group among them, since groups of one size do not tell Renyi's entropy from Shannon's.
+    asked = {
+        "8 groups of 8": [8] * 8,
+        "one group of 32 and seven small ones": [32, 5, 5, 5, 5, 4, 4, 4],
+        "groups of 9, 3 and 1": [9, 3, 1],
+    }
+    close_each(
+        [_groups_case(what, sizes, answer(list(sizes))) for what, sizes in asked.items()],
         tolerance=0.01,
         unit=" bits",
-        traps=equal,
         otherwise="square the shares and add up",
     )
-    # One large group, since groups of one size do not tell Renyi's entropy from Shannon's.
-    shares = [n / 64 for n in (32, 5, 5, 5, 5, 4, 4, 4)]
-    truth = -math.log2(sum(s * s for s in shares))
-    shannon = -sum(s * math.log2(s) for s in shares)
-    uneven = [
+
+
+def _groups_case(what: str, sizes: Sequence[int], got: object) -> Case:
+    n = sum(sizes)
+    shares = [size / n for size in sizes]
+    truth = -math.log2(sum(share**2 for share in shares))
+    shannon = -sum(share * math.log2(share) for share in shares)
+    traps = [
+        (truth * math.log(2), "that is nats: use log2"),
+        (truth - 2 * math.log2(n), "did you forget to divide by the trace?"),
+        (-truth, "the minus sign is missing"),
+        (2**truth, "that is 2 ** S, the things"),
         (shannon, "that is Shannon's entropy (alpha = 1): square the shares"),
-        (3.0, "the groups are no longer of one size"),
+        (math.log2(len(sizes)), "the groups are not of one size"),
     ]
-    close(
-        answer([32, 5, 5, 5, 5, 4, 4, 4]),
-        truth,
-        what="one group of 32 and seven small ones",
-        tolerance=0.01,
-        unit=" bits",
-        traps=uneven,
-    )
+    return Case(what, got, truth, traps)
 
 
 @exercise(
@@ -60,33 +57,34 @@ def entropy_of(answer: Callable[..., object]) -> None:
 def laplace(answer: Callable[..., object]) -> None:
     """The answer is a function: (n, d) and (m, d) -> (n, m) similarities exp(-|x - y|)."""
     # Other numbers of samples on the two sides: a table that is turned over has another shape.
-    u, v = torch.randn(2, 6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    u = u[:4]
-    got = tensor(
-        answer(u, v),
-        (4, 6),
-        what="laplace(u, v)",
-        perhaps="one row for each sample of u, one column for each of v",
-    )
-    distance = torch.cdist(u, v)
-    traps = [
-        (torch.exp(-(distance**2) / 2), "that is the Gaussian kernel: the distance is squared"),
-        (torch.exp(-(distance**2)), "the distance is squared: the Laplacian kernel takes it as it is"),
-        (
-            torch.exp(-(u[:, None] - v[None]).abs().sum(-1)),
-            "that adds up the differences of the coordinates: take the Euclidean distance",
-        ),
-        (distance, "those are distances: a kernel is 1 for equal samples and falls towards 0"),
-        (torch.exp(distance), "similarity grows with distance: the minus sign is missing"),
+    generator = torch.Generator().manual_seed(0)
+    pairs = [
+        tuple(torch.randn(n, d, generator=generator, dtype=torch.float64) for n in (rows, columns))
+        for rows, columns, d in ((4, 6, 2), (3, 5, 4))
     ]
-    truth = torch.exp(-distance)
-    if not torch.allclose(got, truth, atol=1e-4):
-        perhaps = next(
-            (words for trap, words in traps if torch.allclose(got, trap, atol=1e-4)),
-            "exp of minus all distances",
-        )
-        raise Wrong(
-            f"{got[0, 0]:.4f} for two samples {distance[0, 0]:.4f} apart", f"{truth[0, 0]:.4f}", perhaps
+    given = [answer(u.clone(), v.clone()) for u, v in pairs]
+    varies(given, what="the similarities of these samples")
+    for got, (u, v) in zip(given, pairs, strict=True):
+        distance = torch.cdist(u, v)
+        same_tensor(
+            got,
+            torch.exp(-distance),
+            what="laplace(u, v)",
+            shape="one row for each sample of u, one column for each of v",
+            traps=[
+                (torch.exp(-(distance**2) / 2), "that is the Gaussian kernel: the distance is squared"),
+                (
+                    torch.exp(-(distance**2)),
+                    "the distance is squared: take it as it is",
+                ),
+                (
+                    torch.exp(-(u[:, None] - v[None]).abs().sum(-1)),
+                    "that adds up the differences of the coordinates: take the Euclidean distance",
+                ),
+                (distance, "those are distances: a kernel is 1 for equal samples and falls towards 0"),
+                (torch.exp(distance), "similarity grows with distance: the minus sign is missing"),
+            ],
+            otherwise="exp of minus all distances",
         )
 
 
@@ -100,6 +98,7 @@ def stranger_share(answer: Callable[..., object]) -> None:
 
     About 0.99 at n = 4 and 0.87 at n = 64.
     """
+    cases = []
     for n in (4, 64):
         # 400 batches: twice what the hint draws, so that the tolerance is the student's to use.
         x, y = torch.randn(2, 400, n, 20, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
@@ -118,15 +117,9 @@ def stranger_share(answer: Callable[..., object]) -> None:
         ]
         # A mistake that gives the right number is none.
         traps = [trap for trap in traps if abs(trap[0] - truth) > 0.05]
-        got = number(answer(n), f"the share for n = {n}")
-        close(
-            got,
-            truth,
-            what=f"n = {n}",
-            tolerance=0.03,
-            traps=traps,
-            otherwise="draw 200 batches: randn(2, 200, n, 20), normalize=True",
-        )
+        cases.append(Case(f"the share for n = {n}", answer(n), truth, traps))
+    otherwise = "draw 200 batches: randn(2, 200, n, 20), normalize=True"
+    close_each(cases, tolerance=0.03, otherwise=otherwise)
 
 
 @exercise(
@@ -134,9 +127,17 @@ def stranger_share(answer: Callable[..., object]) -> None:
     "No bound at zero: at alpha = 2 two things that depend on each other can score less than two "
     "that do not.",
 )
-def negative(answer: object) -> None:
-    """The answer is four counts of a 2 x 2 table with I_2 below -0.06 bits, as 24, 8, 8, 0 (-0.072)."""
-    counts = tensor(answered(answer), (4,), what="the table", perhaps="four counts, row by row: [a, b, c, d]")
+def table_with(answer: Callable[..., object]) -> None:
+    """The answer is a function: bits, from -0.07 to -0.01 -> counts [a, b, c, d] with that I_2."""
+    asked = (-0.06, -0.031, -0.015)
+    given = [listed(answer(bits), what="the table", perhaps="four counts: [a, b, c, d]") for bits in asked]
+    varies(given, what="a table that has just the bits that are asked for")
+    for counts, bits in zip(given, asked, strict=True):
+        _check_table(counts, bits)
+
+
+def _check_table(answer: Sequence[object], bits: float) -> None:
+    counts = tensor(list(answer), (4,), what="the table", perhaps="four counts, row by row: [a, b, c, d]")
     if bool((counts < 0).any()) or not bool((counts == counts.round()).all()) or counts.sum() == 0:
         raise Wrong(
             f"{counts.tolist()}",
@@ -146,13 +147,73 @@ def negative(answer: object) -> None:
     p = counts.reshape(2, 2) / counts.sum()
     rows, columns = p.sum(1), p.sum(0)
     value = torch.log2(p.square().sum() / (rows.square().sum() * columns.square().sum())).item()
-    if value >= -0.06:
-        independent = torch.allclose(p, rows[:, None] * columns, atol=1e-9)
-        near = (
-            "begin at [18, 11, 11, 0] and move days from the middle cells to the first one, a few at a time"
-        )
-        raise Wrong(
-            f"{value:+.3f} bits for {[int(c) for c in counts]}",
-            "less than -0.060 bits",
-            f"the two variables of your table are independent; {near}" if independent else near,
-        )
+    if abs(value - bits) <= 0.004:
+        return
+    product = rows[:, None] * columns
+    shannon = torch.special.xlogy(p, p / product.clamp_min(1e-12)).sum().item() / math.log(2)
+    perhaps = "keep one cell empty, try many sizes of the others, and take the nearest"
+    if torch.allclose(p, product, atol=1e-9):
+        perhaps = "the two variables of your table are independent: " + perhaps
+    elif abs(abs(shannon) - abs(bits)) <= 0.004:
+        perhaps = "those are Shannon's bits, which are never negative: square the shares"
+    elif abs(value + bits) <= 0.004:
+        perhaps = "the right size with the other sign: I_2 has to be below zero"
+    got = f"{value:+.3f} bits for {[int(c) for c in counts]}"
+    raise Wrong(got, f"{bits:+.3f}, to 0.004", perhaps)
+
+
+@exercise(
+    "4.5",
+    "Two forces and no eigenvalue: the entropy pushes each sample away from those it is like, and its length "
+    "back to where it was.",
+)
+def entropy_and_gradient(answer: Callable[..., object]) -> None:
+    """The answer is a function: x (n, d) -> S_2 of x x^T / trace in bits, and its gradient (n, d)."""
+    drawn = []
+    for n, d in ((5, 3), (8, 2), (4, 6)):
+        generator = torch.Generator().manual_seed(n)
+        # Samples of different lengths with a common part: each forgotten factor shows.
+        lengths = 0.5 + 2 * torch.rand(n, 1, generator=generator, dtype=torch.float64)
+        drawn.append(lengths * (1 + torch.randn(n, d, generator=generator, dtype=torch.float64)))
+    values, gradients = [], []
+    for x in drawn:
+        pair = listed(answer(x.clone()), what="the answer", perhaps="return both: entropy, gradient")
+        if len(pair) != 2:
+            raise Wrong(f"{len(pair)} things", "entropy and gradient", "return both: entropy, gradient")
+        values.append(_entropy_case(x, pair[0]))
+        gradients.append(answered(pair[1]))
+    close_each(values, tolerance=1e-4, unit=" bits")
+    varies(gradients, what="the gradient at these samples")
+    for x, gradient in zip(drawn, gradients, strict=True):
+        _check_gradient(x, gradient)
+
+
+def _entropy_case(x: Tensor, got: object) -> Case:
+    k = x @ x.T
+    truth = -math.log2((k.square().sum() / k.trace() ** 2).item())
+    traps = [
+        (truth * math.log(2), "that is nats: use log2"),
+        (-math.log2(k.square().sum().item()), "did you forget to divide by the trace?"),
+        (-truth, "the minus sign is missing"),
+    ]
+    return Case(f"the entropy of {len(x)} samples", got, truth, traps)
+
+
+def _check_gradient(x: Tensor, got: object) -> None:
+    k = x @ x.T
+    squares, trace = k.square().sum(), k.trace()
+    apart, longer = 4 * k @ x / squares / math.log(2), 4 * x / trace / math.log(2)
+    truth = longer - apart
+    same_tensor(
+        got,
+        truth,
+        what=f"the gradient at {len(x)} samples",
+        shape="one number for each number of x",
+        traps=[
+            (-apart, "the trace depends on x as well: that is the second part, 4 x / (trace ln 2)"),
+            (truth * math.log(2), "the gradient of a logarithm to base 2 has 1 / ln 2"),
+            (truth / 2, "x stands in K twice, as rows and as columns: twice as much"),
+            (-truth, "the sign: the entropy is minus a logarithm"),
+        ],
+        otherwise="the gradient of ||K||^2 is 4 K x, that of the trace 2 x",
+    )

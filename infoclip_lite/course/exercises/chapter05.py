@@ -7,76 +7,120 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from ...objectives import compression_loss
 from ...objectives.infoclip import Axis
 from . import exercise
-from .compare import Wrong, answered, close, number, tensor
+from .compare import Case, Wrong, answered, close_each, number, same_tensor, varies
+
+# A loss of pictures (B, N, D), words (C, D) and their relation (B, N, C).
+_Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @exercise(
     "5.1",
-    "Four pictures leave room for 2 bits, 1.6 after centring; the patches of one picture for more than 9.",
-)
-def cap(answer: Callable[..., object]) -> None:
-    """The answer is a function: (n, centred) -> bits; log2 n, and log2(n - 1) after centring."""
-    for n, centred in ((4, False), (576, False), (4, True)):
-        room = n - centred
-        traps = [
-            (math.log(room), "that is nats: use log2"),
-            (float(room), "that is the number of different things: take its logarithm"),
-            (math.log2(n), "samples that add up to zero span one dimension less"),
-        ]
-        close(
-            answer(n, centred),
-            math.log2(room),
-            what=f"cap({n}, {centred})",
-            tolerance=0.005,
-            unit=" bits",
-            traps=traps,
-        )
-
-
-@exercise(
-    "5.2",
     "A common part makes all samples look alike; subtract the mean over the samples, then scale each "
     "to length one.",
 )
 def centred_gram(answer: Callable[..., object]) -> None:
     """The answer is a function: (n, d) -> (n, n), the centred Gram matrix of trace one."""
     # Far from zero, so that whether and when the mean is subtracted shows in every entry.
-    x = 3 + torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    got = tensor(
-        answer(x), (6, 6), what="centred_gram(x)", perhaps="samples by samples: x @ x.T, not x.T @ x"
-    )
+    drawn = [
+        3 + torch.randn(n, d, generator=torch.Generator().manual_seed(n), dtype=torch.float64)
+        for n, d in ((6, 4), (5, 9))
+    ]
+    given = [answer(x.clone()) for x in drawn]
+    varies(given, what="the table of these samples")
 
-    def table(z: torch.Tensor) -> torch.Tensor:
+    def table(z: Tensor) -> Tensor:
         return z @ z.T / z.square().sum()
 
-    truth = table(F.normalize(x - x.mean(0), dim=1))
+    for got, x in zip(given, drawn, strict=True):
+        truth, unit = table(F.normalize(x - x.mean(0), dim=1)), F.normalize(x, dim=1)
+        same_tensor(
+            got,
+            truth,
+            what=f"the table of {len(x)} samples",
+            shape="samples by samples: x @ x.T, not x.T @ x",
+            tolerance=1e-5,
+            traps=[
+                (truth * len(x), "the trace is not one: divide by it"),
+                (table(unit), "nothing was subtracted"),
+                (
+                    table(F.normalize(x - x.mean(1, keepdim=True), dim=1)),
+                    "you subtracted each sample's own mean: take the mean over the samples, dim 0",
+                ),
+                (table(unit - unit.mean(0)), "you scaled first and centred afterwards: centre first"),
+                (table(x - x.mean(0)), "the samples are not of length one"),
+            ],
+            otherwise="centre, scale, multiply, divide by the trace",
+        )
+
+
+@exercise(
+    "5.2",
+    "At order 2 the loss is a ratio of sums of squares: what the relation and the patches have in common "
+    "makes it large.",
+)
+def compression(answer: Callable[..., object]) -> None:
+    """The answer is a function.
+
+    dense (B, N, D), relation (B, N, C) -> L_c in bits, patches as samples, mean over the pictures.
+    """
+    cases = []
+    for pictures, patches in ((3, 7), (2, 12)):
+        generator = torch.Generator().manual_seed(patches)
+        dense = 0.5 + torch.randn(pictures, patches, 6, generator=generator, dtype=torch.float64)
+        words = torch.randn(5, 6, generator=generator, dtype=torch.float64)
+        relation = dense @ words.T
+        cases.append(_compression_case(dense, words, relation, answer(dense.clone(), relation.clone())))
+    close_each(cases, tolerance=1e-4, unit=" bits")
+
+
+def _compression_case(dense: Tensor, words: Tensor, relation: Tensor, got: object) -> Case:
+    def gram(x: Tensor) -> Tensor:
+        x = F.normalize(x, dim=-1)
+        return x @ x.mT / x.shape[-2]
+
+    def bits(g: Tensor) -> Tensor:
+        return -torch.log2(g.square().sum((-2, -1)))
+
+    of_dense, of_relation = gram(dense), gram(relation)
+    joint = of_dense * of_relation
+    whole = joint / joint.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+    truth = compression_loss(dense, words, relation, axis="pixel").item()
+    pictures = compression_loss(dense, words, relation, axis="batch").item()
     traps = [
-        (truth * len(x), "the trace is not one: divide by it"),
-        (table(F.normalize(x, dim=1)), "nothing was subtracted"),
+        (-truth, "the sign: S(R) minus the entropy of all of them together"),
+        (truth * math.log(2), "that is nats: use log2"),
+        (pictures, "those are pictures as samples: a Gram matrix of patches for each picture, then the mean"),
+        ((bits(of_relation) - bits(joint)).mean().item(), "the joint table has to have trace one again"),
         (
-            table(F.normalize(x - x.mean(1, keepdim=True), dim=1)),
-            "you subtracted each sample's own mean: take the mean over the samples, dim 0",
+            (bits(of_dense) + bits(of_relation) - bits(whole)).mean().item(),
+            "that is the information I(D_V; R): L_c leaves out S(D_V), which LPAM cannot change",
         ),
-        (
-            table(F.normalize(x, dim=1) - F.normalize(x, dim=1).mean(0)),
-            "you scaled first and centred afterwards: centre first",
-        ),
-        (table(x - x.mean(0)), "the samples are not of length one"),
     ]
-    if not torch.allclose(got, truth, atol=1e-5):
-        perhaps = next(
-            (words for trap, words in traps if torch.allclose(got, trap, atol=1e-5)),
-            "centre, scale, multiply, divide by the trace",
-        )
-        raise Wrong(
-            f"a table with trace {got.trace():.3f} and first entries {_row(got)}",
-            f"trace 1.000 and {_row(truth)}",
-            perhaps,
-        )
+    return Case(f"{len(dense)} pictures of {dense.shape[1]} patches", got, truth, traps)
+
+
+def _losses() -> dict[str, tuple[_Loss, bool]]:
+    """Losses, and whether each sees the text while the relation stays; the package's three among them."""
+
+    def axis(name: Axis) -> _Loss:
+        return lambda dense, text, relation: compression_loss(dense, text, relation, axis=name)
+
+    return {
+        "compression, words as samples": (axis("class"), True),
+        "compression, patches as samples": (axis("pixel"), False),
+        "a mean of the relation": (lambda dense, text, relation: relation.square().mean(), False),
+        "how the words lie to each other": (lambda dense, text, relation: (text @ text.T).std(), True),
+        "compression, pictures as samples": (axis("batch"), False),
+        "how well the relation is a product": (
+            lambda dense, text, relation: (dense @ text.T - relation).abs().mean(),
+            True,
+        ),
+    }
 
 
 @exercise(
@@ -85,21 +129,18 @@ def centred_gram(answer: Callable[..., object]) -> None:
     "give it a table of its own.",
 )
 def sees_text(answer: Callable[..., object]) -> None:
-    """The answer is a function: axis -> whether other words change L_c while the relation stays ("class")."""
-    generator = torch.Generator().manual_seed(0)
-    dense, text, other = (torch.randn(shape, generator=generator) for shape in ((4, 9, 8), (6, 8), (6, 8)))
-    relation = dense @ text.T
-    axes: tuple[Axis, ...] = ("batch", "pixel", "class")
-    for axis in axes:
-        before, after = (compression_loss(dense, words, relation, axis=axis) for words in (text, other))
-        truth, got = bool((before - after).abs() > 1e-4), answered(answer(axis))
+    """The answer is a function: loss -> whether other words change it while the relation stays."""
+    given = {name: answered(answer(loss)) for name, (loss, _) in _losses().items()}
+    varies([bool(got) for got in given.values()], what="True for some losses, False for others")
+    for name, (_, truth) in _losses().items():
+        got = given[name]
         if isinstance(got, str) or bool(got) != truth:
             perhaps = (
-                "use words that differ from one another"
+                "use words that differ from one another, and look at the size of the change, not its sign"
                 if truth
                 else "did the relation change too? Keep the same one for both calls"
             )
-            raise Wrong(f"{got!r} for axis {axis!r}", repr(truth), perhaps)
+            raise Wrong(f"{got!r} for {name}", repr(truth), perhaps)
 
 
 @exercise("5.4", "Near order 1 the many small eigenvalues still count; a square looks at the one large one.")
@@ -108,32 +149,33 @@ def bits_left(answer: Callable[..., object]) -> None:
 
     (alpha, share, n) -> bits; of 0.95 and 144 some 0.15 at order 2, 0.62 at 1.01.
     """
-    share, n = 0.95, 144
-    for alpha in (2.0, 1.01):
-        power = share**alpha + (n - 1) * ((1 - share) / (n - 1)) ** alpha
-        truth = math.log2(power) / (1 - alpha)
-        traps = [
-            (math.log(power) / (1 - alpha), "that is nats: use log2"),
-            (-truth, "the sign: divide by 1 - alpha"),
-            (math.log2(power), "divide by 1 - alpha"),
-            (
-                math.log2(share**alpha) / (1 - alpha),
-                "the other eigenvalues are missing: they are small, but there are n - 1 of them",
-            ),
-            (
-                math.log2(share**alpha + (1 - share) ** alpha) / (1 - alpha),
-                "the rest is shared by n - 1 eigenvalues, not one",
-            ),
-        ]
-        traps = [trap for trap in traps if abs(trap[0] - truth) > 0.01]
-        close(
-            answer(alpha, share, n),
-            truth,
-            what=f"order {alpha:g}, share 0.95 of 144",
-            tolerance=0.005,
-            unit=" bits",
-            traps=traps,
-        )
+    asked = ((2.0, 0.95, 144), (1.01, 0.95, 144), (2.0, 0.6, 20), (3.0, 0.8, 50))
+    close_each(
+        [_left_case(alpha, share, n, answer(alpha, share, n)) for alpha, share, n in asked],
+        tolerance=0.005,
+        unit=" bits",
+    )
+
+
+def _left_case(alpha: float, share: float, n: int, got: object) -> Case:
+    power = share**alpha + (n - 1) * ((1 - share) / (n - 1)) ** alpha
+    truth = math.log2(power) / (1 - alpha)
+    traps = [
+        (math.log(power) / (1 - alpha), "that is nats: use log2"),
+        (-truth, "the sign: divide by 1 - alpha"),
+        (math.log2(power), "divide by 1 - alpha"),
+        (
+            math.log2(share**alpha) / (1 - alpha),
+            "the other eigenvalues are missing: they are small, but there are n - 1 of them",
+        ),
+        (
+            math.log2(share**alpha + (1 - share) ** alpha) / (1 - alpha),
+            "the rest is shared by n - 1 eigenvalues, not one",
+        ),
+    ]
+    # A mistake that gives the right number is none.
+    traps = [trap for trap in traps if abs(trap[0] - truth) > 0.01]
+    return Case(f"order {alpha:g}, share {share:g} of {n}", got, truth, traps)
 
 
 @exercise(
@@ -142,35 +184,38 @@ def bits_left(answer: Callable[..., object]) -> None:
 )
 def brake(answer: Callable[..., object]) -> None:
     """The answer is a function: relation (B, N, C), named (B, C) -> loss, low where named words stand out."""
-    generator = torch.Generator().manual_seed(0)
-    named = torch.tensor(
-        [
-            [True, True, False, False, False],
-            [False, False, True, False, True],
-            [True, False, False, True, False],
-        ]
-    )
+    for seed, pictures, words in ((0, 3, 5), (1, 4, 7)):
+        generator = torch.Generator().manual_seed(seed)
+        named = torch.rand(pictures, words, generator=generator) < 0.4
+        # Every picture has named words and others, or there would be nothing to tell apart.
+        named[:, 0], named[:, 1] = True, False
+        _check_brake(answer, named, generator)
+
+
+def _check_brake(answer: Callable[..., object], named: Tensor, generator: torch.Generator) -> None:
+    pictures, words = named.shape
     # Open: any loss will do that tells named words from others. Judged are its order and its gradient.
-    noise = 0.1 * torch.randn(3, 9, 5, generator=generator)
-    peak = torch.zeros(3, 9, 5)
+    noise = 0.1 * torch.randn(pictures, 9, words, generator=generator)
+    peak = torch.zeros(pictures, 9, words)
     peak[:, 4] = 4.0
     right, wrong = noise - 2 + peak * named[:, None], noise - 2 + peak * ~named[:, None]
-    collapsed = torch.zeros(3, 9, 5).requires_grad_()
     low, high = number(answer(right, named), "the loss"), number(answer(wrong, named), "the loss")
-    if not low < high:
-        sign = (
-            "a loss goes down when things get better: change the sign"
-            if low > high
-            else "the loss does not look at which words are named"
+    if low == high:
+        raise Wrong(
+            f"{low:.3f} whichever words light up",
+            "less where the named ones do",
+            "the loss does not look at which words are named, or not at the relation",
         )
+    if not low < high:
         raise Wrong(
             f"{low:.3f} where named words light up, {high:.3f} where the others do",
             "less for the named ones",
-            sign,
+            "a loss goes down when things get better: change the sign",
         )
     # A relation that has collapsed to zeros must not be the best any more.
+    collapsed = torch.zeros(pictures, 9, words).requires_grad_()
     start = answer(collapsed, named)
-    if not (isinstance(start, torch.Tensor) and start.requires_grad):
+    if not (isinstance(start, Tensor) and start.requires_grad):
         raise Wrong(
             "a loss that has lost its gradient",
             "a tensor that can be followed back to the relation",
@@ -188,7 +233,3 @@ def brake(answer: Callable[..., object]) -> None:
         raise Wrong(
             "a gradient that does not part the words", "named words pulled up, all others down", advice
         )
-
-
-def _row(table: torch.Tensor) -> str:
-    return ", ".join(f"{entry:+.3f}" for entry in table[0, :3].tolist())

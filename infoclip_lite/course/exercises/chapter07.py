@@ -2,45 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean, stdev
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from ...core.reports import read_report
 from ...core.statistics import interval, paired_interval
-from ...studies.rows import study_table
+from ...objectives import LPAM, compression_loss, transfer_loss
 from . import exercise
-from .compare import Wrong, answered, choice, close, tensor
+from .compare import Case, Wrong, answered, close, close_each, number, tensor, varies
 
-# Rivals that ask the frozen CLIP about every picture, which costs them its forward pass.
-_TEACHERS = ("full: infoclip-paper", "full: feature", "full: kl", "full: pooled")
+
+class _Step(NamedTuple):
+    """A loss and where its gradient arrives; None where it does not.
+
+    Attributes:
+        value: of the loss.
+        teacher, student: gradients (B, N, D) at the patches.
+        lpam: gradient (D, D) at LPAM's query.
+    """
+
+    value: float
+    teacher: Tensor | None
+    student: Tensor | None
+    lpam: Tensor | None
+
+
+_Losses = Callable[[LPAM, Tensor, Tensor, Tensor], object]
+
+
+def _both(
+    lpam: LPAM,
+    teacher: Tensor,
+    student: Tensor,
+    words: Tensor,
+    *,
+    held: bool = False,
+    compressed: float = 1.0,
+    transferred: float = 1.0,
+) -> Tensor:
+    """The paper's loss with patches as samples, centred; or, with other options, a mistake."""
+    frozen = teacher.detach()
+    relation = lpam(frozen, words)
+    wanted = relation.detach() if held else relation
+    squeeze = compression_loss(frozen, words, relation, axis="pixel", centre=True)
+    keep = transfer_loss(wanted, lpam(student, words), axis="pixel", centre=True)
+    return compressed * squeeze + transferred * keep
+
+
+def _step(losses: _Losses, seed: int) -> _Step:
+    """What a loss of drawn patches and words says and teaches."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        lpam = LPAM(12)
+    generator = torch.Generator().manual_seed(seed)
+    teacher = torch.randn(2, 16, 12, generator=generator).requires_grad_()
+    student = (teacher.detach() + 0.3 * torch.randn(2, 16, 12, generator=generator)).requires_grad_()
+    loss = answered(losses(lpam, teacher, student, torch.randn(5, 12, generator=generator)))
+    value = number(loss, "the loss")
+    if isinstance(loss, Tensor) and loss.requires_grad:
+        loss.backward()
+    return _Step(value, teacher.grad, student.grad, lpam.query.weight.grad)
 
 
 @exercise(
     "7.1",
-    "Mixing old and new weights costs nothing and keeps as much here: a table without it flatters "
-    "whatever has a teacher.",
+    "Compression trains LPAM, transfer LPAM and the student, and nothing the teacher: a loss is not only a "
+    "number, but who learns from it.",
 )
-def rival(answer: object) -> None:
-    """The answer is the rival without a teacher that is not surely below InfoCLIP: "full: wise"."""
-    table = study_table("infoclip")
-    ours = table["full: infoclip"]["test-known/hIoU"].values
-    rivals = [
-        name for name in table if name.startswith("full: ") and "," not in name and name != "full: infoclip"
-    ]
-    reasons, right = {}, []
-    for name in rivals:
-        gap = paired_interval(ours, table[name]["test-known/hIoU"].values)
-        if name in _TEACHERS:
-            reasons[name] = "it asks the frozen CLIP about every picture: that is a teacher's forward pass"
-        elif gap.low > 0:
-            points = f"{100 * gap.mean:.1f} +- {100 * gap.ci95:.1f} points"
-            reasons[name] = f"InfoCLIP is {points} above it: surely worse"
-        else:
-            right.append(name)
-    choice(
-        answer, right[0], rivals, what="a rival without a teacher that is not surely worse", reasons=reasons
-    )
+def both_losses(answer: _Losses) -> None:
+    """The answer is a function: lpam, teacher (B, N, D), student (B, N, D), words (C, D) -> L_c + L_d."""
+    seeds = (0, 1)
+    steps = {seed: _step(answer, seed) for seed in seeds}
+    varies([step.value for step in steps.values()], what="the losses of these patches")
+    for seed, got in steps.items():
+        truth = _step(_both, seed)
+        alone, signed = (_step(_with(transferred=weight), seed).value for weight in (0.0, -1.0))
+        traps = [
+            (alone, "that is compression alone: transfer is missing"),
+            (_step(_with(compressed=0.0), seed).value, "that is transfer alone: compression is missing"),
+            (signed, "transfer_loss is minus the information already: add it"),
+        ]
+        close(got.value, truth.value, what="the loss", tolerance=1e-4, unit=" bits", traps=traps)
+        _check_gradients(got, truth, _step(_with(held=True), seed).lpam)
+
+
+def _with(**options: float | bool) -> _Losses:
+    return lambda lpam, teacher, student, words: _both(lpam, teacher, student, words, **options)  # type: ignore[arg-type]
+
+
+def _check_gradients(got: _Step, truth: _Step, held: Tensor | None) -> None:
+    if got.teacher is not None and bool(got.teacher.any()):
+        raise Wrong(
+            "the right number, and a gradient at the teacher",
+            "none: it is frozen",
+            "detach the teacher's patches before anything is made of them",
+        )
+    if not _equal(got.student, truth.student):
+        advice = "the student learns through LPAM from transfer: detach nothing on its side"
+        raise Wrong("the right number, and another gradient at the student", "that of transfer", advice)
+    if not _equal(got.lpam, truth.lpam):
+        perhaps = "LPAM learns from both: detach the embeddings, not the relation"
+        if _equal(got.lpam, held):
+            perhaps = (
+                "you held the teacher's relation fixed in transfer; in the siblings' code it moves with "
+                "LPAM, which chooses what is asked of the student"
+            )
+        raise Wrong("the right number, and another gradient at LPAM", "that of both losses", perhaps)
+
+
+def _equal(got: Tensor | None, truth: Tensor | None) -> bool:
+    if got is None or truth is None:
+        return got is truth
+    return torch.allclose(got, truth, atol=1e-5)
 
 
 @exercise(
@@ -50,10 +126,15 @@ def rival(answer: object) -> None:
 )
 def unpaired(answer: Callable[..., object]) -> None:
     """The answer is a function: two lists of scores -> root of the summed squares of their half-widths."""
-    table = study_table("infoclip")
-    # Both ways of tuning: a function is asked for, not a number.
-    for kind in ("", "full: "):
-        ours, theirs = (list(table[kind + name]["test-known/hIoU"].values) for name in ("infoclip", "plain"))
+    cases = []
+    for n, spread in ((5, 0.03), (8, 0.01), (4, 0.02)):
+        # What a seed does to both alike is larger than what it does to one: pairing matters.
+        generator = torch.Generator().manual_seed(n)
+        common = 0.4 + spread * torch.randn(n, generator=generator)
+        ours, theirs = (
+            (common + shift + 0.3 * spread * torch.randn(n, generator=generator)).tolist()
+            for shift in (0.02, 0.0)
+        )
         a, b = interval(ours).ci95, interval(theirs).ci95
         traps = [
             (paired_interval(ours, theirs).ci95, "that is the paired interval: here the seeds are unrelated"),
@@ -62,47 +143,61 @@ def unpaired(answer: Callable[..., object]) -> None:
             (interval(ours + theirs).ci95, "that is one interval for all the scores together"),
             (100 * (a * a + b * b) ** 0.5, "that is in points: return it in the unit of the scores"),
         ]
-        close(
-            answer(ours, theirs),
-            (a * a + b * b) ** 0.5,
-            what=f"{kind}infoclip minus {kind}plain",
-            tolerance=2e-4,
-            traps=traps,
-        )
+        got = answer(list(ours), list(theirs))
+        cases.append(Case(f"{n} seeds of each method", got, (a * a + b * b) ** 0.5, traps))
+    close_each(cases, tolerance=2e-4)
+
+
+# hIoU of each strength, weakest first, on validation scenes: its mean, and what its seeds add to it.
+_GRIDS: tuple[tuple[Mapping[str, float], Sequence[float]], ...] = (
+    ({"0.1": 24.2, "0.3": 24.7, "1": 25.0, "3": 24.9, "10": 21.0}, (-1.0, 1.0, -0.5, 0.5)),
+    ({"weak": 30.9, "usual": 31.0, "strong": 28.0}, (-0.6, 0.2, 0.4, -0.3, 0.3)),
+    ({"1": 20.0, "2": 22.0, "4": 25.0, "8": 26.0, "16": 25.9}, (-0.5, 0.5, 0.1, -0.1)),
+)
 
 
 @exercise(
-    "7.3", "A strength is a choice, too: made on validation scenes and other seeds, for every rival alike."
+    "7.3",
+    "A strength is a choice, too: made on validation scenes and other seeds, for every rival alike, and "
+    "where the seeds cannot tell two apart, the weaker one will do.",
 )
 def best_setting(answer: Callable[..., object]) -> None:
-    """The answer is a function: grid, method -> the setting with the largest hIoU."""
-    grid = read_report("infoclip")["grid"]
-    for method in ("feature", "kl", "pooled", "l2sp", "wise", "infoclip-paper", "infoclip"):
-        settings = [name for name in grid if name.startswith(f"{method}, ")]
-        right = max(settings, key=lambda name: grid[name]["hIoU"])
-        given = answered(answer(grid, method))
-        if given not in settings:
-            raise Wrong(
-                repr(given),
-                f"one of the settings of {method!r}",
-                "return the name of the setting; it begins with the method and a comma",
-            )
-        if given != right:
-            seen, worst = (
-                pick(settings, key=lambda name: grid[name][key])
-                for pick, key in ((max, "mIoU_seen"), (min, "hIoU"))
-            )
-            perhaps = (
-                "that one is best for seen words: look at hIoU"
-                if given == seen
-                else "compare hIoU, and take the largest"
-            )
-            perhaps = "that is the smallest hIoU: take the largest" if given == worst != seen else perhaps
-            raise Wrong(
-                f"{given!r} with hIoU {100 * grid[given]['hIoU']:.1f}",
-                f"one with {100 * grid[right]['hIoU']:.1f}",
-                perhaps,
-            )
+    """The answer is a function.
+
+    scores {setting: hIoU a seed}, weakest first -> the first one at most a standard error below the best.
+    """
+    tables = [
+        {name: [mean + extra for extra in seeds] for name, mean in means.items()} for means, seeds in _GRIDS
+    ]
+    given = [answered(answer({name: list(values) for name, values in table.items()})) for table in tables]
+    varies(given, what="a setting of the table that it gets")
+    for got, table in zip(given, tables, strict=True):
+        if got not in table:
+            raise Wrong(repr(got), f"one of {', '.join(table)}", "return the name of the setting, its key")
+        _check_setting(str(got), table)
+
+
+def _check_setting(got: str, table: Mapping[str, Sequence[float]]) -> None:
+    means = {name: fmean(values) for name, values in table.items()}
+    best = max(means, key=lambda name: means[name])
+    deviation, n = stdev(table[best]), len(table[best])
+
+    def level(width: float) -> list[str]:
+        return [name for name, mean in means.items() if mean >= means[best] - width - 1e-9]
+
+    right, *others = level(deviation / n**0.5)
+    if got == right:
+        return
+    perhaps = "compare means, and take the first that is at most one standard error below the best"
+    if got == best:
+        perhaps = "that is the best mean; a weaker setting is level with it, as far as the seeds can tell"
+    elif got in others:
+        perhaps = "it is level with the best, but so is a weaker one, which stands before it"
+    elif got == level(deviation)[0]:
+        perhaps = "a standard error is the deviation divided by the root of the number of seeds"
+    elif got == min(means, key=lambda name: means[name]):
+        perhaps = "that is the lowest hIoU"
+    raise Wrong(f"{got!r} with a mean of {means[got]:.1f}", f"{right!r} with {means[right]:.1f}", perhaps)
 
 
 @exercise(
@@ -126,23 +221,28 @@ def go_back(answer: Callable[..., object]) -> None:
                 "mix name by name",
             )
         for name, weights in tuned.items():
-            perhaps = "mix the tensors as they are, element by element"
-            got = tensor(mixed[name], weights.shape, what=f"the mixed {name}", perhaps=perhaps)
-            if torch.allclose(got, ((1 - share) * pretrained[name] + share * weights).double(), atol=1e-5):
-                continue
-            swapped = torch.allclose(
-                got, (share * pretrained[name] + (1 - share) * weights).double(), atol=1e-5
-            )
-            perhaps = (
-                "the other way round: `share` is the part of the tuned weights"
-                if swapped
-                else "the two parts have to add up to one"
-            )
-            raise Wrong(
-                f"another {name} at a share of {share}",
-                f"{1 - share:.1f} pretrained and {share:.1f} tuned",
-                perhaps,
-            )
+            _check_mixture(mixed[name], pretrained[name], weights, share, name)
+
+
+def _check_mixture(mixed: object, pretrained: Tensor, tuned: Tensor, share: float, name: str) -> None:
+    perhaps = "mix the tensors as they are, element by element"
+    got = tensor(mixed, tuned.shape, what=f"the mixed {name}", perhaps=perhaps)
+
+    def near(weights: Tensor) -> bool:
+        return torch.allclose(got, weights.double(), atol=1e-5)
+
+    if near((1 - share) * pretrained + share * tuned):
+        return
+    perhaps = "the two parts have to add up to one"
+    if near(share * pretrained + (1 - share) * tuned):
+        perhaps = "the other way round: `share` is the part of the tuned weights"
+    elif near(tuned) or near(pretrained):
+        perhaps = "those are the weights of one of the two: nothing was mixed"
+    elif near((pretrained + tuned) / 2):
+        perhaps = "that is half of each, whatever the share is"
+    raise Wrong(
+        f"another {name} at a share of {share}", f"{1 - share:.1f} pretrained and {share:.1f} tuned", perhaps
+    )
 
 
 @exercise(
@@ -151,30 +251,30 @@ def go_back(answer: Callable[..., object]) -> None:
     "better one alone.",
 )
 def surplus(answer: Callable[..., object]) -> None:
-    """The answer is a function.
-
-    grid, strength -> points of hIoU over the better one alone (-0.3 and -1.7).
-    """
-    grid = read_report("infoclip")["grid"]
-    for strength in (3, 10):
-        both, info = (100 * grid[f"infoclip, {strength}{tail}"]["hIoU"] for tail in (", wise 0.5", ""))
-        wise = 100 * grid["wise, 0.5"]["hIoU"]
-        truth = both - max(info, wise)
+    """The answer is a function: grid, strength -> points of hIoU over the better one alone."""
+    cases = []
+    # Made-up grids: once InfoCLIP alone is the better one, once WiSE-FT, and once both together are.
+    for strength, both, info, wise in ((3, 0.38, 0.40, 0.35), (10, 0.41, 0.36, 0.42), (5, 0.45, 0.43, 0.40)):
+        grid = {
+            f"infoclip, {strength}, wise 0.5": {"hIoU": both},
+            f"infoclip, {strength}": {"hIoU": info},
+            "wise, 0.5": {"hIoU": wise},
+            "wise, 0.8": {"hIoU": wise - 0.05},
+        }
+        truth = 100 * (both - max(info, wise))
         traps = [
             (
-                both - min(info, wise),
+                100 * (both - min(info, wise)),
                 "that is over the worse of the two: the better one is what there is to beat",
             ),
-            (both - (info + wise) / 2, "that is over their mean: the better one is what there is to beat"),
+            (100 * (both - info), "that is over InfoCLIP alone: the better one is what there is to beat"),
+            (
+                100 * both - 50 * (info + wise),
+                "that is over their mean: the better one is what there is to beat",
+            ),
             (truth / 100, "that is a share: times 100 for points"),
             (-truth, "the sign: both minus the better one alone"),
-            (both, "that is hIoU itself: subtract the better one alone"),
+            (100 * both, "that is hIoU itself: subtract the better one alone"),
         ]
-        close(
-            answer(grid, strength),
-            truth,
-            what=f"a strength of {strength}",
-            tolerance=0.002,
-            unit=" points",
-            traps=traps,
-        )
+        cases.append(Case(f"a strength of {strength}", answer(grid, strength), truth, traps))
+    close_each(cases, tolerance=0.002, unit=" points")

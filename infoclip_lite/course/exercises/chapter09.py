@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ...clip import load_clip
 from ...datasets.collage import Collage, stuff
+from ...objectives import SelectiveDenseDistillation
 from . import exercise
-from .compare import Wrong, answered, close, listed, number
+from .compare import Case, Wrong, answered, close_each, listed, number, varies
 
 
 class _Scenes(NamedTuple):
@@ -55,9 +56,6 @@ def _on_objects(cls: Tensor, patches: Tensor, count: int) -> float:
     return float(_scenes().share.gather(1, similar.topk(count).indices).mean())
 
 
-_LEVEL = 0.02  # shares that differ by less are level on so few scenes
-
-
 @exercise(
     "9.1",
     "More candidates, a higher ceiling: log(batch + queue) nats is all that InfoNCE can teach about "
@@ -65,6 +63,7 @@ _LEVEL = 0.02  # shares that differ by less are level on so few scenes
 )
 def loss_of_saying_nothing(answer: Callable[..., object]) -> None:
     """The answer is a function: batch, queue -> loss in nats."""
+    cases = []
     # Without a queue too: then the batch alone counts.
     for batch, queue in ((16, 256), (16, 0), (8, 24)):
         traps = [
@@ -75,14 +74,8 @@ def loss_of_saying_nothing(answer: Callable[..., object]) -> None:
             (-math.log(batch + queue), "a loss is minus the logarithm of a probability: the sign"),
         ]
         what = f"a batch of {batch} and a queue of {queue}"
-        close(
-            answer(batch, queue),
-            math.log(batch + queue),
-            what=what,
-            tolerance=0.005,
-            unit=" nats",
-            traps=traps,
-        )
+        cases.append(Case(what, answer(batch, queue), math.log(batch + queue), traps))
+    close_each(cases, tolerance=0.002, unit=" nats")
 
 
 @exercise(
@@ -92,51 +85,76 @@ def loss_of_saying_nothing(answer: Callable[..., object]) -> None:
 )
 def heaviest_over_lightest(answer: Callable[..., object]) -> None:
     """The answer is a function: cosines (N,), temperature -> ratio, exp((max - min) / temperature)."""
-    cosines = torch.linspace(0.70, 0.89, 64)[torch.randperm(64, generator=torch.Generator().manual_seed(0))]
-    for temperature in (0.07, 16.0):
-        truth = math.exp(0.19 / temperature)
+    cases = []
+    for low, high, temperature in ((0.70, 0.89, 0.07), (0.70, 0.89, 16.0), (0.10, 0.45, 0.2)):
+        generator = torch.Generator().manual_seed(0)
+        cosines = torch.linspace(low, high, 64)[torch.randperm(64, generator=generator)]
+        width = high - low
+        truth = math.exp(width / temperature)
         traps = [
-            (math.exp(0.19 * temperature), "you multiplied by the temperature: divide by it"),
+            (math.exp(width * temperature), "you multiplied by the temperature: divide by it"),
             (1 / truth, "that is the lightest over the heaviest"),
-            (0.89 / 0.70, "that is a ratio of cosines: take the softmax first"),
-            (math.exp(0.19), "where is the temperature?"),
+            (high / low, "that is a ratio of cosines: take the softmax first"),
+            (math.exp(width), "where is the temperature?"),
         ]
-        what = f"cosines between 0.70 and 0.89 at a temperature of {temperature:g}"
-        close(answer(cosines, temperature), truth, what=what, tolerance=0.002 * truth, traps=traps)
+        what = f"cosines between {low:.2f} and {high:.2f} at a temperature of {temperature:g}"
+        cases.append(Case(what, answer(cosines, temperature), truth, traps))
+    close_each(cases, tolerance=0.002, relative=True)
 
 
 @exercise(
-    "9.3", "Fewer positions leave more of the picture out; whether they lie on objects has to be counted."
+    "9.3",
+    "The teacher chooses, by its own patches, and its common part is taken off both: what is left to learn "
+    "is what differs, where there is something.",
 )
-def smallest_first(answer: object) -> None:
-    """The answer is a list of four names; the order is that of the shares on 24 scenes, ties either way."""
-    cls, patches, share, _ = _scenes()
-    shares = {f"{count} of 64": _on_objects(cls, patches, count) for count in (4, 16)}
-    shares |= {"chance": float(share.mean()), "best 16 of 64": float(share.topk(16).values.mean())}
-    right = sorted(shares, key=lambda name: shares[name])
-    given = [str(name) for name in answered(answer)] if isinstance(answer, list | tuple) else [str(answer)]
-    if sorted(given) != sorted(right):
-        raise Wrong(
-            repr(answer),
-            f"a list with each of {', '.join(map(repr, right))} once",
-            "spell the names as in the question",
+def selected_lesson(answer: Callable[..., object]) -> None:
+    """The answer is a function.
+
+    cls (B, D), teacher (B, N, D), student (B, N, D), count -> 1 - cosine at the teacher's chosen positions,
+    its mean taken off both.
+    """
+    cls, patches, *_ = _scenes()
+    cases = []
+    for seed, count in ((0, 16), (1, 4), (2, 40)):
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randperm(len(cls), generator=generator)[:6]
+        # A student that knows something: its features lie between the teacher's and noise.
+        noise = torch.randn(6, *patches.shape[1:], generator=generator) / patches.shape[-1] ** 0.5
+        student = F.normalize(patches[chosen] + 1.5 * noise + 0.3, dim=-1)
+        got = answer(cls[chosen].clone(), patches[chosen].clone(), student.clone(), count)
+        cases.append(_lesson_case(cls[chosen], patches[chosen], student, count, got))
+    close_each(cases, tolerance=1e-3)
+
+
+def _lesson_case(cls: Tensor, teacher: Tensor, student: Tensor, count: int, got: object) -> Case:
+    def lesson(chooser: Tensor, of_teacher: Tensor, of_student: Tensor, keep: int = count) -> float:
+        kept = torch.einsum("bd,bnd->bn", cls, chooser).topk(keep).indices[..., None]
+        wanted, given = (
+            (features - mean).gather(1, kept.expand(-1, -1, features.shape[-1]))
+            for features, mean in ((teacher, of_teacher), (student, of_student))
         )
+        return 1 - float(F.cosine_similarity(given, wanted, dim=-1).mean())
 
-    def ordered(names: list[str]) -> bool:
-        pairs = zip(names, names[1:], strict=False)
-        return all(shares[smaller] <= shares[larger] + _LEVEL for smaller, larger in pairs)
-
-    if ordered(given[::-1]):
-        raise Wrong(f"{given[0]!r} first", "the smallest first", "this is the right order from the other end")
-    for smaller, larger in zip(given, given[1:], strict=False):
-        if shares[smaller] > shares[larger] + _LEVEL:
-            wrong = f"on 24 scenes it is {shares[smaller]:.0%} against {shares[larger]:.0%}"
-            perhaps = (
-                "no choice by CLS beats the best possible one"
-                if "best 16 of 64" in (smaller, larger)
-                else "patches most like CLS hold more of the objects than patches chosen blindly"
-            )
-            raise Wrong(f"{smaller!r} before {larger!r}", f"{larger!r} first: {wrong}", perhaps)
+    mean, nothing = teacher.mean((0, 1)), torch.zeros(teacher.shape[-1])
+    # At the end of a training as many positions are kept as its smallest number says.
+    module = SelectiveDenseDistillation(smallest=count)
+    truth = float(module(cls, teacher, student, 1.0)["dense"])
+    traps = [
+        (
+            lesson(student, mean, mean),
+            "the student chose: the positions are those where the *teacher* is like cls",
+        ),
+        (lesson(teacher, nothing, nothing), "nothing was subtracted: take the teacher's mean off both"),
+        (
+            lesson(teacher, mean, student.mean((0, 1))),
+            "the same mean for both, the teacher's: with its own "
+            "the student could keep what all positions share",
+        ),
+        (lesson(teacher, mean, nothing), "the mean has to come off the student's features, too"),
+        (lesson(teacher, mean, mean, teacher.shape[1]), "those are all positions: keep `count` of them"),
+        (1 - truth, "that is the cosine: a loss goes down as it grows"),
+    ]
+    return Case(f"{count} of {teacher.shape[1]} positions", got, truth, traps)
 
 
 @exercise(
@@ -151,6 +169,7 @@ def centred_choice(answer: Callable[..., object]) -> None:
     """
     cls, patches, share, _ = _scenes()
     middle, common = cls.mean(0), patches.mean((0, 1))
+    cases = []
     for count in (16, 4):
         traps = [
             (_on_objects(cls, patches, count), "that is the choice as it is: nothing was subtracted"),
@@ -169,13 +188,9 @@ def centred_choice(answer: Callable[..., object]) -> None:
             (float(share.mean()), "that is chance: take the shares of the chosen positions only"),
         ]
         got = answer(cls.clone(), patches.clone(), share.clone(), count)
-        close(
-            got,
-            _on_objects(cls - middle, patches - common, count),
-            what=f"the share at {count} of 64",
-            tolerance=1e-3,
-            traps=traps,
-        )
+        truth = _on_objects(cls - middle, patches - common, count)
+        cases.append(Case(f"the share at {count} of 64", got, truth, traps))
+    close_each(cases, tolerance=1e-3)
 
 
 @exercise(
@@ -189,24 +204,23 @@ def choose(answer: Callable[..., object]) -> None:
     cls (D,), patches (N, D), count -> indices; open, judged by the words shown.
     """
     cls, patches, _, word = _scenes()
-    count, plain, yours = 8, 0, 0
-    for i in range(len(cls)):
-        given = answered(answer(cls[i].clone(), patches[i].clone(), count))
+    count, chosen = 8, []
+    for one, around in zip(cls, patches, strict=True):
+        given = answered(answer(one.clone(), around.clone(), count))
         places = [int(number(place)) for place in listed(given, what="the answer")]
         if len(set(places)) != count or not all(0 <= place < patches.shape[1] for place in places):
             expected = f"{count} different ones, each from 0 to {patches.shape[1] - 1}"
-            raise Wrong(
-                f"positions {places}",
-                expected,
-                "a position was chosen twice, or there are too many or too few",
-            )
-        yours += len(set(word[i, places].tolist()))
-        plain += len(set(word[i, (patches[i] @ cls[i]).topk(count).indices].tolist()))
-    if yours < plain + len(cls) / 4:
+            advice = "a position was chosen twice, or there are too many or too few"
+            raise Wrong(f"positions {places}", expected, advice)
+        chosen.append(places)
+    varies(chosen, what="positions of the picture that it gets")
+    yours = sum(len(set(word[i, places].tolist())) for i, places in enumerate(chosen)) / len(cls)
+    nearest = torch.einsum("bd,bnd->bn", cls, patches).topk(count).indices
+    plain = sum(len(set(words.tolist())) for words in word.gather(1, nearest)) / len(cls)
+    if yours < plain + 0.25:
         raise Wrong(
-            f"{yours / len(cls):.2f} words a scene",
-            f"at least {plain / len(cls) + 0.25:.2f}, a quarter more than the {plain / len(cls):.2f} "
-            "of the eight most like CLS",
+            f"{yours:.2f} words a scene",
+            f"at least {plain + 0.25:.2f}, a quarter more than the {plain:.2f} of the eight most like CLS",
             "your choice still takes patches that look like each other: compare each candidate with "
             "those already chosen",
         )

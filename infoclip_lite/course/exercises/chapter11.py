@@ -2,69 +2,119 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
-from ...core.statistics import surely_better
-from ...studies.rows import SPLITS, read_leaderboard
+import torch
+
+from ...core.statistics import holm, interval, paired_interval
 from . import exercise
-from .compare import Wrong, answered, choice, close
+from .compare import Case, Wrong, answered, close_each, listed, number, varies
+
+_Scores = Mapping[str, Sequence[float]]  # method -> hIoU, one number a seed, the same seeds for all
+
+
+def _league(seed: int, methods: int, seeds: int = 5) -> _Scores:
+    """Made-up scores: what a seed does to all methods is larger than what it does to one.
+
+    Not sorted, so that a place in the table is no place by the mean.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    common = 3 * torch.randn(seeds, generator=generator)
+    levels = 0.5 * torch.randperm(methods, generator=generator)
+    return {
+        f"method {chr(ord('A') + i)}": (
+            40 + levels[i] + common + 0.6 * torch.randn(seeds, generator=generator)
+        ).tolist()
+        for i in range(methods)
+    }
+
+
+def _above(scores: _Scores, label: str, *, paired: bool = True) -> int:
+    """How many methods are surely above one."""
+    return sum(_sure(scores[other], scores[label], paired) for other in scores if other != label)
+
+
+def _sure(first: Sequence[float], second: Sequence[float], paired: bool = True) -> bool:
+    if paired:
+        return paired_interval(first, second).low > 0
+    return interval(first).low > interval(second).high
 
 
 @exercise("11.1", "A place in a table is not a result: ask which places the intervals allow.")
 def possible_winners(answer: Callable[..., object]) -> None:
-    """The answer is a function: methods -> how many of them may be first."""
-    methods = read_leaderboard().methods
-    known, fresh = ([method.ranks[split] for method in methods.values()] for split in SPLITS)
-    truth = sum(ranks.best == 1 for ranks in known)
-    corrected = sum(ranks.corrected[0] == 1 for ranks in known)
-    new = sum(ranks.best == 1 for ranks in fresh)
-    traps = [
-        (1, "that is the place by the mean; ask for the best place that the intervals allow, `best`"),
-        (
-            corrected,
-            "that holds for all pairs together (`corrected`); here the uncorrected `best` is asked for",
-        ),
-        (new, 'those are the new instances; take "test-known"'),
-    ]
-    otherwise = "count methods whose `best` is 1"
-    close(
-        answer(methods),
-        truth,
-        what="the methods that may be first",
-        tolerance=0.5,
-        traps=traps,
-        otherwise=otherwise,
-    )
+    """The answer is a function: scores {method: hIoU a seed} -> how many may be first."""
+    cases = []
+    for seed, methods in ((0, 7), (1, 5), (2, 9)):
+        scores = _league(seed, methods)
+        truth = sum(_above(scores, label) == 0 for label in scores)
+        unpaired = sum(_above(scores, label, paired=False) == 0 for label in scores)
+        means = {label: fmean(values) for label, values in scores.items()}
+        first = max(means, key=lambda label: means[label])
+        traps = [
+            (unpaired, "each seed is its own control: take the interval of the differences, seed by seed"),
+            (
+                sum(_above(scores, label) > 0 for label in scores),
+                "those cannot be first: somebody is surely above them",
+            ),
+            (
+                sum(_sure(scores[first], scores[label]) for label in scores),
+                "those are surely below the first: count the others",
+            ),
+        ]
+        traps = [trap for trap in traps if trap[0] != truth]
+        got = number(answer({label: list(values) for label, values in scores.items()}), "the number")
+        cases.append(Case(f"{methods} methods", got, truth, traps))
+    if all(case.got == 1 for case in cases):
+        advice = "that is the place by the mean; count methods that no other is surely above"
+        raise Wrong("1 every time", "as many as the intervals allow", advice)
+    close_each(cases, tolerance=0.4)
 
 
 @exercise(
     "11.2",
-    "A sure difference can be small, and a large one unsure: pairs of seeds decide, not the gap of "
-    "the means.",
+    "Ask many questions and some answer yes by luck; Holm asks more of the surest first. Few questions, "
+    "planned beforehand, cost little.",
 )
-def beats_plain(answer: object) -> None:
-    """The answer is a list: the methods with all weights tuned that are surely better than plain."""
-    scores = read_leaderboard().scores(SPLITS[0])
-    prefix = "CAT-Seg, all weights: "
-    better, plain = surely_better(scores), prefix + "plain"
-    truth = {label for label in scores if label.startswith(prefix) and (label, plain) in better}
-    found = answered(answer)
-    if not isinstance(found, list | tuple | set):
-        raise Wrong(f"a {type(found).__name__}", "a list of names", "collect the names in a list")
-    extra, lacking = sorted(set(found) - truth), sorted(truth - set(found))
-    above = {n for n, score in scores.items() if n.startswith(prefix) and score.mean > scores[plain].mean}
-    if set(found) == above:
-        raise Wrong(
-            f"{len(found)} methods",
-            f"{len(truth)} methods",
-            "those have a higher mean; surely better means that the paired interval excludes 0",
-        )
-    if extra or lacking:
-        raise Wrong(
-            f"{len(found)} methods, {len(extra)} too many and {len(lacking)} too few",
-            f"{len(truth)} methods",
-            f"look at {(extra or lacking)[0]!r} again",
-        )
+def corrected(answer: Callable[..., object]) -> None:
+    """The answer is a function: p-values -> Holm's corrected ones, in the order in which they came."""
+    asked = ([0.01, 0.04, 0.03], [0.2, 0.004, 0.011, 0.6, 0.013], [0.03, 0.02, 0.028, 0.9])
+    given = [
+        [number(p, "a p-value") for p in listed(answer(list(values)), what="the answer")] for values in asked
+    ]
+    varies(given, what="these p-values, corrected")
+    for got, values in zip(given, asked, strict=True):
+        _check_corrected(got, values)
+
+
+def _check_corrected(got: Sequence[float], values: Sequence[float]) -> None:
+    truth, n = holm(values), len(values)
+    steps = {p: p * (n - place) for place, p in enumerate(sorted(values))}
+    traps = [
+        (
+            [min(1.0, n * p) for p in values],
+            "that is Bonferroni: the second smallest is times n - 1, and so on",
+        ),
+        (sorted(truth), "give them back in the order in which they came"),
+        (
+            [min(1.0, steps[p]) for p in values],
+            "none may be smaller than that of a smaller p: take the larger",
+        ),
+        ([steps[p] for p in values], "a chance is at most 1, and none smaller than that of a smaller p"),
+        (list(values), "nothing was corrected"),
+    ]
+
+    def same(other: Sequence[float]) -> bool:
+        return len(got) == len(other) and all(abs(a - b) < 1e-6 for a, b in zip(got, other, strict=True))
+
+    if same(truth):
+        return
+    perhaps = next((mistake for trap, mistake in traps if same(trap)), "look at the hint")
+    raise Wrong(f"{_rounded(got)} for {_rounded(values)}", _rounded(truth), perhaps)
+
+
+def _rounded(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
 
 
 @exercise(
@@ -72,43 +122,72 @@ def beats_plain(answer: object) -> None:
     "New instances reorder the table: what was chosen on one kind of scene need not be best on another.",
 )
 def same_order(answer: Callable[..., object]) -> None:
-    """The answer is a function: methods -> share of pairs that stand in the same order on both splits."""
-    board = read_leaderboard()
-    means = [[score.mean for score in board.scores(split).values()] for split in SPLITS]
-    count = len(board.methods)
-    pairs = [(i, j) for i in range(count) for j in range(i)]
-    agree = sum((means[0][i] > means[0][j]) == (means[1][i] > means[1][j]) for i, j in pairs)
-    traps = [
-        (agree, "that is the number of pairs: divide by how many pairs there are"),
-        (
-            2 * agree / len(pairs) - 1,
-            "that is Kendall's tau: it counts disagreement as minus one; here a share is asked for",
-        ),
-        (agree / count**2, "divide by the number of pairs, n (n - 1) / 2, and not by n squared"),
+    """The answer is a function: old, new {method: mean} -> share of pairs that stand in the same order."""
+    cases = []
+    for seed, methods in ((0, 6), (1, 9)):
+        generator = torch.Generator().manual_seed(seed)
+        old = torch.rand(methods, generator=generator)
+        new = old + 0.5 * torch.rand(methods, generator=generator)
+        labels = [f"method {i}" for i in range(methods)]
+        tables = [dict(zip(labels, values.tolist(), strict=True)) for values in (old, new)]
+        # The second table in another order: who pairs by place compares other methods.
+        turned = dict(reversed(tables[1].items()))
+        pairs = [(a, b) for i, a in enumerate(labels) for b in labels[:i]]
+        agree = sum((tables[0][a] > tables[0][b]) == (turned[a] > turned[b]) for a, b in pairs)
+        places = list(turned.values())
+        by_place = sum((old[i] > old[j]) == (places[i] > places[j]) for i in range(methods) for j in range(i))
+        traps = [
+            (agree, "that is the number of pairs: divide by how many pairs there are"),
+            (
+                2 * agree / len(pairs) - 1,
+                "that is Kendall's tau: it counts disagreement as minus one; here a share is asked for",
+            ),
+            (agree / methods**2, "divide by the number of pairs, n (n - 1) / 2, and not by n squared"),
+            (1 - agree / len(pairs), "those are the pairs that changed places"),
+            (float(by_place) / len(pairs), "pair methods by their names: the tables are sorted differently"),
+        ]
+        cases.append(Case(f"{methods} methods", answer(dict(tables[0]), turned), agree / len(pairs), traps))
+    close_each(cases, tolerance=0.004, otherwise="compare the means pair by pair")
+
+
+@exercise(
+    "11.4",
+    "A rank is an interval, too: below all who are surely above, and above all who are surely below.",
+)
+def rank_table(answer: Callable[..., object]) -> None:
+    """The answer is a function: scores {method: hIoU a seed} -> {method: (best, worst) place}."""
+    leagues = [_league(seed, methods) for seed, methods in ((3, 6), (4, 8))]
+    given = [
+        answered(answer({label: list(values) for label, values in scores.items()})) for scores in leagues
     ]
-    close(
-        answer(board.methods),
-        agree / len(pairs),
-        what="the share of pairs",
-        tolerance=0.004,
-        traps=traps,
-        otherwise="compare hIoU means pair by pair",
-    )
+    varies([str(found) for found in given], what="the places in the table that it gets")
+    for found, scores in zip(given, leagues, strict=True):
+        if not isinstance(found, dict) or set(found) != set(scores):
+            expected = f"a dictionary with the {len(scores)} methods"
+            raise Wrong(f"a {type(found).__name__}", expected, "one pair (best, worst) for each method")
+        for label in scores:
+            pair = listed(found[label], what=f"the places of {label}", perhaps="a pair (best, worst)")
+            _check_range(tuple(int(number(place)) for place in pair), scores, label)
 
 
-@exercise("11.4", "Which method is best depends on what a second is worth to you.")
-def for_a_budget(answer: Callable[..., object]) -> None:
-    """The answer is a function: methods, speed, budget -> the highest mean hIoU within the budget."""
-    board = read_leaderboard()
-    times, scores = {label: board.time_of(label) for label in board.methods}, board.scores(SPLITS[0])
-    # In forward passes of CLIP, from less than one to many.
-    for budget in (0.7, 1.3, 2.5, 10.0):
-        inside = [label for label in scores if times[label] <= budget]
-        right = max(inside, key=lambda label: scores[label].mean)
-        found = answered(answer(board.methods, board.speed, budget))
-        if found not in scores:
-            raise Wrong(repr(found), "the name of a method", "return the key of the method")
-        slow = f"it takes {times[found]:.1f} forward passes of CLIP"
-        low = f"its hIoU is {100 * scores[found].mean:.1f}, and another within the budget has more"
-        reasons = {label: slow if times[label] > budget else low for label in scores if label != right}
-        choice(found, right, list(scores), what=f"a budget of {budget:g}", reasons=reasons)
+def _check_range(pair: tuple[int, ...], scores: _Scores, label: str) -> None:
+    n = len(scores)
+    below = sum(_sure(scores[label], scores[other]) for other in scores if other != label)
+    truth = (1 + _above(scores, label), n - below)
+    if pair == truth:
+        return
+    means = sorted((fmean(values) for values in scores.values()), reverse=True)
+    place = 1 + means.index(fmean(scores[label]))
+    unpaired_below = sum(_sure(scores[label], scores[other], False) for other in scores if other != label)
+    traps: dict[tuple[int, ...], str] = {
+        (place, place): "that is the place by the mean, for both",
+        (truth[1], truth[0]): "best first: 1 is the best place",
+        (truth[0] - 1, truth[1] - 1): "places begin at 1",
+        (
+            1 + _above(scores, label, paired=False),
+            n - unpaired_below,
+        ): "each seed is its own control: pair them",
+        (1 + below, n - _above(scores, label)): "turned round: those that are surely *above* cost places",
+    }
+    perhaps = traps.get(pair, "count who is surely above it, and who surely below")
+    raise Wrong(f"{pair} for {label}", f"{truth}", perhaps)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import cast
 
+import torch
 from scipy import stats
+from torch import Tensor, nn
 
 from ...core.statistics import ci95_of_mean
 from ...training.recipe import Recipe, load_finetuning
 from . import exercise
-from .compare import Wrong, answered, close
+from .compare import Case, Wrong, answered, close_each, listed, varies
 
 
 def _flat(recipe: Recipe) -> dict[str, object]:
@@ -73,31 +76,101 @@ def _keys(found: object) -> set[object]:
     return set(found)
 
 
-@exercise("12.2", "What a kill costs is the time since the last state, never the whole run.")
-def lost(answer: Callable[..., object]) -> None:
-    """The answer is a function: step_seconds, save_every, killed_at -> seconds of work done again."""
-    # The last kill comes right after a state, when nothing is lost.
-    for seconds, every, step in ((1.5, 200, 4730), (0.5, 100, 80), (2.0, 50, 1000)):
-        traps = [
-            (seconds * step, "that is all that was done: the run goes on from its last state"),
-            (
-                seconds * (every - step % every),
-                "that is the time to the next state; what is lost lies behind the last",
-            ),
-            (seconds * every, "that is the worst case; here the step is known"),
-            (float(step % every), "those are steps; a step has a time"),
+class _Training:
+    """A small training: everything that its next step depends on.
+
+    Args:
+        seed: of the first weights and of the batches.
+
+    Attributes:
+        model, optimizer, generator, step: what a step uses, and how many are done.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+        self.model = nn.Linear(4, 1)
+        with torch.no_grad():
+            for parameter in self.model.parameters():
+                parameter.copy_(torch.randn(parameter.shape, generator=self.generator))
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.1)
+        self.step = 0
+
+    def advance(self, steps: int) -> None:
+        """Take some steps: a batch is drawn, and the rate falls with every step."""
+        with torch.enable_grad():  # whatever the notebook has switched off
+            for _ in range(steps):
+                inputs = torch.randn(8, 4, generator=self.generator)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = 0.1 * (1 - self.step / 40)
+                loss = (self.model(inputs) - inputs.sum(1, keepdim=True)).square().mean()
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+                self.step += 1
+
+    def parts(self) -> dict[str, Tensor]:
+        """A copy of what a step depends on, part by part, each as one tensor."""
+        moments = [
+            value.detach().float().flatten()
+            for state in self.optimizer.state_dict()["state"].values()
+            for value in state.values()
         ]
-        truth = seconds * (step % every)
-        traps = [(value, mistake) for value, mistake in traps if value != truth]
-        what = f"a kill at step {step} with a state every {every} steps"
-        close(
-            answer(seconds, every, step),
-            truth,
-            what=what,
-            tolerance=1e-6,
-            unit=" s",
-            traps=traps,
-            otherwise="count steps since the state",
+        return {
+            "weights": nn.utils.parameters_to_vector(self.model.parameters()).detach().clone(),
+            "moments of the optimizer": torch.cat(moments) if moments else torch.zeros(0),
+            "state of the generator": self.generator.get_state(),
+            "number of steps done": torch.tensor(self.step),
+        }
+
+
+_LOST = {
+    "weights": "the model's state_dict is missing, or was not put back",
+    "moments of the optimizer": "the optimizer remembers, too: its moments are part of the state",
+    "state of the generator": "the next batch is another: keep generator.get_state(), and set_state it",
+    "number of steps done": "the rate depends on the step: keep the number, and put it back",
+}
+
+
+@exercise(
+    "12.2",
+    "A state is everything that the next step depends on, copied: weights, moments, where the data are, the "
+    "number of the step.",
+)
+def go_on(answer: object) -> None:
+    """The answer is a pair of functions.
+
+    save(training) -> state; load(training, state) makes a new training go on from there, bit by bit.
+    """
+    pair = listed(answer, what="the answer", perhaps="hand over both functions: (save, load)")
+    if len(pair) != 2 or not all(callable(part) for part in pair):
+        raise Wrong(f"{len(pair)} things", "two functions", "hand over both functions: (save, load)")
+    save, load = cast(Sequence[Callable[..., object]], pair)
+    for seed, done, more in ((0, 7, 5), (1, 3, 9)):
+        training = _Training(seed)
+        training.advance(done)
+        then = training.parts()
+        state = answered(save(training))
+        # The first one trains on before it is killed: a state that was not copied moves with it.
+        training.advance(more)
+        after, fresh = training.parts(), _Training(seed + 100)
+        load(fresh, state)
+        _check_state(fresh.parts(), then, after)
+        fresh.advance(more)
+        if not all(torch.equal(fresh.parts()[name], after[name]) for name in after):
+            advice = "something that a step depends on is shared between the two trainings: copy it"
+            raise Wrong("other weights after the same steps", "the same, bit by bit", advice)
+
+
+def _check_state(got: Mapping[str, Tensor], then: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
+    for name, value in then.items():
+        if torch.equal(got[name], value):
+            continue
+        moved = torch.equal(got[name], after[name])
+        live = "state_dict holds the tensors themselves, which move on: copy.deepcopy it"
+        raise Wrong(
+            f"the {name} of {'a later step' if moved else 'another training'}",
+            f"the {name} when the state was written",
+            live if moved else _LOST[name],
         )
 
 
@@ -111,6 +184,7 @@ def most_bits(answer: Callable[..., object]) -> None:
 
     batch, processes, accumulate -> the most bits among the pictures of a pass.
     """
+    cases = []
     # Divided by nothing, by processes, by both, by passes.
     for batch, processes, accumulate in ((4, 1, 1), (4, 4, 1), (16, 2, 2), (32, 1, 4)):
         share = batch / (processes * accumulate)
@@ -126,21 +200,16 @@ def most_bits(answer: Callable[..., object]) -> None:
         ]
         traps = [(value, mistake) for value, mistake in traps if abs(value - math.log2(share)) > 1e-6]
         what = f"a batch of {batch}, {processes} processes, accumulate {accumulate}"
-        close(
-            answer(batch, processes, accumulate),
-            math.log2(share),
-            what=what,
-            tolerance=1e-6,
-            unit=" bits",
-            traps=traps,
-        )
+        cases.append(Case(what, answer(batch, processes, accumulate), math.log2(share), traps))
+    close_each(cases, tolerance=1e-6, unit=" bits")
 
 
 @exercise("12.4", "Before you compare, ask how many seeds it takes to see the gain that you hope for.")
 def seeds_needed(answer: Callable[..., object]) -> None:
     """The answer is a function: deviation, gain -> the fewest seeds whose half-width is at most the gain."""
+    cases = []
     # Of few seeds the law matters most: with the normal one too few seem enough.
-    for deviation, gain in ((1.0, 0.6), (0.5, 0.6), (2.0, 0.6)):
+    for deviation, gain in ((1.0, 0.6), (0.5, 0.6), (2.0, 0.6), (0.3, 1.0)):
         truth = next(n for n in range(2, 10_000) if ci95_of_mean(deviation, n) <= gain)
         normal = next(n for n in range(2, 10_000) if 1.96 * deviation / math.sqrt(n) <= gain)
         one_sided = next(
@@ -158,54 +227,47 @@ def seeds_needed(answer: Callable[..., object]) -> None:
         ]
         traps = [(value, mistake) for value, mistake in traps if value != truth]
         what = f"a deviation of {deviation:g} and a gain of {gain:g}"
-        close(
-            answer(deviation, gain),
-            truth,
-            what=what,
-            tolerance=0.5,
-            traps=traps,
-            otherwise="half width = t(n - 1) deviation / sqrt(n)",
-        )
+        cases.append(Case(what, answer(deviation, gain), truth, traps))
+    close_each(cases, tolerance=0.5, otherwise="half width = t(n - 1) deviation / sqrt(n)")
 
 
-# Why a change to one of these is no way to make the same experiment fit.
-_OTHER_EXPERIMENTS = {
-    "machine.accumulate": "accumulate shows the objective a part of the batch: two pictures hold one "
-    "bit at most, and one holds none",
-    "batch": "with fewer pictures in the batch the objective has fewer samples, and gradients are "
-    "noisier: another experiment",
-    "data.size": "smaller crops are cheaper, but another experiment: the relation has fewer patches",
-    "clip.name": "a smaller CLIP is another experiment",
-    "objective.name": "another objective saves memory by not being InfoCLIP",
-    "objective.axis": "another axis is another objective",
-    "segmentor.name": "another segmentor is another experiment",
-    "segmentor.size": "a smaller head is another experiment",
-    "tune": "with fewer weights that learn it is another experiment",
-}
+_Changes = Mapping[str, object]
+# Recipe, what is changed in it, and why that is another training; None: it is the same one.
+_KNOBS: tuple[tuple[str, _Changes, str | None], ...] = (
+    ("paper/infoclip-vitb16", {"machine": {"checkpointing": True}}, None),
+    ("paper/infoclip-vitb16", {"optimizer": {"lr": 1.0}}, "another rate is another training"),
+    (
+        "paper/infoclip-vitb16",
+        {"machine": {"accumulate": 2}},
+        "accumulate shows the objective a part of the batch, and its samples are the pictures",
+    ),
+    ("paper/infoclip-vitb16", {"machine": {"workers": 8, "compile": True}, "data": {"root": "d"}}, None),
+    ("mini/infoclip", {"machine": {"accumulate": 2}}, None),
+    ("mini/catseg", {"machine": {"accumulate": 4}}, None),
+    (
+        "paper/infoclip-vitb16",
+        {"machine": {"checkpointing": True}, "steps": 1},
+        "a free knob beside one that is not: fewer steps are another training",
+    ),
+    ("paper/catseg-vitb16", {"machine": {"channels_last": True}, "name": "ours"}, None),
+    ("paper/catseg-vitb16", {"data": {"size": 192}}, "smaller crops have fewer patches"),
+    ("mini/infoclip", {"batch": 4}, "with fewer pictures gradients are noisier"),
+    ("mini/infoclip", {"evaluation": {"at": [0, 60, 120], "scenes": 20}}, None),
+    ("mini/infoclip", {"objective": {"axis": "class"}}, "another axis is another objective"),
+    ("mini/plain", {"tune": "qv"}, "with fewer weights that learn it is another training"),
+)
+_SAME = "where files are, who reads them, what is kept in memory and what is measured changes no step"
 
 
 @exercise("12.5", "Of all knobs that save memory, few leave the experiment alone.")
-def fits(answer: object) -> None:
-    """The answer is a dict of changes to "paper/infoclip-vitb16": a third of the memory, all else equal."""
-    changes = answered(answer)
-    if not isinstance(changes, dict):
-        raise Wrong(
-            f"a {type(changes).__name__}", "a dict of keys and values", "write {'section': {'key': value}}"
-        )
-    try:
-        changed = load_finetuning("paper/infoclip-vitb16", **changes)
-    except ValueError as error:
-        raise Wrong(str(changes), "keys of a recipe", str(error)) from error
-    now, before = _flat(changed), _flat(load_finetuning("paper/infoclip-vitb16"))
-    for key in _differ(now, before):
-        if key in _OTHER_EXPERIMENTS:
-            raise Wrong(
-                f"{key} = {now.get(key)!r}", "the same training with less memory", _OTHER_EXPERIMENTS[key]
-            )
-    if changed.machine.checkpointing:
-        return
-    got, mistake = "no fewer activations", "look at the knobs of section 4"
-    if changed.machine.dtype != "float32":
-        got = "about half of the activations"
-        mistake = "16-bit numbers halve what is kept; section 4 has a knob that keeps almost nothing"
-    raise Wrong(got, "a third of them or less", mistake)
+def same_training(answer: Callable[..., object]) -> None:
+    """The answer is a function: before, after (recipes) -> whether they train the same, up to rounding."""
+    recipes = [(load_finetuning(name), load_finetuning(name, **changes)) for name, changes, _ in _KNOBS]
+    given = [answered(answer(before, after)) for before, after in recipes]
+    varies([bool(got) for got in given], what="True for some changes, False for others")
+    for got, (name, changes, reason) in zip(given, _KNOBS, strict=True):
+        if isinstance(got, str) or bool(got) != (reason is None):
+            truth = "True" if reason is None else "False"
+            if reason is None and "accumulate" in str(changes):
+                reason = "this objective looks at no picture beside another: passes of a batch add up to it"
+            raise Wrong(f"{got!r} for {dict(changes)} in {name}", truth, reason or _SAME)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
 
 _T = TypeVar("_T")
 
@@ -144,24 +145,120 @@ def listed(value: object, *, what: str, perhaps: str = "return a list") -> list[
     return list(value)
 
 
-def choice(
-    value: object, right: str, options: Sequence[str], *, what: str, reasons: Mapping[str, str]
+class Case(NamedTuple):
+    """One input that a function is judged on.
+
+    Attributes:
+        what: what the number is, such as "the entropy of 8 groups of 8".
+        got: what the function made of it.
+        truth: what is right.
+        traps: (value that a typical mistake gives, that mistake in words).
+    """
+
+    what: str
+    got: object
+    truth: float
+    traps: Sequence[tuple[float, str]] = ()
+
+
+def close_each(
+    cases: Sequence[Case],
+    *,
+    tolerance: float,
+    relative: bool = False,
+    unit: str = "",
+    otherwise: str = "look at the hint",
 ) -> None:
-    """One of several options; each wrong one has its reason.
+    """Compare what a function made of several inputs with the truths; one that never changes is told so.
 
     Args:
-        value: what was chosen.
-        right: the right option.
-        options: all of them.
-        what: the question in words.
-        reasons: for each wrong option, why it is tempting and what speaks against it.
+        cases: with truths that are not all alike.
+        tolerance, unit, otherwise: as for `close`.
+        relative: the tolerance is a fraction of each truth.
 
     Raises:
-        Wrong: another option, or none of them.
-        Unanswered: nothing chosen yet.
+        Wrong: a number that is not right, or one number for all inputs.
+        Unanswered: nothing yet.
     """
-    answered(value)
-    if value not in options:
-        raise Wrong(repr(value), f"one of {', '.join(map(repr, options))}", "spell it as in the list")
-    if value != right:
-        raise Wrong(f"{value!r} for {what}", "another of the options", reasons[str(value)])
+    varies([case.got for case in cases], what="a number that depends on the input")
+    for case in cases:
+        close(
+            case.got,
+            case.truth,
+            what=case.what,
+            tolerance=tolerance * abs(case.truth) if relative else tolerance,
+            unit=unit,
+            traps=case.traps,
+            otherwise=otherwise,
+        )
+
+
+def varies(values: Sequence[object], *, what: str) -> None:
+    """Refuse a function that says the same whatever it is given.
+
+    Args:
+        values: what it made of inputs whose right answers are not all alike.
+        what: what was asked for, in words.
+
+    Raises:
+        Wrong: all values are alike.
+        Unanswered: one of them is not there yet.
+    """
+    first, *others = [answered(value) for value in values]
+    if others and all(_alike(first, other) for other in others):
+        raise Wrong(
+            f"the same answer to {len(values)} different inputs",
+            what,
+            "your function does not look at what it is given",
+        )
+
+
+def _alike(a: object, b: object) -> bool:
+    """Whether two answers are one and the same; of two sizes, whether one number fills both."""
+    try:
+        one, other = torch.as_tensor(a).double(), torch.as_tensor(b).double()
+    except (TypeError, ValueError, RuntimeError):
+        return bool(a == b)  # texts, sets, dictionaries
+    if one.shape == other.shape:
+        return torch.equal(one, other)
+    return torch.cat([one.flatten(), other.flatten()]).unique().numel() == 1
+
+
+def same_tensor(
+    value: object,
+    truth: Tensor,
+    *,
+    what: str,
+    shape: str,
+    traps: Sequence[tuple[Tensor, str]] = (),
+    tolerance: float = 1e-4,
+    otherwise: str = "look at the hint",
+) -> None:
+    """Compare a tensor with the truth; one that equals a trap is told which mistake gives it.
+
+    Args:
+        value: a tensor, array or nested list.
+        truth: what is right.
+        what: what the tensor is.
+        shape: what another shape suggests.
+        traps: (what a typical mistake gives, that mistake in words); of another shape they never match.
+        tolerance: largest difference that counts as equal.
+        otherwise: what to suggest for any other tensor.
+
+    Raises:
+        Wrong: another tensor, or no tensor.
+        Unanswered: nothing yet.
+    """
+    got, wanted = tensor(value, truth.shape, what=what, perhaps=shape), truth.double()
+    if torch.allclose(got, wanted, atol=tolerance):
+        return
+    perhaps = next((mistake for trap, mistake in traps if _near(got, trap, tolerance)), otherwise)
+    raise Wrong(
+        f"{what} with entries up to {(got - wanted).abs().max():.3g} away",
+        f"the same up to {tolerance:g}, such as {wanted.flatten()[0]:.4f} in the first place",
+        perhaps,
+    )
+
+
+def _near(got: Tensor, trap: Tensor, tolerance: float) -> bool:
+    return got.shape == trap.shape and torch.allclose(got, trap.double(), atol=tolerance)

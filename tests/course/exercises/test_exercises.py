@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from infoclip_lite.course.coursework import Posed, read_exercises
@@ -37,14 +40,29 @@ def imports(stem: str) -> str:
     return source if isinstance(source, str) else "".join(source)
 
 
-def verdict(stem: str, posed: Posed, code: str) -> Any:
-    """Run code where an exercise stands, with the notebook's imports; judge what its check hands over."""
+def answer_of(stem: str, posed: Posed, code: str) -> Any:
+    """Run code where an exercise stands, with the notebook's imports: what its check hands over."""
     given: dict[str, Any] = {}
     space: dict[str, Any] = {}
     exec(imports(stem), space)
     space["check"] = lambda number, answer: given.update({number: answer})
     exec(f"{code}\n\n{posed.check}", space)
-    return judge(posed.number, given[posed.number])
+    return given[posed.number]
+
+
+def verdict(stem: str, posed: Posed, code: str) -> Any:
+    """The judge's word on code that stands in an exercise's place."""
+    return judge(posed.number, answer_of(stem, posed, code))
+
+
+def looks_away(code: str) -> bool:
+    """Whether no function of an answer reads any of its arguments."""
+    functions = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+    return bool(functions) and all(
+        not {arg.arg for arg in function.args.args}
+        & {node.id for node in ast.walk(function) if isinstance(node, ast.Name)}
+        for function in functions
+    )
 
 
 @pytest.mark.parametrize(("stem", "posed"), POSED)
@@ -61,6 +79,34 @@ def test_typical_mistakes_get_their_explanation(stem: str, posed: Posed) -> None
     for mistake in MISTAKES[posed.number]:
         found = verdict(stem, posed, mistake["answer"])
         assert not found.passed and mistake["says"] in found.text, found.text
+
+
+@pytest.mark.parametrize(("stem", "posed"), POSED)
+def test_three_wrong_answers_are_tried_and_one_looks_at_nothing(stem: str, posed: Posed) -> None:
+    tried = [mistake["answer"] for mistake in MISTAKES[posed.number]]
+    assert len(set(tried)) >= 3 and any(map(looks_away, tried))
+
+
+# What answers without looking: an exercise that one of them solves asks for nothing.
+CONSTANTS = (0.0, 1.0, 0.5, -1, True, False, "x", (), {}, (1, 1), torch.zeros(1), torch.tensor(0.0))
+# 3.5 asks for data, from no input; 12.2 for two functions, one of which answers by what it does.
+NO_INPUT = ("3.5", "12.2")
+
+
+@pytest.mark.parametrize(("stem", "posed"), POSED)
+def test_no_constant_passes_not_even_a_right_one(stem: str, posed: Posed) -> None:
+    if posed.number in NO_INPUT:
+        pytest.skip("has no input to look at")
+    solved: Callable[..., Any] = answer_of(stem, posed, posed.solution)
+    said: list[Any] = []
+
+    def noted(*arguments: Any) -> Any:
+        said.append(solved(*arguments))
+        return said[-1]
+
+    assert judge(posed.number, noted).passed and len(said) > 1, "several inputs"
+    for constant in (*CONSTANTS, said[0], said[-1]):
+        assert not judge(posed.number, lambda *arguments, constant=constant: constant).passed, constant
 
 
 def test_every_mistake_belongs_to_an_exercise() -> None:
