@@ -13,7 +13,8 @@ from infoclip_lite import DenseCLIP, evaluate
 from infoclip_lite.core.environment import environment
 from infoclip_lite.datasets import Collage
 from infoclip_lite.evaluation import get_protocol
-from infoclip_lite.evaluation.protocol import CATSEG, WHOLE
+from infoclip_lite.evaluation.protocol import WHOLE
+from infoclip_lite.evaluation.published import CATSEG
 from infoclip_lite.segmentors import CostAggregationSegmentor, ZeroShotSegmentor
 
 NAMES = ["cow", "lion", "grass", "sky"]
