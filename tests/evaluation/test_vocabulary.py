@@ -93,6 +93,15 @@ def test_a_word_of_several_classes_is_encoded_once_or_as_often_as_it_is_there() 
     assert tuple(words) == data.words and owners == list(range(847))
 
 
+def test_catsegs_own_list_of_a847_has_its_first_words_and_clashes_where_synonyms_count() -> None:
+    data = named("a847")
+    # As ade847.json: every synonym of every class, "bag" and its like in several.
+    listed = Reworded(data, [name if ", " in name else f"{name}, the {name}" for name in data.names])
+    assert words_of(listed, CATSEG) == (list(data.words), list(range(847)))
+    with pytest.raises(ValueError, match="expected each word in one class only"):
+        words_of(listed, replace(WHOLE, synonyms="max"))
+
+
 def test_what_is_there_several_times_is_encoded_once(tiny: DenseCLIP) -> None:
     data = Named(["bag, sack", "cow", "bag, purse"], words=["bag", "cow", "bag"])
     kept = vocabulary_of(ZeroShotSegmentor(tiny), data, replace(WHOLE, repeats=True))
