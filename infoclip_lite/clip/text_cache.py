@@ -103,7 +103,7 @@ def _key(encoder: TextEncoder, names: Sequence[str], templates: Sequence[str] | 
         # All but the image tower: whatever else an encoder has, it may encode words with.
         if not name.startswith("clip.model.visual."):
             total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return total.hexdigest()
 
 
