@@ -243,6 +243,33 @@ def commands_page() -> str:
     return "\n\n".join(page) + "\n"
 
 
+def protocols_part() -> str:
+    """Markdown: the values in which published protocols differ, and what is a data set's own."""
+    from infoclip_lite.commands.protocols import shown
+    from infoclip_lite.evaluation.protocol import WHOLE
+    from infoclip_lite.evaluation.published import PUBLISHED, value_names
+
+    chosen = {name: published for name, published in PUBLISHED.items() if name != "whole"}
+
+    def cells(value: str) -> list[str]:
+        return [shown(value, getattr(published.protocol, value)) for published in chosen.values()]
+
+    lines = [f"| | {' | '.join(chosen)} |", "|---|" + "---|" * len(chosen)]
+    for value in value_names():
+        # A step that nobody takes is no row.
+        if set(cells(value)) != {shown(value, getattr(WHOLE, value))}:
+            lines.append(f"| `{value}` | {' | '.join(cells(value))} |")
+    lines += ["", "| | on | its own | source |", "|---|---|---|---|"]
+    for name, published in chosen.items():
+        for dataset, (_, source) in published.on.items():
+            own = [(row.name, shown(row.name, row.value)) for row in published.changes(dataset)]
+            # Lists of words are the command's to show.
+            said = "; ".join(f"{value} {text if len(text) < 40 else '(a list)'}" for value, text in own)
+            lines.append(f"| {name} | {dataset} | {said} | {source} |")
+    # A star in a file's name is no emphasis.
+    return "\n".join(lines).replace("*", r"\*") + "\n"
+
+
 def site_copy(notebook: dict[str, Any]) -> dict[str, Any]:
     """A notebook as the site shows it: badges are links of text, live widgets say where they live."""
     for cell in notebook["cells"]:
@@ -413,6 +440,7 @@ def write_all(folder: Path) -> None:
         "generated/recipe.part.md": house.walk_table(house.RECIPE),
         "generated/modules.part.md": house.modules_part(),
         "generated/readouts.part.md": readouts_part(),
+        "generated/protocols.part.md": protocols_part(),
         "generated/model_card.part.md": model_table(),
         "generated/model_facts.part.md": model_facts(),
         "generated/controls.part.md": controls_table(),

@@ -15,6 +15,7 @@ from .commands.evaluate import evaluate_command
 from .commands.export import export_command
 from .commands.notebooks import notebooks_command
 from .commands.pretrain import pretrain_command
+from .commands.protocols import protocols_command
 from .commands.segment import segment_command
 from .commands.train import train_command
 
@@ -27,6 +28,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "segment": segment_command,
     "export": export_command,
     "benchmark": benchmark_command,
+    "protocols": protocols_command,
     "data": data_command,
     "notebooks": notebooks_command,
 }

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Nothing that a test encodes belongs into the cache of whoever runs it; those of the cache name a folder.
+os.environ["INFOCLIP_LITE_TEXT_CACHE"] = "off"
 
 import open_clip
 import pytest

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infoclip_lite.datasets import Sample, SegmentationDataset
-from infoclip_lite.evaluation.protocol import CATSEG, TRAINING_FREE, ZERO_SHOT, EvaluationProtocol
+from infoclip_lite.evaluation.protocol import EvaluationProtocol
+from infoclip_lite.evaluation.published import CATSEG, TRAINING_FREE, ZERO_SHOT
 from infoclip_lite.segmentors.base import Encoded, Segmentor
 
 PICTURE = torch.rand(1, 3, 30, 45, generator=torch.Generator().manual_seed(0))
@@ -32,6 +33,7 @@ class ToyClip:
     """What an evaluation asks of a CLIP: each word has an axis of its own; what was asked is remembered."""
 
     name, patch_size, logit_scale = "toy", 8, torch.tensor(10.0)
+    positions = "size"
 
     def __init__(self) -> None:
         self.asked: list[str] = []

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from open_clip.transformer import VisionTransformer
 
 PROMPTS = 512  # in one pass through the text tower
+Positions = Literal["size", "factor"]
 
 
 class Tokenizer(Protocol):
@@ -48,6 +49,8 @@ class DenseCLIP(nn.Module):
     Attributes:
         block: how a residual block of the image tower is run, (block, tokens) -> tokens;
             `acceleration` may put another one here.
+        positions: how position embeddings come to a grid of n patches that is not the one of training: to
+            that "size", or by the "factor" (n + 0.1) / trained.
         gradient_hooks: those that a training has put on its weights; the next training takes them off.
 
     Raises:
@@ -82,6 +85,7 @@ class DenseCLIP(nn.Module):
         self.templates, self.read_outs = tuple(templates), tuple(read_outs)
         self.known_tokens = known_tokens
         self.block: RunBlock = standard_block
+        self.positions: Positions = "size"
         self.gradient_hooks: list[RemovableHandle] = []
         self.mean: Tensor
         self.std: Tensor
@@ -447,12 +451,21 @@ class DenseCLIP(nn.Module):
         trained = self.visual.grid_size
         if tuple(trained) == grid:
             return position
-        # CLS has no place and keeps its own; the others are a picture (1, W, h, w), interpolated
-        # to the size and not by a factor, as CAT-Seg does [S]. Bicubic has no half-precision
-        # kernel on every device.
+        # CLS has no place and keeps its own; the others are a picture (1, W, h, w). Bicubic has no
+        # half-precision kernel on every device.
         square = position[1:].unflatten(0, tuple(trained)).permute(2, 0, 1)[None].float()
-        square = F.interpolate(square, grid, mode="bicubic", align_corners=False, antialias=False)
+        square = _at_grid(square, grid, self.positions)
         return torch.cat([position[:1].float(), square[0].flatten(1).T])
+
+
+def _at_grid(square: Tensor, grid: tuple[int, int], positions: Positions) -> Tensor:
+    """(1, W, h, w) brought to a grid."""
+    if positions == "factor":
+        # As SCLIP and its kin do [S]: a tenth of a patch too much, so that rounding down cannot lose one.
+        factors = tuple((n + 0.1) / trained for n, trained in zip(grid, square.shape[2:], strict=True))
+        return F.interpolate(square, scale_factor=factors, mode="bicubic", align_corners=False)
+    # As CAT-Seg [S] and MaskCLIP [S] do.
+    return F.interpolate(square, grid, mode="bicubic", align_corners=False, antialias=False)
 
 
 class _TextTower(nn.Module):

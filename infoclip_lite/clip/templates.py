@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 SIMPLE_TEMPLATES = ("a photo of a {}",)
@@ -16,6 +17,20 @@ def imagenet_templates() -> tuple[str, ...]:
     from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
     return tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+
+
+@cache
+def maskclip_templates() -> tuple[str, ...]:
+    """MaskCLIP's 85: CLIP's for ImageNet, and five that place the word in a scene."""
+    subjects = ("there is a", "there is the", "this is a", "this is the", "this is one")
+    return (*imagenet_templates(), *(f"{subject} {{}} in the scene." for subject in subjects))
+
+
+# What a protocol calls a list of prompts.
+TEMPLATES: dict[str, Callable[[], tuple[str, ...]]] = {
+    "imagenet": imagenet_templates,
+    "maskclip": maskclip_templates,
+}
 
 
 def __getattr__(name: str) -> tuple[str, ...]:

@@ -37,6 +37,7 @@ def evaluate_command(
     limit: int | None = None,
     protocol: str | None = None,
     gammas: str = "",
+    text_cache: str | None = None,
     out: Path | None = None,
 ) -> None:
     """Measure segmentation: of a CLIP without training, of what a recipe trained, of a published checkpoint.
@@ -60,20 +61,28 @@ def evaluate_command(
         labels: of folder, where the masks are, below root; masks by default.
         unseen: of folder, names of the classes that training did not label, separated by commas.
         words: file of what is said of each class in place of its name: a line each with synonyms separated by
-            commas (as SCLIP writes it), or a JSON list (as CAT-Seg writes it).
+            commas (as SCLIP writes it), background first if the data set has such a class; or a JSON list (as
+            CAT-Seg writes it).
         limit: number of pictures; by default 200 of collage, all of others.
-        protocol: whole, catseg, training-free or zero-shot; by default the recipe's, or whole.
+        protocol: whole, catseg, training-free, zero-shot, maskclip, sclip, clearclip, naclip or resclip, as
+            `infoclip-lite protocols` shows them; by default the recipe's, or whole.
         gammas: calibration constants to try beside 0, separated by commas.
+        text_cache: folder of embeddings of words, encoded once for all evaluations; by default
+            $INFOCLIP_LITE_TEXT_CACHE, else ~/.cache/infoclip_lite/text; off keeps nothing.
         out: where the report is written as JSON, and beside it as Markdown. What is counted of a real data
             set is kept in a folder beside it, so that the same command goes on.
     """
-    from ..evaluation import evaluate
+    from ..datasets.base import known_as
+    from ..evaluation import evaluate, get_protocol
+    from ..evaluation.vocabulary import words_of
 
     options = {"name": dataset, "root": root, "images": images, "labels": labels, "names": _names(names)}
     options["unseen"] = None if unseen is None else split_list(unseen)
     given = {key: value for key, value in options.items() if value is not None}
     # Data before models: a folder that is not there should not be said after hours of training.
     chosen = chosen_data(given, recipe=recipe, split=split, words=words, limit=limit)
+    by = get_protocol(protocol or chosen.protocol, known_as(chosen.dataset))
+    words_of(chosen.dataset, by)
     report = evaluate(
         subject(
             model, pretrained, read_outs=split_list(read_outs), recipe=recipe, folder=folder, weights=weights
@@ -81,9 +90,10 @@ def evaluate_command(
         chosen.dataset,
         limit=chosen.limit,
         gammas=_numbers(gammas),
-        protocol=protocol or chosen.protocol,
+        protocol=by,
         folder=None if out is None or chosen.drawn else out.with_suffix(".parts"),
         progress=True,
+        text_cache=text_cache,
     )
     _print(report)
     if out is not None:
@@ -157,7 +167,8 @@ def _untrained(model: str, pretrained: str | None, read_outs: Sequence[str]) -> 
     from ..clip import load_clip
     from ..segmentors import ZeroShotSegmentor
 
-    clip = load_clip(model, pretrained)
+    # Frozen: nothing here trains it, and only of a frozen one are the words' embeddings kept.
+    clip = load_clip(model, pretrained).requires_grad_(False)
     return ZeroShotSegmentor(clip, list(read_outs) or clip.read_outs)
 
 
@@ -245,7 +256,8 @@ def _section(data: Mapping[str, object], learnt: Mapping[str, object]) -> dict[s
 def _reworded(dataset: Segmented, words: Path) -> Segmented:
     from ..datasets.wording import Reworded, read_words
 
+    said = read_words(words)
     try:
-        return Reworded(dataset, read_words(words))
+        return Reworded(dataset, said)
     except ValueError as error:
         raise ValueError(f"{words}: {error}") from error

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from ..core.words import split_list
+from ..core.words import split_list, synonyms_of
 
 _HINT = (
     "For others, and for photographs, name an open_clip model: --model ViT-B-16-quickgelu "
@@ -20,7 +20,9 @@ _HINT = (
 
 def segment_command(
     photo: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="PHOTO")],
-    names: str,
+    names: str | None = None,
+    words: Path | None = None,
+    background_first: bool = False,
     out: Path = Path("overlay.png"),
     model: str = "collage-mini",
     pretrained: str | None = None,
@@ -33,6 +35,9 @@ def segment_command(
     Args:
         photo: any picture file.
         names: words separated by commas, synonyms by "|": "ox|cow, grass, sky".
+        words: in place of names, a file: a class a line with synonyms separated by commas (as SCLIP writes
+            it), or a JSON list (as CAT-Seg writes it).
+        background_first: the first class of that file competes but is not drawn, as in SCLIP's lists for VOC.
         out: where the overlay is written.
         model: collage-mini, or an open_clip model.
         pretrained: the open_clip tag or checkpoint of that model.
@@ -43,15 +48,17 @@ def segment_command(
     from ..clip import load_clip
     from ..evaluation.segment import segment
 
+    drawn, behind = _words(names, words, background_first)
+    behind += split_list(background)
     clip = load_clip(model, pretrained)
     # Warnings (a word that the model does not know) are for the user: one line each, without a place in code.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         result = segment(
             photo,
-            split_list(names),
+            drawn,
             clip,
-            split_list(background) or None,
+            behind or None,
             read_outs=split_list(read_outs) or None,
             threshold=threshold,
         )
@@ -61,7 +68,23 @@ def segment_command(
         print(f"{name:<24}{fraction:>7.1%}")
     print(f"picture: {result.save(out).resolve()}")
     if model == "collage-mini":
-        print(notice([*split_list(names), *split_list(background)]))
+        print(notice([*drawn, *behind]))
+
+
+def _words(names: str | None, file: Path | None, background_first: bool) -> tuple[list[str], list[str]]:
+    """The words that are drawn, and those that compete without."""
+    if file is None and names is not None:
+        if background_first:
+            raise ValueError("got --background-first with --names; expected it with --words FILE alone")
+        return split_list(names), []
+    if file is None or names is not None:
+        got = "names and words" if file else "neither names nor words"
+        raise ValueError(f'got {got}; expected one of them: --names "cow, grass" or --words FILE')
+    from ..datasets.wording import read_words
+
+    said = read_words(file)
+    # One by one, as in SCLIP: the best of them speaks for background, where a mean of all would be nothing.
+    return (said[1:], synonyms_of(said[0])) if background_first else (said, [])
 
 
 # Said after every picture that collage-mini labels: it would be blamed for what it was never shown.
@@ -69,7 +92,7 @@ def notice(names: Sequence[str]) -> str:
     """What collage-mini was trained on, and which of the words it never met.
 
     Args:
-        names: the words that competed, synonyms separated by "|".
+        names: the words that competed, synonyms separated by "|" or commas.
 
     >>> notice(["cow|ox", "zyzzyva"]).split(". ")[1]
     'Not among them: ox, zyzzyva'
@@ -77,8 +100,6 @@ def notice(names: Sequence[str]) -> str:
     from ..datasets.collage import all_nouns, stuff
 
     known = {*all_nouns(), *stuff()}
-    foreign = [
-        word for name in names for word in map(str.strip, name.split("|")) if word.lower() not in known
-    ]
+    foreign = [word for name in names for word in synonyms_of(name) if word.lower() not in known]
     met = f"note: collage-mini was trained on collages, and knows the {len(known)} words of their captions. "
     return met + (f"Not among them: {', '.join(foreign)}. " if foreign else "") + _HINT

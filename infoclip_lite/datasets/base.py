@@ -126,7 +126,12 @@ class SegmentationDataset(ABC):
         unseen: ids of classes whose pixels must not be learnt from.
         words: what is encoded, `names` by default; more than classes where several words count as one.
         owners: the class id of each word, by default its place.
+
+    Attributes:
+        known_as: what `DATASETS` calls it, if it was built by that name.
     """
+
+    known_as: str = ""
 
     def __init__(
         self,
@@ -176,6 +181,12 @@ def class_groups(dataset: Segmented) -> Mapping[str, Sequence[int]] | None:
     """
     # Asked for by name: a data set of another library has none, and need not.
     return getattr(dataset, "class_groups", None)
+
+
+def known_as(dataset: Segmented) -> str:
+    """What `DATASETS` calls a data set; "" for one that was not built by its name."""
+    # Asked for by name, as above: protocols have numbers of their own for some data sets of the field.
+    return getattr(dataset, "known_as", "")
 
 
 def fingerprint(value: object) -> str:

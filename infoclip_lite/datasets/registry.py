@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.lookup import call, find, split_section
-from .base import Segmented, Trainable
+from .base import SegmentationDataset, Segmented, Trainable
 from .collage import Collage
 from .fetching.files import data_root
 from .folder import Folder
@@ -61,7 +61,10 @@ class Entry:
         root = rest.pop("root", None)
         if not isinstance(root, str | Path) and (self.owned or root is not None):
             raise ValueError(f"root of {_WHAT} {name!r} is {root!r}; expected a folder")
-        return call(self.build, (data_root(root), split), rest, f"{_WHAT} {name!r}")
+        found = call(self.build, (data_root(root), split), rest, f"{_WHAT} {name!r}")
+        if isinstance(found, SegmentationDataset):
+            found.known_as = name
+        return found
 
     def held_out(self, name: str, split: str, options: Mapping[str, object], length: int) -> Segmented:
         """What a training is watched on: every picture there is; how crops are made plays no part."""
@@ -115,6 +118,7 @@ DATASETS: dict[str, Entry] = {
     "pas20": Entry(pascal_voc, "voc", _VOC),
     "pas20b": Entry(partial(pascal_voc, background=True), "voc", _VOC),
     "pc59": Entry(pascal_context, "pascal_context", _CONTEXT),
+    "pc60": Entry(partial(pascal_context, classes=60), "pascal_context", _CONTEXT),
     "pc459": Entry(partial(pascal_context, classes=459), "pascal_context", _CONTEXT),
     "a150": Entry(ade20k_150, "ade20k", {"train": 20210, "val": 2000}),
     "a847": Entry(ade20k_847, "ade20k_full", {"train": 25574, "val": 2000}),
@@ -150,7 +154,8 @@ def build_dataset(name: str, split: str, root: str | Path | None = None, **optio
 
     Args:
         name: one of `DATASETS`: collage, folder (of one's own, see `Folder`), coco_stuff (171 classes),
-            coco_stuff_zss (156/15), voc_zss (15/5), pas20, pas20b, pc59, pc459, a150, a847.
+            coco_stuff_zss (156/15), voc_zss (15/5), pas20, pas20b, pc59, pc60, pc459, a150,
+            a847.
         split: "train" or "val"; Collage also has "test" and "test-known".
         root: folder of the data sets; None is $INFOCLIP_LITE_DATA, else ~/.cache/infoclip_lite/data. Collage
             ships and needs none.

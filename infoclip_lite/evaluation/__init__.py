@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from .evaluate import evaluate
     from .metrics import SegmentationMetrics
     from .probes import cosine_margin, layer_alignment, noun_recognition, probe, relation_bits, retrieval
-    from .protocol import PROTOCOLS, EvaluationProtocol, get_protocol
+    from .protocol import EvaluationProtocol
+    from .published import PROTOCOLS, get_protocol
     from .report import ClassRow, Confusion, PictureScore, Report
     from .segment import Segmentation, segment
 else:
@@ -16,7 +17,7 @@ else:
     __getattr__, __dir__ = lazy_face(
         __name__,
         {
-            "PROTOCOLS": "protocol",
+            "PROTOCOLS": "published",
             "ClassRow": "report",
             "Confusion": "report",
             "EvaluationProtocol": "protocol",
@@ -26,7 +27,7 @@ else:
             "SegmentationMetrics": "metrics",
             "cosine_margin": "probes",
             "evaluate": "evaluate",
-            "get_protocol": "protocol",
+            "get_protocol": "published",
             "layer_alignment": "probes",
             "noun_recognition": "probes",
             "probe": "probes",

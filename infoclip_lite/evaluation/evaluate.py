@@ -18,10 +18,11 @@ from tqdm.auto import tqdm
 
 from ..core.environment import environment
 from ..core.processes import join_processes, rank, world
-from ..datasets.base import Item, Segmented, check_segmented
+from ..datasets.base import Item, Segmented, check_segmented, known_as
 from .counts import Counts, digest
 from .predict import predict
-from .protocol import WHOLE, EvaluationProtocol, get_protocol
+from .protocol import WHOLE, EvaluationProtocol
+from .published import get_protocol
 from .report import Report, build_report
 from .subject import Trained, as_segmentor
 from .vocabulary import Vocabulary, vocabulary_of
@@ -45,6 +46,7 @@ def evaluate(
     window_batch: int = 1,
     class_chunk: int | None = None,
     save_every: int = 200,
+    text_cache: str | Path | None = None,
 ) -> Report:
     """Measure a segmentor on pictures with pixel labels, all classes competing.
 
@@ -54,9 +56,9 @@ def evaluate(
     Args:
         model_or_run: a segmentor, or a Run of `train`.
         dataset: pictures with masks and names; see `datasets.Segmented`.
-        protocol: an EvaluationProtocol or the name of one: "whole", "catseg", "training-free",
-            "zero-shot". `dataclasses.replace` changes one: its windows, its prompts, what it does with
-            synonyms.
+        protocol: an EvaluationProtocol, or a name of `PROTOCOLS`: "whole", "catseg", "sclip", ...; a data
+            set of `datasets.DATASETS` is taken with the numbers that the protocol has for it.
+            `dataclasses.replace` changes one: its windows, its prompts, what it does with synonyms.
         limit: number of pictures, the first ones; None takes all.
         gammas: calibration sweep: constants subtracted from the scores of seen classes (gamma = 0 is
             always reported).
@@ -68,6 +70,9 @@ def evaluate(
         window_batch: windows in one pass through the model.
         class_chunk: words whose scores are enlarged at a time; None: as many as 256 MB hold.
         save_every: pictures between two savings, of each process.
+        text_cache: folder of embeddings of words, encoded once for all evaluations of a CLIP whose weights
+            are frozen; None is $INFOCLIP_LITE_TEXT_CACHE, else ~/.cache/infoclip_lite/text; "off" keeps
+            nothing.
 
     Returns:
         A Report.
@@ -82,7 +87,7 @@ def evaluate(
     work = _Work(
         segmentor=as_segmentor(model_or_run),
         dataset=check_segmented(dataset),
-        protocol=get_protocol(protocol),
+        protocol=get_protocol(protocol, known_as(dataset)),
         total=_number_of_pictures(dataset, limit),
         gammas=tuple(gammas),
         batch_size=batch_size,
@@ -91,7 +96,7 @@ def evaluate(
         save_every=save_every,
     )
     join_processes()
-    vocabulary = vocabulary_of(work.segmentor, dataset, work.protocol)
+    vocabulary = vocabulary_of(work.segmentor, dataset, work.protocol, text_cache)
     # without calibration always, whatever is asked for beside it: that number is compared with others'
     counts = Counts(dataset, (0.0, *gammas), work.protocol.false_alarms)
     # each process keeps its own part, so that none waits for another to write
@@ -126,12 +131,13 @@ class _Work:
         if any(number is not None and number < 1 for number in at_a_time.values()):
             got = ", ".join(f"{name}={number}" for name, number in at_a_time.items())
             raise ValueError(f"got {got}; expected 1 or more of each")
-        # a threshold asks how sure the best word is, and a gamma would make seen words less sure
-        if self.protocol.threshold > 0 and self.gammas:
-            raise ValueError(
-                f"got threshold={self.protocol.threshold} and gammas={self.gammas}; expected one of them: "
-                "they move the same scores"
-            )
+        # a threshold asks how sure the best word is, an area how often it wins; a gamma would change both
+        for name in ("threshold", "area"):
+            if getattr(self.protocol, name) > 0 and self.gammas:
+                raise ValueError(
+                    f"got {name}={getattr(self.protocol, name)} and gammas={self.gammas}; expected one of "
+                    "them: they move the same scores"
+                )
 
     @property
     def step(self) -> int:

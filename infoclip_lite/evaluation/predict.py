@@ -81,6 +81,7 @@ def predict(
     decided = _decided(size, protocol)
     try:
         windows = run_windows(segmentor, images, vocabulary.text, protocol, window_batch)
+        without = _small_classes(windows, vocabulary, decided, protocol.area, class_chunk)
         found = best_words(
             windows,
             vocabulary,
@@ -90,6 +91,7 @@ def predict(
             threshold=protocol.threshold,
             confidence=confidence,
             scale=_softmax_scale(segmentor, protocol, confidence),
+            without=without,
         ).cpu()
     except torch.OutOfMemoryError as error:
         hint = _hint(images, size, len(vocabulary.owners), window_batch, class_chunk)
@@ -111,6 +113,7 @@ def best_words(
     threshold: float = 0.0,
     confidence: bool = False,
     scale: float = 1.0,
+    without: Tensor | None = None,
 ) -> Prediction:
     """The best word of every pixel, a few words at a time.
 
@@ -123,6 +126,7 @@ def best_words(
         threshold: of the confidence, below which the vocabulary's background is the label.
         confidence: whether to compute it; a threshold needs it in any case.
         scale: what scores are multiplied with before the softmax.
+        without: (B, words) bool, words that cannot win in a picture, though they count in the softmax.
 
     Returns:
         A Prediction on the model's device; nothing in here waits for it.
@@ -135,19 +139,39 @@ def best_words(
     for first in range(0, count, chunk):
         part = slice(first, first + chunk)
         scores = enlarged(windows.scores(part), size)
-        found = [(score, word + first) for score, word in _maxima(scores, vocabulary.seen[part], gammas)]
+        running = _running(scores, without, part)
+        found = [(score, word + first) for score, word in _maxima(running, vocabulary.seen[part], gammas)]
         # a NaN wins every maximum here, but would lose the comparison below
         valid = valid & ~found[0][0].isnan().any()
         best = [_better(old, new) for old, new in zip(best, found, strict=True)] if best else found
         if threshold > 0 or confidence:
             summed = (scores * scale).logsumexp(1)
             total = summed if total is None else torch.logaddexp(total, summed)
-        del scores  # before the next part is enlarged
+        del scores, running  # before the next part is enlarged
     labels = [vocabulary.owners[word] for _, word in best]
     fraction = None if total is None else (best[0][0] * scale - total).exp()
     if fraction is not None and threshold > 0 and vocabulary.background is not None:
         labels[0] = labels[0].masked_fill(fraction < threshold, vocabulary.background)
     return Prediction(labels, fraction, valid)
+
+
+def _running(scores: Tensor, without: Tensor | None, part: slice) -> Tensor:
+    """Scores in which the words that cannot win are out of the race."""
+    return scores if without is None else scores.masked_fill(without[:, part, None, None], -torch.inf)
+
+
+def _small_classes(
+    windows: WindowLogits, vocabulary: Vocabulary, size: tuple[int, int], area: float, chunk: int | None
+) -> Tensor | None:
+    """(B, words) True for the words of classes that are too small in a picture, as in SCLIP's code."""
+    if area == 0 or vocabulary.background is None:
+        return None
+    # Before any threshold: a first look at what would win.
+    labels = best_words(windows, vocabulary, size, chunk=chunk).labels[0].flatten(1)
+    pixels = torch.stack([(labels == owner).sum(1) for owner in vocabulary.owners], 1)
+    foreground = (labels != vocabulary.background).sum(1, keepdim=True)
+    # Background never goes: where all other words do, it has the pixels.
+    return (pixels <= area * foreground) & (vocabulary.owners != vocabulary.background)
 
 
 def _maxima(scores: Tensor, seen: Tensor, gammas: Sequence[float]) -> list[tuple[Tensor, Tensor]]:

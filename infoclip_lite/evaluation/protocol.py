@@ -1,7 +1,6 @@
 """Evaluation protocols: what happens to a picture before the segmentor sees it, and to its answers.
 
-Papers differ in all of it, and numbers are comparable only within one protocol. [P] is the paper, [S]
-its authors' code, [I] our reading, [O] ours.
+Papers differ in all of it, and numbers are comparable only within one protocol. `published` has theirs.
 """
 
 from __future__ import annotations
@@ -9,8 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..clip.templates import imagenet_templates
-from ..core.lookup import find
+from ..clip.templates import TEMPLATES
+
+_CHOICES = {
+    "synonyms": ("mean", "max", "first"),
+    "partial": ("stretch", "cut", "pad"),
+    "positions": ("size", "factor"),
+    "activation": ("none", "sigmoid"),
+}
 
 
 @dataclass(frozen=True)
@@ -19,9 +24,15 @@ class EvaluationProtocol:
 
     Attributes:
         name: for reports.
-        templates: 1. Prompts for the words; "imagenet" are CLIP's 80, None takes the segmentor's own.
-        synonyms: 2. "mean" averages the embeddings of a class's synonyms; "max" lets the best of them
-            speak for the class.
+        templates: 1. Prompts for the words; "imagenet" are CLIP's 80, "maskclip" those and five more, None
+            takes the segmentor's own.
+        words: 2. What is said of some classes in place of the data set's words, as (name, words); words of
+            a user's own come before.
+        synonyms: "mean" averages the embeddings of a class's synonyms; "max" lets the best of them speak
+            for the class; "first" takes the first and no other.
+        repeats: A word that stands for several classes (A-847 has ten) is encoded as often; the first
+            class wins all the same, but the others take places among CAT-Seg's 256 class tokens. False:
+            once.
         shorter: 3. The shorter side becomes this many pixels, in the picture's own proportions, ...
         longest: ... but the longer side no more than this;
         elongation: or both sides no more than this many times `shorter`: longer strips are squeezed;
@@ -36,6 +47,10 @@ class EvaluationProtocol:
         strips_only: Windows are for pictures more than two windows long; all others are looked at
             whole.
         patches: 6. A window is brought to this many patches of CLIP's a side before the model sees it.
+        partial: What is done with a side that is no multiple of the patch: "stretch" it to the next one,
+            "cut" off what is too much, or "pad" it with the mean colour to the right and below.
+        positions: How position embeddings come to a grid that CLIP was not trained with; see
+            `DenseCLIP.positions`.
         pooling: Class aggregation of a cost volume looks at squares of this many patches; None as in
             training.
         activation: 7. What a window's logits go through, at the window's size and before they are
@@ -49,17 +64,21 @@ class EvaluationProtocol:
             words than this becomes background. 0: every pixel keeps its best word.
         logit_scale: What cosines are multiplied with before that softmax; None is CLIP's own scale. The
             best word does not depend on it.
+        area: A class that has a smaller fraction than this of all pixels that are not background is taken
+            out of the competition.
         false_alarms: 10. Mean IoU counts a class that is predicted but in no target as 0; False leaves
             it out.
 
     Raises:
-        ValueError: a size below 1, windows that leave gaps, a threshold outside 0 .. 1, steps that lack
-            what they need.
+        ValueError: a size below 1, windows that leave gaps, a fraction outside 0 .. 1, a choice that is none,
+            steps that lack what they need.
     """
 
     name: str
-    templates: tuple[str, ...] | Literal["imagenet"] | None = None
-    synonyms: Literal["mean", "max"] = "mean"
+    templates: tuple[str, ...] | Literal["imagenet", "maskclip"] | None = None
+    words: tuple[tuple[str, str], ...] = ()
+    synonyms: Literal["mean", "max", "first"] = "mean"
+    repeats: bool = False
     shorter: int | None = None
     longest: int | None = None
     elongation: int | None = None
@@ -71,18 +90,21 @@ class EvaluationProtocol:
     stride: int | None = None
     strips_only: bool = False
     patches: int | None = None
+    partial: Literal["stretch", "cut", "pad"] = "stretch"
+    positions: Literal["size", "factor"] = "size"
     pooling: int | None = None
     activation: Literal["none", "sigmoid"] = "none"
     whole: bool = False
     largest: int | None = None
     threshold: float = 0.0
     logit_scale: float | None = None
+    area: float = 0.0
     false_alarms: bool = True
 
     @property
     def prompts(self) -> tuple[str, ...] | None:
         """The templates themselves, one with {} for the word each; None: the segmentor's own."""
-        return imagenet_templates() if self.templates == "imagenet" else self.templates
+        return TEMPLATES[self.templates]() if isinstance(self.templates, str) else self.templates
 
     @property
     def resizes(self) -> bool:
@@ -113,65 +135,22 @@ class EvaluationProtocol:
             )
 
     def _check_choices(self) -> None:
-        if isinstance(self.templates, str) and self.templates != "imagenet":
+        if isinstance(self.templates, str) and self.templates not in TEMPLATES:
+            names = " or ".join(repr(name) for name in TEMPLATES)
             raise ValueError(
-                f"got templates={self.templates!r}; expected 'imagenet', or a tuple of prompts "
+                f"got templates={self.templates!r}; expected {names}, or a tuple of prompts "
                 "with {} for the word"
             )
-        if self.synonyms not in ("mean", "max"):
-            raise ValueError(f"unknown synonyms {self.synonyms!r}; expected 'mean' or 'max'")
-        if self.activation not in ("none", "sigmoid"):
-            raise ValueError(f"unknown activation {self.activation!r}; expected 'none' or 'sigmoid'")
-        if not 0 <= self.threshold <= 1:  # a NaN fails, too
-            raise ValueError(f"threshold is {self.threshold}; expected 0 .. 1")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                expected = " or ".join(repr(choice) for choice in choices)
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; expected {expected}")
+        for name in ("threshold", "area"):
+            if not 0 <= getattr(self, name) <= 1:  # a NaN fails, too
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 .. 1")
 
 
 WHOLE = EvaluationProtocol("whole")  # pictures as they are: Collage
-
-CATSEG = EvaluationProtocol(
-    "catseg",
-    templates=None,  # 'A photo of a {} in the scene', as in training [S]
-    synonyms="mean",  # [S]
-    shorter=640,  # detectron2's ResizeShortestEdge [S]
-    longest=2560,  # [S]
-    antialias=True,  # by Pillow [S]
-    square=640,  # [P, S]
-    window=384,  # [P, S]
-    stride=256,  # overlap of one third [P]; int(384 * (1 - 0.333)) [S]
-    patches=24,  # 384 px for ViT-B/16, 336 px for ViT-L/14 [S]
-    pooling=1,  # trained with 2, tested with 1 [S]
-    activation="sigmoid",  # of each window, before the average [S]
-    whole=True,  # [P]; the mean of it and of the windows' mean [S]
-    false_alarms=False,  # detectron2's evaluator since 2022 [S]; earlier ones counted them
-)
-
-TRAINING_FREE = EvaluationProtocol(
-    "training-free",
-    templates="imagenet",  # 80 [S: SCLIP, ClearCLIP, NACLIP]
-    synonyms="max",  # [S]
-    shorter=336,  # [S: SCLIP, NACLIP; ClearCLIP 448 with window 448, stride 224]
-    longest=2048,  # [S]
-    antialias=False,  # by OpenCV [S]
-    window=224,  # [S]
-    stride=112,  # [S]
-    logit_scale=40.0,  # [S: SCLIP, NACLIP; ClearCLIP 50]
-    threshold=0.0,  # [S]; 0.1 (SCLIP, NACLIP) or 0.5 (ClearCLIP) where background is a class of its own
-    false_alarms=True,  # mmsegmentation's IoUMetric [S]
-)
-
-ZERO_SHOT = EvaluationProtocol(
-    "zero-shot",
-    templates=None,  # as in training [I]
-    synonyms="mean",  # [I]
-    shorter=512,  # ZegCLIP's configs, mmsegmentation [S]; for Chimera-Seg [I]
-    longest=2048,  # [S]
-    antialias=False,  # by OpenCV [S]
-    window=512,  # [S]
-    stride=426,  # [S]
-    false_alarms=True,  # [S]
-)
-
-PROTOCOLS = {protocol.name: protocol for protocol in (WHOLE, CATSEG, TRAINING_FREE, ZERO_SHOT)}
 
 
 def photo_protocol(
@@ -196,14 +175,3 @@ def photo_protocol(
         largest=1024,  # beyond that, what is enlarged is a grid of some twelve patches
         threshold=threshold,
     )
-
-
-def get_protocol(protocol: EvaluationProtocol | str) -> EvaluationProtocol:
-    """The protocol itself, or the one of that name.
-
-    Raises:
-        ValueError: no such protocol; the nearest is named.
-    """
-    if isinstance(protocol, EvaluationProtocol):
-        return protocol
-    return find(PROTOCOLS, protocol, "protocol")

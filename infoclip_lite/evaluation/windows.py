@@ -7,6 +7,8 @@ maps are kept.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,7 @@ from torch import Tensor
 from .protocol import WHOLE, EvaluationProtocol
 
 if TYPE_CHECKING:
+    from ..clip import DenseCLIP
     from ..segmentors.base import Segmentor
 
 Region = tuple[slice, slice]  # rows and columns
@@ -107,17 +110,46 @@ def run_windows(
     def logits_of(windows: Tensor) -> Tensor:
         if side is not None:
             windows = enlarged(windows, (side, side))
-        return segmentor.decode(segmentor.encode(windows), text, pooling=protocol.pooling)
+        encoded = segmentor.encode(_whole_patches(windows, protocol, segmentor.clip))
+        return segmentor.decode(encoded, text, pooling=protocol.pooling)
 
     # several windows of a picture, or one of several pictures, are a batch to the model
     logits: list[Tensor] = []
-    for first in range(0, len(regions), window_batch):
-        windows = [images[..., rows, columns] for rows, columns in regions[first : first + window_batch]]
-        logits += logits_of(torch.cat(windows)).split(len(images))
-    # "whole": all context once more, which windows lack
     window = protocol.window or max(height, width)
-    whole = logits_of(enlarged(picture, (window, window))) if protocol.whole else None
+    with _positions(segmentor.clip, protocol):
+        for first in range(0, len(regions), window_batch):
+            windows = [images[..., rows, columns] for rows, columns in regions[first : first + window_batch]]
+            logits += logits_of(torch.cat(windows)).split(len(images))
+        # "whole": all context once more, which windows lack
+        whole = logits_of(enlarged(picture, (window, window))) if protocol.whole else None
     return WindowLogits(logits, regions, whole, (height, width), window, takes_sigmoid(segmentor, protocol))
+
+
+@contextmanager
+def _positions(clip: DenseCLIP, protocol: EvaluationProtocol) -> Iterator[None]:
+    """The protocol's way to bring position embeddings to a grid, as long as the block lasts."""
+    # Set and put back: it is a matter of the test, and must not stay with a model that is trained on.
+    before, clip.positions = clip.positions, protocol.positions
+    try:
+        yield
+    finally:
+        clip.positions = before
+
+
+def _whole_patches(windows: Tensor, protocol: EvaluationProtocol, clip: DenseCLIP) -> Tensor:
+    """Windows whose sides are multiples of the patch, or as they are where the model is to stretch them."""
+    height, width = windows.shape[-2:]
+    patch = clip.patch_size
+    if protocol.partial == "cut":
+        # A strip that is narrower than a patch has none to lose.
+        return windows[..., : max(patch, height // patch * patch), : max(patch, width // patch * patch)]
+    if protocol.partial == "pad" and (height % patch or width % patch):
+        sides = (-(-side // patch) * patch for side in (height, width))  # rounded up
+        # CLIP's mean is what its normalisation makes zeros of.
+        padded = clip.mean.to(windows).expand(*windows.shape[:2], *sides).clone()
+        padded[..., :height, :width] = windows
+        return padded
+    return windows
 
 
 def resized(images: Tensor, protocol: EvaluationProtocol, patch: int) -> tuple[Tensor, Tensor]:

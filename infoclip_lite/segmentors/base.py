@@ -122,6 +122,8 @@ class Segmentor(nn.Module, ABC):
             and the model's own in tests.
         independent: whether its logits are one sigmoid a word (CAT-Seg), rather than cosines that compete.
         tunable: whether its CLIP may be tuned.
+        side: pixels a side that pictures of a training are brought to before student and teacher see them,
+            while labels and loss keep the size of the crops; None leaves them as they are.
         prepared_with: how many unlabelled pictures `prepare` wants to see before
             training; 0 if it does nothing.
         criterion: the pixel loss of the default `loss`.
@@ -132,6 +134,7 @@ class Segmentor(nn.Module, ABC):
     templates: tuple[str, ...] | None = None
     independent: bool = False
     tunable: bool = True
+    side: int | None = None
     prepared_with: int = 0
     criterion: Criterion = CrossEntropy()
 

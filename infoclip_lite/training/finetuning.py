@@ -21,6 +21,7 @@ from ..datasets.base import Item, Trainable
 from ..objectives import Batch, Objective, View
 from ..objectives.base import Sources
 from ..segmentors import Encoded, Segmentor, Target
+from ..segmentors.base import enlarged
 from .acceleration import autocast, dtype_of
 from .recipe import MachineSection, OptimizerSection, Tune
 
@@ -183,6 +184,8 @@ class FineTuning:
         """
         device = self.segmentor.clip.device
         images, masks, *counted = (t.to(device) for t in batch)
+        if self.segmentor.side is not None:
+            images = enlarged(images, (self.segmentor.side, self.segmentor.side))
         labels = self.relabel.to(device)[masks]
         target = Target(labels, counted[0]) if counted else Target.of(labels)
         with autocast(device, self.dtype):  # left at every step: it keeps copies of the weights

@@ -170,6 +170,24 @@ def test_larger_pictures_equal_open_clip_with_its_own_resized_positions(make_tin
     assert torch.allclose(clip.encode_image(images), theirs(large, images), atol=1e-5)
 
 
+def test_positions_by_factor_are_those_of_sclip_and_its_kin(make_tiny: MakeTiny) -> None:
+    """Scale factors of (n + 0.1) / trained, bicubic; at the trained grid nothing is done."""
+    clip = make_tiny()
+    clip.positions = "factor"
+    position = clip.visual.positional_embedding
+    square = position[1:].T.reshape(1, -1, 4, 4)
+    square = F.interpolate(square, scale_factor=(5.1 / 4, 7.1 / 4), mode="bicubic")
+    nothing = torch.zeros(1, clip.width, 5, 7)
+    cls = clip.visual.class_embedding + position[0]
+    wanted = clip.visual.ln_pre(torch.cat([cls[None], square[0].flatten(1).T])[None])
+    assert torch.allclose(clip.enter(nothing), wanted, atol=1e-5)
+    trained = torch.zeros(1, clip.width, 4, 4)
+    by_factor = clip.enter(trained)
+    clip.positions = "size"
+    assert torch.equal(by_factor, clip.enter(trained))
+    assert not torch.allclose(clip.enter(nothing), wanted, atol=1e-3)
+
+
 def test_positions_follow_rows_and_columns(make_tiny: MakeTiny) -> None:
     clip = make_tiny(no_ln_pre=True).requires_grad_(False)
     clip.visual.conv1.weight.zero_()

@@ -200,6 +200,34 @@ def test_segment_prints_fractions_and_writes_the_picture(
     assert f"picture: {where}" in out and "collage-mini was trained on collages" in out
 
 
+def test_segment_takes_its_words_from_a_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), "green").save(tmp_path / "photo.png")
+    (tmp_path / "words.txt").write_text("sky, wall\ncow, ox\ngrass\n")
+    where = ("--words", str(tmp_path / "words.txt"), "--out", str(tmp_path / "o.png"))
+    status, out, _ = run(capsys, "segment", str(tmp_path / "photo.png"), *where, "--background-first")
+    assert status == 0 and {line[:24].strip() for line in out.splitlines()[:2]} == {"cow, ox", "grass"}
+    status, out, _ = run(capsys, "segment", str(tmp_path / "photo.png"), *where)
+    assert status == 0 and len({line[:24].strip() for line in out.splitlines()[:3]}) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "got neither names nor words; expected one of them"),
+        (("--names", "cow", "--words", "words.txt"), "got names and words; expected one of them"),
+        (("--names", "cow", "--background-first"), "got --background-first with --names"),
+        (("--words", "nope.txt"), "no nope.txt; expected a text file with one class a line"),
+    ],
+)
+def test_segment_wants_words_from_one_place(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+) -> None:
+    # Said before a model is loaded.
+    monkeypatch.setattr("infoclip_lite.clip.load_clip", None)
+    status, _, err = run(capsys, "segment", "photo.png", *arguments)
+    assert status == 2 and said in err and "Traceback" not in err
+
+
 def test_words_that_collage_does_not_have_are_named_and_a_model_that_knows_more() -> None:
     known = len(all_nouns()) + len(stuff())
     said = notice(["cow|ox", "grass", "zyzzyva"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import real_data
 import torch
 from PIL import Image
 
@@ -14,7 +15,8 @@ from infoclip_lite import load_clip
 from infoclip_lite.cli import main
 from infoclip_lite.commands.evaluate import chosen_data, subject
 from infoclip_lite.datasets import Collage
-from infoclip_lite.segmentors import CostAggregationSegmentor
+from infoclip_lite.evaluation import get_protocol
+from infoclip_lite.segmentors import CostAggregationSegmentor, ZeroShotSegmentor
 from infoclip_lite.segmentors.catseg.official_weights import to_official
 from infoclip_lite.training.build import build_segmentor
 from infoclip_lite.training.recipe import load_finetuning
@@ -208,3 +210,48 @@ def test_words_that_do_not_fit_are_refused_with_the_files_name(tmp_path: Path) -
     words.write_text("cow\n")
     with pytest.raises(ValueError, match=r"words\.txt: got 1 words for 63 classes"):
         chosen_data(words=words)
+
+
+def test_what_is_wrong_with_words_is_said_before_a_model_is_loaded(
+    birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infoclip_lite.commands.evaluate.subject", None)
+    where = ["--root", str(birds), "--images", "photos", "--labels", "marks", "--names", "chicken, grass"]
+    words = tmp_path / "words.txt"
+    for text, said in (
+        (
+            "hen\nHen\n",
+            "got 'Hen' for the classes 'chicken' and 'grass'; expected each word in one class",
+        ),
+        ("hen\n\ngrass\n", "words.txt is blank in line 2 of 3"),
+        ("hen\n", "words.txt: got 1 words for 2 classes"),
+    ):
+        words.write_text(text)
+        with pytest.raises(SystemExit):
+            main(["evaluate", "--dataset", "folder", *where, "--words", str(words)])
+        assert said in capsys.readouterr().err
+
+
+def test_the_protocol_is_the_data_sets_and_the_cache_is_where_it_was_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_data.write_voc(tmp_path)
+    asked: dict[str, object] = {}
+
+    def told(model: object, dataset: object, **options: object) -> None:
+        asked.update(options, model=model)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("infoclip_lite.evaluation.evaluate", told)
+    with pytest.raises(SystemExit):
+        main(
+            [
+                *("evaluate", "--dataset", "pas20", "--root", str(tmp_path)),
+                *("--protocol", "naclip", "--text-cache", "kept"),
+            ]
+        )
+    assert asked["protocol"] == get_protocol("naclip", "pas20") != get_protocol("naclip")
+    assert asked["text_cache"] == "kept"
+    # Only of a model that nobody trains are embeddings kept.
+    assert isinstance(asked["model"], ZeroShotSegmentor)
+    assert not any(weight.requires_grad for weight in asked["model"].parameters())

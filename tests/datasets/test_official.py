@@ -18,6 +18,7 @@ from PIL import Image
 from infoclip_lite.cli import data_command
 from infoclip_lite.core.words import check_names, synonyms_of
 from infoclip_lite.datasets import Collage, build_dataset, read_image
+from infoclip_lite.datasets.base import known_as
 from infoclip_lite.datasets.fetching.files import data_root
 from infoclip_lite.datasets.fetching.verify import survey, verify_dataset
 from infoclip_lite.datasets.official import classes as vocabulary
@@ -60,6 +61,7 @@ MASKS = {
     "pas20": [255, 255, 0, 19],
     "pas20b": [20, 255, 0, 19],
     "pc59": [0, 49, 255, 255],  # "table" of labels.txt is diningtable
+    "pc60": [0, 49, 59, 59],  # all else is background
     "pc459": [1, 396, 458, 0],
     "a150": [255, 0, 149],
     "a847": [65535, 0, 846, 65535],
@@ -80,25 +82,35 @@ def test_labels_of_the_official_files_become_class_ids(root: Path, name: str) ->
 @pytest.mark.parametrize("name", DATASETS)
 def test_names_words_and_owners_fit(root: Path, name: str) -> None:
     dataset = build_dataset(name, "val", root)
-    counts = {"pas20": 20, "pas20b": 21, "voc_zss": 20, "pc59": 59, "pc459": 459, "a150": 150, "a847": 847}
+    counts = {"pas20": 20, "pas20b": 21, "voc_zss": 20, "a150": 150, "a847": 847}
+    counts |= {"pc59": 59, "pc60": 60, "pc459": 459}
     assert len(dataset.names) == counts.get(name, 171) == len(set(dataset.names))
     assert len(dataset.words) == len(dataset.owners) and max(dataset.owners) == len(dataset.names) - 1
-    check_names(dataset.words)
-    if name not in ("pas20b", "a847"):
+    check_names(list(dict.fromkeys(dataset.words)))
+    if name != "pas20b":
         assert list(dataset.owners) == list(range(len(dataset.names)))
+    assert name == "a847" or len(set(dataset.words)) == len(dataset.words)
 
 
-def test_a_word_of_several_classes_is_encoded_once_for_the_first(root: Path) -> None:
+def test_ten_classes_share_their_word_with_an_earlier_one(root: Path) -> None:
     dataset = build_dataset("a847", "val", root)
-    bags = [i for i, word in enumerate(class_table("ade847").words) if word == "bag"]
-    assert (
-        len(bags) == 3
-        and dataset.owners[dataset.words.index("bag")] == bags[0]
-        and dataset.names[bags[1]].startswith("bag, ")
-    )
-    assert len(dataset.words) == 837 and all(
-        class_table("ade847").words[o] == w for w, o in zip(dataset.words, dataset.owners, strict=True)
-    )
+    assert dataset.words == class_table("ade847").words and len(set(dataset.words)) == 837
+    bags = [i for i, word in enumerate(dataset.words) if word == "bag"]
+    assert len(bags) == 3 and dataset.names[bags[1]].startswith("bag, ")
+
+
+def test_a_list_of_pictures_of_ones_own_takes_the_place_of_the_official_one(root: Path) -> None:
+    stem = Path(build_dataset("pc459", "val", root)[0].path).stem
+    (root / "VOCdevkit" / "VOC2010" / "fewer.txt").write_text(f"{stem}\n")
+    fewer = build_dataset("pc459", "val", root, listed="fewer.txt")
+    assert len(fewer) == 1 and Path(fewer[0].path).stem == stem
+    with pytest.raises(FileNotFoundError, match=r"no .*none\.txt; get it with"):
+        build_dataset("pc459", "val", root, listed="none.txt")
+
+
+def test_a_data_set_knows_its_name(root: Path) -> None:
+    assert {name: known_as(build_dataset(name, "val", root)) for name in DATASETS} == {n: n for n in DATASETS}
+    assert known_as(Collage("test", length=1)) == ""
 
 
 def test_background_is_every_word_of_context_that_is_no_class(root: Path) -> None:

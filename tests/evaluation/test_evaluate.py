@@ -13,7 +13,8 @@ from infoclip_lite import DenseCLIP, evaluate
 from infoclip_lite.core.environment import environment
 from infoclip_lite.datasets import Collage
 from infoclip_lite.evaluation import get_protocol
-from infoclip_lite.evaluation.protocol import CATSEG, WHOLE
+from infoclip_lite.evaluation.protocol import WHOLE
+from infoclip_lite.evaluation.published import CATSEG
 from infoclip_lite.segmentors import CostAggregationSegmentor, ZeroShotSegmentor
 
 NAMES = ["cow", "lion", "grass", "sky"]
@@ -92,9 +93,10 @@ def test_gamma_zero_may_be_part_of_the_sweep() -> None:
     assert report.calibration["0.0"] == report.metrics and "0.5" in report.calibration
 
 
-def test_a_threshold_and_a_sweep_are_refused_together() -> None:
+@pytest.mark.parametrize("name", ["threshold", "area"])
+def test_a_threshold_and_a_sweep_are_refused_together(name: str) -> None:
     with pytest.raises(ValueError, match="expected one of them"):
-        evaluate(Reader(), painted(), protocol=replace(WHOLE, threshold=0.1), gammas=(1.0,))
+        evaluate(Reader(), painted(), protocol=replace(WHOLE, **{name: 0.1}), gammas=(1.0,))
 
 
 def test_what_no_word_fits_becomes_the_class_called_background() -> None:

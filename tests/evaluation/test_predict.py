@@ -54,6 +54,39 @@ def test_confidence_is_the_fraction_of_the_softmax_and_below_the_threshold_is_ba
     assert torch.equal(found.labels[0], wanted)
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 4])
+def test_a_class_with_too_little_of_the_foreground_goes_to_the_next_best(chunk: int) -> None:
+    """SCLIP's rule, written out: 12 pixels of class 1, 3 of class 2, 1 of class 3; the rest is background."""
+    best = torch.tensor([[0, 0, 0, 0, 1, 1], [1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 2, 2], [2, 3, 0, 0, 0, 0]])
+    next_best = torch.tensor([[3] * 6, [0] * 6, [0] * 6, [1, 2, 2, 2, 2, 2]])
+    one_hot = [F.one_hot(labels, 4).movedim(-1, 0).float() for labels in (best, next_best)]
+    logits = (2 * one_hot[0] + one_hot[1])[None]
+
+    class Told(Neighbours):
+        def logits(self, images: Tensor, text: Tensor) -> Tensor:
+            return logits
+
+    words = Vocabulary(torch.eye(4), torch.arange(4), torch.ones(4, dtype=torch.bool), background=0)
+    picture = torch.zeros(1, 3, 4, 6)
+
+    def labels(area: float, threshold: float = 0.0) -> Tensor:
+        protocol = replace(WHOLE, area=area, threshold=threshold)
+        return predict(Told(), picture, words, protocol, class_chunk=chunk).labels[0][0]
+
+    assert torch.equal(labels(0.0), best)
+    without_3 = best.clone()
+    without_3[3, 1] = 2
+    assert torch.equal(labels(1 / 16), without_3), "a sixteenth is not more than a sixteenth"
+    without_2 = without_3.clone()
+    without_2[2, 4:], without_2[3, 0] = 0, 1
+    # The single pixel of 3 has 2 next, which is out as well; what is left there are equal scores.
+    assert torch.equal(labels(0.2)[:3], without_2[:3]) and labels(0.2)[3, 0] == 1
+    assert bool((labels(1.0) == 0).all()), "background is never too small"
+    # In the softmax the words stay: a pixel that lost its best is less sure than one that kept it.
+    sure = (logits.softmax(1).amax(1)[0] - 1e-4).min().item()
+    assert bool((labels(1 / 16, sure)[3, 1] == 0).all()) and labels(1 / 16, sure)[0, 4] == 1
+
+
 def test_only_a_part_of_the_words_is_ever_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
     windows, words = windows_and_words(SMALL["zero-shot"])
     largest, enlarge = [0], F.interpolate

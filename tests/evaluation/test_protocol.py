@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from infoclip_lite.evaluation import PROTOCOLS, EvaluationProtocol, get_protocol
-from infoclip_lite.evaluation.protocol import CATSEG, TRAINING_FREE, WHOLE, ZERO_SHOT
+from infoclip_lite.evaluation.protocol import WHOLE
+from infoclip_lite.evaluation.published import CATSEG, TRAINING_FREE, ZERO_SHOT
 
 
 def test_the_published_numbers() -> None:
@@ -24,7 +25,10 @@ def test_the_published_numbers() -> None:
 
 
 def test_protocols_are_found_by_name_and_pass_through() -> None:
-    assert list(PROTOCOLS) == ["whole", "catseg", "training-free", "zero-shot"]
+    assert list(PROTOCOLS) == [
+        *("whole", "catseg", "training-free", "zero-shot"),
+        *("maskclip", "sclip", "clearclip", "naclip", "resclip"),
+    ]
     assert all(get_protocol(name) is protocol for name, protocol in PROTOCOLS.items())
     own = EvaluationProtocol("own", window=9)
     assert get_protocol(own) is own
@@ -47,7 +51,11 @@ def test_protocols_are_found_by_name_and_pass_through() -> None:
         ({"threshold": float("nan")}, "threshold is nan"),
         ({"activation": "softmax"}, "'none' or 'sigmoid'"),
         ({"templates": "a photo of a {}"}, "a tuple of prompts"),
-        ({"synonyms": "best"}, "'mean' or 'max'"),
+        ({"synonyms": "best"}, "unknown synonyms 'best'; expected 'mean' or 'max' or 'first'"),
+        ({"partial": "crop"}, "'stretch' or 'cut' or 'pad'"),
+        ({"positions": "factors"}, "'size' or 'factor'"),
+        ({"area": -0.1}, "area is -0.1"),
+        ({"templates": "imagenet80"}, "'imagenet' or 'maskclip', or a tuple"),
     ],
 )
 def test_protocols_that_cannot_be_are_refused(changes: dict[str, Any], says: str) -> None:

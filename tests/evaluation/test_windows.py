@@ -20,6 +20,7 @@ from infoclip_lite.evaluation import EvaluationProtocol
 from infoclip_lite.evaluation.protocol import WHOLE, photo_protocol
 from infoclip_lite.evaluation.windows import resized, run_windows
 from infoclip_lite.segmentors import CostAggregationSegmentor, ZeroShotSegmentor
+from infoclip_lite.segmentors.base import Encoded
 
 WORDS = 7
 sides = st.integers(1, 40)
@@ -117,6 +118,43 @@ def test_training_free_step_by_step() -> None:
             count[top : top + 14, left : left + 14] += 1
     found = run_windows(toy, PICTURE, text, SMALL["training-free"]).scores()
     assert torch.allclose(found, total / count, atol=1e-5)
+
+
+def test_a_side_that_is_no_multiple_of_the_patch_is_cut_padded_or_left_to_the_model(tiny: DenseCLIP) -> None:
+    seen: list[Tensor] = []
+
+    class Watching(ZeroShotSegmentor):
+        def encode(self, images: Tensor) -> Encoded:
+            seen.append(images)
+            return super().encode(images)
+
+    segmentor, text = Watching(tiny), tiny.encode_text(["cow", "sky"])
+    images = torch.rand(1, 3, 30, 45, generator=torch.Generator().manual_seed(0))
+    for partial in ("stretch", "cut", "pad"):
+        found = run_windows(segmentor, images, text, replace(WHOLE, partial=partial)).scores()
+        assert found.shape == (1, 2, 30, 45)
+    stretched, cut, padded = seen
+    assert torch.equal(stretched, images) and torch.equal(cut, images[..., :24, :40])
+    assert padded.shape == (1, 3, 32, 48) and torch.equal(padded[..., :30, :45], images)
+    # CLIP's mean, which its normalisation makes zeros of.
+    assert torch.equal(padded[0, :, 31, 47], tiny.mean.flatten())
+    assert torch.equal(padded[0, :, 0, 45], tiny.mean.flatten())
+    whole = images[..., :24, :40]
+    for partial in ("cut", "pad"):
+        run_windows(segmentor, whole, text, replace(WHOLE, partial=partial))
+        assert torch.equal(seen[-1], whole)
+
+
+def test_positions_are_the_protocols_as_long_as_it_looks(tiny: DenseCLIP) -> None:
+    segmentor, text = ZeroShotSegmentor(tiny), tiny.encode_text(["cow", "sky"])
+    images = torch.rand(1, 3, 40, 48, generator=torch.Generator().manual_seed(0))
+    by_size = run_windows(segmentor, images, text, WHOLE).scores()
+    by_factor = run_windows(segmentor, images, text, replace(WHOLE, positions="factor")).scores()
+    assert tiny.positions == "size" and not torch.equal(by_size, by_factor)
+    assert torch.allclose(by_size, by_factor, rtol=0.3, atol=0.3)
+    with pytest.raises(RuntimeError):
+        run_windows(segmentor, images, text[:, :3], replace(WHOLE, positions="factor"))
+    assert tiny.positions == "size", "put back after an error too"
 
 
 def test_the_longer_side_is_bounded() -> None:

@@ -638,6 +638,38 @@ def test_what_an_objective_gets_is_what_its_names_say(make_tiny: MakeTiny) -> No
     assert not got["image"].requires_grad and not got["dense"].requires_grad
 
 
+def test_pictures_are_shown_smaller_than_the_loss_is_taken(make_tiny: MakeTiny) -> None:
+    """As CAT-Seg's ViT-L/14: crops and labels keep their size, student and teacher see another."""
+
+    class Watching(Objective):
+        wants_dense = True
+
+        def forward(self, batch: Batch) -> dict[str, Tensor]:
+            seen.append((tuple(batch.images.shape[2:]), tuple(batch.target.shape[1:]), batch.grid))
+            assert batch.teacher.dense.shape == batch.student.dense.shape
+            return {"total": batch.student.dense.sum() * 0}
+
+    seen: list[object] = []
+    config = AggregationConfig(
+        hidden=16,
+        layers=1,
+        window=2,
+        guidance_blocks=(0,),
+        guidance_channels=(16,),
+        guidance_width=(8,),
+        decoder_channels=(16,),
+        class_tokens=0,
+    )
+    clip = make_tiny()
+    segmentor = CostAggregationSegmentor(clip, size=config, side=24)
+    data = Collage("train", 40, seed=1, length=8, seen=SEEN)
+    tuning = tuned(segmentor, data, objective=Watching(), teacher=make_tiny(1).requires_grad_(False))
+    terms = tuning.loss(0, next(iter(tuning.batches(0, 1))))
+    assert seen == [((24, 24), (40, 40), (3, 3))] and terms["task"].isfinite()
+    with pytest.raises(ValueError, match="side is 0; expected 1 or more"):
+        CostAggregationSegmentor(clip, size=config, side=0)
+
+
 def test_progress_goes_from_zero_to_one_over_the_steps(make_tiny: MakeTiny) -> None:
     tuning = task(make_tiny, objective=Needing(("progress",)), teacher=make_tiny().requires_grad_(False))
     fit(tuning, steps=10)

@@ -58,8 +58,8 @@ def ade20k_847(root: Path, split: str, *, synonyms: bool = False, shorter: int |
     """A-847: 25,574 pictures of train, 2,000 of val.
 
     The papers encode the first word of each class, and ten classes share theirs with an earlier one ("bag"):
-    equal scores, of which the earlier class wins. Here such a word is encoded once and belongs to the earlier
-    class, so the others are never predicted either.
+    equal scores, of which the earlier class wins, and the others are never predicted. A protocol says
+    whether such a word is encoded once or as often as it is there.
 
     Args:
         root: folder of the data sets.
@@ -81,16 +81,13 @@ def ade20k_847(root: Path, split: str, *, synonyms: bool = False, shorter: int |
     ids = {label: i for i, label in enumerate(table.labels)}
     # The full release labels thousands of kinds: those that are none of the 847 do not count, as in papers.
     lookup = lookup_table(ids, sorted(set(range(_LARGEST + 1)) - set(ids)), IGNORE_MANY, _LARGEST + 1)
-    words = table.synonyms if synonyms else tuple(dict.fromkeys(table.words))
-    owners = range(847) if synonyms else [table.words.index(word) for word in words]
     return Pictures(
         files,
         table.names,
         lookup,
         split=split,
         ignore=IGNORE_MANY,
-        words=words,
-        owners=owners,
+        words=table.synonyms if synonyms else table.words,
         read=read_full_labels,
         shorter=shorter,
     )

@@ -88,10 +88,12 @@ class CostAggregationSegmentor(Segmentor):
         read_out: the dense read-out; "cls_value" is the one of CAT-Seg's code.
         size: of the head, "mini", "vit_b", "vit_l", or an AggregationConfig.
         templates: the prompt that class names are put in, for training and test alike.
+        side: of training pictures in pixels, if it is not the crops' own: CAT-Seg with ViT-L/14 crops and
+            takes the loss at 384, and shows CLIP 336 [S].
 
     Raises:
         ValueError: an unknown size or read-out, another number of templates than the head's,
-            blocks the image tower does not have, or sizes that do not fit together.
+            blocks the image tower does not have, a side below 1, or sizes that do not fit together.
     """
 
     independent = True  # one sigmoid a class [S]
@@ -103,6 +105,7 @@ class CostAggregationSegmentor(Segmentor):
         size: AggregationConfig | str = "mini",
         *,
         templates: Sequence[str] = ("a photo of a {}",),
+        side: int | None = None,
     ) -> None:
         super().__init__()
         config = size if isinstance(size, AggregationConfig) else find(SIZES, size, "size")
@@ -111,7 +114,9 @@ class CostAggregationSegmentor(Segmentor):
             raise ValueError(
                 f"got {len(templates)} templates; expected {config.templates}, as the head is built for"
             )
-        self.clip, self.config = clip, config
+        if side is not None and side < 1:
+            raise ValueError(f"side is {side}; expected 1 or more pixels, or None")
+        self.clip, self.config, self.side = clip, config, side
         self.read_outs = check_read_outs([read_out])
         self.templates: tuple[str, ...] = tuple(templates)
         # Kernel and stride are both 2, 4, ...: a patch's token becomes a square of its own, without overlap.
