@@ -101,16 +101,19 @@ def test_seeds_are_drawn_and_each_judgement_has_its_own(
 def test_a_judgement_that_is_broken_off_goes_on_with_its_seed(
     write: Write, tmp_path: Path, asked: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: object, **__: object) -> None:
+    begun: list[int] = []
+
+    def killed(variants: dict, seeds: Sequence[int], *_: object, **__: object) -> None:
+        begun.extend(seeds)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(capstone, "run_variants", killed)
         with pytest.raises(KeyboardInterrupt):
             judge_recipe(write(), folder=tmp_path / "a")
-    drawn = json.loads((tmp_path / "a" / "drawn.json").read_text())["seed"]
+    drawn = begun[0]
     judged = judge_recipe(write(), folder=tmp_path / "a")
-    assert judged.seed == drawn and asked[-1] == [drawn, drawn + 1, drawn + 2]
+    assert judged.seed == drawn and asked[-1] == begun == [drawn, drawn + 1, drawn + 2]
     kept = json.loads((tmp_path / "a" / "judgement.json").read_text())
     assert kept["seed"] == drawn and kept["difference"] == {"mean": 0.0, "half": 0.0}
     assert judge_recipe(write(), folder=tmp_path / "a").seed != drawn, "a finished one is not gone on with"
