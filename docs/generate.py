@@ -327,6 +327,65 @@ def controls_table() -> str:
     return "\n".join(lines)
 
 
+def worth_tables() -> str:
+    """What the stem is worth, and what an instance is: by class means, and by short pretrainings."""
+    from infoclip_lite.core.reports import read_report
+
+    trunk, pretrained = read_report("trunk"), read_report("instances")
+    lines = ["| class means of | new cut-outs named right |", "|---|---|"]
+    lines += [f"| {features} | {top1:.1%} |" for features, top1 in trunk["trunk"].items()]
+    counts = list(pretrained["counts"])
+    by_means: dict[str, list[str]] = {}
+    for label, row in trunk["instances"].items():
+        count, least = label.split(" of ")
+        cells = by_means.setdefault(
+            f"class means, {row['nouns']} nouns with {least} or more", ["" for _ in counts]
+        )
+        cells[counts.index(count)] = f"{row['mean']:.0%} ± {row['ci95']:.0%}"
+    rows = {
+        "pretraining, recognition of nouns": [row["nouns"] for row in pretrained["counts"].values()],
+        "pretraining, dense, seen": [row["dense"]["mIoU_seen"] for row in pretrained["counts"].values()],
+        "pretraining, dense, unseen": [row["dense"]["mIoU_unseen"] for row in pretrained["counts"].values()],
+        "pretraining, photographs": [row["photographs"] for row in pretrained["counts"].values()],
+    }
+    shown = by_means | {label: [f"{value:.1%}" for value in values] for label, values in rows.items()}
+    lines += ["", f"| instances of a noun, at most | {' | '.join(counts)} |", "|---|" + "---|" * len(counts)]
+    lines += [f"| {label} | {' | '.join(cells)} |" for label, cells in shown.items()]
+    return "\n".join(lines)
+
+
+# What the model was to reach on new instances, set before it was made.
+AIMS: dict[str, tuple[float, Callable[[dict[str, Any]], float]]] = {
+    "right caption among 100": (0.60, lambda card: card["retrieval"]["test"]["image_to_text"]),
+    "right picture among 100": (0.70, lambda card: card["retrieval"]["test"]["text_to_image"]),
+    "recognition of nouns, mAP": (0.65, lambda card: card["noun_recognition"]["test"]),
+    "dense, unseen nouns, one read-out": (0.25, lambda card: _dense(card, "test", "unseen")),
+    "dense, unseen over seen nouns": (
+        0.80,
+        lambda card: _dense(card, "test", "unseen") / _dense(card, "test", "seen"),
+    ),
+    "dense, unseen, new over known": (
+        0.60,
+        lambda card: _dense(card, "test", "unseen") / _dense(card, "test-known", "unseen"),
+    ),
+    "whole photographs, top-1": (0.50, lambda card: card["photographs"]["top1"]),
+    "words that no caption names": (0.70, lambda card: card["synonyms"]["distilled"]),
+}
+
+
+def _dense(card: dict[str, Any], split: str, group: str) -> float:
+    return card["dense"]["value"][split][f"mIoU_{group}"]
+
+
+def aims_table() -> str:
+    """What was aimed at, and what the card says."""
+    from infoclip_lite.clip import read_card
+
+    card = read_card()
+    rows = [f"| {what} | {aim:.0%} | {of(card):.1%} |" for what, (aim, of) in AIMS.items()]
+    return "\n".join(["| new instances | aim | reached |", "|---|---|---|", *rows])
+
+
 def model_facts() -> str:
     """What collage-mini's checkpoint says of its making."""
     from infoclip_lite.clip import read_card
@@ -357,6 +416,8 @@ def write_all(folder: Path) -> None:
         "generated/model_card.part.md": model_table(),
         "generated/model_facts.part.md": model_facts(),
         "generated/controls.part.md": controls_table(),
+        "generated/worth.part.md": worth_tables(),
+        "generated/aims.part.md": aims_table(),
         **pack.parts(),
     }
     paths = sorted(NOTEBOOKS.glob("*.ipynb"))

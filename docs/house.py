@@ -54,7 +54,7 @@ RECIPE = (
     "training.loop.fit",
     "training.finetuning.FineTuning.batches",
     "evaluation.evaluate.evaluate",
-    "evaluation.probes.probe",
+    "evaluation.probes.Probes.__call__",
     "training.finetuning.FineTuning.loss",
     "segmentors.base.Segmentor.loss",
     "objectives.distillation.KLDistillation.forward",

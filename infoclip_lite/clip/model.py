@@ -345,7 +345,11 @@ class DenseCLIP(nn.Module):
         return ids.to(self.device)
 
     def _check_tokens(self, prompts: Sequence[str], tokens: Sequence[Sequence[int]]) -> int:
-        """Refuse what is too long, and warn of words that the model never saw; the largest number of tokens."""
+        """Refuse what is too long, and warn of words that the model never saw.
+
+        Returns:
+            The largest number of tokens.
+        """
         # Python's numbers are looked at, not a device's, which would have to be waited for.
         context = getattr(self.model, "context_length", 77)
         lengths = [len(each) + 2 for each in tokens]  # begin and end of a sentence are tokens too
@@ -474,7 +478,7 @@ class _TextTower(nn.Module):
 
 
 def _reads_forward(model: nn.Module) -> bool:
-    """Whether a token of the text tower sees only what stands before it, and the sentence is its end token."""
+    """Whether tokens of the text tower see only what stands before them, and the last is the sentence."""
     mask = getattr(model, "attn_mask", None)
     pooled = getattr(model, "text_pool_type", None)
     return isinstance(mask, Tensor) and pooled in ("argmax", "eos")

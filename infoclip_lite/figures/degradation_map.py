@@ -1,0 +1,101 @@
+"""The map of fine-tuning as one figure: what is tuned by learning rate, curves in every cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import seaborn as sns
+
+from ..core.overlay import shades
+from ..core.statistics import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TUNINGS: Mapping[str, str] = {
+    "stem": "every weight\nand the stem",
+    "full": "every weight",
+    "image": "image tower",
+    "qv": "queries\nand values",
+    "head": "a head alone",
+}
+# The ground of a cell says what its intervals say; pale, so that curves of any colour stand out.
+GROUNDS: Mapping[str, str] = {
+    "kept": "#e3f1e3",
+    "forgetting": "#fbdcd6",
+    "broken": "#d9d9de",
+    "no gain": "#ffffff",
+}
+_MEANINGS: Mapping[str, str] = {
+    "kept": "seen up, unseen not below",
+    "forgetting": "seen up, unseen below: forgetting",
+    "broken": "seen below: broken",
+    "no gain": "seen neither",
+}
+
+
+def plot_map(report: Row, curves: Mapping[str, str], *, ylabel: str, height: float = 1.35) -> Figure:
+    """A panel for each tuning and rate: changes from zero-shot over training steps, with 95% bands.
+
+    Args:
+        report: of `infoclip-lite benchmark degradation_map`.
+        curves: {measure: label}, keys of a cell's "curves"; fractions, drawn in points.
+        ylabel: of the first column.
+        height: of a panel in inches.
+
+    Raises:
+        ValueError: a report without a finished cell.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
+
+    cells: Mapping[str, Row] = report["cells"]
+    tunings = [tuning for tuning in TUNINGS if any(label.startswith(f"{tuning}/") for label in cells)]
+    if not tunings:
+        raise ValueError("got a map without a finished cell; expected at least one")
+    rates = {t: sorted((c.split("/")[1] for c in cells if c.startswith(f"{t}/")), key=float) for t in tunings}
+    columns = max(len(each) for each in rates.values())
+    size = (1.35 * height * columns + 1, height * len(tunings) + 0.8)
+    figure, axes = plt.subplots(
+        len(tunings), columns, figsize=size, squeeze=False, sharex=True, sharey=True, layout="constrained"
+    )
+    for line, tuning in zip(axes, tunings, strict=True):
+        for axis in line[len(rates[tuning]) :]:
+            axis.axis("off")
+        for axis, rate in zip(line, rates[tuning], strict=False):
+            cell = cells[f"{tuning}/{rate}"]
+            axis.set_facecolor(GROUNDS[cell["verdict"]])
+            used = " ★" if report["usable"].get(tuning) == rate else ""
+            axis.set_title(f"rate {float(rate):g}{used}", fontsize=8)
+            _changes(axis, cell["curves"], curves, report["zero_shot"])
+        line[0].set_ylabel(f"{TUNINGS[tuning]}\n{ylabel}", fontsize=8)
+    for axis in axes[-1]:
+        axis.set_xlabel("step", fontsize=8)
+    handles = axes[0][0].get_legend_handles_labels()[0]
+    found = {cell["verdict"] for cell in cells.values()}
+    handles += [
+        Patch(facecolor=GROUNDS[each], edgecolor="grey", label=_MEANINGS[each])
+        for each in GROUNDS
+        if each in found
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+    sns.despine(figure)
+    return figure
+
+
+def _changes(
+    axis: Axes, measured: Mapping[str, list[Row]], curves: Mapping[str, str], zero_shot: Mapping[str, float]
+) -> None:
+    """Curves of one cell, each less what it is before any training."""
+    axis.axhline(0, color="black", linewidth=0.6)
+    for (key, label), shade in zip(curves.items(), shades(len(curves)), strict=True):
+        points, start = measured[key], zero_shot[key]
+        steps = [point["step"] for point in points]
+        middle = [100 * (point["mean"] - start) for point in points]
+        half = [100 * point["half"] for point in points]
+        axis.plot(steps, middle, color=shade, label=label, linewidth=1.3, marker="o", markersize=2)
+        low, high = ([m + sign * h for m, h in zip(middle, half, strict=True)] for sign in (-1, 1))
+        axis.fill_between(steps, low, high, color=shade, alpha=0.2, linewidth=0)
+    axis.tick_params(labelsize=7)

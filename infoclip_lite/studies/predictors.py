@@ -1,0 +1,219 @@
+"""Do bits predict what is kept? Probes along the trainings of the map of fine-tuning, against unseen nouns.
+
+Two questions. *Rank correlation*: where a probe is higher, is more kept of unseen nouns? *Early stopping*:
+how much is kept by who stops when a probe has fallen to a part of where it began, without a look at unseen
+labels? The part is chosen on other tunings than the one that it is tried on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+from ..core.reports import JsonObject, write_report
+from ..core.statistics import interval, paired_interval
+from .degradation_map import FOLDER, SEEN, UNSEEN, cells
+from .runs import gather
+
+Probe = Callable[[Mapping[str, float]], float]  # of an evaluation
+
+# What a training can be asked without a label of an unseen noun; of each, higher is closer to where it began,
+# but for `mIoU_seen`, which is what one would look at without any of them.
+PROBES: Mapping[str, Probe] = {
+    "bits shared": lambda at: at["relation_bits"],
+    **{f"CKA, block {block}": lambda at, key=f"cka_{block}": at[key] for block in (2, 4, 6)},  # type: ignore[misc]
+    "word margin": lambda at: at["margin"],
+    "caption recall": lambda at: (at["image_to_text"] + at["text_to_image"]) / 2,
+    "noun recognition": lambda at: at["noun_recognition"],
+    "weight distance": lambda at: -at["weight_distance"],
+    "seen mIoU": lambda at: at["mIoU_seen"],
+}
+DRAWS = 2000
+PARTS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.0)  # of where a probe began
+HARMONIC = "test/hIoU"
+
+Evaluated = Sequence[Mapping[str, float]]  # one training's evaluations, in order
+
+
+class Training(NamedTuple):
+    """One training of the map.
+
+    Attributes:
+        cell: "tuning/rate".
+        seed: of the training.
+        path: its evaluations, the first before any step.
+    """
+
+    cell: str
+    seed: int
+    path: Evaluated
+
+    @property
+    def tuning(self) -> str:
+        """What is tuned."""
+        return self.cell.split("/")[0]
+
+
+def predictors(*, seeds: int = 3, folder: Path = FOLDER, out: Path | None = None) -> JsonObject:
+    """Read the finished runs of the map and write predictors.json.
+
+    Args:
+        seeds: of each cell; a cell of which one lacks is left out.
+        folder: where the map keeps its runs.
+        out: where the report is written; data/reports by default.
+
+    Returns:
+        {"seeds", "cells", "points": as of `points`, "correlation": {probe: as of `correlations`}, "stopping":
+        as of `stopping`}.
+
+    Raises:
+        FileNotFoundError: no cell is finished.
+    """
+    records = gather(cells(), range(seeds), folder)
+    if not records:
+        raise FileNotFoundError(
+            f"{folder} has no cell with all {seeds} seeds; expected some of the map's runs"
+        )
+    trainings = [
+        Training(label, int(run["seed"]), run["evaluations"])
+        for label, runs in records.items()
+        for run in runs
+    ]
+    content = {
+        "seeds": seeds,
+        "cells": list(records),
+        "points": [point for training in trainings for point in points(training)],
+        "correlation": {name: correlations(trainings, probe) for name, probe in PROBES.items()},
+        "stopping": stopping(trainings),
+    }
+    return write_report("predictors", content, out)
+
+
+def points(training: Training) -> list[dict[str, object]]:
+    """Every step after the first: each probe, and what is kept of unseen nouns (mIoU less that of step 0)."""
+    start = training.path[0][UNSEEN]
+    return [
+        {
+            "tuning": training.tuning,
+            "cell": training.cell,
+            "seed": training.seed,
+            "step": int(at["step"]),
+            "kept": at[UNSEEN] - start,
+            **{name: probe(at) for name, probe in PROBES.items()},
+        }
+        for at in training.path[1:]
+    ]
+
+
+def correlations(trainings: Sequence[Training], probe: Probe) -> dict[str, dict[str, float]]:
+    """Spearman's rho of a probe with what is kept, over steps, seeds and cells, with 95% intervals.
+
+    Args:
+        trainings: of one tuning or of several.
+        probe: of an evaluation.
+
+    Returns:
+        "all", each tuning, and "within", their mean: {"rho", "low", "high"}. Cells are drawn again with
+        replacement: steps and seeds of a cell are no independent witnesses.
+    """
+    by_tuning: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for training in trainings:
+        start = training.path[0][UNSEEN]
+        pairs = [(probe(at), at[UNSEEN] - start) for at in training.path[1:]]
+        by_tuning.setdefault(training.tuning, {}).setdefault(training.cell, []).extend(pairs)
+    rng = random.Random("predictors")
+    draws: dict[str, list[float]] = {}
+    for _ in range(DRAWS):
+        drawn = {t: [rng.choice(list(c.values())) for _ in c] for t, c in by_tuning.items()}
+        for name, rho in _rhos(drawn).items():
+            draws.setdefault(name, []).append(rho)
+    found = _rhos({tuning: list(of.values()) for tuning, of in by_tuning.items()})
+    return {name: {"rho": rho, **_middle(draws[name])} for name, rho in found.items()}
+
+
+def _rhos(by_tuning: Mapping[str, Sequence[Sequence[tuple[float, float]]]]) -> dict[str, float]:
+    """Of all tunings together, of each, and the mean of these."""
+    joined = {tuning: [pair for cell in of for pair in cell] for tuning, of in by_tuning.items()}
+    each = {tuning: spearman(pairs) for tuning, pairs in joined.items()}
+    whole = spearman([pair for pairs in joined.values() for pair in pairs])
+    return {"all": whole, **each, "within": fmean(each.values())}
+
+
+def spearman(pairs: Sequence[tuple[float, float]]) -> float:
+    """Spearman's rank correlation; 0 where one side never changes, since it then tells nothing."""
+    from scipy import stats
+
+    first, second = (stats.rankdata(side) for side in zip(*pairs, strict=True))
+    if first.std() == 0 or second.std() == 0:
+        return 0.0
+    return float(((first - first.mean()) * (second - second.mean())).mean() / (first.std() * second.std()))
+
+
+def _middle(values: Sequence[float]) -> dict[str, float]:
+    """The ends of the middle 95%."""
+    ordered = sorted(values)
+    cut = round(0.025 * len(ordered))
+    return {"low": ordered[cut], "high": ordered[-1 - cut]}
+
+
+def stopping(trainings: Sequence[Training]) -> dict[str, JsonObject]:
+    """What each rule of early stopping keeps, on tunings that it was not set up on.
+
+    Args:
+        trainings: of at least two tunings.
+
+    Returns:
+        {rule: {"unseen", "seen", "hIoU": {"mean", "half"} over trainings, "difference": of hIoU to the last
+        step, paired}}. Rules beside probes: "last step"; "best seen mIoU", on validation scenes; "no
+        training"; "best of all", which looks at the answer.
+    """
+    rules: dict[str, list[Mapping[str, float]]] = {
+        "last step": [training.path[-1] for training in trainings],
+        "best seen mIoU": [max(training.path, key=PROBES["seen mIoU"]) for training in trainings],
+        "no training": [training.path[0] for training in trainings],
+        "best of all": [max(training.path, key=lambda at: at[HARMONIC]) for training in trainings],
+    }
+    for name, probe in PROBES.items():
+        if name != "seen mIoU":
+            rules[name] = [_stopped(training, trainings, probe) for training in trainings]
+    last = [at[HARMONIC] for at in rules["last step"]]
+    return {
+        name: {
+            **{
+                label: interval([at[key] for at in chosen]).to_json()
+                for label, key in (("unseen", UNSEEN), ("seen", SEEN), ("hIoU", HARMONIC))
+            },
+            "difference": paired_interval([at[HARMONIC] for at in chosen], last).to_json(),
+        }
+        for name, chosen in rules.items()
+    }
+
+
+def _stopped(training: Training, trainings: Sequence[Training], probe: Probe) -> Mapping[str, float]:
+    """Where a training stops by a probe, at the part that suits the other tunings best."""
+    others = [other for other in trainings if other.tuning != training.tuning]
+    part = max(PARTS, key=lambda p: fmean(stop_at(other.path, probe, p)[HARMONIC] for other in others))
+    return stop_at(training.path, probe, part)
+
+
+def stop_at(path: Evaluated, probe: Probe, part: float) -> Mapping[str, float]:
+    """The last evaluation before a probe falls below a part of where it began.
+
+    Args:
+        path: evaluations in order.
+        probe: of an evaluation; a distance, which is never above zero, begins at 1.
+        part: 0 .. 1.
+    """
+    values = [probe(at) for at in path]
+    # A distance begins at zero and grows: it is turned round, so that it falls from 1.
+    if max(values) <= 0:
+        values = [1 + value for value in values]
+    kept = path[0]
+    for at, value in zip(path, values, strict=True):
+        if value < part * values[0]:
+            break
+        kept = at
+    return kept

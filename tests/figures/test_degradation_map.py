@@ -1,0 +1,49 @@
+"""The map of fine-tuning: a panel for each cell, grounds by what the intervals say."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pytest
+from matplotlib.colors import to_hex
+
+from infoclip_lite.figures.degradation_map import GROUNDS, plot_map
+
+CURVES = {"seen": "seen nouns", "unseen": "unseen nouns"}
+
+
+def cell(verdict: str, seen: float, unseen: float) -> dict:
+    def points(change: float) -> list[dict]:
+        return [{"step": s, "mean": 0.3 + change * s / 800, "half": 0.01} for s in (0, 400, 800)]
+
+    return {"verdict": verdict, "curves": {"seen": points(seen), "unseen": points(unseen)}}
+
+
+def report() -> dict:
+    cells = {
+        "full/1e-05": cell("kept", 0.1, 0.05),
+        "full/0.001": cell("broken", -0.2, -0.2),
+        "full/0.0001": cell("forgetting", 0.1, -0.1),
+        "head/0.01": cell("no gain", 0.0, 0.0),
+    }
+    return {
+        "cells": cells,
+        "usable": {"full": "0.0001", "head": "0.01"},
+        "zero_shot": dict.fromkeys(CURVES, 0.3),
+    }
+
+
+def test_cells_stand_by_tuning_and_rate_on_the_ground_of_their_verdict() -> None:
+    figure = plot_map(report(), CURVES, ylabel="points")
+    shown = {axis.get_title(): axis for axis in figure.axes if axis.axison}
+    assert list(shown) == ["rate 1e-05", "rate 0.0001 ★", "rate 0.001", "rate 0.01 ★"]
+    assert to_hex(shown["rate 0.0001 ★"].get_facecolor()) == GROUNDS["forgetting"]
+    seen, unseen = (line.get_ydata() for line in shown["rate 0.0001 ★"].get_lines()[1:])
+    assert list(seen) == pytest.approx([0, 5, 10]) and list(unseen) == pytest.approx([0, -5, -10])
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts[:2] == ["seen nouns", "unseen nouns"] and len(texts) == 2 + 4
+    plt.close(figure)
+
+
+def test_a_map_without_cells_is_refused() -> None:
+    with pytest.raises(ValueError, match="without a finished cell"):
+        plot_map({"cells": {}, "usable": {}, "zero_shot": {}}, CURVES, ylabel="points")

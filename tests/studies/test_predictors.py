@@ -1,0 +1,112 @@
+"""What probes say of what is kept: correlations and stops known by construction."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from scipy import stats
+
+from infoclip_lite.studies import predictors as study
+from infoclip_lite.studies.degradation_map import SEEN, UNSEEN, cells
+from infoclip_lite.studies.predictors import PROBES, Training
+from infoclip_lite.studies.runs import run_path
+
+STEPS = (0, 50, 100, 200)
+
+
+def training(cell: str, seed: int, unseen: list[float], **probes: list[float]) -> Training:
+    """Evaluations in which every probe follows `unseen` unless it is given."""
+    path = []
+    for i, step in enumerate(STEPS):
+        followed = {f"cka_{block}": unseen[i] for block in range(7)}
+        others = (
+            "relation_bits",
+            "margin",
+            "image_to_text",
+            "text_to_image",
+            "noun_recognition",
+            "mIoU_seen",
+        )
+        at = {"step": step, **followed, **dict.fromkeys(others, unseen[i]), "weight_distance": 1 - unseen[i]}
+        at |= {SEEN: 0.3, UNSEEN: unseen[i], "test/hIoU": unseen[i]}
+        path.append(at | {key: values[i] for key, values in probes.items()})
+    return Training(cell, seed, path)
+
+
+FALLING = [0.9, 0.8, 0.5, 0.2]
+
+
+def test_spearman_is_scipys_with_ties_too() -> None:
+    pairs = [(0.1, 3.0), (0.4, 1.0), (0.4, 2.0), (0.9, 2.0), (0.2, -1.0)]
+    assert study.spearman(pairs) == pytest.approx(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
+    assert study.spearman([(1.0, 0.1), (1.0, 0.7)]) == 0.0
+
+
+def test_a_probe_that_follows_is_told_from_one_that_goes_against() -> None:
+    against = [1 - value for value in FALLING]
+    runs = [
+        training(
+            f"{tuning}/{rate}",
+            seed,
+            [0.9, *(v - 0.01 * seed - 0.02 * rate for v in FALLING[1:])],
+            margin=against,
+        )
+        for tuning in ("full", "qv")
+        for rate in (1, 2, 3)
+        for seed in (0, 1)
+    ]
+    follows = study.correlations(runs, PROBES["bits shared"])
+    assert follows["all"]["rho"] == pytest.approx(1) and follows["within"]["low"] == pytest.approx(1)
+    contrary = study.correlations(runs, PROBES["word margin"])
+    assert contrary["qv"]["rho"] < -0.9 and contrary["all"]["high"] < 0
+    assert set(follows) == {"all", "full", "qv", "within"}
+
+
+def test_a_difference_between_tunings_is_no_correlation_within() -> None:
+    """A probe that only knows which tuning it is."""
+    low, high = [0.9, 0.3, 0.31, 0.3], [0.9, 0.7, 0.71, 0.7]
+    runs = [training("full/1", 0, low, margin=[1, 0.2, 0.2, 0.2])]
+    runs.append(training("qv/1", 0, high, margin=[1, 0.6, 0.6, 0.6]))
+    found = study.correlations(runs, PROBES["word margin"])
+    assert found["all"]["rho"] > 0.8 and found["within"]["rho"] == 0
+
+
+def test_a_run_stops_before_its_probe_has_fallen_too_far() -> None:
+    path = training("full/1", 0, FALLING).path
+    bits = PROBES["bits shared"]
+    assert [study.stop_at(path, bits, part)["step"] for part in (1.0, 0.8, 0.5, 0.0)] == [0, 50, 100, 200]
+    moved = training("full/1", 0, FALLING, weight_distance=[0.0, 0.1, 0.3, 0.8]).path
+    distance = PROBES["weight distance"]
+    assert [study.stop_at(moved, distance, part)["step"] for part in (1.0, 0.9, 0.5)] == [0, 50, 100]
+    back = training("full/1", 0, [0.9, 0.1, 0.9, 0.9]).path
+    assert study.stop_at(back, bits, 0.5)["step"] == 0, "what comes after a stop is not seen"
+
+
+def test_a_rule_is_set_up_on_other_tunings() -> None:
+    """Under full tuning it pays to stop at once, under qv never: each is judged by the other's lesson."""
+    runs = [training("full/1", seed, FALLING) for seed in (0, 1)]
+    rising = {"relation_bits": [0.9, 0.8, 0.5, 0.2]}
+    runs += [training("qv/1", seed, [0.1, 0.2, 0.3, 0.4], **rising) for seed in (0, 1)]
+    found = study.stopping(runs)
+    assert found["best of all"]["hIoU"]["mean"] == pytest.approx((0.9 + 0.4) / 2)
+    assert found["last step"]["hIoU"]["mean"] == pytest.approx((0.2 + 0.4) / 2)
+    assert found["bits shared"]["hIoU"]["mean"] == pytest.approx((0.2 + 0.1) / 2)
+    assert found["no training"]["difference"]["mean"] == pytest.approx((0.9 - 0.2 + 0.1 - 0.4) / 2)
+
+
+def test_the_report_is_of_the_maps_finished_cells(tmp_path: Path) -> None:
+    labels = [label for label in cells() if label.startswith(("full", "qv"))]
+    for label in labels:
+        for seed in range(2):
+            path = run_path(tmp_path, label, seed)
+            path.parent.mkdir(exist_ok=True, parents=True)
+            run = training(label, seed, FALLING)
+            path.write_text(json.dumps({"seed": seed, "evaluations": run.path}))
+    report = study.predictors(seeds=2, folder=tmp_path, out=tmp_path / "predictors.json")
+    assert report["cells"] == labels and len(report["points"]) == len(labels) * 2 * (len(STEPS) - 1)
+    assert report["points"][0]["kept"] == pytest.approx(0.8 - 0.9)
+    assert set(report["correlation"]) == set(PROBES) and set(PROBES) < set(report["stopping"]) | {"seen mIoU"}
+    with pytest.raises(FileNotFoundError, match="no cell with all 3 seeds"):
+        study.predictors(seeds=3, folder=tmp_path, out=tmp_path / "predictors.json")
