@@ -1,4 +1,4 @@
-"""infoclip-lite notebooks: executed, checked, and made into a course."""
+"""infoclip-lite notebooks: executed, checked, made into a course; and the capstone, judged."""
 
 from __future__ import annotations
 
@@ -10,21 +10,37 @@ import tyro
 
 
 def notebooks_command(
-    action: Annotated[Literal["run", "check", "student"], tyro.conf.Positional],
+    action: Annotated[Literal["run", "check", "student", "judge"], tyro.conf.Positional],
+    file: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")] = None,
     files: tuple[Path, ...] = (),
     out: Path = Path("coursework"),
     repository: str | None = None,
+    seeds: int = 3,
+    seed: int | None = None,
+    folder: Path | None = None,
 ) -> None:
-    """Execute the notebooks, check that a new run gives the stored outputs, or write a course's versions.
+    """Execute the notebooks, check that a new run gives the stored outputs, write a course's versions, or
+    judge a recipe of your own.
 
     Args:
-        action: run (they are stored with their outputs), check, or student (versions without solutions, and
-            an instructor's key).
-        files: some of them; all of notebooks/ by default.
+        action: run (they are stored with their outputs), check, student (versions without solutions, and
+            an instructor's key), or judge (train a recipe and the best cheap rival at equal cost, and compare
+            them on scenes that are drawn now).
+        file: for judge, the recipe: a YAML file that begins with base: mini/plain-few.
+        files: some of the notebooks; all of notebooks/ by default.
         out: for student, the folder that gets student/ and key/.
         repository: for run, OWNER/NAME on GitHub: Colab and Binder badges and a first cell that installs the
             package are put in.
+        seeds: for judge, how many pairs of trainings.
+        seed: for judge, the first seed, to repeat a judgement; one is drawn by default.
+        folder: for judge, where finished trainings are kept, runs/judge/NAME by default; the same command
+            goes on from there.
     """
+    if action == "judge":
+        _judge(file, seeds, seed, folder)
+        return
+    if file is not None:
+        raise ValueError(f"got {action} {file}; expected --files {file}: only judge takes a recipe")
     paths = list(files) or sorted(Path("notebooks").glob("*.ipynb"))
     if not paths:
         raise FileNotFoundError("no notebooks/*.ipynb here; run this in the project's folder or name files")
@@ -45,3 +61,13 @@ def notebooks_command(
 
     for name, seconds in execute(paths, repository).items():
         print(f"{name:<48}{seconds:>7.1f} s")
+
+
+def _judge(file: Path | None, seeds: int, seed: int | None, folder: Path | None) -> None:
+    if file is None:
+        raise ValueError(
+            "got no recipe; expected notebooks judge FILE, a YAML file: base: mini/plain-few ..."
+        )
+    from ..studies.capstone import judge_recipe
+
+    print(judge_recipe(file, seeds=seeds, seed=seed, folder=folder, progress=True))

@@ -82,6 +82,10 @@ def test_a_command_stands_in_the_file_of_its_name(name: str) -> None:
         (("data", "rebuild", "--words", "chiar"), "no 'chiar'; did you mean 'chair'?"),
         (("data", "rebuild", "voc"), "got rebuild voc"),
         (("notebooks", "check", "--files", "nope.ipynb"), "no notebook nope.ipynb"),
+        (("notebooks", "check", "nope.ipynb"), "only judge takes a recipe"),
+        (("notebooks", "judge"), "got no recipe"),
+        (("notebooks", "judge", "mini/plian"), "no recipe 'mini/plian'"),
+        (("notebooks", "judge", "mini/map"), "learns from 6400 labelled scenes"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
