@@ -8,8 +8,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from ..core.files import whole_file
-
 # Their commands on Linux, then where macOS and Windows keep them.
 BROWSERS = (
     "chromium",
@@ -54,23 +52,30 @@ def print_pdf(page: Path, target: Path, browser: str | None = None) -> Path:
         )
     if not page.is_file():
         raise FileNotFoundError(f"no page {page}; expected an HTML file")
-    with whole_file(target) as scratch, tempfile.TemporaryDirectory() as profile:
-        command = [
-            browser,
-            "--headless=new",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",  # a page that loads nothing is printed by who asks nobody
-            "--no-pdf-header-footer",
-            f"--user-data-dir={profile}",  # beside a browser that is open already
-            f"--print-to-pdf={scratch.resolve()}",
-            page.resolve().as_uri(),
-        ]
-        # The sandbox refuses to start for root, which is who builds in a container.
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
-            command.insert(1, "--no-sandbox")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # In the target's folder: a rename is atomic there, and a confined browser sees no other file of ours.
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="printing-") as folder:
+        printed = Path(folder).resolve() / "page.pdf"
+        command = _command(browser, page.resolve(), printed)
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False)
-        if not scratch.is_file() or scratch.stat().st_size == 0:
+        if not printed.is_file() or printed.stat().st_size == 0:
             said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
             raise OSError(f"{browser} printed no {target.name}; it says: {said[0]}")
+        printed.replace(target)
     return target
+
+
+def _command(browser: str, page: Path, printed: Path) -> list[str]:
+    options = [
+        "--headless=new",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",  # what loads nothing is printed by a browser that asks nobody
+        "--no-pdf-header-footer",
+        f"--user-data-dir={printed.parent / 'profile'}",  # beside a browser that is open already
+        f"--print-to-pdf={printed}",
+    ]
+    # The sandbox refuses to start for root, which is who builds in a container.
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.append("--no-sandbox")
+    return [browser, *options, page.as_uri()]
