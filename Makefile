@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test lab docs lint clean
+.PHONY: demo test lab docs slides symbols lint clean
 
 demo: $(VENV)/.package
 	$(BIN)/infoclip-lite demo
@@ -19,6 +19,12 @@ lab: $(VENV)/.notebooks
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+
+slides: $(VENV)/.docs
+	$(BIN)/infoclip-lite notebooks slides
+
+symbols: $(VENV)/.docs
+	$(BIN)/python docs/symbols.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
@@ -41,7 +47,7 @@ $(VENV)/.notebooks: $(VENV)/.package
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.package
-	$(BIN)/python -m pip install --quiet -e '.[docs,chimera]'
+	$(BIN)/python -m pip install --quiet -e '.[docs,notebooks,chimera]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.notebooks

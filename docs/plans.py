@@ -157,7 +157,7 @@ def chapter(number: str, folder: Path = NOTEBOOKS) -> Chapter:
 
 
 def _words(text: str) -> dict[int, int]:
-    """How many words each numbered section has; what stands between, such as "Play", goes with the one before."""
+    """Words of each numbered section; what has no number, such as "Play", goes with the one before."""
     counts: dict[int, int] = {}
     here = 0
     heads = list(_SECTION.finditer(text))

@@ -247,10 +247,10 @@ def _claim(folder: Path, recipe: Recipe, data: Segmented | None) -> None:
     if data is not None:
         kept["data"] = data.describe()
     path, text = folder / "recipe.json", json.dumps(kept, sort_keys=True)
-    if path.exists() and (folder / "state.pt").exists() and path.read_text() != text:
+    if path.exists() and (folder / "state.pt").exists() and path.read_text(encoding="utf-8") != text:
         raise ValueError(
             f"{folder} holds a run of another recipe ({path}); "
             "expected the same: choose another folder or delete it"
         )
     with whole_file(path) as scratch:
-        scratch.write_text(text)
+        scratch.write_text(text, encoding="utf-8")
