@@ -14,8 +14,6 @@ STYLE = """
 @page { size: A4 landscape; margin: 8mm 9mm; }
 body { margin: 0; font: 7pt/1.22 system-ui, "Noto Sans", "DejaVu Sans", sans-serif; color: #1d2126; }
 h1 { font-size: 13pt; margin: 0 0 1mm; } h1 + p { margin: 0 0 2.5mm; color: #59626d; column-span: all; }
-table { table-layout: fixed; } th:nth-child(1) { width: 19%; } th:nth-child(3) { width: 9%; }
-th:nth-child(4) { width: 31%; } th:nth-child(5) { width: 9%; }
 main { columns: 2; column-gap: 8mm; }
 h2 { font-size: 8.5pt; margin: 1.6mm 0 0.8mm; color: #0173b2; break-after: avoid; }
 table { border-collapse: collapse; width: 100%; margin: 0; }
