@@ -16,7 +16,7 @@ from ..core.reports import JsonObject
 from ..datasets import captioned_items, held_out_data
 from ..evaluation import evaluate, probe
 from ..training.acceleration import autocast, dtype_of
-from ..training.recipe import FineTuneRecipe
+from ..training.recipe import FineTuneRecipe, load_finetuning
 from ..training.run import Run, Watch, train
 from .rows import SPLITS
 from .variants import Variant
@@ -70,7 +70,7 @@ def run_variants(
         with remembered_features():  # all variants of a seed see the same scenes
             for label, seed in of_a_seed:
                 path, recipe = run_path(folder, label, seed), variants[label].load(seed)
-                if path.exists() and json.loads(path.read_text())["recipe"] == _as_json(recipe):
+                if path.exists() and _is_of(json.loads(path.read_text())["recipe"], recipe):
                     continue
                 record = {"label": label, "seed": seed, **_run(recipe, starts, score, watch, progress)}
                 with whole_file(path) as scratch:
@@ -123,6 +123,14 @@ def _run(
 def _as_json(recipe: FineTuneRecipe) -> JsonObject:
     """A recipe as it comes back from a file, where a tuple is a list."""
     return json.loads(json.dumps(asdict(recipe)))
+
+
+def _is_of(kept: JsonObject, recipe: FineTuneRecipe) -> bool:
+    """Whether a file's recipe is this one: a key that came later has its default in older files."""
+    try:
+        return _as_json(load_finetuning({"task": "finetune", **kept})) == _as_json(recipe)
+    except ValueError:  # a key that is no more
+        return False
 
 
 def run_path(folder: Path, label: str, seed: int) -> Path:

@@ -108,6 +108,7 @@ class FineTuneRecipe:
         tune: "full" (both towers), "image" (the image tower), "qv" (query and value projections) or "none",
             under all of which a stem's trunk stays frozen; "stem" is "full" and the trunk too.
         prompt: the template of class names in training.
+        background: what pixels of unseen classes are called in training; None ignores them.
         anchors: "captions" lets the objective look at the nouns of captions outside the segmentation
             vocabulary too; None: seen words only.
         interpolate: fraction of the fine-tuned weights in the final CLIP, the rest is pretrained (WiSE-FT); 1
@@ -127,6 +128,7 @@ class FineTuneRecipe:
     loss: Section | None = None
     tune: Tune = "full"
     prompt: str = "a photo of a {}"
+    background: str | None = None
     anchors: Literal["captions"] | None = None
     interpolate: float = 1.0
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
