@@ -81,7 +81,9 @@ def test_what_is_finished_is_reported_and_the_rest_is_named(
     monkeypatch.setattr("infoclip_lite.studies.runs._run", quick)
     out = tmp_path / "map.json"
     first = study.degradation_map(seeds=2, part=(1, 3), folder=tmp_path, out=out)
-    assert not first["cells"] and len(first["missing"]) == len(study.cells()), "one seed of a third of the cells"
+    assert not first["cells"] and len(first["missing"]) == len(study.cells()), (
+        "one seed of a third of the cells"
+    )
     whole = study.degradation_map(seeds=2, folder=tmp_path, out=out)
     assert not whole["missing"] and set(whole["cells"]) == set(study.cells())
     assert whole["cells"]["full/0.0001"]["curves"][study.SEEN][-1]["step"] == 800
