@@ -36,6 +36,7 @@ def evaluate_command(
     words: Path | None = None,
     limit: int | None = None,
     protocol: str | None = None,
+    refine: str | None = None,
     gammas: str = "",
     out: Path | None = None,
 ) -> None:
@@ -63,17 +64,22 @@ def evaluate_command(
             commas (as SCLIP writes it), or a JSON list (as CAT-Seg writes it).
         limit: number of pictures; by default 200 of collage, all of others.
         protocol: whole, catseg, training-free or zero-shot; by default the recipe's, or whole.
+        refine: pamr or propagation makes scores follow the pictures' edges; the protocol's own by default.
         gammas: calibration constants to try beside 0, separated by commas.
         out: where the report is written as JSON, and beside it as Markdown. What is counted of a real data
             set is kept in a folder beside it, so that the same command goes on.
     """
-    from ..evaluation import evaluate
+    from ..clip.refinements import get_refinement
+    from ..evaluation import evaluate, get_protocol
 
     options = {"name": dataset, "root": root, "images": images, "labels": labels, "names": _names(names)}
     options["unseen"] = None if unseen is None else split_list(unseen)
     given = {key: value for key, value in options.items() if value is not None}
     # Data before models: a folder that is not there should not be said after hours of training.
     chosen = chosen_data(given, recipe=recipe, split=split, words=words, limit=limit)
+    how = get_protocol(protocol or chosen.protocol)
+    if refine is not None:
+        how = replace(how, refine=get_refinement(refine))
     report = evaluate(
         subject(
             model, pretrained, read_outs=split_list(read_outs), recipe=recipe, folder=folder, weights=weights
@@ -81,7 +87,7 @@ def evaluate_command(
         chosen.dataset,
         limit=chosen.limit,
         gammas=_numbers(gammas),
-        protocol=protocol or chosen.protocol,
+        protocol=how,
         folder=None if out is None or chosen.drawn else out.with_suffix(".parts"),
         progress=True,
     )

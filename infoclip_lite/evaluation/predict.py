@@ -6,7 +6,7 @@ A few words at a time, so that memory does not grow with their number: 847 words
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,13 @@ from torch import Tensor
 
 from .protocol import WHOLE, EvaluationProtocol
 from .vocabulary import Vocabulary
-from .windows import WindowLogits, enlarged, run_windows
+from .windows import WindowLogits, enlarged, resized, run_windows
 
 if TYPE_CHECKING:
+    from ..clip.refinements import Scores
     from ..segmentors.base import Segmentor
+
+    Refine = Callable[[Scores, Sequence[slice]], Scores]
 
 CHUNK_VALUES = 2**26  # scores that are enlarged at a time if nobody says how many: 256 MB of float32
 
@@ -87,6 +90,7 @@ def predict(
             decided,
             gammas=gammas,
             chunk=class_chunk,
+            refine=_refine(segmentor, images, vocabulary.text, protocol, decided),
             threshold=protocol.threshold,
             confidence=confidence,
             scale=_softmax_scale(segmentor, protocol, confidence),
@@ -108,6 +112,7 @@ def best_words(
     *,
     gammas: Sequence[float] = (0.0,),
     chunk: int | None = None,
+    refine: Refine | None = None,
     threshold: float = 0.0,
     confidence: bool = False,
     scale: float = 1.0,
@@ -120,6 +125,7 @@ def best_words(
         size: (H, W) of the labels; scores are brought to it before the best is chosen.
         gammas: constants subtracted from the scores of seen classes.
         chunk: words at a time; None: as many as CHUNK_VALUES allow. The labels do not depend on it.
+        refine: what is made of the scores at that size, and of the slices that name all words.
         threshold: of the confidence, below which the vocabulary's background is the label.
         confidence: whether to compute it; a threshold needs it in any case.
         scale: what scores are multiplied with before the softmax.
@@ -132,10 +138,13 @@ def best_words(
     best: list[tuple[Tensor, Tensor]] = []
     total: Tensor | None = None  # log of the softmax's denominator
     valid = torch.ones((), dtype=torch.bool, device=vocabulary.owners.device)
-    for first in range(0, count, chunk):
-        part = slice(first, first + chunk)
-        scores = enlarged(windows.scores(part), size)
-        found = [(score, word + first) for score, word in _maxima(scores, vocabulary.seen[part], gammas)]
+    parts = [slice(first, first + chunk) for first in range(0, count, chunk)]
+    scores_of = _enlarged_scores(windows, size)
+    if refine is not None:
+        scores_of = refine(scores_of, parts)
+    for part in parts:
+        scores = scores_of(part)
+        found = [(score, word + part.start) for score, word in _maxima(scores, vocabulary.seen[part], gammas)]
         # a NaN wins every maximum here, but would lose the comparison below
         valid = valid & ~found[0][0].isnan().any()
         best = [_better(old, new) for old, new in zip(best, found, strict=True)] if best else found
@@ -148,6 +157,29 @@ def best_words(
     if fraction is not None and threshold > 0 and vocabulary.background is not None:
         labels[0] = labels[0].masked_fill(fraction < threshold, vocabulary.background)
     return Prediction(labels, fraction, valid)
+
+
+def _enlarged_scores(windows: WindowLogits, size: tuple[int, int]) -> Scores:
+    return lambda part: enlarged(windows.scores(part), size)
+
+
+def _refine(
+    segmentor: Segmentor,
+    images: Tensor,
+    text: Tensor,
+    protocol: EvaluationProtocol,
+    size: tuple[int, int],
+) -> Refine | None:
+    """The protocol's refinement, told everything but the scores."""
+    if protocol.refine is None:
+        return None
+    refinement = protocol.refine
+    # The picture that the model saw, enlarged again, and not the sharper original, as NACLIP does it [S].
+    seen = resized(images.to(text.device), protocol, segmentor.clip.patch_size)[0]
+    picture = enlarged(seen.float(), size)
+    # Scores of cosines carry CLIP's scale; what others give is taken as it is [O].
+    scale = 1.0 if segmentor.independent else 1 / float(segmentor.clip.logit_scale)
+    return lambda scores, parts: refinement.refined(picture, scores, parts, text, scale)
 
 
 def _maxima(scores: Tensor, seen: Tensor, gammas: Sequence[float]) -> list[tuple[Tensor, Tensor]]:

@@ -7,10 +7,13 @@ its authors' code, [I] our reading, [O] ours.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..clip.templates import imagenet_templates
 from ..core.lookup import find
+
+if TYPE_CHECKING:
+    from ..clip.refinements import Refinement
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,9 @@ class EvaluationProtocol:
             much as all windows together.
         largest: 9. Labels are decided with the longer side at no more than this many pixels, and
             enlarged.
-        threshold: At that size: a pixel whose best word has a smaller fraction of the softmax over all
+        refine: At that size: what makes scores follow the edges of the picture, such as
+            `clip.refinements.Pamr()`; of the picture after step 3, enlarged again.
+        threshold: Then: a pixel whose best word has a smaller fraction of the softmax over all
             words than this becomes background. 0: every pixel keeps its best word.
         logit_scale: What cosines are multiplied with before that softmax; None is CLIP's own scale. The
             best word does not depend on it.
@@ -75,6 +80,7 @@ class EvaluationProtocol:
     activation: Literal["none", "sigmoid"] = "none"
     whole: bool = False
     largest: int | None = None
+    refine: Refinement | None = None
     threshold: float = 0.0
     logit_scale: float | None = None
     false_alarms: bool = True
@@ -122,6 +128,12 @@ class EvaluationProtocol:
             raise ValueError(f"unknown synonyms {self.synonyms!r}; expected 'mean' or 'max'")
         if self.activation not in ("none", "sigmoid"):
             raise ValueError(f"unknown activation {self.activation!r}; expected 'none' or 'sigmoid'")
+        refines = hasattr(self.refine, "refined") and not isinstance(self.refine, type)
+        if self.refine is not None and not refines:
+            raise ValueError(
+                f"got refine={self.refine!r}; expected None or a refinement, "
+                "such as infoclip_lite.clip.refinements.Pamr()"
+            )
         if not 0 <= self.threshold <= 1:  # a NaN fails, too
             raise ValueError(f"threshold is {self.threshold}; expected 0 .. 1")
 
@@ -155,6 +167,7 @@ TRAINING_FREE = EvaluationProtocol(
     window=224,  # [S]
     stride=112,  # [S]
     logit_scale=40.0,  # [S: SCLIP, NACLIP; ClearCLIP 50]
+    refine=None,  # [S: SCLIP, ClearCLIP, ResCLIP]; NACLIP has PAMR with 10 iterations, dilations 8 and 16
     threshold=0.0,  # [S]; 0.1 (SCLIP, NACLIP) or 0.5 (ClearCLIP) where background is a class of its own
     false_alarms=True,  # mmsegmentation's IoUMetric [S]
 )
@@ -175,13 +188,17 @@ PROTOCOLS = {protocol.name: protocol for protocol in (WHOLE, CATSEG, TRAINING_FR
 
 
 def photo_protocol(
-    shorter: int, *, synonyms: Literal["mean", "max"] = "mean", threshold: float = 0.0
+    shorter: int,
+    *,
+    synonyms: Literal["mean", "max"] = "mean",
+    refine: Refinement | None = None,
+    threshold: float = 0.0,
 ) -> EvaluationProtocol:
     """How `segment` looks at a photo of any size [O].
 
     Args:
         shorter: pixels of the shorter side; the size that the model was trained with serves it best.
-        synonyms, threshold: see `EvaluationProtocol`.
+        synonyms, refine, threshold: see `EvaluationProtocol`.
     """
     return EvaluationProtocol(
         "photo",
@@ -194,6 +211,7 @@ def photo_protocol(
         window=shorter,
         strips_only=True,
         largest=1024,  # beyond that, what is enlarged is a grid of some twelve patches
+        refine=refine,
         threshold=threshold,
     )
 

@@ -13,10 +13,11 @@ from torch import Tensor
 from toy_segmentors import PICTURE, SMALL, Neighbours, Photos, Reader, scaled
 
 from infoclip_lite import DenseCLIP
+from infoclip_lite.clip.refinements import Pamr, Propagation, Refinement
 from infoclip_lite.evaluation.predict import best_words, predict
 from infoclip_lite.evaluation.protocol import WHOLE, EvaluationProtocol
 from infoclip_lite.evaluation.vocabulary import Vocabulary, encode_vocabulary, flatten_synonyms, vocabulary_of
-from infoclip_lite.evaluation.windows import WindowLogits, run_windows
+from infoclip_lite.evaluation.windows import WindowLogits, resized, run_windows
 from infoclip_lite.segmentors import ZeroShotSegmentor
 
 WORDS = 7
@@ -52,6 +53,31 @@ def test_confidence_is_the_fraction_of_the_softmax_and_below_the_threshold_is_ba
     assert found.confidence is not None and torch.allclose(found.confidence, confidence, atol=1e-6)
     wanted = words.owners[scores.argmax(1)].masked_fill(confidence < threshold, 0)
     assert torch.equal(found.labels[0], wanted)
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+@pytest.mark.parametrize("independent", [False, True])
+@pytest.mark.parametrize("refinement", [Pamr(dilations=(1, 2)), Propagation(grid=12, pairs=True)])
+def test_scores_are_refined_where_labels_are_decided(
+    name: str, independent: bool, refinement: Refinement
+) -> None:
+    protocol = replace(SMALL[name], refine=refinement, threshold=0.2)
+    segmentor, words = Neighbours(WORDS), windows_and_words(protocol)[1]
+    segmentor.independent = independent
+    scores = scaled(run_windows(segmentor, PICTURE, words.text, protocol).scores(), (33, 21))
+    # The picture as the model saw it, brought to the size of the labels.
+    seen = scaled(resized(PICTURE, protocol, 8)[0], (33, 21))
+    # Logits of cosines are ten times as large here; those of sigmoids are no cosines.
+    scale = 1.0 if independent else 0.1
+    better = refinement.refined(seen, lambda part: scores[:, part], [slice(0, WORDS)], words.text, scale)
+    wanted = better(slice(0, WORDS))
+    assert (wanted.argmax(1) != scores.argmax(1)).any()
+    found = predict(segmentor, PICTURE, words, protocol, size=(33, 21), class_chunk=3)
+    scale = 1.0 if protocol.logit_scale is None else protocol.logit_scale / 10
+    confidence = (scale * wanted).softmax(1).amax(1)
+    labels = words.owners[wanted.argmax(1)].masked_fill(confidence < 0.2, 0)
+    assert torch.equal(found.labels[0], labels)
+    assert found.confidence is not None and torch.allclose(found.confidence, confidence, atol=1e-5)
 
 
 def test_only_a_part_of_the_words_is_ever_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from infoclip_lite.clip.refinements import Pamr
 from infoclip_lite.evaluation import PROTOCOLS, EvaluationProtocol, get_protocol
 from infoclip_lite.evaluation.protocol import CATSEG, TRAINING_FREE, WHOLE, ZERO_SHOT
 
@@ -48,6 +49,8 @@ def test_protocols_are_found_by_name_and_pass_through() -> None:
         ({"activation": "softmax"}, "'none' or 'sigmoid'"),
         ({"templates": "a photo of a {}"}, "a tuple of prompts"),
         ({"synonyms": "best"}, "'mean' or 'max'"),
+        ({"refine": "pamr"}, "got refine='pamr'; expected None or a refinement"),
+        ({"refine": Pamr}, "expected None or a refinement"),
     ],
 )
 def test_protocols_that_cannot_be_are_refused(changes: dict[str, Any], says: str) -> None:
