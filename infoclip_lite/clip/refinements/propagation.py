@@ -65,8 +65,10 @@ class Propagation:
         size = (picture.shape[-2], picture.shape[-1])
         step = tuple(max(1, round(side / self.grid)) for side in size)
         # What does not fill a last step is left out, as in the code [S].
-        small = torch.cat([F.avg_pool2d(scores(part).float(), step) for part in parts], 1)
-        solved = self.solved(F.avg_pool2d(picture.float(), step), small * scale, text) / scale
+        small = torch.cat([F.avg_pool2d(scores(part).float(), step) for part in parts], 1) * scale
+        # One picture after the other, whose maps then stay in a processor's cache.
+        each = zip(F.avg_pool2d(picture.float(), step).split(1), small.split(1), strict=True)
+        solved = torch.cat([self.solved(one, cosines, text) for one, cosines in each]) / scale
         return lambda words: _enlarged(solved[:, words], size)
 
     def solved(self, picture: Tensor, cosines: Tensor, text: Tensor) -> Tensor:
@@ -136,12 +138,15 @@ def _system(believed: Tensor, in_rows: Tensor, in_columns: Tensor) -> Callable[[
     """Maps (B, C, h, w) times C + L."""
 
     def apply(maps: Tensor) -> Tensor:
-        flow_across = in_rows * (maps[..., 1:] - maps[..., :-1])
-        flow_down = in_columns * (maps[..., 1:, :] - maps[..., :-1, :])
+        total = believed * maps
         # What flows from a place to the next: its end gains what its beginning loses.
-        laplacian = F.pad(flow_across, (1, 0)) - F.pad(flow_across, (0, 1))
-        laplacian = laplacian + F.pad(flow_down, (0, 0, 1, 0)) - F.pad(flow_down, (0, 0, 0, 1))
-        return believed * maps + laplacian
+        across = in_rows * (maps[..., 1:] - maps[..., :-1])
+        total[..., 1:] += across
+        total[..., :-1] -= across
+        down = in_columns * (maps[..., 1:, :] - maps[..., :-1, :])
+        total[..., 1:, :] += down
+        total[..., :-1, :] -= down
+        return total
 
     return apply
 
