@@ -183,6 +183,26 @@ def test_pictures_of_the_cpu_are_labelled_where_the_model_is(name: str, tiny: De
         assert {x.device.type for x in (*found.cpu().labels, found.cpu().valid)} == {"cpu"}
 
 
+@pytest.mark.parametrize("refinement", [Pamr(), Propagation(grid=12)])
+def test_scores_are_refined_where_the_model_is(refinement: Refinement, tiny: DenseCLIP) -> None:
+    with fake_machine() as mode, torch.inference_mode():
+        segmentor = moved_in(ZeroShotSegmentor(tiny, ("resclip", "cliper")), mode)
+        words = encode_vocabulary(segmentor, ["cow", "grass", "sky"], [0, 1, 2], WHOLE)
+        windows = run_windows(segmentor, pictures(mode, 2, 3, 30, 45), words.text, WHOLE)
+        assert windows.scores().device == CUDA, (
+            "and read-outs that look at words and at pictures answer there"
+        )
+        picture = pictures(mode, 2, 3, 60, 90).to(CUDA)
+        found = best_words(
+            windows,
+            words,
+            (60, 90),
+            chunk=2,
+            refine=lambda scores, parts: refinement.refined(picture, scores, parts, words.text, 0.1),
+        )
+        assert found.labels[0].shape == (2, 60, 90) and found.labels[0].device == CUDA
+
+
 def test_a_segmentor_that_moves_nothing_is_given_pictures_on_its_device() -> None:
     with fake_machine() as mode, torch.inference_mode():
         toy = moved_in(Neighbours(), mode)
