@@ -181,8 +181,22 @@ class DenseCLIP(nn.Module):
             ValueError: no read-out or an unknown one, or images of another shape.
         """
         chosen = check_read_outs(read_outs)
-        tower = self.tower(images, words, keep=len(chosen) > 1)
-        patches = [F.normalize(self.read(tower, name), dim=-1) for name in chosen]  # (B, N, D) each
+        return self.read_each(self.tower(images, words, keep=len(chosen) > 1), chosen)
+
+    def read_each(self, tower: TowerPass, read_outs: Sequence[str]) -> list[Tensor]:
+        """The dense embeddings of several read-outs of one pass.
+
+        Args:
+            tower: a pass of this model.
+            read_outs: names of `clip.readouts.READ_OUTS`.
+
+        Returns:
+            For each read-out (B, D, h, w) float32, unit vectors along D.
+
+        Raises:
+            ValueError: unknown read-out.
+        """
+        patches = [F.normalize(self.read(tower, name), dim=-1) for name in read_outs]  # (B, N, D) each
         return [each.mT.unflatten(2, tower.grid) for each in patches]
 
     def encode_both(self, images: Tensor, read_outs: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -221,7 +235,14 @@ class DenseCLIP(nn.Module):
         """
         tokens, grid = self.embed(images)
         return TowerPass(
-            tokens, grid, self.blocks, run=self.block, project=self.project, words=words, keep=keep
+            tokens,
+            grid,
+            self.blocks,
+            run=self.block,
+            project=self.project,
+            words=words,
+            images=images,
+            keep=keep,
         )
 
     def read(self, tower: TowerPass, read_out: str) -> Tensor:

@@ -29,6 +29,7 @@ def segment_command(
     background: str = "",
     threshold: float = 0.0,
     read_outs: str = "",
+    refine: str | None = None,
 ) -> None:
     """Label a photo with your own words and save the picture.
 
@@ -44,6 +45,7 @@ def segment_command(
         background: words that compete but are not drawn, separated by commas.
         threshold: pixels whose best score is below it get no label, 0 to 1.
         read_outs: dense read-outs to average, separated by commas; the model's own by default.
+        refine: pamr or propagation makes labels follow the photo's edges; none by default.
     """
     from ..clip import load_clip
     from ..evaluation.segment import segment
@@ -61,6 +63,7 @@ def segment_command(
             behind or None,
             read_outs=split_list(read_outs) or None,
             threshold=threshold,
+            refine=refine,
         )
     for message in sorted({str(w.message) for w in caught if issubclass(w.category, UserWarning)}):
         print(f"note: {message}", file=sys.stderr)

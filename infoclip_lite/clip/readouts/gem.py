@@ -7,22 +7,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..blocks import ResidualBlock, project_out, project_qkv
+from ..depth import at_depth
 from ..tower import TowerPass
 
+BLOCKS = 6  # the last ones, whatever the model [S]
+FIRST = 6 / 11  # where they begin in the twelve of ViT-B/16
 
-def gem(tower: TowerPass, *, depth: int = 7) -> Tensor:
-    """The tokens that enter the last `depth` - 1 blocks, plus what self-self attention gives in each [S].
+
+def gem(tower: TowerPass, *, depth: int | None = None) -> Tensor:
+    """The tokens that enter the last six blocks, plus what self-self attention gives in each [S].
 
     The path has residuals and no feed-forward layer; its attention sees the tokens of the ordinary path.
 
     Args:
         tower: the pass.
-        depth: GEM's name for one more than the number of blocks; of a shallower tower, all of its blocks.
+        depth: GEM's name for one more than the number of blocks, if others are wanted; at most all there are.
+            By default they are six, 7 as GEM counts [S], and of a tower with fewer than twelve blocks those
+            at the same relative depth [O].
 
     Returns:
         (B, N, W) tokens of the patches.
     """
-    first = max(0, len(tower.blocks) - (depth - 1))
+    blocks = len(tower.blocks)
+    # A small tower's first blocks make tokens out of colours: on them self-self attention would find colours.
+    first = max(blocks - BLOCKS, at_depth(FIRST, blocks)) if depth is None else max(0, blocks - (depth - 1))
     path = tower.states[first]
     for block, tokens in zip(tower.blocks[first:], tower.states[first:], strict=True):
         path = path + _self_self(block, tokens)
