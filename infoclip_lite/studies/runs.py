@@ -151,6 +151,7 @@ def score_run(
     splits: Sequence[str] = SPLITS,
     scenes: int = SCENES,
     probes: bool = True,
+    nouns: bool = False,
     gammas: Sequence[float] = (),
 ) -> dict[str, object]:
     """Metrics on each split, and the probes on 60 scenes of the first, in the precision of the training.
@@ -160,6 +161,7 @@ def score_run(
         splits: of the recipe's data set.
         scenes: of each.
         probes: whether to probe CLIP as well.
+        nouns: whether to keep the IoU of every class of the last split, under "nouns".
         gammas: calibration sweep of the first split, under "calibration".
 
     Raises:
@@ -174,6 +176,10 @@ def score_run(
             data = held_out_data(recipe.data, split, length=scenes)
             found = evaluate(run, data, gammas=gammas if split == splits[0] else ())
             result[split] = found.metrics
+            if nouns and split == splits[-1]:
+                result["nouns"] = {
+                    row.name: round(row.iou, 5) for row in found.classes if row.iou is not None
+                }
             if found.calibration:
                 result["calibration"] = found.calibration
         if probes:
