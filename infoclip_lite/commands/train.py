@@ -18,6 +18,7 @@ def train_command(
     root: Path | None = None,
     dry_run: bool = False,
     tensorboard: bool = False,
+    save_every: int = 200,
 ) -> None:
     """Train what a recipe says; under `torchrun` or `accelerate launch` on several GPUs.
 
@@ -28,16 +29,19 @@ def train_command(
         root: folder of the data sets; by default the recipe's.
         dry_run: one of everything only, and an estimate of time and memory.
         tensorboard: write losses and metrics into the folder's tensorboard/ too.
+        save_every: steps between two states; what a killed run loses at most.
     """
     from ..training.dry_run import dry_run as estimate
     from ..training.run import train
 
+    if save_every < 1:
+        raise ValueError(f"save_every is {save_every}; expected 1 step or more")
     changes = _changes(seed, root)
     if dry_run:
-        print(estimate(recipe, **changes))
+        print(estimate(recipe, save_every=save_every, **changes))
         return
     folder = folder or run_folder(recipe, seed or 0)
-    run = train(recipe, folder=folder, tensorboard=tensorboard, **changes)
+    run = train(recipe, folder=folder, tensorboard=tensorboard, save_every=save_every, **changes)
     for record in run.evaluations():
         print("  ".join(f"{key} {record[key]:.3f}" for key in _SHOWN if key in record))
     print(f"run: {folder.resolve()}")
