@@ -233,7 +233,7 @@ def load_recipe(recipe: str | Path | Mapping[str, Any], **changes: Any) -> Recip
     """
     values = merged(_inherited(recipe), changes)
     kind = values.pop("task", None)
-    if kind not in RECIPES:
+    if not isinstance(kind, str) or kind not in RECIPES:
         raise ValueError(f"got a recipe with task {kind!r}; expected task: {' or '.join(RECIPES)}")
     return checked(RECIPES[kind], values, "the recipe")
 
