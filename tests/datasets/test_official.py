@@ -416,6 +416,23 @@ def test_verify_finds_every_broken_file(tmp_path: Path, capsys: pytest.CaptureFi
     assert "000000000285.jpg cannot be decoded" in capsys.readouterr().out
 
 
+def test_verify_names_the_first_ten_missing_files_and_the_command_that_mends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real_data.write_coco(tmp_path)
+    photos = tmp_path / "coco-stuff/images/val2017"
+    for number in range(12):
+        grey = tmp_path / f"coco-stuff/annotations/val2017/{number:012d}.png"
+        grey.write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=f"`infoclip-lite data download coco_stuff --root {tmp_path} --again`"
+    ):
+        data_command("verify", "coco_stuff_zss", root=tmp_path)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("coco_stuff_zss val: ")]
+    assert said[0] == f"coco_stuff_zss val: no {photos}/000000000000.jpg"
+    assert len(said) == 11 and said[-1] == "coco_stuff_zss val: and 2 more"
+
+
 def test_survey_says_what_is_there(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f.pictures for f in survey(root)) and not any(f.pictures for f in survey(tmp_path))
     data_command("list", root=root)
