@@ -19,13 +19,14 @@ class FusedAttention(Protocol):
     """The weights of an attention layer with q, k and v in one matrix.
 
     Attributes:
-        in_proj_weight, in_proj_bias: (3 W, W) and (3 W,), queries first, then keys, then values.
+        in_proj_weight, in_proj_bias: (3 W, W) and (3 W,), queries first, then keys, then values; the bias may
+            be None.
         out_proj: W to W.
         num_heads: of them.
     """
 
     in_proj_weight: Tensor
-    in_proj_bias: Tensor
+    in_proj_bias: Tensor | None
     out_proj: nn.Linear
     num_heads: int
 

@@ -317,6 +317,8 @@ def trained_weights(clip: DenseCLIP, tune: Tune) -> list[nn.Parameter]:
     trained = []
     for block in [*clip.blocks, *clip.text_blocks]:
         for parameter in (block.attn.in_proj_weight, block.attn.in_proj_bias):
+            if parameter is None:  # open_clip can build attention without biases
+                continue
             parameter.requires_grad_(True)
             clip.gradient_hooks.append(parameter.register_hook(_without_keys))
             trained.append(parameter)

@@ -73,7 +73,7 @@ class MachineSection:
 
     Attributes:
         dtype: "float32", "bfloat16" or "float16" (autocast; float16 scales the loss), or "auto": bfloat16
-            where the hardware multiplies it.
+            where the hardware multiplies it, float16 on older GPUs.
         workers: processes that read pictures ahead; 0 reads them in between the steps.
         accumulate: passes that a batch is divided into, to save memory; see `FineTuning`.
         compile, checkpointing, channels_last: see `accelerate`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,17 @@ def test_trainaug_is_voc_and_sbd_without_val(root: Path) -> None:
     ]  # VOC's own labels where there are any
     assert stripes(dataset[0].mask, 4) == [255, 255, 0, 19]
     assert stripes(dataset[3].mask, 2) == [255, 15]
+
+
+def test_voc_without_sbd_is_its_own_pictures_and_says_so(tmp_path: Path) -> None:
+    real_data.write_voc(tmp_path)
+    shutil.rmtree(tmp_path / "benchmark_RELEASE")
+    dataset = build_dataset("voc_zss", "train", tmp_path, sbd=False)
+    assert [Path(picture).stem for picture, _ in dataset.files] == ["2007_000032", "2007_000039"]
+    assert dataset.split == "train without SBD" and dataset.describe()["split"] == "train without SBD"
+    assert build_dataset("voc_zss", "val", tmp_path, sbd=False).split == "val"
+    with pytest.raises(FileNotFoundError, match="benchmark_RELEASE.*infoclip-lite data download voc"):
+        build_dataset("voc_zss", "train", tmp_path)
 
 
 def test_coco_label_table_skips_the_eleven_ids_that_were_never_labelled() -> None:
