@@ -37,8 +37,8 @@ def segment_command(
     """Label a photo with your own words and save the picture; or label a folder of them.
 
     Args:
-        photo: any picture file; or a folder, of which every picture gets a mask (a PNG whose pixels are places
-            in the list of words, 255 where none fits), and all together a segments.json.
+        photo: any picture file; or a folder, of which every picture gets a mask (a PNG whose pixels are
+            places in the list of words, 255 where none fits), and all together a segments.json.
         names: words separated by commas, synonyms by "|": "ox|cow, grass, sky".
         words: in place of names, a file: a class a line with synonyms separated by commas (as SCLIP writes
             it), or a JSON list (as CAT-Seg writes it).
