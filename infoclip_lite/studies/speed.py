@@ -28,7 +28,15 @@ from ..training.build import build_task
 from ..training.dry_run import Timed
 from ..training.loop import fit
 from .cost import cost_rows, rendered
-from .peers import SIDE, WORDS, against_open_clip, against_torchmetrics, against_transformers
+from .growth import against_pairs, growth
+from .peers import (
+    SIDE,
+    WORDS,
+    against_open_clip,
+    against_torchmetrics,
+    against_torchvision,
+    against_transformers,
+)
 from .rows import TrainingWay
 
 _T = TypeVar("_T")
@@ -46,8 +54,9 @@ def speed(*, rounds: int = 21, model: str = "ViT-B-16-quickgelu", out: Path | No
         out: where the report is written; data/reports by default.
 
     Returns:
-        {"model", "contests", "matrix_peak_tflops", "memory", "forward_tflop", "objective", "training"}; see
-        `Contest`, `evaluation_memory`, `forward_cost`, `StepCost` and `TrainingWay`.
+        {"model", "contests", "matrix_peak_tflops", "memory", "growth", "forward_tflop", "objective",
+        "training"}; see `Contest`, `evaluation_memory`, `growth`, `forward_cost`, `StepCost` and
+        `TrainingWay`.
 
     Raises:
         ImportError: transformers or torchmetrics, the peers, are not installed.
@@ -59,6 +68,8 @@ def speed(*, rounds: int = 21, model: str = "ViT-B-16-quickgelu", out: Path | No
         against_open_clip(clip, rounds),
         against_transformers(clip, rounds),
         against_torchmetrics(rounds),
+        against_torchvision(rounds),
+        *against_pairs(rounds),
     ]
     peaks = {name: round(matrix_peak(dtype_of(name), device) / 1e12, 3) for name in ("float32", "bfloat16")}
     content: dict[str, object] = {
@@ -66,6 +77,7 @@ def speed(*, rounds: int = 21, model: str = "ViT-B-16-quickgelu", out: Path | No
         "contests": [found.to_json() for found in contests],
         "matrix_peak_tflops": peaks,
         "memory": [in_own_process(head, chunk) for head, chunk in _MEMORY],
+        "growth": growth(rounds=5),
         "forward_tflop": {"words": 171, "side": 384, **forward_cost(clip)},
         "objective": [row.to_json() for row in cost_rows(repeats=3, sizes=("mini",))],
     }
