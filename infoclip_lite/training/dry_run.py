@@ -198,7 +198,7 @@ def dry_run(
         picture = time.perf_counter() - started
     # Before it is counted once more, which takes memory of its own.
     memory = peak_memory()
-    tflop, kept = _counted(task) if isinstance(loaded, FineTuneRecipe) else (0.0, 0)
+    tflop, kept = counted(task) if isinstance(loaded, FineTuneRecipe) else (0.0, 0)
     weights = list(task.module.parameters())
     return Estimate(
         device=torch.cuda.get_device_name()
@@ -235,8 +235,15 @@ def _saved(task: Timed, steps: int) -> tuple[int, float]:
         return size, time.perf_counter() - started
 
 
-def _counted(task: FineTuning) -> tuple[float, int]:
-    """10^12 operations of a step, and the bytes that it keeps for the gradient."""
+def counted(task: FineTuning) -> tuple[float, int]:
+    """What a step of a fine-tuning takes; its weights stay as they are.
+
+    Args:
+        task: the fine-tuning.
+
+    Returns:
+        10^12 operations, and the bytes that are kept for the gradient.
+    """
     batch = next(iter(task.batches(0, 1)))
     parts = batch if isinstance(batch, list) else [batch]
     with FlopCounterMode(display=False) as counter:

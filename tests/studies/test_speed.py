@@ -75,7 +75,7 @@ def test_growth_is_fitted_along_every_axis(monkeypatch: pytest.MonkeyPatch) -> N
     rows = growth.growth(rounds=1)
     assert [row["axis"] for row in rows] == ["words", "batch"]
     assert all(len(row["seconds"]) == len(row["kept_mb"]) == 2 and row["exponent"] for row in rows)
-    assert rows[0]["kept_mb"][1] == pytest.approx(2 * rows[0]["kept_mb"][0], rel=0.2)
+    assert all(row["kept_mb"][1] > row["kept_mb"][0] for row in rows)
 
 
 def test_loaders_are_timed_on_the_same_pictures() -> None:
@@ -124,7 +124,9 @@ def test_paper_size_needs_a_gpu_or_a_file(tmp_path: Path, monkeypatch: pytest.Mo
         and row["loss_first"] == row["losses"][0]
         and row["loss_last"] == row["losses"][-1]
     )
-    assert row["images_per_s"] > 0 and row["peak_gb"] > 0
+    assert row["images_per_s"] > 0 and row["peak_gb"] > 0 and row["share_of_peak"] > 0
+    speed.paper_size(steps=10, minutes=0.0, out=tmp_path / "short.json")
+    assert json.loads((tmp_path / "short.json").read_text())["rows"][0]["steps"] == 1
 
 
 def test_forward_cost_grows_with_the_words_where_it_should(mini: DenseCLIP) -> None:
