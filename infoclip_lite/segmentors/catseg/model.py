@@ -288,7 +288,8 @@ class Aggregator(nn.Module):
         words = self.words(text)
         for spatial, across in zip(self.spatial, self.classes, strict=True):
             x = across(spatial(x, appearance), words, pooling)
-        y = x.permute(0, 1, 4, 2, 3).flatten(0, 1)  # (B C, hidden, h, w)
+        # Convolutions and their norms have the old order again: one copy, at the smallest of their sizes.
+        y = x.permute(0, 1, 4, 2, 3).flatten(0, 1).contiguous()  # (B C, hidden, h, w)
         for up, project, guide in zip(self.decoder, self.guides, guides, strict=True):
             y = up(y, project(guide))
         height, width = (side << len(guides) for side in features.shape[-2:])
