@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..core.words import check_names, synonyms_of
 from .blocks import attention_kernel, standard_block
+from .layouts import unfit
 from .readouts import check_read_outs, get_read_out
 from .templates import SIMPLE_TEMPLATES
 from .tower import RunBlock, TowerPass
@@ -70,16 +71,9 @@ class DenseCLIP(nn.Module):
         known_tokens: Tensor | None = None,
     ) -> None:
         super().__init__()
-        visual = getattr(model, "visual", None)
-        blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
-        # A tower that pools by attention or by a mean never trained its CLS to say what the picture is.
-        pooled = getattr(visual, "attn_pool", None) is None and getattr(visual, "pool_type", "tok") == "tok"
-        with_cls = pooled and hasattr(visual, "class_embedding")
-        if not (blocks and with_cls and all(_plain(block) for block in blocks)):
-            raise ValueError(
-                f"{name}: the image tower is {type(visual).__name__}; "
-                "expected open_clip's ViT pooled by its CLS token"
-            )
+        reason = unfit(model)
+        if reason is not None:
+            raise ValueError(f"{name}: {reason}; expected open_clip's ViT pooled by its CLS token")
         self.model: CLIP = model
         self.tokenizer, self.name = tokenizer, name
         self.templates, self.read_outs = tuple(templates), tuple(read_outs)
@@ -516,20 +510,3 @@ def _reads_forward(model: nn.Module) -> bool:
     mask = getattr(model, "attn_mask", None)
     pooled = getattr(model, "text_pool_type", None)
     return isinstance(mask, Tensor) and pooled in ("argmax", "eos")
-
-
-def _plain(block: nn.Module) -> bool:
-    """Whether a block is the one of CLIP: fused q, k, v and none of open_clip's extra norms and scales."""
-    # Our blocks compute with these weights alone: what else there is would be left out in silence.
-    attn = block.attn
-    extra_scales = (getattr(attn, name, None) for name in ("logit_scale", "head_scale"))
-    extra_norms = (
-        getattr(attn, "ln_q", None),
-        getattr(attn, "ln_inner", None),
-        getattr(block, "ln_attn", None),
-    )
-    return (
-        getattr(attn, "in_proj_weight", None) is not None
-        and all(scale is None for scale in extra_scales)
-        and all(norm is None or isinstance(norm, nn.Identity) for norm in extra_norms)
-    )

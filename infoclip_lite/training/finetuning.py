@@ -5,8 +5,8 @@ aligned.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import cast, get_args
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,8 @@ from ..segmentors.base import enlarged
 from .acceleration import autocast, dtype_of
 from .recipe import MachineSection, OptimizerSection, Tune
 
+_T = TypeVar("_T")
+PATIENCE = 600  # seconds without a batch from any worker, after which they are taken for hung
 Part = tuple[Tensor, ...]  # (images, masks), or (images, masks, labelled) where a batch is divided
 
 
@@ -157,6 +159,9 @@ class FineTuning:
 
         Where a batch is divided, each part is (images, masks, labelled): the mean number of labelled pixels
         over all parts.
+
+        Raises:
+            OSError: a worker hangs, or was killed; says what to do.
         """
         own = self.batch // world()
         begins = [step * self.batch + rank() * own for step in range(first, last)]
@@ -167,10 +172,11 @@ class FineTuning:
             batch_sampler=indices,
             num_workers=self.machine.workers,
             prefetch_factor=4 if self.machine.workers else None,
+            timeout=PATIENCE if self.machine.workers else 0,
             collate_fn=_collate,
             generator=torch.Generator(),  # a loader draws a seed: not from torch's own generator
         )
-        for images, masks, skipped in loader:
+        for images, masks, skipped in _watched(loader):
             self.skipped.update(skipped)
             if passes == world() == 1:
                 yield images, masks
@@ -273,6 +279,29 @@ def seen_classes(dataset: Trainable, background: str | None = None) -> tuple[lis
     return names, table
 
 
+def _watched(batches: Iterable[_T]) -> Iterator[_T]:
+    """Batches of a loader; what is said of its workers becomes a line that helps.
+
+    Raises:
+        OSError: a worker hangs, or was killed.
+    """
+    try:
+        yield from batches
+    # torch has one kind of error for both; what a data set raises in a worker keeps its own kind.
+    except RuntimeError as error:
+        if "DataLoader timed out" in str(error):
+            raise OSError(
+                f"no batch for {PATIENCE} seconds: a process that reads pictures hangs; expected one: does "
+                "the disk answer? Else set machine: {workers: 0}; the same command goes on"
+            ) from error
+        if "DataLoader worker (pid" in str(error):
+            raise OSError(
+                f"a process that reads pictures was killed ({str(error).split(': ')[-1]}); expected all of "
+                "them to live: if memory ran out, lower `machine.workers`; the same command goes on"
+            ) from error
+        raise
+
+
 def _collate(scenes: Sequence[Item]) -> tuple[Tensor, Tensor, list[str]]:
     images, masks = (
         torch.stack([scene.image for scene in scenes]),
@@ -301,6 +330,8 @@ def trained_weights(clip: DenseCLIP, tune: Tune) -> list[nn.Parameter]:
     trained = []
     for block in [*clip.blocks, *clip.text_blocks]:
         for parameter in (block.attn.in_proj_weight, block.attn.in_proj_bias):
+            if parameter is None:  # open_clip can build attention without biases
+                continue
             parameter.requires_grad_(True)
             clip.gradient_hooks.append(parameter.register_hook(_without_keys))
             trained.append(parameter)

@@ -73,7 +73,7 @@ class MachineSection:
 
     Attributes:
         dtype: "float32", "bfloat16" or "float16" (autocast; float16 scales the loss), or "auto": bfloat16
-            where the hardware multiplies it.
+            where the hardware multiplies it, float16 on older GPUs.
         workers: processes that read pictures ahead; 0 reads them in between the steps.
         accumulate: passes that a batch is divided into, to save memory; see `FineTuning`.
         compile, checkpointing, channels_last: see `accelerate`.
@@ -235,7 +235,7 @@ def load_recipe(recipe: str | Path | Mapping[str, Any], **changes: Any) -> Recip
     """
     values = merged(_inherited(recipe), changes)
     kind = values.pop("task", None)
-    if kind not in RECIPES:
+    if not isinstance(kind, str) or kind not in RECIPES:
         raise ValueError(f"got a recipe with task {kind!r}; expected task: {' or '.join(RECIPES)}")
     return checked(RECIPES[kind], values, "the recipe")
 

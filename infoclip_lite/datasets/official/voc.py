@@ -30,6 +30,7 @@ def pascal_voc(
     background: bool = False,
     zero_shot: bool = False,
     synonyms: bool = False,
+    sbd: bool = True,
 ) -> Pictures:
     """VOC 2012: 1,449 pictures of val, or 10,582 of train (VOC's own 1,464, and SBD's that are not in val).
 
@@ -40,12 +41,15 @@ def pascal_voc(
             the 39 other names of PC-59 are encoded, and each of them counts as background.
         zero_shot: marks the five unseen classes of the 15/5 split.
         synonyms: encode synonyms beside the names that the papers encode.
+        sbd: False trains on VOC's own 1,464, without SBD's download; the split is then called "train without
+            SBD", for the papers' numbers are from 10,582.
 
     Raises:
         FileNotFoundError: files are missing; says which, and how to get them.
         ValueError: unknown split.
     """
-    files = _train(root) if split_of(split) == "train" else _own(root, "val")
+    few = split_of(split) == "train" and not sbd
+    files = _own(root, split) if few or split == "val" else _train(root)
     check_files(files, "voc", root)
     table = class_table("voc")
     names, words = list(table.names), list(table.synonyms if synonyms else table.words)
@@ -59,7 +63,7 @@ def pascal_voc(
         files,
         names,
         lookup_table(labels, [255] if background else [0, 255], IGNORE),
-        split=split,
+        split="train without SBD" if few else split,
         unseen=[table.names.index(name) for name in VOC_UNSEEN] if zero_shot else (),
         words=words,
         owners=[min(i, BACKGROUND) for i in range(len(words))],
