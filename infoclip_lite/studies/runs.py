@@ -70,7 +70,7 @@ def run_variants(
         with remembered_features():  # all variants of a seed see the same scenes
             for label, seed in of_a_seed:
                 path, recipe = run_path(folder, label, seed), variants[label].load(seed)
-                if path.exists() and _is_of(json.loads(path.read_text())["recipe"], recipe):
+                if path.exists() and _is_of(json.loads(path.read_text(encoding="utf-8"))["recipe"], recipe):
                     continue
                 record = {"label": label, "seed": seed, **_run(recipe, starts, score, watch, progress)}
                 with whole_file(path) as scratch:
@@ -142,7 +142,10 @@ def gather(variants: Mapping[str, Variant], seeds: Sequence[int], folder: Path) 
     """The records of the variants that all seeds have finished, by label, in the order of the seeds."""
     paths = {label: [run_path(folder, label, seed) for seed in seeds] for label in variants}
     finished = {label: files for label, files in paths.items() if all(path.exists() for path in files)}
-    return {label: [json.loads(path.read_text()) for path in files] for label, files in finished.items()}
+    return {
+        label: [json.loads(path.read_text(encoding="utf-8")) for path in files]
+        for label, files in finished.items()
+    }
 
 
 def score_run(

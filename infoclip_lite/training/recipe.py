@@ -304,7 +304,7 @@ def _read(recipe: str | Path) -> dict[str, Any]:
             f"no recipe {str(recipe)!r}; "
             f"{hint.replace('expected one of', 'expected a YAML file or one of')}{every}"
         )
-    text = shipped.read_text() if shipped.is_file() else path.read_text()
+    text = shipped.read_text(encoding="utf-8") if shipped.is_file() else path.read_text(encoding="utf-8")
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
