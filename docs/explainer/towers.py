@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from hashlib import blake2b
+from pathlib import Path
+
 import numpy as np
 import onnx
 import torch
@@ -132,6 +136,21 @@ def text_program(clip: DenseCLIP) -> onnx.ModelProto:
         outputs=["embeddings"],
         dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
     )
+
+
+def fingerprint(clip: DenseCLIP) -> str:
+    """What a program depends on: the weights, and the package's and this file's way with them.
+
+    Args:
+        clip: the model.
+    """
+    digest = blake2b(digest_size=8)
+    for tensor in clip.model.state_dict().values():
+        digest.update(tensor.contiguous().numpy().tobytes())
+    room = Path(inspect.getfile(DenseCLIP)).parent
+    for path in (Path(__file__), *sorted(room.rglob("*.py"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def halved(program: onnx.ModelProto) -> onnx.ModelProto:
