@@ -21,7 +21,7 @@ const state = {
   picture: null, // what canvases draw: a canvas with the square
   seen: null, // what the tower says of it
   words: [], // {name, on, colour}
-  readOut: OWN, // or the name of one
+  readOut: "vanilla", // what CLIP was trained with, to compare others with; OWN is the model's mixture
   patch: 0,
 };
 // For tests and for the curious: window.explainer in the console.
@@ -100,6 +100,7 @@ function listen() {
   words.forEach((word) => $("known").append(new Option(word)));
   $("read-out").append(new Option(`${own.join(" + ")} (the model's own)`, OWN));
   readOuts.forEach((name) => $("read-out").append(new Option(name, name)));
+  $("read-out").value = state.readOut;
   $("read-out").addEventListener("change", (event) => {
     state.readOut = event.target.value;
     redraw();

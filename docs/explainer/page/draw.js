@@ -85,7 +85,7 @@ export function drawCurves(figure, steps, curves, current) {
   const top = Math.max(0.1, ...curves.flatMap((curve) => curve.values));
   const most = Math.ceil(top * 10) / 10;
   const x = (step) => left + ((width - left - 16) * (step - steps[0])) / (steps[steps.length - 1] - steps[0] || 1);
-  const y = (value) => 12 + (height - bottom - 12) * (1 - value / most);
+  const y = (value) => 20 + (height - bottom - 20) * (1 - value / most);
   figure.replaceChildren();
   figure.setAttribute("viewBox", `0 0 ${width} ${height}`);
   for (const value of [0, most / 2, most]) {
@@ -96,7 +96,8 @@ export function drawCurves(figure, steps, curves, current) {
     figure.append(svg("text", { x: x(step), y: height - 16, class: "tick middle" }, String(step)));
   }
   figure.append(svg("text", { x: (width + left) / 2, y: height - 2, class: "tick middle" }, "step of the training"));
-  figure.append(svg("line", { x1: x(steps[current]), x2: x(steps[current]), y1: 12, y2: height - bottom, class: "now" }));
+  figure.append(svg("line", { x1: x(steps[current]), x2: x(steps[current]), y1: 20, y2: height - bottom, class: "now" }));
+  figure.append(svg("text", { x: left, y: 10, class: "tick" }, "mean intersection over union"));
   for (const { values, dash, colour } of curves) {
     const points = values.map((value, i) => `${x(steps[i])},${y(value)}`).join(" ");
     figure.append(svg("polyline", { points, fill: "none", stroke: colour, "stroke-width": 3, "stroke-dasharray": dash }));

@@ -6,6 +6,7 @@ import { drawCurves, drawLabels, drawMap } from "./draw.js";
 const $ = (id) => document.getElementById(id);
 const percent = (part) => `${Math.round(100 * part)}%`;
 const ALL = "all";
+const OTHER = "#a0a0a0"; // of words that the scene does not show
 
 /**
  * @param {object} about what content.json says of the trainings
@@ -25,7 +26,7 @@ export async function startTraining(about, content) {
   };
   const steps = about.frames[trainings[0]].map((frame) => frame.step);
   const learnt = new Set(about.seen);
-  const leftOut = new Set(about.unseen);
+  const leftOut = new Set(about.unseen); // both are places in about.names
   const kind = (word) => (learnt.has(word) ? "learnt" : leftOut.has(word) ? "left out" : "ground");
 
   const draw = () => {
@@ -41,10 +42,17 @@ export async function startTraining(about, content) {
     drawNumbers(frame);
   };
 
+  /** The scene's own words in colours that can be told apart, all others grey. */
+  const coloursOf = (scene) =>
+    about.names.map((_, word) => {
+      const place = about.words[scene].indexOf(word);
+      return place < 0 ? OTHER : content.palette[place];
+    });
+
   const drawAll = (training, frame, scene) => {
     const maps = about.names.map((_, word) => map(training, frame, scene, word));
     const labels = labelled(maps, grid, content.side);
-    drawLabels($(training), pictures[scene], labels, content.side, content.palette);
+    drawLabels($(training), pictures[scene], labels, content.side, coloursOf(scene));
     const counts = new Map();
     labels.forEach((label) => counts.set(label, (counts.get(label) ?? 0) + 1));
     const parts = [...counts].sort((a, b) => b[1] - a[1]).slice(0, 5);
@@ -66,14 +74,13 @@ export async function startTraining(about, content) {
   };
 
   const curve = (training, key, group) => ({
-    name: `${training}, ${group} words`,
+    name: `${training}, ${group} nouns`,
     values: about.frames[training].map((each) => each[key]),
     dash: training === "plain" ? "" : "7 5",
     colour: `var(--${group === "learnt" ? "learnt" : "left-out"})`,
   });
   const curves = trainings.flatMap((each) => [curve(each, "mIoU_seen", "learnt"), curve(each, "mIoU_unseen", "left-out")]);
-  curves.forEach((each) => (each.name = each.name.replace("left-out", "left out")));
-  const drawNumbers = (frame) => {
+    const drawNumbers = (frame) => {
     drawCurves($("curves"), steps, curves, frame);
     const said = curves.map(({ name, values }) => `${name} ${percent(values[frame])}`).join("; ");
     $("curves-said").textContent = `At step ${steps[frame]}: ${said}.`;
@@ -81,7 +88,12 @@ export async function startTraining(about, content) {
   };
 
   const fillWords = () => {
-    const present = about.words[Number($("training-scene").value)];
+    const scene = Number($("training-scene").value);
+    const present = about.words[scene];
+    $("training-legend").replaceChildren(
+      ...present.map((word) => swatch(`${about.names[word]} (${kind(word)})`, coloursOf(scene)[word])),
+      swatch("a word that is not in the scene", OTHER),
+    );
     $("training-word").replaceChildren(
       new Option("the labels of all words", ALL),
       ...present.map((word) => new Option(`the map of “${about.names[word]}” (${kind(word)})`, word)),
@@ -124,6 +136,14 @@ function legend({ name, dash, colour }) {
   Object.entries(attributes).forEach(([key, value]) => stroke.setAttribute(key, value));
   svg.append(stroke);
   line.append(svg, name);
+  return line;
+}
+
+function swatch(name, colour) {
+  const line = document.createElement("li");
+  const square = Object.assign(document.createElement("span"), { className: "swatch" });
+  square.style.background = colour;
+  line.append(square, ` ${name}`);
   return line;
 }
 
