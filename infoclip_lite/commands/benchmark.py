@@ -45,6 +45,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "degradation_frames": Benchmark(
         "studies.degradation_frames:degradation_frames", "one plain fine-tuning, step by step"
     ),
+    "training_maps": Benchmark(
+        "studies.training_maps:training_maps", "a training without and with a repair, map by map"
+    ),
     "card": Benchmark("commands.benchmark:card", "the scores of collage-mini"),
     "conse": Benchmark("studies.conse:conse", "a control that no picture was learnt for"),
     "ceiling": Benchmark("studies.ceiling:ceiling", "a linear map that was told every pixel's label"),

@@ -37,15 +37,28 @@ def gem(tower: TowerPass, *, depth: int | None = None) -> Tensor:
     return path[:, 1:]
 
 
-def _self_self(block: ResidualBlock, tokens: Tensor) -> Tensor:
-    """The mean of what v-v, k-k and q-q attention make of the values, one iteration of each (B, 1 + N, W)."""
+def self_attention(block: ResidualBlock, tokens: Tensor) -> Tensor:
+    """v-v, k-k and q-q attention, one iteration of each.
+
+    Args:
+        block: of the tower.
+        tokens: (B, 1 + N, W) that enter it.
+
+    Returns:
+        (3, B, heads, 1 + N, 1 + N), rows sum to one.
+    """
     q, k, v = project_qkv(block, tokens)
     # Unit vectors attend below, so the sharpness is theirs no more. It follows the picture instead:
     # the mean length of the tokens, on the usual scale of attention [S].
     length = block.ln_1(tokens).norm(dim=-1).mean(-1)
     sharpness = length[:, None, None, None] * v.shape[-1] ** -0.5
-    mixed = [_alike(x, sharpness) @ v for x in (v, k, q)]
-    return project_out(block, torch.stack(mixed).mean(0))
+    return torch.stack([_alike(x, sharpness) for x in (v, k, q)])
+
+
+def _self_self(block: ResidualBlock, tokens: Tensor) -> Tensor:
+    """The mean of what the three attentions make of the values (B, 1 + N, W)."""
+    values = project_qkv(block, tokens)[2]
+    return project_out(block, (self_attention(block, tokens) @ values).mean(0))
 
 
 def _alike(x: Tensor, sharpness: Tensor) -> Tensor:
