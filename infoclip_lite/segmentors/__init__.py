@@ -14,6 +14,7 @@ from .cascade import CascadeSegmentor
 from .catseg import AggregationConfig, CostAggregationSegmentor
 from .chimera import ChimeraSeg
 from .zero_shot import ZeroShotSegmentor
+from .zsseg import ZSSeg
 
 __all__ = [
     "SEGMENTORS",
@@ -23,6 +24,7 @@ __all__ = [
     "Encoded",
     "Segmentor",
     "Target",
+    "ZSSeg",
     "ZeroShotSegmentor",
     "build_segmentor",
 ]
@@ -33,6 +35,7 @@ SEGMENTORS: dict[str, type[Segmentor]] = {
     "catseg": CostAggregationSegmentor,
     "chimera": ChimeraSeg,
     "cascade": CascadeSegmentor,
+    "zsseg": ZSSeg,
 }
 
 
