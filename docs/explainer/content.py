@@ -18,7 +18,8 @@ from towers import EXPORTED
 
 from infoclip_lite import DenseCLIP, segment
 from infoclip_lite.core.files import data_dir
-from infoclip_lite.core.overlay import overlay, palette, picture_row
+from infoclip_lite.core.colours import shades
+from infoclip_lite.core.overlay import overlay, picture_row
 from infoclip_lite.core.reports import JsonObject, read_report
 from infoclip_lite.datasets import Collage
 from infoclip_lite.datasets.collage.building.credits import LINKS
@@ -160,7 +161,10 @@ def content_json(
             "looks": LOOKS,
             "templates": list(clip.templates),
             "words": list(words),
-            "palette": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in palette(COLOURS).tolist()],
+            "palette": [
+                f"#{round(255 * r):02x}{round(255 * g):02x}{round(255 * b):02x}"
+                for r, g, b in shades(COLOURS)
+            ],
             "pictures": [
                 {"key": each.key, "file": each.file, "title": each.title, "words": each.words}
                 for each in pictures

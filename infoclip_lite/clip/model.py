@@ -325,11 +325,13 @@ class DenseCLIP(nn.Module):
         """
         return self.encode_tokens(self.tokenize(prompts))
 
-    def encode_tokens(self, ids: Tensor) -> Tensor:
+    def encode_tokens(self, ids: Tensor, table: Tensor | None = None) -> Tensor:
         """Embeddings of sentences that are tokens already.
 
         Args:
             ids: (n, context) token ids, or fewer columns where all that is left out is filling.
+            table: (tokens, W) embeddings that the ids are rows of, in place of the tower's own; a sentence
+                ends at its highest id there too.
 
         Returns:
             (n, D) float32 unit vectors.
@@ -337,7 +339,7 @@ class DenseCLIP(nn.Module):
         ids, tower = ids.to(self.device), _TextTower(self.model)
         # PROMPTS at a time: 847 words in 80 templates are 68 thousand, and more than fits a card at once.
         with attention_kernel(ids.device):
-            parts = [tower.encode(part) for part in ids.split(PROMPTS)]
+            parts = [tower.encode(part, table) for part in ids.split(PROMPTS)]
         return F.normalize(torch.cat(parts).float(), dim=-1)
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
@@ -493,16 +495,14 @@ class _TextTower(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         return self.model.encode_text(ids)
 
-    def encode(self, ids: Tensor) -> Tensor:
-        """(n, L) to (n, D), L at most the context."""
+    def encode(self, ids: Tensor, table: Tensor | None = None) -> Tensor:
+        """(n, L) to (n, D), L at most the context; ids are rows of `table`, or of the tower's own."""
         length = ids.shape[1]
-        if not _reads_forward(self.model) or length == len(self.model.positional_embedding):
-            return self(ids)
-        cut = {
-            "model.positional_embedding": self.model.positional_embedding[:length],
-            "model.attn_mask": self.model.attn_mask[:length, :length],
-        }
-        return functional_call(self, cut, (ids,))
+        other: dict[str, Tensor] = {} if table is None else {"model.token_embedding.weight": table}
+        if _reads_forward(self.model) and length < len(self.model.positional_embedding):
+            other["model.positional_embedding"] = self.model.positional_embedding[:length]
+            other["model.attn_mask"] = self.model.attn_mask[:length, :length]
+        return functional_call(self, other, (ids,)) if other else self(ids)
 
 
 def _reads_forward(model: nn.Module) -> bool:

@@ -129,6 +129,8 @@ class Segmentor(nn.Module, ABC):
         tunable: whether its CLIP may be tuned.
         side: pixels a side that pictures of a training are brought to before student and teacher see them,
             while labels and loss keep the size of the crops; None leaves them as they are.
+        learns_words: whether what it makes of a word changes while it learns, though CLIP's text tower
+            does not: words are then encoded at every step.
         prepared_with: how many unlabelled pictures `prepare` wants to see before
             training; 0 if it does nothing.
         criterion: the pixel loss of the default `loss`.
@@ -140,6 +142,7 @@ class Segmentor(nn.Module, ABC):
     independent: bool = False
     tunable: bool = True
     side: int | None = None
+    learns_words: bool = False
     prepared_with: int = 0
     criterion: Criterion = CrossEntropy()
 
@@ -250,6 +253,13 @@ class Segmentor(nn.Module, ABC):
 
         Args:
             images: (B, 3, H, W) floats in [0, 1], `prepared_with` of them or as many as there are.
+        """
+
+    def meet(self, names: Sequence[str]) -> None:
+        """Be told the names whose pixels training labels, before its first step; forgotten by default.
+
+        Args:
+            names: of the seen classes, in the order of the words that `loss` is given.
         """
 
     def stages(self) -> list[nn.Module]:

@@ -94,6 +94,7 @@ class FineTuning:
         self.skipped: Counter[str] = Counter()
         self._check(anchors)
         self.seen, self.relabel = seen_classes(dataset, background)
+        segmentor.meet(self.seen)
         self.templates = segmentor.templates or (prompt,)
         self.module: nn.Module = segmentor
         if objective is not None:
@@ -212,7 +213,7 @@ class FineTuning:
         if self._fixed_text is not None:
             return self._fixed_text
         text = self.segmentor.encode_text(self.seen, self.templates)
-        if self.tune in ("none", "image"):
+        if self.tune in ("none", "image") and not self.segmentor.learns_words:
             self._fixed_text = text
         return text
 
