@@ -17,8 +17,8 @@ from PIL import Image
 from towers import EXPORTED
 
 from infoclip_lite import DenseCLIP, segment
-from infoclip_lite.core.files import data_dir
 from infoclip_lite.core.colours import shades
+from infoclip_lite.core.files import data_dir
 from infoclip_lite.core.overlay import overlay, picture_row
 from infoclip_lite.core.reports import JsonObject, read_report
 from infoclip_lite.datasets import Collage

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..core.colours import UNLABELLED, word_colours
 from ..core.files import whole_file
 from ..core.labels import IGNORE
-from ..core.colours import UNLABELLED, word_colours
 from ..datasets.listing import existing, list_pictures
 
 if TYPE_CHECKING:
