@@ -26,9 +26,9 @@ function theme() {
   root.dataset.theme = dark ? "light" : "dark";
 }
 
+// Opened from a disk, two windows of one file are strangers: they may only send messages.
 function speaker() {
-  other = window.open(`${location.href.split("#")[0]}#${at + 1}`, "speaker", "width=1200,height=700");
-  if (other) other.addEventListener("load", () => other.document.documentElement.classList.add("showing-notes"));
+  other = window.open(`${location.href.split("#")[0]}#${at + 1}-notes`, "speaker", "width=1200,height=700");
 }
 
 const keys = {
@@ -54,4 +54,5 @@ addEventListener("hashchange", () => show((parseInt(location.hash.slice(1)) || 1
 get("on").addEventListener("click", on);
 get("back").addEventListener("click", back);
 root.classList.add("live");
+root.classList.toggle("showing-notes", location.hash.endsWith("-notes"));
 show((parseInt(location.hash.slice(1)) || 1) - 1, 0);
