@@ -13,7 +13,7 @@ from infoclip_lite.course.slides import write_slides
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium not found: pip install -e '.[test]'")
 pytest.importorskip("mdit_py_plugins", reason="the docs extra is not installed")
-NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "05_compression.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "06_transfer.ipynb"
 CHROMIUM = "--headless=new --no-sandbox --disable-gpu --disable-background-networking --no-first-run"
 RIGHT, LEFT, END = "\ue014", "\ue012", "\ue010"
 
@@ -57,7 +57,9 @@ def cut_off(page: webdriver.Chrome) -> list[int]:
         """return slides.map((slide, index) => {
             show(index, Infinity);
             const body = slide.querySelector(".body");
-            const over = [body.scrollHeight - body.clientHeight, body.scrollWidth - body.clientWidth];
+            const parts = [body, ...body.querySelectorAll("pre")];
+            const over = parts.flatMap((part) => [
+                part.scrollHeight - part.clientHeight, part.scrollWidth - part.clientWidth]);
             return Math.max(...over) > 1 ? index + 1 : 0;
         }).filter(Boolean)"""
     )

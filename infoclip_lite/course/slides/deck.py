@@ -94,7 +94,8 @@ def _show(slides: list[Slide], drawn: str, said: str) -> None:
     """Put an output beside the words before it; a second one gets a slide of its own."""
     lines = said.splitlines()
     short = 0 < len(lines) <= _LINES and max(map(len, lines)) <= _COLUMNS
-    size = ' class="small"' if len(lines) > 10 else ""
+    # Ten lines, and ninety letters in each, are what a slide has room for.
+    size = ' class="small"' if len(lines) > 10 or max(map(len, lines), default=0) > 88 else ""
     evidence = drawn or (f"<pre{size}>{html.escape(said)}</pre>" if short else "")
     if not evidence:
         return
