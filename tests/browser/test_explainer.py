@@ -35,8 +35,6 @@ webdriver = pytest.importorskip("selenium.webdriver", reason="selenium not found
 pytest.importorskip("onnxscript", reason="onnxscript not found: pip install -e '.[chimera]'")
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-# What is slow to make is shared with `make docs`: the runtime from npm and the exported programs.
-PARTS = DOCS / "_build" / "html" / ".explainer-parts"
 PATIENCE = 180.0  # seconds, for a machine that does other things too; a wait ends when its object is there
 MEGABYTES = 25
 SIDE = 96
@@ -161,8 +159,9 @@ def explainer(chromium: tuple[str, str]) -> ModuleType:
 @pytest.fixture(scope="module")
 def folder(explainer: ModuleType, mini: DenseCLIP, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page as it is published, and beside its towers the same in float32."""
-    built = explainer.build(tmp_path_factory.mktemp("site") / "explainer", PARTS)
-    for name, path in explainer.float_programs(mini, PARTS).items():
+    # The runtime from npm and the exported programs are slow to make, and shared with `make docs`.
+    built = explainer.build(tmp_path_factory.mktemp("site") / "explainer")
+    for name, path in explainer.float_programs(mini, explainer.PARTS).items():
         shutil.copyfile(path, built / f"{name}-float32.onnx")
     return built
 
@@ -389,7 +388,7 @@ def test_a_training_is_dragged_by_keys(page: Page) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280, 1920])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_width_and_no_scheme_hinders(page: Page, width: int, scheme: str) -> None:
+def test_no_width_and_no_scheme_hinders(page: Page, explainer: ModuleType, width: int, scheme: str) -> None:
     screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
@@ -398,7 +397,7 @@ def test_no_width_and_no_scheme_hinders(page: Page, width: int, scheme: str) -> 
         assert page.browser.execute_script("return document.documentElement.scrollWidth") <= width
         if width != 1920:
             page.browser.execute_script("document.querySelector('details').open = true")
-            axe = (PARTS / "npm" / "node_modules" / "axe-core" / "axe.min.js").read_text()
+            axe = (explainer.PARTS / "npm" / "node_modules" / "axe-core" / "axe.min.js").read_text()
             page.browser.execute_script(axe)
             found = page.run("return (await axe.run()).violations")
             serious = [
