@@ -279,12 +279,12 @@ def test_embeddings_of_the_float_export_are_pythons(page: Page, mini: DenseCLIP)
         "for (const word of given[1]) words.push(Array.from(await text.word(word)));"
         "return [Array.from(seen.embedding), seen.patches.map((each) => Array.from(each)), words]",
         image.flatten().tolist(),
-        ["cow", "ox|cow", "red brick wall"],
+        ["cow", "ox|cattle", "red brick wall"],
     )
     with torch.no_grad():
         expected = mini.encode_each(image, content["read_outs"])
         whole = mini.encode_image(image)[0]
-        text = mini.encode_text(["cow", "ox|cow", "red brick wall"])
+        text = mini.encode_text(["cow", "ox|cattle", "red brick wall"])
     assert np.abs(np.array(embedding) - whole.numpy()).max() < 1e-3
     for name, found, dense in zip(content["read_outs"], patches, expected, strict=True):
         ours = np.array(found).reshape(-1, mini.embed_dim)
@@ -338,7 +338,7 @@ def test_words_are_added_and_what_is_wrong_with_them_is_said(page: Page) -> None
     assert "is there already" in type_word(page, "Sky")
     assert "never taught this word" in type_word(page, "qwertzuiop")
     assert "Type a word first" in type_word(page, "  |, ")
-    assert "reads at most 32" in type_word(page, "very " * 24 + "long")
+    assert "reads at most 32" in type_word(page, "very " * 30 + "long")
     names, _ = page.labels()
     assert names[-2:] == ["sky", "qwertzuiop"]
 
@@ -433,7 +433,8 @@ def test_fifty_megapixels_are_read_reduced(page: Page, tmp_path: Path) -> None:
 def test_no_request_leaves_the_page(page: Page) -> None:
     messages = [json.loads(entry["message"])["message"] for entry in page.browser.get_log("performance")]
     asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    hosts = {urlsplit(url).netloc for url in asked if not url.startswith(("blob:", "data:"))}
+    # Neither what is in the page itself nor what the browser shows before it.
+    hosts = {urlsplit(url).netloc for url in asked if url.startswith("http")}
     assert f"{page.address}/image.onnx" in asked and hosts == {urlsplit(page.address).netloc}
     sockets = [m for m in messages if m["method"] == "Network.webSocketCreated"]
     assert sockets == []
