@@ -1,8 +1,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+TESTED := .[notebooks,chimera,paper,docs,test]
 
-.PHONY: demo test lab docs lint clean
+.PHONY: demo test reliability matrix matrix-oldest matrix-newest lab docs slides symbols lint clean
 
 demo: $(VENV)/.package
 	$(BIN)/infoclip-lite demo
@@ -14,17 +15,44 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest
 	$(BIN)/infoclip-lite notebooks check
 
+reliability: $(VENV)/.test
+	$(BIN)/python -m pytest tests/reliability --reliability docs/reliability.md
+
+# The same tests with the oldest and with the newest versions that pyproject.toml allows.
+matrix: matrix-oldest matrix-newest
+
+matrix-oldest:
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --upgrade pip
+	$(PYTHON) tests/versions.py > $(VENV)-oldest/constraints.txt
+	$(VENV)-oldest/bin/python -m pip install --quiet -c $(VENV)-oldest/constraints.txt -e '$(TESTED)'
+	$(VENV)-oldest/bin/infoclip-lite doctor
+	$(VENV)-oldest/bin/python -m pytest
+
+matrix-newest:
+	$(PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '$(TESTED)'
+	$(VENV)-newest/bin/infoclip-lite doctor
+	$(VENV)-newest/bin/python -m pytest
+
 lab: $(VENV)/.notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
 
+slides: $(VENV)/.docs
+	$(BIN)/infoclip-lite notebooks slides
+
+symbols: $(VENV)/.docs
+	$(BIN)/python docs/symbols.py
+
 lint: $(VENV)/.test
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) docs/_build docs/notebooks docs/generated build dist *.egg-info runs
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest docs/_build docs/notebooks docs/generated build dist *.egg-info runs
 
 $(VENV)/.created:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
@@ -41,9 +69,9 @@ $(VENV)/.notebooks: $(VENV)/.package
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.package
-	$(BIN)/python -m pip install --quiet -e '.[docs,chimera]'
+	$(BIN)/python -m pip install --quiet -e '.[docs,notebooks,chimera]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.notebooks
-	$(BIN)/python -m pip install --quiet -e '.[notebooks,chimera,paper,docs,test]'
+	$(BIN)/python -m pip install --quiet -e '$(TESTED)'
 	touch $@

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
+from functools import partial, wraps
 
 import tyro
 
@@ -42,13 +46,66 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: those of the program by default.
     """
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    command = _understood(typed)
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="infoclip-lite", args=arguments)
+        command()
     except Exception as error:
         if not isinstance(error, _MISTAKES) and not _out_of_memory(error):
             raise
-        print(f"infoclip-lite: {error}", file=sys.stderr)
+        # A decoder's or a server's words may have several lines.
+        print(f"infoclip-lite: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
+
+
+def _understood(typed: Sequence[str]) -> Callable[[], None]:
+    """The command with its options, ready to be called.
+
+    Raises:
+        SystemExit: 0 after a help, 2 after a line that says what is wrong.
+    """
+    said = io.StringIO()
+    # Only what tyro says is caught: bars and warnings of the command itself go where they belong.
+    try:
+        with redirect_stderr(said):
+            return tyro.extras.subcommand_cli_from_dict(
+                {name: _later(command) for name, command in COMMANDS.items()},
+                prog="infoclip-lite",
+                args=typed,
+            )
+    except SystemExit as leaving:
+        if leaving.code:
+            print(f"infoclip-lite: {_in_one_line(said.getvalue(), typed)}", file=sys.stderr)
+        raise
+
+
+def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """The command, which is not yet run when its options have been read."""
+
+    @wraps(command)
+    def bound(**options: object) -> Callable[[], None]:
+        return partial(command, **options)
+
+    return bound
+
+
+def _in_one_line(panel: str, typed: Sequence[str]) -> str:
+    """What tyro says in a framed panel of many lines.
+
+    >>> _in_one_line("│ no option --rot │\\n│ ───── │", ["data", "--rot"])
+    'no option --rot; see infoclip-lite data --help'
+    """
+    rows = [line.strip("│|").rstrip() for line in panel.splitlines() if line[:1] not in "╭╰+"]
+    # A rule divides what is wrong from what was perhaps meant, and from where help is.
+    rules = [place for place, row in enumerate(rows) if re.fullmatch(r"\s*[─-]{3,}", row)]
+    wrong, rest = rows[: rules[0]] if rules else rows, rows[rules[0] :] if rules else []
+    # Explanations of options stand eight columns in; how each type refused a value follows "Got errors".
+    what = " ".join(" ".join(row for row in wrong if not row.startswith(" " * 8)).split())
+    what = what.split(" Got errors:")[0].rstrip(".")
+    near = re.search(r"Perhaps you meant:\s*(--[\w-]+)", "\n".join(rest))
+    meant = f"; did you mean {near[1]}?" if near else ""
+    about = f" {typed[0]}" if typed and typed[0] in COMMANDS else ""
+    return f"{what or 'these options cannot be read'}{meant}; see infoclip-lite{about} --help"
 
 
 def _out_of_memory(error: Exception) -> bool:

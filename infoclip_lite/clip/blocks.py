@@ -19,13 +19,14 @@ class FusedAttention(Protocol):
     """The weights of an attention layer with q, k and v in one matrix.
 
     Attributes:
-        in_proj_weight, in_proj_bias: (3 W, W) and (3 W,), queries first, then keys, then values.
+        in_proj_weight, in_proj_bias: (3 W, W) and (3 W,), queries first, then keys, then values; the bias may
+            be None.
         out_proj: W to W.
         num_heads: of them.
     """
 
     in_proj_weight: Tensor
-    in_proj_bias: Tensor
+    in_proj_bias: Tensor | None
     out_proj: nn.Linear
     num_heads: int
 
@@ -62,7 +63,15 @@ def project_out(block: ResidualBlock, values: Tensor) -> Tensor:
 
 def feed_forward(block: ResidualBlock, tokens: Tensor) -> Tensor:
     """The block's second half, residual included: (B, N, W) -> (B, N, W)."""
-    return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
+    return _added(tokens, block.ls_2(block.mlp(block.ln_2(tokens))))
+
+
+def _added(tokens: Tensor, update: Tensor) -> Tensor:
+    """tokens + update; the update is nobody else's, and is written over where no gradient is asked for."""
+    # Not under autocast, where the sum has the tokens' wider type.
+    if torch.is_grad_enabled() or update.dtype != tokens.dtype:
+        return tokens + update
+    return update.add_(tokens)
 
 
 def attention_kernel(device: torch.device) -> AbstractContextManager:
@@ -101,4 +110,4 @@ def similarity(a: Tensor, b: Tensor) -> Tensor:
 
 def standard_block(block: ResidualBlock, tokens: Tensor) -> Tensor:
     """The block as CLIP trained it: (B, N, W) -> (B, N, W)."""
-    return feed_forward(block, tokens + project_out(block, attend(*project_qkv(block, tokens))))
+    return feed_forward(block, _added(tokens, project_out(block, attend(*project_qkv(block, tokens)))))

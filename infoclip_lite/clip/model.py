@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ..core.words import check_names, synonyms_of
 from .blocks import attention_kernel, standard_block
+from .layouts import unfit
 from .readouts import check_read_outs, get_read_out
 from .templates import SIMPLE_TEMPLATES
 from .tower import RunBlock, TowerPass
@@ -70,16 +71,9 @@ class DenseCLIP(nn.Module):
         known_tokens: Tensor | None = None,
     ) -> None:
         super().__init__()
-        visual = getattr(model, "visual", None)
-        blocks = getattr(getattr(visual, "transformer", None), "resblocks", None)
-        # A tower that pools by attention or by a mean never trained its CLS to say what the picture is.
-        pooled = getattr(visual, "attn_pool", None) is None and getattr(visual, "pool_type", "tok") == "tok"
-        with_cls = pooled and hasattr(visual, "class_embedding")
-        if not (blocks and with_cls and all(_plain(block) for block in blocks)):
-            raise ValueError(
-                f"{name}: the image tower is {type(visual).__name__}; "
-                "expected open_clip's ViT pooled by its CLS token"
-            )
+        reason = unfit(model)
+        if reason is not None:
+            raise ValueError(f"{name}: {reason}; expected open_clip's ViT pooled by its CLS token")
         self.model: CLIP = model
         self.tokenizer, self.name = tokenizer, name
         self.templates, self.read_outs = tuple(templates), tuple(read_outs)
@@ -181,8 +175,22 @@ class DenseCLIP(nn.Module):
             ValueError: no read-out or an unknown one, or images of another shape.
         """
         chosen = check_read_outs(read_outs)
-        tower = self.tower(images, words, keep=len(chosen) > 1)
-        patches = [F.normalize(self.read(tower, name), dim=-1) for name in chosen]  # (B, N, D) each
+        return self.read_each(self.tower(images, words, keep=len(chosen) > 1), chosen)
+
+    def read_each(self, tower: TowerPass, read_outs: Sequence[str]) -> list[Tensor]:
+        """The dense embeddings of several read-outs of one pass.
+
+        Args:
+            tower: a pass of this model.
+            read_outs: names of `clip.readouts.READ_OUTS`.
+
+        Returns:
+            For each read-out (B, D, h, w) float32, unit vectors along D.
+
+        Raises:
+            ValueError: unknown read-out.
+        """
+        patches = [F.normalize(self.read(tower, name), dim=-1) for name in read_outs]  # (B, N, D) each
         return [each.mT.unflatten(2, tower.grid) for each in patches]
 
     def encode_both(self, images: Tensor, read_outs: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -221,7 +229,14 @@ class DenseCLIP(nn.Module):
         """
         tokens, grid = self.embed(images)
         return TowerPass(
-            tokens, grid, self.blocks, run=self.block, project=self.project, words=words, keep=keep
+            tokens,
+            grid,
+            self.blocks,
+            run=self.block,
+            project=self.project,
+            words=words,
+            images=images,
+            keep=keep,
         )
 
     def read(self, tower: TowerPass, read_out: str) -> Tensor:
@@ -495,20 +510,3 @@ def _reads_forward(model: nn.Module) -> bool:
     mask = getattr(model, "attn_mask", None)
     pooled = getattr(model, "text_pool_type", None)
     return isinstance(mask, Tensor) and pooled in ("argmax", "eos")
-
-
-def _plain(block: nn.Module) -> bool:
-    """Whether a block is the one of CLIP: fused q, k, v and none of open_clip's extra norms and scales."""
-    # Our blocks compute with these weights alone: what else there is would be left out in silence.
-    attn = block.attn
-    extra_scales = (getattr(attn, name, None) for name in ("logit_scale", "head_scale"))
-    extra_norms = (
-        getattr(attn, "ln_q", None),
-        getattr(attn, "ln_inner", None),
-        getattr(block, "ln_attn", None),
-    )
-    return (
-        getattr(attn, "in_proj_weight", None) is not None
-        and all(scale is None for scale in extra_scales)
-        and all(norm is None or isinstance(norm, nn.Identity) for norm in extra_norms)
-    )

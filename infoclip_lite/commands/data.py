@@ -14,7 +14,8 @@ from ..core.reports import list_reports
 # What each action takes; the hashes of Collage (verify without another name) take nothing.
 _TAKES = {
     "list": ("root",),
-    "download": ("root",),
+    "sources": (),
+    "download": ("root", "again"),
     "verify": ("root", "sample"),
     "verify collage": (),
     "rebuild": ("packages", "cache", "words"),
@@ -23,9 +24,12 @@ _TAKES = {
 
 
 def data_command(
-    action: Annotated[Literal["list", "download", "verify", "rebuild", "sheet"], tyro.conf.Positional],
+    action: Annotated[
+        Literal["list", "sources", "download", "verify", "rebuild", "sheet"], tyro.conf.Positional
+    ],
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = "collage",
     root: Path | None = None,
+    again: bool = False,
     sample: int | None = None,
     packages: Path | None = None,
     cache: Path | None = None,
@@ -40,10 +44,13 @@ def data_command(
     apt-get, dpkg-deb and npm.
 
     Args:
-        action: list, download, verify, rebuild or sheet.
+        action: list, sources (address, size, checksum and count of every official file, and where each number
+            is from), download, verify, rebuild or sheet.
         name: collage (ships; its hashes are checked), or voc, coco_stuff, pascal_context, ade20k,
             ade20k_full, or one data set of `list`.
         root: folder of the real data sets; INFOCLIP_LITE_DATA, or ~/.cache/infoclip_lite/data, by default.
+        again: for download, unpack what was unpacked before over what is there, which mends a tree that is
+            damaged or not whole; what is not kept is fetched.
         sample: for verify, how many pictures of each split are read, 200 by default; 0 reads all.
         packages: for rebuild, a folder with the packages' files; what is missing is fetched into it.
         cache: for rebuild, a folder that keeps unpacked packages, mattes and views for the next time.
@@ -53,6 +60,7 @@ def data_command(
     """
     given = {
         "root": root,
+        "again": again or None,
         "sample": sample,
         "packages": packages,
         "cache": cache,
@@ -65,7 +73,11 @@ def data_command(
     elif action == "download":
         from ..datasets.fetching.download import download
 
-        download(name, root, progress=True)
+        download(name, root, again=again, progress=True)
+    elif action == "sources":
+        from ..datasets.fetching.facts import table
+
+        print(table(None if name == "collage" else name))
     elif action == "verify" and name != "collage":
         _verify(name, root, 200 if sample is None else sample)
     elif action == "verify":
@@ -78,8 +90,8 @@ def data_command(
 
 def _check(action: str, name: str, options: list[str]) -> None:
     """A name or an option that changes nothing would be taken for one that did."""
-    if name != "collage" and action not in ("download", "verify"):
-        raise ValueError(f"got {action} {name}; expected no name, only download and verify take one")
+    if name != "collage" and action not in ("sources", "download", "verify"):
+        raise ValueError(f"got {action} {name}; expected no name, only sources, download and verify take one")
     what = f"{action} {name}" if f"{action} {name}" in _TAKES else action
     for option in options:
         if option not in _TAKES[what]:
@@ -103,7 +115,7 @@ def _show(root: Path | None) -> None:
 
 def _pack() -> str:
     """What the pictures are, in one line."""
-    manifest = json.loads((_folder() / "manifest.json").read_text())
+    manifest = json.loads((_folder() / "manifest.json").read_text(encoding="utf-8"))
     pictures = manifest["pictures"]
     return (
         f"{len(pictures)} cut-outs of {len({record['instance'] for record in pictures})} instances "
@@ -112,13 +124,16 @@ def _pack() -> str:
 
 
 def _verify(name: str, root: Path | None, sample: int) -> None:
+    from ..datasets.fetching.download import source_of
+    from ..datasets.fetching.files import data_root, download_command
     from ..datasets.fetching.verify import table, verify_dataset
 
     findings = verify_dataset(name, root, sample=sample, progress=True)
     print(table(findings))
     # After the table, since the table says what is wrong; an error, so that a script stops here.
     if any(finding.problems for finding in findings):
-        raise ValueError(f"{name} is not what it should be; see above")
+        mends = download_command(source_of(name), data_root(root), again=True)
+        raise ValueError(f"{name} is not what it should be; see above: `{mends}` mends it")
 
 
 def _folder() -> Path:

@@ -40,15 +40,16 @@ def _version(package: str) -> str:
 def _hardware() -> dict[str, str]:
     import torch
 
-    from ..training.acceleration import native_bfloat16
+    from ..training.acceleration import dtype_of, native_bfloat16
 
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 2**30
         device = f"{torch.cuda.get_device_name()}, {memory:.0f} GiB"
     else:
         device = f"CPU, {torch.get_num_threads()} threads"
-    native = native_bfloat16()
-    return {"device": device, "bfloat16": "in hardware" if native else "emulated (slow): float32 is used"}
+    used = str(dtype_of("auto")).removeprefix("torch.")
+    native = "in hardware" if native_bfloat16() else f"emulated (slow): {used} is used"
+    return {"device": device, "bfloat16": native}
 
 
 def _collage() -> str:

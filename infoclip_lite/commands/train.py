@@ -17,7 +17,9 @@ def train_command(
     seed: int | None = None,
     root: Path | None = None,
     dry_run: bool = False,
+    noise: bool = False,
     tensorboard: bool = False,
+    save_every: int = 200,
 ) -> None:
     """Train what a recipe says; under `torchrun` or `accelerate launch` on several GPUs.
 
@@ -26,18 +28,25 @@ def train_command(
         folder: state of the run, runs/NAME/SEED by default; the same command goes on from it.
         seed: replaces the recipe's.
         root: folder of the data sets; by default the recipe's.
-        dry_run: one of everything only, and an estimate of time and memory.
+        dry_run: one of everything only, and an estimate of hours, memory and disk, and whether steps wait for
+            pictures.
+        noise: of a dry run: noise and random weights of the recipe's size, where its data or weights are not
+            here.
         tensorboard: write losses and metrics into the folder's tensorboard/ too.
+        save_every: steps between two states; what a killed run loses at most.
     """
     from ..training.dry_run import dry_run as estimate
     from ..training.run import train
 
-    changes = _changes(seed, root)
+    if save_every < 1:
+        raise ValueError(f"save_every is {save_every}; expected 1 step or more")
+    if noise and not dry_run:
+        raise ValueError("got --noise without --dry-run; expected both: nothing can be learnt from noise")
+    changes, folder = _changes(seed, root), folder or run_folder(recipe, seed or 0)
     if dry_run:
-        print(estimate(recipe, **changes))
+        print(estimate(recipe, save_every=save_every, folder=folder, noise=noise, **changes))
         return
-    folder = folder or run_folder(recipe, seed or 0)
-    run = train(recipe, folder=folder, tensorboard=tensorboard, **changes)
+    run = train(recipe, folder=folder, tensorboard=tensorboard, save_every=save_every, **changes)
     for record in run.evaluations():
         print("  ".join(f"{key} {record[key]:.3f}" for key in _SHOWN if key in record))
     print(f"run: {folder.resolve()}")

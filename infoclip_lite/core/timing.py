@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -139,6 +139,22 @@ def peak_memory() -> int:
     """The most bytes so far: allocated on the GPU, or without one taken by this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows has no such module; psutil comes with accelerate
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
     # Linux counts in kilobytes, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def all_memory() -> int:
+    """Bytes of the GPU, or without one of this machine; 0 where nobody says it."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf, other systems other names
+        return 0

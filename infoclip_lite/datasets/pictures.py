@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -13,6 +13,7 @@ from .base import Sample, SegmentationDataset, fingerprint
 if TYPE_CHECKING:
     from torch import Tensor
 
+_T = TypeVar("_T")
 Reader = Callable[[str], np.ndarray]
 
 
@@ -130,18 +131,19 @@ def lookup_table(
 def read_photo(path: str) -> Tensor:
     """(3, H, W) float32 in [0, 1], as stored.
 
-    Labels were drawn on the stored pixels, so an EXIF turn is not followed.
+    Labels were drawn on the stored pixels, so an EXIF turn is not followed. 16 bits keep their range, and
+    what is transparent is white, as in `read_image`.
 
     Raises:
         DamagedFile: it cannot be decoded.
     """
-    from .image import read_image  # here, so that data sets can be listed without torch
+    from .image import from_pil  # here, so that data sets can be listed without torch
 
-    def load(path: str) -> np.ndarray:
+    def load(path: str) -> Tensor:
         with Image.open(path) as file:
-            return np.asarray(file.convert("RGB"))
+            return from_pil(file, upright=False)
 
-    return read_image(decoded(load, path))
+    return decoded(load, path)
 
 
 def read_png(path: str) -> np.ndarray:
@@ -150,7 +152,7 @@ def read_png(path: str) -> np.ndarray:
         return np.asarray(file)
 
 
-def decoded(read: Reader, path: str) -> np.ndarray:
+def decoded(read: Callable[[str], _T], path: str) -> _T:
     """What `read` makes of a file.
 
     Raises:

@@ -40,12 +40,14 @@ class Entry:
         build: (root, split, options) -> the split.
         source: what `infoclip-lite data download` calls its files; None where there is nothing to download.
         official: number of pictures in each split, where that is known.
+        counted: where those numbers are from, and how sure that is; another number is a warning, no error.
         owned: a user's own files: there is no place where they would be looked for, so a root must be said.
     """
 
     build: Callable[..., Segmented]
     source: str | None = None
     official: Mapping[str, int] = field(default_factory=dict)
+    counted: str = ""
     owned: bool = False
 
     def open(self, name: str, split: str, options: Mapping[str, object]) -> Segmented:
@@ -108,20 +110,25 @@ class Rendered(Entry):
 
 
 _VOC = {"train": 10582, "val": 1449}
+_VOC_COUNTED = "[N] READMEs that follow mmsegmentation (trainaug, val); VOC's and SBD's own lists decide"
 _CONTEXT = {"train": 4998, "val": 5105}
+_CONTEXT_COUNTED = "val [C] VOC 2010's val.txt; train from memory; the list in the archive decides"
+_COCO_COUNTED = "[P] nightrome/cocostuff, README.md: 118K and 5K; to the last one [N]"
+_ADE_COUNTED = "[N] READMEs that fetch the archive; the list in it decides"
+_FULL_COUNTED = "from memory of the release; its index decides"
 DATASETS: dict[str, Entry] = {
     "collage": Rendered(Collage),
     "folder": Entry(Folder, owned=True),
-    "coco_stuff": Entry(coco_stuff, "coco_stuff", _COCO),
-    "coco_stuff_zss": Entry(partial(coco_stuff, zero_shot=True), "coco_stuff", _COCO),
-    "voc_zss": Entry(partial(pascal_voc, zero_shot=True), "voc", _VOC),
-    "pas20": Entry(pascal_voc, "voc", _VOC),
-    "pas20b": Entry(partial(pascal_voc, background=True), "voc", _VOC),
-    "pc59": Entry(pascal_context, "pascal_context", _CONTEXT),
-    "pc60": Entry(partial(pascal_context, classes=60), "pascal_context", _CONTEXT),
-    "pc459": Entry(partial(pascal_context, classes=459), "pascal_context", _CONTEXT),
-    "a150": Entry(ade20k_150, "ade20k", {"train": 20210, "val": 2000}),
-    "a847": Entry(ade20k_847, "ade20k_full", {"train": 25574, "val": 2000}),
+    "coco_stuff": Entry(coco_stuff, "coco_stuff", _COCO, _COCO_COUNTED),
+    "coco_stuff_zss": Entry(partial(coco_stuff, zero_shot=True), "coco_stuff", _COCO, _COCO_COUNTED),
+    "voc_zss": Entry(partial(pascal_voc, zero_shot=True), "voc", _VOC, _VOC_COUNTED),
+    "pas20": Entry(pascal_voc, "voc", _VOC, _VOC_COUNTED),
+    "pas20b": Entry(partial(pascal_voc, background=True), "voc", _VOC, _VOC_COUNTED),
+    "pc59": Entry(pascal_context, "pascal_context", _CONTEXT, _CONTEXT_COUNTED),
+    "pc60": Entry(partial(pascal_context, classes=60), "pascal_context", _CONTEXT, _CONTEXT_COUNTED),
+    "pc459": Entry(partial(pascal_context, classes=459), "pascal_context", _CONTEXT, _CONTEXT_COUNTED),
+    "a150": Entry(ade20k_150, "ade20k", {"train": 20210, "val": 2000}, _ADE_COUNTED),
+    "a847": Entry(ade20k_847, "ade20k_full", {"train": 25574, "val": 2000}, _FULL_COUNTED),
 }
 
 

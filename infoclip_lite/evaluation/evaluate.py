@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..core.environment import environment
+from ..core.locks import held
 from ..core.processes import join_processes, rank, world
 from ..datasets.base import Item, Segmented, check_segmented, known_as
 from .counts import Counts, digest
@@ -81,6 +83,7 @@ def evaluate(
         ValueError: something that is no segmentor or no data set, an empty data set, a limit below 1,
             labels that the data set does not have (says in which picture), or a folder that holds
             another evaluation.
+        BlockingIOError: another process evaluates in that folder; says which.
         MemoryError: the device's memory does not hold it; says what to change.
     """
     started = time.perf_counter()
@@ -101,9 +104,11 @@ def evaluate(
     counts = Counts(dataset, (0.0, *gammas), work.protocol.false_alarms)
     # each process keeps its own part, so that none waits for another to write
     part = None if folder is None else Path(folder) / f"part-{rank() + 1}-of-{world()}"
-    if part is not None:
-        counts.resume(part, work.identity(vocabulary))
-    _count(work, vocabulary, counts, part, started, progress)
+    # Of processes that were launched together the first one speaks for all.
+    with held(Path(folder)) if folder is not None and rank() == 0 else nullcontext():
+        if part is not None:
+            counts.resume(part, work.identity(vocabulary))
+        _count(work, vocabulary, counts, part, started, progress)
     counts.merge()
     seconds = round(counts.seconds + time.perf_counter() - started, 2)
     details = {**work.details(), "processes": world(), "wall_time_s": seconds, **environment()}

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from ..clip import DenseCLIP
 from ..core.labels import NO_LABEL
 from ..core.lookup import call
+
+if TYPE_CHECKING:
+    from ..clip.tower import TowerPass
 
 _S = TypeVar("_S", bound="Segmentor")
 
@@ -26,10 +29,12 @@ class Encoded:
     Attributes:
         dense: (B, D, h, w) embeddings in the joint space; what an alignment objective looks at.
         more: whatever else the segmentor's own `decode` wants.
+        tower: the pass itself, where `decode` asks it again once it knows the words.
     """
 
     dense: Tensor
     more: tuple[Tensor, ...] = ()
+    tower: TowerPass | None = None
 
 
 @dataclass(frozen=True)

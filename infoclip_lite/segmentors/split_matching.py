@@ -223,7 +223,7 @@ class SplitMatching(Segmentor):
         regions = found.members & unknown[:, None]
         valid = regions.sum(-1) >= self.smallest
         regions = regions & valid[..., None]
-        tower = TowerPass(encoded.more[2], grid, [self.clip.blocks[-1]], run=self.clip.block)
+        tower = TowerPass(encoded.more[2], grid, self.clip.blocks[-1:], run=self.clip.block)
         masks = regions.unflatten(2, grid).float()
         ids = torch.zeros(valid.shape, dtype=torch.int64, device=valid.device)
         return Masks(ids, masks, valid), region_cls(self.clip, tower, regions)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
 from ..clip import DenseCLIP
 from ..core.timing import medians, ratios, take_turns
+from ..datasets import Folder
+from ..datasets.crops import TrainingCrops
 from ..evaluation import SegmentationMetrics
 
 if TYPE_CHECKING:
@@ -76,7 +82,7 @@ def against_open_clip(clip: DenseCLIP, rounds: int, batch: int = 4) -> Contest:
         return F.normalize(tokens @ visual.proj, dim=-1)
 
     ours = _vanilla(clip, images)
-    _same(ours(), peer(), "open_clip")
+    same_outputs(ours(), peer(), "open_clip")
     return contest("dense encoding, against open_clip's own forward", ours, peer, rounds, clip.device)
 
 
@@ -94,7 +100,7 @@ def against_transformers(clip: DenseCLIP, rounds: int, batch: int = 4) -> Contes
         return F.normalize(twin.visual_projection(twin.vision_model.post_layernorm(states[:, 1:])), dim=-1)
 
     ours = _vanilla(clip, images)
-    _same(ours(), peer(), "transformers")
+    same_outputs(ours(), peer(), "transformers")
     return contest("dense encoding, against Hugging Face's CLIP", ours, peer, rounds, clip.device)
 
 
@@ -124,8 +130,53 @@ def against_torchmetrics(rounds: int, pictures: int = 4) -> Contest:
         matrix.update(predicted, wanted)
         return matrix.compute()
 
-    _same(ours(), peer(), "torchmetrics")
+    same_outputs(ours(), peer(), "torchmetrics")
     return contest(f"counting {WORDS} classes, against torchmetrics' confusion matrix", ours, peer, rounds)
+
+
+def against_torchvision(rounds: int, pictures: int = 16) -> Contest:
+    """Training crops of JPEGs of COCO's size, against torchvision's own pipeline; one process each.
+
+    Decoders and draws differ, so that outputs are alike and not equal: shapes alone are compared.
+    """
+    from torchvision import tv_tensors
+    from torchvision.io import ImageReadMode, decode_image
+    from torchvision.transforms import v2
+
+    size = 384
+    pipeline = v2.Compose([v2.Resize(size, antialias=True), v2.RandomCrop(size), v2.RandomHorizontalFlip()])
+    with TemporaryDirectory() as folder:
+        data = _photographs(Path(folder), pictures)
+        crops = TrainingCrops(data, size, colour=False)
+
+        def ours() -> None:
+            for index in range(pictures):
+                crops[index]
+
+        def peer() -> None:
+            for path, labels in data.files:
+                image = tv_tensors.Image(decode_image(path, ImageReadMode.RGB).float().div_(255))
+                pipeline(image, tv_tensors.Mask(decode_image(labels, ImageReadMode.GRAY)))
+
+        return contest(
+            f"{pictures} training crops of {size} pixels, against torchvision's own", ours, peer, rounds
+        )
+
+
+def _photographs(folder: Path, count: int) -> Folder:
+    """JPEGs of 480 x 640 pixels that look like photographs to a decoder, with masks."""
+    noise = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
+    (folder / "names.txt").write_text("ground\nthing\n")
+    for index in range(count):
+        coarse = Image.fromarray(noise.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+        coarse.resize((640, 480), Image.Resampling.BICUBIC).save(
+            folder / "images" / f"{index}.jpg", quality=90
+        )
+        mask = Image.fromarray(noise.integers(0, 2, (6, 8), dtype=np.uint8))
+        mask.resize((640, 480), Image.Resampling.NEAREST).save(folder / "masks" / f"{index}.png")
+    return Folder(folder, "all")
 
 
 def transformers_twin(clip: DenseCLIP) -> CLIPVisionModelWithProjection:
@@ -203,8 +254,16 @@ def _pictures(clip: DenseCLIP, batch: int) -> Tensor:
     return torch.rand(batch, 3, *clip.visual.image_size, generator=generator).to(clip.device)
 
 
-def _same(ours: Tensor, peer: Tensor, name: str) -> None:
-    """Refuse to time what does not compute the same."""
+def same_outputs(ours: Tensor, peer: Tensor, name: str) -> None:
+    """Refuse to time what does not compute the same.
+
+    Args:
+        ours, peer: outputs of the same inputs.
+        name: of the peer.
+
+    Raises:
+        RuntimeError: another shape, or values that differ by more than 1e-4.
+    """
     shapes = f"{tuple(peer.shape)}, expected our {tuple(ours.shape)}"
     if ours.shape != peer.shape:
         raise RuntimeError(f"{name} gives {shapes}")

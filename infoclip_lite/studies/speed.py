@@ -25,10 +25,18 @@ from ..evaluation import evaluate, get_protocol
 from ..segmentors import CostAggregationSegmentor, Segmentor, ZeroShotSegmentor
 from ..training.acceleration import accelerate, autocast, dtype_of
 from ..training.build import build_task
-from ..training.dry_run import Timed
+from ..training.dry_run import Timed, counted
 from ..training.loop import fit
 from .cost import cost_rows, rendered
-from .peers import SIDE, WORDS, against_open_clip, against_torchmetrics, against_transformers
+from .growth import against_pairs, growth
+from .peers import (
+    SIDE,
+    WORDS,
+    against_open_clip,
+    against_torchmetrics,
+    against_torchvision,
+    against_transformers,
+)
 from .rows import TrainingWay
 
 _T = TypeVar("_T")
@@ -46,8 +54,9 @@ def speed(*, rounds: int = 21, model: str = "ViT-B-16-quickgelu", out: Path | No
         out: where the report is written; data/reports by default.
 
     Returns:
-        {"model", "contests", "matrix_peak_tflops", "memory", "forward_tflop", "objective", "training"}; see
-        `Contest`, `evaluation_memory`, `forward_cost`, `StepCost` and `TrainingWay`.
+        {"model", "contests", "matrix_peak_tflops", "memory", "growth", "forward_tflop", "objective",
+        "training"}; see `Contest`, `evaluation_memory`, `growth`, `forward_cost`, `StepCost` and
+        `TrainingWay`.
 
     Raises:
         ImportError: transformers or torchmetrics, the peers, are not installed.
@@ -59,6 +68,8 @@ def speed(*, rounds: int = 21, model: str = "ViT-B-16-quickgelu", out: Path | No
         against_open_clip(clip, rounds),
         against_transformers(clip, rounds),
         against_torchmetrics(rounds),
+        against_torchvision(rounds),
+        *against_pairs(rounds),
     ]
     peaks = {name: round(matrix_peak(dtype_of(name), device) / 1e12, 3) for name in ("float32", "bfloat16")}
     content: dict[str, object] = {
@@ -66,6 +77,7 @@ def speed(*, rounds: int = 21, model: str = "ViT-B-16-quickgelu", out: Path | No
         "contests": [found.to_json() for found in contests],
         "matrix_peak_tflops": peaks,
         "memory": [in_own_process(head, chunk) for head, chunk in _MEMORY],
+        "growth": growth(rounds=5),
         "forward_tflop": {"words": 171, "side": 384, **forward_cost(clip)},
         "objective": [row.to_json() for row in cost_rows(repeats=3, sizes=("mini",))],
     }
@@ -240,16 +252,20 @@ PAPER_SIZE: dict[str, tuple[str, Mapping[str, object]]] = {
 }
 
 
-def paper_size(*, steps: int = 300, out: Path | None = None) -> JsonObject:
+def paper_size(*, steps: int = 300, minutes: float = 8.0, out: Path | None = None) -> JsonObject:
     """Train the papers' recipes at their size on rendered scenes; writes data/reports/gpu.json.
 
+    It fits in ten minutes of one card: where steps are slow there are fewer of them.
+
     Args:
-        steps: of each training.
+        steps: of each training, at most.
+        minutes: for the trainings of all recipes together.
         out: where the report is written; data/reports by default, where it is measured on a GPU.
 
     Returns:
-        {"steps", "rows": [{"what", "recipe", "images_per_s", "peak_gb", "loss_first", "loss_last",
-        "losses"}]}: first and last are means of a tenth of the steps.
+        {"steps", "matrix_peak_tflops", "training", "rows": [{"what", "recipe", "dtype", "steps",
+        "images_per_s", "peak_gb", "share_of_peak", "loss_first", "loss_last", "losses"}]}: first and last are
+        means of a tenth of the steps; "training" compares number formats and compilation (`TrainingWay`).
 
     Raises:
         ValueError: no GPU, and no `out`.
@@ -257,23 +273,57 @@ def paper_size(*, steps: int = 300, out: Path | None = None) -> JsonObject:
     if out is None and not torch.cuda.is_available():
         hint = "name another file with --out to measure the CPU"
         raise ValueError(f"got no GPU; expected one for data/reports/gpu.json: {hint}")
-    rows = [_paper_row(what, name, changes, steps) for what, (name, changes) in PAPER_SIZE.items()]
-    return write_report("gpu", {"steps": steps, "rows": rows}, out)
+    device = default_device()
+    peaks = {name: matrix_peak(dtype_of(name), device) / 1e12 for name in ("float32", "bfloat16")}
+    each = 60 * minutes / len(PAPER_SIZE)
+    rows = [
+        _paper_row(what, name, changes, steps, each, peaks) for what, (name, changes) in PAPER_SIZE.items()
+    ]
+    content: dict[str, object] = {
+        "steps": steps,
+        "matrix_peak_tflops": {name: round(peak, 3) for name, peak in peaks.items()},
+        "rows": rows,
+    }
+    # Compilers and a larger card are for a GPU; elsewhere `benchmark speed` has these rows.
+    if torch.cuda.is_available():
+        ways = training_speed(load_clip("ViT-B-16-quickgelu", device=device), rounds=5, peaks=peaks)
+        content["training"] = [way.to_json() for way in ways]
+    return write_report("gpu", content, out)
 
 
-def _paper_row(what: str, name: str, changes: Mapping[str, object], steps: int) -> dict[str, object]:
+_TRIED = 3  # steps before those that count: they say how many there is time for
+
+
+def _paper_row(
+    what: str,
+    name: str,
+    changes: Mapping[str, object],
+    steps: int,
+    seconds: float,
+    peaks: Mapping[str, float],
+) -> dict[str, object]:
     recipe = rendered(name, steps=steps, evaluation={"at": []}, **changes)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    task = Timed(build_task(recipe)[0])
+    built = build_task(recipe)[0]
+    tried = Timed(built)
+    fit(tried, steps=_TRIED)
+    steps = max(1, min(steps, int(seconds / tried.steps[-1])))
+    task = Timed(built)
     # No warm-up of the rate: a few hundred steps would be nothing else.
     losses = [record["total"] for record in fit(task, steps=steps, progress=what)]
+    took, peak = median(task.steps[1:] or task.steps), round(peak_memory() / 1e9, 2)
+    tflop = counted(built)[0]
+    dtype = "float32" if built.dtype == torch.float32 else "bfloat16"
     tenth = max(1, steps // 10)
     return {
         "what": what,
         "recipe": name,
-        "images_per_s": round(recipe.batch / median(task.steps[1:]), 3),
-        "peak_gb": round(peak_memory() / 1e9, 2),
+        "dtype": str(built.dtype).removeprefix("torch."),
+        "steps": steps,
+        "images_per_s": round(recipe.batch / took, 3),
+        "peak_gb": peak,
+        "share_of_peak": round(tflop / took / peaks[dtype], 3),
         "loss_first": round(fmean(losses[:tenth]), 4),
         "loss_last": round(fmean(losses[-tenth:]), 4),
         "losses": [round(loss, 4) for loss in losses],

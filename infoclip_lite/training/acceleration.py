@@ -24,17 +24,24 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def dtype_of(name: str) -> torch.dtype:
     """What a recipe's `dtype` stands for on this machine; "auto" is bfloat16 where the hardware multiplies
-    it.
+    it, and float16 (whose loss is scaled) on older GPUs.
     """
-    return DTYPES[("bfloat16" if native_bfloat16() else "float32") if name == "auto" else name]
+    if name != "auto":
+        return DTYPES[name]
+    if native_bfloat16():
+        return torch.bfloat16
+    return torch.float16 if torch.cuda.is_available() else torch.float32
 
 
 def native_bfloat16() -> bool:
-    """Whether this machine multiplies bfloat16 in hardware: a GPU, or a CPU with AMX or AVX-512 BF16."""
+    """Whether this machine multiplies bfloat16 in hardware: a GPU from Ampere on, or a CPU with AMX or
+    AVX-512 BF16.
+    """
+    if torch.cuda.is_available():
+        # Older ones, such as the T4 of free notebooks, emulate it, and are slower than in float32.
+        return torch.cuda.get_device_capability() >= (8, 0)
     supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return torch.cuda.is_available() or bool(
-        supported and supported() and torch.cpu._is_avx512_bf16_supported()
-    )
+    return bool(supported and supported() and torch.cpu._is_avx512_bf16_supported())
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:

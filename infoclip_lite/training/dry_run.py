@@ -4,6 +4,8 @@ memory.
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -13,16 +15,26 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..core.processes import world
 from ..core.states import STATE, read_state, write_state
-from ..core.timing import peak_memory
+from ..core.timing import all_memory, kept_for_gradient, peak_memory
+from ..datasets.base import Segmented
 from ..evaluation import evaluate
 from .build import build_pretraining, build_task, held_out
+from .finetuning import FineTuning
 from .loop import Task, fit
 from .recipe import FineTuneRecipe, load_recipe
+from .stand_in import stand_in
 
 STEPS = 4  # the first is slower and not counted
+STARVED = 0.2  # of a step spent on waiting for pictures
+
+# The card of a free notebook [N: NVIDIA's data sheet]: 10^12 operations a second by number format, and GB.
+CARD, CARD_TFLOPS, CARD_HALF_TFLOPS, CARD_GB = "a 16 GB T4", 8.1, 65.0, 16
+# What trainings of this kind reach of that [I]: nobody could measure it here.
+REACHED = 0.25
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,12 @@ class Estimate:
         saving: time to write one.
         memory: largest seen, of the GPU's or (CPU) of this process.
         steps, pictures, saves: how many there will be of each.
+        room: memory of the GPU or of this machine; 0 is not known.
+        free: on the disk where the run will be kept; None is not known.
+        tflop: 10^12 operations of a step, as counted.
+        kept: of a step, what is kept for the gradient; computed in this machine's number format.
+        half: whether a card would multiply in 16 bits.
+        noise: measured on noise and random weights: waiting for pictures means nothing then.
     """
 
     device: str
@@ -53,56 +71,117 @@ class Estimate:
     steps: int
     pictures: int
     saves: int
+    room: int = 0
+    free: int | None = None
+    tflop: float = 0.0
+    kept: int = 0
+    half: bool = True
+    noise: bool = False
 
     @property
     def seconds(self) -> float:
         """The whole training, if all goes on like this."""
         return self.steps * self.step + self.pictures * (self.picture or 0.0) + self.saves * self.saving
 
+    @property
+    def starved(self) -> bool:
+        """Whether steps wait for pictures more than they should."""
+        return not self.noise and self.waiting > STARVED * self.step
+
+    @property
+    def card_seconds(self) -> float:
+        """The steps alone on `CARD`, at the fraction of its peak that is assumed."""
+        peak = CARD_HALF_TFLOPS if self.half else CARD_TFLOPS
+        return self.steps * self.tflop / (REACHED * peak)
+
+    @property
+    def card_memory(self) -> int:
+        """There: weights, two moments and a gradient of those that learn, and what a step keeps."""
+        return 4 * self.parameters + 12 * self.trained + self.kept
+
     def __str__(self) -> str:
+        of_room = f" of {self.room / 2**30:.1f}" if self.room else ""
+        free = "" if self.free is None else f", {self.free / 2**20:,.0f} MiB free"
+        short = self.free is not None and self.free < 2 * self.state
         lines = {
             "device": self.device,
             "weights": f"{self.parameters / 1e6:.1f} M, {self.trained / 1e6:.1f} M of them learn",
-            "memory": f"{self.memory / 2**30:.2f} GiB at most",
-            "step": f"{self.step:.3f} s, {self.waiting:.3f} s of it waiting for pictures{self._advice()}",
+            "memory": f"{self.memory / 2**30:.2f} GiB{of_room} at most",
+            "step": f"{self.step:.3f} s, {self.waiting:.3f} s of it waiting for pictures",
+            "starved": self._starvation(),
             "evaluation": "none"
             if self.picture is None
             else f"{self.picture:.3f} s a picture, {self.pictures} pictures",
-            "disk": f"{2 * self.state / 2**20:.0f} MiB (two states)",
+            "disk": f"{2 * self.state / 2**20:.0f} MiB (two states){free}{': too little' if short else ''}",
             "in all": f"{_duration(self.seconds)} for {self.steps} steps",
         }
-        return "\n".join(f"{topic:<12}{finding}" for topic, finding in lines.items())
+        if self.tflop:
+            lines[f"on {CARD}"] = self._on_card()
+        if self.noise:
+            lines["measured on"] = "noise of the recipe's size, with random weights in place of its own"
+        width = 2 + max(map(len, lines))
+        return "\n".join(f"{topic:<{width}}{finding}" for topic, finding in lines.items())
 
-    def _advice(self) -> str:
-        return ": raise `machine.workers`" if self.waiting > 0.2 * self.step else ""
+    def _starvation(self) -> str:
+        if self.noise:
+            return "not known: noise is drawn, not read"
+        if not self.starved:
+            return "no"
+        return (
+            f"yes, {self.waiting / self.step:.0%} of a step: raise `machine.workers` ({os.cpu_count()} cores)"
+        )
+
+    def _on_card(self) -> str:
+        fits = "" if self.card_memory < 0.9 * CARD_GB * 1e9 else ": too much, raise `machine.accumulate`"
+        return (
+            f"about {_duration(self.card_seconds)} of steps, {self.card_memory / 1e9:.1f} GB{fits} (an "
+            f"estimate: {self.tflop:.2f} TFLOP a step at {REACHED:.0%} of the peak; nobody measured it)"
+        )
 
 
-def dry_run(recipe: str | Path | dict[str, Any], *, save_every: int = 200, **changes: Any) -> Estimate:
+def dry_run(
+    recipe: str | Path | dict[str, Any],
+    *,
+    save_every: int = 200,
+    folder: Path | None = None,
+    noise: bool = False,
+    **changes: Any,
+) -> Estimate:
     """Take a few steps, write and read a state, segment a picture; nothing is kept.
 
     Args:
         recipe: name, file or content; see `load_recipe`. A `start` is not trained: its weights would take as
             long and as much. Of a pretraining the first stage is measured; later ones may keep more patches.
         save_every: steps between states, as `train` has it.
+        folder: where the run will be kept; the free space of its disk is said.
+        noise: noise and random weights of the recipe's size in place of its data and weights, which need not
+            be here; see `stand_in`.
         changes: keys of the recipe to replace.
 
     Returns:
         An Estimate; print it.
 
     Raises:
-        ValueError: what `load_recipe` and `train` say, or several processes.
+        ValueError: what `load_recipe` and `train` say, several processes, or noise for a pretraining.
+        FileNotFoundError: the data are not here.
         torch.OutOfMemoryError: it does not fit; with what to change.
     """
     loaded = load_recipe(recipe, **changes)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
+    watched: Segmented | None = None
     if isinstance(loaded, FineTuneRecipe):
-        task: Any = build_task(loaded)[0]
+        drawn: Segmented | None = None
+        if noise:
+            loaded, drawn, watched = stand_in(loaded)
+        task: Any = build_task(loaded, data=drawn)[0]
         steps, pictures = loaded.steps, loaded.evaluation.scenes * len(loaded.evaluation.at)
+    elif noise:
+        raise ValueError(f"got noise for {loaded.name!r}, a pretraining; expected none: it needs no download")
     else:
         # A pool of one batch: rendering all of it takes its time once, and no step after that.
-        with tempfile.TemporaryDirectory() as folder:
-            task = build_pretraining(replace(loaded, pool=loaded.batch), Path(folder))
+        with tempfile.TemporaryDirectory() as pool:
+            task = build_pretraining(replace(loaded, pool=loaded.batch), Path(pool))
         steps, pictures = task.steps, 0
     if world() > 1:
         raise ValueError(
@@ -110,18 +189,16 @@ def dry_run(recipe: str | Path | dict[str, Any], *, save_every: int = 200, **cha
             "expected one: each of them does what one does, with a share of the batch"
         )
     timed = Timed(task)
-    with tempfile.TemporaryDirectory() as folder:
-        fit(timed, steps=min(STEPS, steps), folder=Path(folder))
-        state = (Path(folder) / STATE).stat().st_size
-        kept = read_state(Path(folder)) or {}
-        started = time.perf_counter()
-        write_state(Path(folder), kept)
-        saving = time.perf_counter() - started
+    state, saving = _saved(timed, min(STEPS, steps))
     picture = None
     if isinstance(loaded, FineTuneRecipe) and pictures:
+        scenes = held_out(loaded) if watched is None else watched
         started = time.perf_counter()
-        evaluate(task.segmentor.eval(), held_out(loaded), limit=1, protocol=loaded.evaluation.protocol)
+        evaluate(task.segmentor.eval(), scenes, limit=1, protocol=loaded.evaluation.protocol)
         picture = time.perf_counter() - started
+    # Before it is counted once more, which takes memory of its own.
+    memory = peak_memory()
+    tflop, kept = counted(task) if isinstance(loaded, FineTuneRecipe) else (0.0, 0)
     weights = list(task.module.parameters())
     return Estimate(
         device=torch.cuda.get_device_name()
@@ -134,11 +211,52 @@ def dry_run(recipe: str | Path | dict[str, Any], *, save_every: int = 200, **cha
         picture=picture,
         state=state,
         saving=saving,
-        memory=peak_memory(),
+        memory=memory,
         steps=steps,
         pictures=pictures,
         saves=steps // save_every + 1,
+        room=all_memory(),
+        free=None if folder is None else _free(folder),
+        tflop=tflop,
+        kept=kept,
+        half=not isinstance(loaded, FineTuneRecipe) or loaded.machine.dtype != "float32",
+        noise=noise,
     )
+
+
+def _saved(task: Timed, steps: int) -> tuple[int, float]:
+    """Take some steps; bytes of a state on disk, and seconds to write it."""
+    with tempfile.TemporaryDirectory() as folder:
+        fit(task, steps=steps, folder=Path(folder))
+        size = (Path(folder) / STATE).stat().st_size
+        kept = read_state(Path(folder)) or {}
+        started = time.perf_counter()
+        write_state(Path(folder), kept)
+        return size, time.perf_counter() - started
+
+
+def counted(task: FineTuning) -> tuple[float, int]:
+    """What a step of a fine-tuning takes; its weights stay as they are.
+
+    Args:
+        task: the fine-tuning.
+
+    Returns:
+        10^12 operations, and the bytes that are kept for the gradient.
+    """
+    batch = next(iter(task.batches(0, 1)))
+    parts = batch if isinstance(batch, list) else [batch]
+    with FlopCounterMode(display=False) as counter:
+        kept = kept_for_gradient(lambda: task.loss(0, parts[0])["total"], task.module)
+    task.module.zero_grad()
+    # Parts of a batch come one after the other: each costs as much, and only one is kept at a time.
+    return len(parts) * counter.get_total_flops() / 1e12, kept
+
+
+def _free(folder: Path) -> int:
+    """Bytes on the disk of a folder that need not be there yet."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 def _duration(seconds: float) -> str:

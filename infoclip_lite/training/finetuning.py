@@ -5,8 +5,8 @@ aligned.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import cast, get_args
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,8 @@ from ..segmentors.base import enlarged
 from .acceleration import autocast, dtype_of
 from .recipe import MachineSection, OptimizerSection, Tune
 
+_T = TypeVar("_T")
+PATIENCE = 600  # seconds without a batch from any worker, after which they are taken for hung
 Part = tuple[Tensor, ...]  # (images, masks), or (images, masks, labelled) where a batch is divided
 
 
@@ -32,8 +34,8 @@ class FineTuning:
     """The task that `fit` runs: the segmentor's loss over the seen classes, and perhaps an alignment
     objective beside it.
 
-    Unseen nouns are never named in training and their pixels are ignored, never called background
-    (inductive).
+    Unseen nouns are never named in training and their pixels are ignored (inductive), unless `background`
+    calls them by a word of its own.
 
     Args:
         segmentor: the model; its CLIP is what is tuned, its head (if any) what is trained.
@@ -52,6 +54,8 @@ class FineTuning:
             its last projection is a weight of the image tower: no penalty or interpolation of weights sees
             more of it. "stem" is "full" and the stem too.
         prompt: the template of the class names in training, for a segmentor that has none of its own.
+        background: what pixels of unseen classes are called, as some recipes do that ignore no pixel: a model
+            learns from it what unseen classes are not. None ignores these pixels.
         anchors: further words that the objective's relation looks at, in the teacher's embedding for both
             models; they have no pixels and no logits, and must not be unseen classes.
         objective: added to the segmentor's loss.
@@ -75,6 +79,7 @@ class FineTuning:
         machine: MachineSection | None = None,
         tune: Tune = "full",
         prompt: str = "a photo of a {}",
+        background: str | None = None,
         anchors: Sequence[str] = (),
         objective: Objective | None = None,
         teacher: DenseCLIP | None = None,
@@ -88,7 +93,7 @@ class FineTuning:
         self.steps = len(dataset) // batch if steps is None else steps
         self.skipped: Counter[str] = Counter()
         self._check(anchors)
-        self.seen, self.relabel = seen_classes(dataset)
+        self.seen, self.relabel = seen_classes(dataset, background)
         segmentor.meet(self.seen)
         self.templates = segmentor.templates or (prompt,)
         self.module: nn.Module = segmentor
@@ -155,6 +160,9 @@ class FineTuning:
 
         Where a batch is divided, each part is (images, masks, labelled): the mean number of labelled pixels
         over all parts.
+
+        Raises:
+            OSError: a worker hangs, or was killed; says what to do.
         """
         own = self.batch // world()
         begins = [step * self.batch + rank() * own for step in range(first, last)]
@@ -165,10 +173,11 @@ class FineTuning:
             batch_sampler=indices,
             num_workers=self.machine.workers,
             prefetch_factor=4 if self.machine.workers else None,
+            timeout=PATIENCE if self.machine.workers else 0,
             collate_fn=_collate,
             generator=torch.Generator(),  # a loader draws a seed: not from torch's own generator
         )
-        for images, masks, skipped in loader:
+        for images, masks, skipped in _watched(loader):
             self.skipped.update(skipped)
             if passes == world() == 1:
                 yield images, masks
@@ -245,20 +254,53 @@ class FineTuning:
         )
 
 
-def seen_classes(dataset: Trainable) -> tuple[list[str], Tensor]:
+def seen_classes(dataset: Trainable, background: str | None = None) -> tuple[list[str], Tensor]:
     """The names that may be learnt from, and a table from the data set's labels to places among them,
     NO_LABEL for all others.
 
+    Args:
+        dataset: knows which classes are unseen.
+        background: a further name, last, for pixels of unseen classes.
+
     Raises:
-        ValueError: no seen class.
+        ValueError: no seen class, or a background that is one of the classes.
     """
     seen = [i for i in range(len(dataset.names)) if i not in set(dataset.unseen)]
     if not seen:
         raise ValueError(f"all {len(dataset.names)} classes are unseen; expected at least one to learn from")
     table = torch.full((max(dataset.ignore, len(dataset.names) - 1) + 1,), NO_LABEL)
     table[seen] = torch.arange(len(seen))
+    names = [dataset.names[i] for i in seen]
+    if background is not None:
+        if background in dataset.names:
+            raise ValueError(f"background is {background!r}, a class of the data set; expected another word")
+        table[list(dataset.unseen)] = len(seen)
+        names.append(background)
     table[dataset.ignore] = NO_LABEL
-    return [dataset.names[i] for i in seen], table
+    return names, table
+
+
+def _watched(batches: Iterable[_T]) -> Iterator[_T]:
+    """Batches of a loader; what is said of its workers becomes a line that helps.
+
+    Raises:
+        OSError: a worker hangs, or was killed.
+    """
+    try:
+        yield from batches
+    # torch has one kind of error for both; what a data set raises in a worker keeps its own kind.
+    except RuntimeError as error:
+        if "DataLoader timed out" in str(error):
+            raise OSError(
+                f"no batch for {PATIENCE} seconds: a process that reads pictures hangs; expected one: does "
+                "the disk answer? Else set machine: {workers: 0}; the same command goes on"
+            ) from error
+        if "DataLoader worker (pid" in str(error):
+            raise OSError(
+                f"a process that reads pictures was killed ({str(error).split(': ')[-1]}); expected all of "
+                "them to live: if memory ran out, lower `machine.workers`; the same command goes on"
+            ) from error
+        raise
 
 
 def _collate(scenes: Sequence[Item]) -> tuple[Tensor, Tensor, list[str]]:
@@ -289,6 +331,8 @@ def trained_weights(clip: DenseCLIP, tune: Tune) -> list[nn.Parameter]:
     trained = []
     for block in [*clip.blocks, *clip.text_blocks]:
         for parameter in (block.attn.in_proj_weight, block.attn.in_proj_bias):
+            if parameter is None:  # open_clip can build attention without biases
+                continue
             parameter.requires_grad_(True)
             clip.gradient_hooks.append(parameter.register_hook(_without_keys))
             trained.append(parameter)

@@ -80,13 +80,14 @@ def fit(
     Raises:
         FloatingPointError: a loss is not finite, or float16 gradients at no scale; the last state on disk is
             from before it.
-        ValueError: `tensorboard` without a folder.
+        ValueError: `tensorboard` without a folder, or a folder with an unfinished run of another number of
+            processes.
         ImportError: `tensorboard` without its package.
         torch.OutOfMemoryError: with what to change.
         SystemExit: SIGTERM came, and the state is kept.
     """
     engine = _Engine(task, clip_norm, lambda step: _schedule(step, schedule or steps, warmup))
-    start, log = engine.resume(folder)
+    start, log = engine.resume(folder, steps)
     wanted = set(evaluate_at) if evaluate else set()
     main = engine.accelerator.is_main_process
     writer = _tensorboard(folder, start) if tensorboard and main else None
@@ -189,16 +190,29 @@ class _Engine:
     def save(self, folder: Path, step: int, log: list[Record], *, last: bool = False) -> None:
         """Write state and log, whole."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        state = {"step": step, **{name: part.state_dict() for name, part in self.kept.items()}, "log": log}
+        parts = {name: part.state_dict() for name, part in self.kept.items()}
+        state = {"step": step, "processes": world(), **parts, "log": log}
         write_state(folder, {**state, "random": {"cpu": torch.get_rng_state(), "cuda": cuda}}, last=last)
         with whole_file(folder / "log.jsonl") as scratch:
             scratch.write_text("".join(f"{json.dumps(record)}\n" for record in log))
 
-    def resume(self, folder: Path | None) -> tuple[int, list[Record]]:
-        """Go on from the newest good state of a folder: the next step, and the log so far."""
+    def resume(self, folder: Path | None, steps: int) -> tuple[int, list[Record]]:
+        """Go on from the newest good state of a folder: the next step, and the log so far.
+
+        Raises:
+            ValueError: a state that is not the last of `steps`, of another number of processes.
+        """
         state = None if folder is None else read_state(folder)
         if state is None:
             return 0, []
+        together = state.get("processes", world())
+        # A finished run is only read, by however many.
+        if state["step"] < steps and together != world():
+            raise ValueError(
+                f"{folder} holds a run of {together} processes, stopped at step {state['step']}; got "
+                f"{world()}, expected {together} again (`torchrun --nproc-per-node {together}`): a batch "
+                "that is divided otherwise gives other numbers, and objectives see other pictures together"
+            )
         for name, part in self.kept.items():
             part.load_state_dict(state[name])
         random: Mapping[str, Any] = state["random"]

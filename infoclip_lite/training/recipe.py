@@ -73,7 +73,7 @@ class MachineSection:
 
     Attributes:
         dtype: "float32", "bfloat16" or "float16" (autocast; float16 scales the loss), or "auto": bfloat16
-            where the hardware multiplies it.
+            where the hardware multiplies it, float16 on older GPUs.
         workers: processes that read pictures ahead; 0 reads them in between the steps.
         accumulate: passes that a batch is divided into, to save memory; see `FineTuning`.
         compile, checkpointing, channels_last: see `accelerate`.
@@ -108,6 +108,7 @@ class FineTuneRecipe:
         tune: "full" (both towers), "image" (the image tower), "qv" (query and value projections) or "none",
             under all of which a stem's trunk stays frozen; "stem" is "full" and the trunk too.
         prompt: the template of class names in training.
+        background: what pixels of unseen classes are called in training; None ignores them.
         anchors: "captions" lets the objective look at the nouns of captions outside the segmentation
             vocabulary too; None: seen words only.
         interpolate: fraction of the fine-tuned weights in the final CLIP, the rest is pretrained (WiSE-FT); 1
@@ -127,6 +128,7 @@ class FineTuneRecipe:
     loss: Section | None = None
     tune: Tune = "full"
     prompt: str = "a photo of a {}"
+    background: str | None = None
     anchors: Literal["captions"] | None = None
     interpolate: float = 1.0
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
@@ -233,7 +235,7 @@ def load_recipe(recipe: str | Path | Mapping[str, Any], **changes: Any) -> Recip
     """
     values = merged(_inherited(recipe), changes)
     kind = values.pop("task", None)
-    if kind not in RECIPES:
+    if not isinstance(kind, str) or kind not in RECIPES:
         raise ValueError(f"got a recipe with task {kind!r}; expected task: {' or '.join(RECIPES)}")
     return checked(RECIPES[kind], values, "the recipe")
 
@@ -302,7 +304,7 @@ def _read(recipe: str | Path) -> dict[str, Any]:
             f"no recipe {str(recipe)!r}; "
             f"{hint.replace('expected one of', 'expected a YAML file or one of')}{every}"
         )
-    text = shipped.read_text() if shipped.is_file() else path.read_text()
+    text = shipped.read_text(encoding="utf-8") if shipped.is_file() else path.read_text(encoding="utf-8")
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:

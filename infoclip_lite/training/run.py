@@ -15,7 +15,9 @@ from torch import nn
 
 from ..clip import DenseCLIP
 from ..core.files import whole_file
-from ..core.processes import join_processes, world
+from ..core.locks import held
+from ..core.processes import join_processes, rank, world
+from ..core.states import PREVIOUS, STATE
 from ..datasets.base import Segmented, captioned_items
 from ..evaluation import evaluate
 from ..evaluation.probes import Probes
@@ -104,24 +106,38 @@ def train(
         The Run: its model, and a log with metrics and probes at the steps of `evaluation.at`.
 
     Raises:
-        ValueError: what `load_recipe` says, a folder that holds a run of another recipe, or a start of
-            another architecture.
+        ValueError: what `load_recipe` says, a folder that holds a run of another recipe, or an unfinished
+            one of another number of processes, or a start of another architecture.
+        BlockingIOError: another process trains in that folder; says which.
     """
     join_processes()
     if isinstance(data, Mapping):
         changes["data"], data = data, None
     loaded = _changed(recipe, changes) if isinstance(recipe, Recipe) else load_recipe(recipe, **changes)
     options = _Options(None if folder is None else Path(folder), progress, tensorboard, save_every)
-    if options.folder is not None:
-        _claim(options.folder, loaded, data)
-    if isinstance(loaded, PretrainRecipe):
-        return _pretrain(loaded, options)
-    if loaded.start is not None and start is None:
-        beside = options.folder and options.folder / "start"
-        start = train(
-            loaded.start, data=data, folder=beside, progress=progress, save_every=save_every, seed=loaded.seed
-        )
-    return _finetune(loaded, options, start, data, held_out, watch)
+    with ExitStack() as stack:
+        if options.folder is not None:
+            # Of processes that were launched together the first one writes, and speaks for all.
+            if rank() == 0:
+                stack.enter_context(held(options.folder))
+            _claim(options.folder, loaded, data)
+        if isinstance(loaded, PretrainRecipe):
+            return _pretrain(loaded, options)
+        if loaded.start is not None and start is None:
+            start = _begun(loaded, options, data)
+        return _finetune(loaded, options, start, data, held_out, watch)
+
+
+def _begun(recipe: FineTuneRecipe, options: _Options, data: Segmented | None) -> Run:
+    """The run of a recipe's `start`, in a folder of its own inside this one's."""
+    return train(
+        str(recipe.start),
+        data=data,
+        folder=options.folder and options.folder / "start",
+        progress=options.progress,
+        save_every=options.save_every,
+        seed=recipe.seed,
+    )
 
 
 def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
@@ -247,10 +263,13 @@ def _claim(folder: Path, recipe: Recipe, data: Segmented | None) -> None:
     if data is not None:
         kept["data"] = data.describe()
     path, text = folder / "recipe.json", json.dumps(kept, sort_keys=True)
-    if path.exists() and (folder / "state.pt").exists() and path.read_text() != text:
+    # A finished run may lie where nothing can be written.
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    if path.exists() and any((folder / state).exists() for state in (STATE, PREVIOUS)):
         raise ValueError(
             f"{folder} holds a run of another recipe ({path}); "
             "expected the same: choose another folder or delete it"
         )
     with whole_file(path) as scratch:
-        scratch.write_text(text)
+        scratch.write_text(text, encoding="utf-8")

@@ -10,6 +10,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import tyro
@@ -212,6 +213,27 @@ def test_segment_takes_its_words_from_a_file(capsys: pytest.CaptureFixture[str],
     assert status == 0 and {line[:24].strip() for line in out.splitlines()[:2]} == {"cow, ox", "grass"}
     status, out, _ = run(capsys, "segment", str(tmp_path / "photo.png"), *where)
     assert status == 0 and len({line[:24].strip() for line in out.splitlines()[:3]}) == 3
+
+
+def test_segment_labels_every_picture_of_a_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "photos" / "deeper").mkdir(parents=True)
+    for name, colour in (("a.png", "green"), ("deeper/b.jpg", "blue")):
+        Image.new("RGB", (64, 48), colour).save(tmp_path / "photos" / name)
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"no picture")
+    where = tmp_path / "photos" / "masks"  # inside: masks of the first call are no pictures of the second
+    for _ in range(2):
+        options = ("--names", "grass, sky", "--threshold", "0.5", "--out", str(where))
+        status, out, _ = run(capsys, "segment", str(tmp_path / "photos"), *options)
+        assert status == 0 and "masks of 2 pictures" in out and "broken.jpg is not a picture" in out
+    told = json.loads((where / "segments.json").read_text())
+    assert told["names"] == ["grass", "sky"] and set(told["pictures"]) == {"a.png", "deeper/b.jpg"}
+    assert list(told["unreadable"]) == ["broken.jpg"]
+    for name, row in told["pictures"].items():
+        with Image.open(where / row["mask"]) as mask:
+            assert mask.mode == "P" and list(mask.size[::-1]) == row["size"] == [48, 64], name
+            labels = np.asarray(mask)
+        assert set(np.unique(labels).tolist()) <= {0, 1, 255}
+        assert row["fractions"]["sky"] == pytest.approx((labels == 1).mean())
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,9 @@ SMALL = {
 
 def stand_in(make_tiny: Callable[..., DenseCLIP]) -> Callable[..., DenseCLIP]:
     """As deep as the papers' models, so that their heads fit, and very thin."""
-    return lambda name, *_: make_tiny(layers=24 if "-L-" in name else 12, patch_size=16)
+    return lambda name, *_: make_tiny(
+        layers=24 if "-L-" in name else 12, patch_size=32 if "-B-32" in name else 16
+    )
 
 
 def first_query(cost: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:

@@ -108,6 +108,9 @@ def test_every_package_that_is_imported_is_required() -> None:
         "IPython": "ipykernel",
         "nbformat": "nbclient",
         "traitlets": "ipywidgets",
+        "markdown_it": "myst-nb",
+        "mdit_py_plugins": "myst-nb",
+        "psutil": "accelerate",
     }
     have, missing = set(required(set(EXTRAS))), set()
     for path in (ROOT / "infoclip_lite").rglob("*.py"):

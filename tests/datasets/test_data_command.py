@@ -27,8 +27,9 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
         (("list",), {"words": ("chair",)}, "got --words for data list; expected --root"),
         (("list",), {"sample": 0}, "got --sample for data list; expected --root"),
         (("list", "voc"), {}, "got list voc; expected no name"),
-        (("download", "voc"), {"cache": HERE}, "got --cache for data download; expected --root"),
+        (("download", "voc"), {"cache": HERE}, "got --cache for data download; expected --root or --again"),
         (("verify", "voc"), {"out": HERE}, "got --out for data verify; expected --root or --sample"),
+        (("list",), {"again": True}, "got --again for data list; expected --root"),
         (("verify",), {"root": HERE}, "got --root for data verify collage; expected no option"),
         (("verify",), {"sample": 200}, "got --sample for data verify collage; expected no option"),
         (

@@ -11,6 +11,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from infoclip_lite.cli import data_command
 from infoclip_lite.datasets import build_dataset
 from infoclip_lite.datasets.fetching import download
 from infoclip_lite.datasets.fetching.download import SOURCES, Archive, Source, datasets_of, source_of
+from infoclip_lite.datasets.fetching.facts import facts, table
 from infoclip_lite.datasets.fetching.fetch import fetch, hash_file
 from infoclip_lite.datasets.fetching.unpack import Limits, unpack
 from infoclip_lite.datasets.registry import downloadable
@@ -300,7 +302,7 @@ def ade(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sour
         official.into,
         official.makes,
     )
-    source = Source((archive,), "the test", "Ask a friend.")
+    source = Source((archive,), "here", "the test", "Ask a friend.")
     monkeypatch.setitem(SOURCES, "ade20k", source)
     return source
 
@@ -332,6 +334,35 @@ def test_a_half_deleted_data_set_is_fetched_again_from_the_kept_archive(
     assert len(build_dataset("a150", "val", root)) == 2 and len(server.asked) == 2
 
 
+def test_files_that_are_gone_or_damaged_are_mended_if_asked_for(
+    server: Server, ade: Source, tmp_path: Path
+) -> None:
+    root = tmp_path / "root"
+    download.download("a150", root, say=lambda _: None)
+    photos = sorted((root / "ADEChallengeData2016/images/validation").iterdir())
+    whole = [photo.read_bytes() for photo in photos]
+    photos[0].unlink()
+    photos[1].write_bytes(b"x")
+    download.download("a150", root, say=lambda _: None)
+    assert not photos[0].exists(), "what was unpacked once is passed over"
+    # Nor does a kept archive that is damaged itself stand in the way.
+    kept = root / "archives" / "ADEChallengeData2016.zip"
+    kept.write_bytes(kept.read_bytes()[:-1])
+    download.download("a150", root, again=True, say=lambda _: None)
+    assert [photo.read_bytes() for photo in photos] == whole
+
+
+def test_a_file_of_another_size_is_told_of_and_taken(
+    server: Server, ade: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = replace(ade.archives[0], size=7, size_from="from memory")
+    monkeypatch.setitem(SOURCES, "ade20k", replace(ade, archives=(archive,)))
+    told: list[str] = []
+    download.download("a150", tmp_path / "root", say=told.append)
+    assert "  note: 7 bytes were expected (from memory)" in told
+    assert len(build_dataset("a150", "val", tmp_path / "root")) == 2
+
+
 def test_an_archive_put_there_by_hand_is_checked(server: Server, ade: Source, tmp_path: Path) -> None:
     kept = tmp_path / "root" / "archives" / "ADEChallengeData2016.zip"
     kept.parent.mkdir(parents=True)
@@ -357,7 +388,7 @@ def test_an_archive_of_something_else_is_not_taken_for_the_data_set(
 ) -> None:
     server.files["/ade.zip"] = zipped(tmp_path / "other.zip", {"readme.txt": b"hello"}).read_bytes()
     archive = Archive((f"{server.url}/ade.zip",), "ade.zip", "", ".", ("ADEChallengeData2016/images",))
-    monkeypatch.setitem(SOURCES, "ade20k", Source((archive,)))
+    monkeypatch.setitem(SOURCES, "ade20k", Source((archive,), "here"))
     with pytest.raises(
         ValueError, match="ADEChallengeData2016/images is not there; expected the official archive"
     ):
@@ -395,7 +426,7 @@ def test_context_comes_as_two_archives_and_a_text_file(
     server.files["/VOCtrainval_03-May-2010.tar"] = tarred(tmp_path / "v.tar", photos).read_bytes()
     official = SOURCES["pascal_context"]
     local = [Archive((f"{server.url}/{a.name}",), a.name, "", a.into, a.makes) for a in official.archives]
-    monkeypatch.setitem(SOURCES, "pascal_context", Source(tuple(local)))
+    monkeypatch.setitem(SOURCES, "pascal_context", Source(tuple(local), "here"))
     told: list[str] = []
     download.download("pc59", tmp_path / "root", say=told.append)
     assert len(build_dataset("pc459", "val", tmp_path / "root")) == 2
@@ -415,6 +446,19 @@ def test_sources_are_complete() -> None:
         source_of("cocostuff")
     with pytest.raises(ValueError, match="needs no download"):
         source_of("collage")
+
+
+def test_every_number_of_every_official_file_has_an_origin() -> None:
+    for name, source in SOURCES.items():
+        known = list(facts(name))
+        assert all(fact.value and fact.origin for fact in known)
+        for archive in source.archives:
+            assert [fact.what for fact in known if fact.about == archive.name][-2:] == ["bytes", "digest"]
+            assert (archive.size is None) == (archive.size_from == "")
+        counted = {fact.about for fact in known if fact.what == "pictures"}
+        assert counted == {f"{each} {split}" for each in datasets_of(name) for split in ("train", "val")}
+    assert "unknown: the first download prints it" in table("pascal_context")
+    assert all(name in table().splitlines() for name in SOURCES)
 
 
 def test_addresses_and_digests_of_voc_and_sbd_are_torchvisions() -> None:

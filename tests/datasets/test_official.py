@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,6 +161,17 @@ def test_trainaug_is_voc_and_sbd_without_val(root: Path) -> None:
     ]  # VOC's own labels where there are any
     assert stripes(dataset[0].mask, 4) == [255, 255, 0, 19]
     assert stripes(dataset[3].mask, 2) == [255, 15]
+
+
+def test_voc_without_sbd_is_its_own_pictures_and_says_so(tmp_path: Path) -> None:
+    real_data.write_voc(tmp_path)
+    shutil.rmtree(tmp_path / "benchmark_RELEASE")
+    dataset = build_dataset("voc_zss", "train", tmp_path, sbd=False)
+    assert [Path(picture).stem for picture, _ in dataset.files] == ["2007_000032", "2007_000039"]
+    assert dataset.split == "train without SBD" and dataset.describe()["split"] == "train without SBD"
+    assert build_dataset("voc_zss", "val", tmp_path, sbd=False).split == "val"
+    with pytest.raises(FileNotFoundError, match="benchmark_RELEASE.*infoclip-lite data download voc"):
+        build_dataset("voc_zss", "train", tmp_path)
 
 
 def test_coco_label_table_skips_the_eleven_ids_that_were_never_labelled() -> None:
@@ -421,6 +433,23 @@ def test_verify_finds_every_broken_file(tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(ValueError, match="coco_stuff is not what it should be"):
         data_command("verify", "coco_stuff", root=tmp_path)
     assert "000000000285.jpg cannot be decoded" in capsys.readouterr().out
+
+
+def test_verify_names_the_first_ten_missing_files_and_the_command_that_mends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real_data.write_coco(tmp_path)
+    photos = tmp_path / "coco-stuff/images/val2017"
+    for number in range(12):
+        grey = tmp_path / f"coco-stuff/annotations/val2017/{number:012d}.png"
+        grey.write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=f"`infoclip-lite data download coco_stuff --root {tmp_path} --again`"
+    ):
+        data_command("verify", "coco_stuff_zss", root=tmp_path)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("coco_stuff_zss val: ")]
+    assert said[0] == f"coco_stuff_zss val: no {photos}/000000000000.jpg"
+    assert len(said) == 11 and said[-1] == "coco_stuff_zss val: and 2 more"
 
 
 def test_survey_says_what_is_there(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

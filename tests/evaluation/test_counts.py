@@ -76,10 +76,8 @@ def test_two_processes_count_what_one_counts(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     two = json.loads((tmp_path / "report.json").read_text())
-    assert two["details"]["processes"] == 2 and sorted(p.name for p in (tmp_path / "parts").iterdir()) == [
-        "part-1-of-2",
-        "part-2-of-2",
-    ]
+    parts = sorted(path.name for path in (tmp_path / "parts").glob("part-*"))
+    assert two["details"]["processes"] == 2 and parts == ["part-1-of-2", "part-2-of-2"]
     one = strip(evaluate(Neighbours(), Photos(7), protocol=SMALL["catseg"], gammas=(0.3,)))
     assert all(
         two[key] == one[key]

@@ -15,7 +15,7 @@ from conftest import build_tiny
 
 from infoclip_lite.clip import DenseCLIP
 from infoclip_lite.clip.blocks import standard_block
-from infoclip_lite.studies import peers, speed
+from infoclip_lite.studies import growth, peers, speed
 
 
 def test_contest_is_the_peers_time_by_ours() -> None:
@@ -53,6 +53,33 @@ def test_a_peer_that_computes_something_else_is_not_timed(monkeypatch: pytest.Mo
 
 def test_counting_agrees_with_torchmetrics() -> None:
     assert peers.against_torchmetrics(rounds=1, pictures=1).what.startswith("counting 847")
+
+
+def test_the_head_written_out_gives_our_outputs_and_gradients() -> None:
+    ours = growth._aggregator()
+    plain = growth.written_out(ours)
+    inputs = growth._inputs(words=3, side=12, batch=2)
+    for head in (ours, plain):
+        head(*inputs).square().mean().backward()
+    assert len(growth.against_pairs(rounds=1, words=3, side=12)) == 2
+    for (name, a), b in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        if a.grad is not None and b.grad is not None:
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-6, msg=name)
+        assert (a.grad is None) == (b.grad is None)
+
+
+def test_growth_is_fitted_along_every_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "_AXES", {"words": (2, 4), "batch": (1, 2)})
+    monkeypatch.setattr(growth, "WORDS", 2)
+    monkeypatch.setattr(growth, "SIDE", 6)
+    rows = growth.growth(rounds=1)
+    assert [row["axis"] for row in rows] == ["words", "batch"]
+    assert all(len(row["seconds"]) == len(row["kept_mb"]) == 2 and row["exponent"] for row in rows)
+    assert all(row["kept_mb"][1] > row["kept_mb"][0] for row in rows)
+
+
+def test_loaders_are_timed_on_the_same_pictures() -> None:
+    assert peers.against_torchvision(rounds=1, pictures=2).what.startswith("2 training crops")
 
 
 def test_ways_of_training_are_measured_against_float32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +124,9 @@ def test_paper_size_needs_a_gpu_or_a_file(tmp_path: Path, monkeypatch: pytest.Mo
         and row["loss_first"] == row["losses"][0]
         and row["loss_last"] == row["losses"][-1]
     )
-    assert row["images_per_s"] > 0 and row["peak_gb"] > 0
+    assert row["images_per_s"] > 0 and row["peak_gb"] > 0 and row["share_of_peak"] > 0
+    speed.paper_size(steps=10, minutes=0.0, out=tmp_path / "short.json")
+    assert json.loads((tmp_path / "short.json").read_text())["rows"][0]["steps"] == 1
 
 
 def test_forward_cost_grows_with_the_words_where_it_should(mini: DenseCLIP) -> None:

@@ -113,6 +113,13 @@ def test_auto_is_bfloat16_where_it_is_native() -> None:
     )
 
 
+def test_auto_is_float16_on_a_gpu_that_only_emulates_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for capability, wanted in (((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda found=capability: found)
+        assert dtype_of("auto") == wanted and dtype_of("float32") == torch.float32
+
+
 class Overflow:
     """Fit a line; the gradient of the steps named is infinite at any scale above `bearable`."""
 

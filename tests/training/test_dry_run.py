@@ -11,7 +11,8 @@ import pytest
 from infoclip_lite.cli import train_command
 from infoclip_lite.training.build import build_task
 from infoclip_lite.training.dry_run import STEPS, Estimate, dry_run
-from infoclip_lite.training.recipe import load_recipe
+from infoclip_lite.training.recipe import load_finetuning, load_recipe
+from infoclip_lite.training.stand_in import stand_in
 
 SMALL: dict[str, Any] = {"start": None, "machine": {"dtype": "float32"}, "data": {"size": 64}, "batch": 4}
 
@@ -59,6 +60,48 @@ def test_the_sum_is_right_and_so_are_the_words() -> None:
     quick = dataclasses.replace(one, steps=100, pictures=0, picture=None, waiting=0.01)
     assert "80 seconds" in str(quick) and "workers" not in str(quick) and "evaluation  none" in str(quick)
     assert STEPS > 1
+
+
+def test_it_says_what_a_card_would_need_and_that_nobody_measured_it() -> None:
+    one = Estimate("CPU", 10**9, 10**8, 0.5, 0.0, None, 2**20, 3.0, 2**30, steps=1000, pictures=0, saves=10)
+    here = dataclasses.replace(one, tflop=16.25, kept=10**9, room=2**34, free=2**20)
+    assert here.card_seconds == pytest.approx(1000) and here.card_memory == 4 * 10**9 + 12 * 10**8 + 10**9
+    text = str(here)
+    assert "1.00 GiB of 16.0 at most" in text and "1 MiB free: too little" in text
+    assert "about 17 minutes of steps, 6.2 GB (an estimate: 16.25 TFLOP a step" in text
+    assert "nobody measured it" in text and "starved" in text
+    slow = dataclasses.replace(here, half=False, kept=10**10)
+    assert slow.card_seconds > 8 * here.card_seconds and "too much, raise `machine.accumulate`" in str(slow)
+
+
+def test_noise_takes_the_place_of_data_and_weights_that_are_not_here(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    recipe: dict[str, Any] = {
+        "task": "finetune",
+        "name": "small",
+        "steps": 3,
+        "clip": {"name": str(tiny_checkpoint)},
+        "data": {"name": "voc_zss", "root": str(tmp_path), "size": 32},
+        "batch": 2,
+        "machine": {"dtype": "float32"},
+        "evaluation": {"at": [3], "scenes": 7},
+    }
+    found = dry_run(recipe, noise=True, folder=tmp_path / "not" / "yet")
+    assert found.noise and not found.starved and "not known: noise is drawn" in str(found)
+    assert found.tflop > 0 and found.kept > 0 and found.free is not None and found.free > 0
+    assert found.picture is not None and (found.steps, found.pictures) == (3, 7)
+    assert not list(tmp_path.iterdir())
+    _, learnt, watched = stand_in(load_finetuning(recipe))
+    assert len(learnt.names) == 20 and len(learnt.unseen) == 5 and learnt[0].image.shape == (3, 32, 32)
+    assert watched[0].image.shape == (3, 375, 500)
+
+
+def test_noise_is_for_dry_runs_of_fine_tunings() -> None:
+    with pytest.raises(ValueError, match="got --noise without --dry-run"):
+        train_command("mini/catseg", noise=True)
+    with pytest.raises(ValueError, match="a pretraining; expected none"):
+        dry_run("mini/pretrain", noise=True)
 
 
 def test_the_command_keeps_nothing(

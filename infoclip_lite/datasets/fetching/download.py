@@ -25,6 +25,8 @@ class Archive:
         digest: "md5:...", "sha1:..." or "sha256:..."; "" where nobody publishes one.
         into: folder below the root that it is unpacked in, or copied to if it is no archive.
         makes: what is there afterwards, below the root.
+        size: in bytes, where somebody says it.
+        size_from: who says it, and how sure that is. A file of another size is told of, and taken.
     """
 
     urls: tuple[str, ...]
@@ -32,6 +34,8 @@ class Archive:
     digest: str
     into: str
     makes: tuple[str, ...]
+    size: int | None = None
+    size_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,26 +44,34 @@ class Source:
 
     Attributes:
         archives: its files.
+        addresses: where the addresses stand, and how sure that is.
         digests: who publishes the digests.
         by_hand: what to do where a server wants a registration, or is gone.
         limits: of unpacking.
     """
 
     archives: tuple[Archive, ...]
+    addresses: str
     digests: str = "none published"
     by_hand: str = ""
     limits: Limits = LIMITS
 
 
-def _voc(year: str, day: str, md5: str) -> Archive:
+_TFDS = "[C] TensorFlow Datasets, url_checksums"
+
+
+def _voc(year: str, day: str, md5: str, size: int | None = None, size_from: str = "") -> Archive:
     name, folder = f"VOCtrainval_{day}-May-{year}.tar", f"VOCdevkit/VOC{year}"
     servers = ("https://thor.robots.ox.ac.uk", "http://host.robots.ox.ac.uk")  # the newer one first
     urls = tuple(f"{server}/pascal/VOC/voc{year}/{name}" for server in servers)
-    return Archive(urls, name, f"md5:{md5}", ".", (f"{folder}/JPEGImages", f"{folder}/ImageSets"))
+    makes = (f"{folder}/JPEGImages", f"{folder}/ImageSets")
+    return Archive(urls, name, f"md5:{md5}", ".", makes, size, size_from)
 
 
 # Addresses and MD5 of VOC and SBD are torchvision's, as a test sees to: to read them there would load torch.
-_VOC_2012 = _voc("2012", "11", "6cd6e144f989b92b3379bac3b3de84fd")
+_VOC_2012 = _voc(
+    "2012", "11", "6cd6e144f989b92b3379bac3b3de84fd", 1_999_639_040, f"{_TFDS}/voc.txt, of a mirror's copy"
+)
 _VOC_2010 = _voc("2010", "03", "da459979d0c395079b5c75ee67908abb")
 _BERKELEY = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping"
 _SBD = Archive(
@@ -78,7 +90,8 @@ _CONTEXT = "https://roozbehm.info/pascal-context"
 SOURCES: dict[str, Source] = {
     "voc": Source(
         (_VOC_2012, _SBD),
-        "torchvision",
+        "[C] torchvision, datasets/voc.py and sbd.py",
+        "[C] torchvision",
         "If the server of Oxford or Berkeley is gone, any mirror will do: the MD5 is checked.",
     ),
     "coco_stuff": Source(
@@ -89,6 +102,8 @@ SOURCES: dict[str, Source] = {
                 "sha256:69a8bb58ea5f8f99d24875f21416de2e9ded3178e903f1f7603e283b9e06d929",
                 "coco-stuff/images",
                 ("coco-stuff/images/train2017",),
+                19_336_861_798,
+                f"{_TFDS}/coco2017.txt",
             ),
             Archive(
                 (f"{_COCO}/val2017.zip",),
@@ -96,6 +111,8 @@ SOURCES: dict[str, Source] = {
                 "sha256:4f7e2ccb2866ec5041993c9cf2a952bbed69647b115d0f74da7ce8f4bef82f05",
                 "coco-stuff/images",
                 ("coco-stuff/images/val2017",),
+                815_585_330,
+                f"{_TFDS}/coco2017.txt",
             ),
             Archive(
                 (f"{_CALVIN}/cocostuffdataset/stuffthingmaps_trainval2017.zip",),
@@ -103,9 +120,13 @@ SOURCES: dict[str, Source] = {
                 "",
                 "coco-stuff/annotations",
                 ("coco-stuff/annotations/train2017", "coco-stuff/annotations/val2017"),
+                # "659 MB" there, which may be either kind of megabyte: for the free space alone.
+                659 * 2**20,
+                "[P] nightrome/cocostuff, README.md, to a megabyte",
             ),
         ),
-        "TensorFlow Datasets, for the pictures",
+        "[P] nightrome/cocostuff, README.md",
+        "[C] TensorFlow Datasets, for the pictures",
         "The label maps are also linked from github.com/nightrome/cocostuff.",
     ),
     "pascal_context": Source(
@@ -129,7 +150,8 @@ SOURCES: dict[str, Source] = {
                 ("VOCdevkit/VOC2010/labels.txt",),
             ),
         ),
-        "torchvision, for the pictures",
+        "[C] torchvision, for the pictures; of the labels from memory",
+        "[C] torchvision, for the pictures",
         "trainval.tar.gz and labels.txt are linked from www.cs.stanford.edu/~roozbeh/pascal-context.",
     ),
     "ade20k": Source(
@@ -144,9 +166,12 @@ SOURCES: dict[str, Source] = {
                     "ADEChallengeData2016/annotations",
                     "ADEChallengeData2016/sceneCategories.txt",
                 ),
+                967_382_037,
+                f"{_TFDS}/ade20k.txt",
             ),
         ),
-        "GluonCV",
+        "[C] GluonCV; mmsegmentation, dataset_prepare.md",
+        "[C] GluonCV",
     ),
     "ade20k_full": Source(
         (
@@ -158,6 +183,7 @@ SOURCES: dict[str, Source] = {
                 ("ADE20K_2021_17_01/images/ADE", "ADE20K_2021_17_01/index_ade20k.pkl"),
             ),
         ),
+        "mailed to whoever registers",
         by_hand=_REGISTER,
     ),
 }
@@ -167,6 +193,7 @@ def download(
     name: str,
     root: str | Path | None = None,
     *,
+    again: bool = False,
     tries: int = 5,
     progress: bool = False,
     say: Callable[[str], None] = print,
@@ -176,6 +203,8 @@ def download(
     Args:
         name: of `SOURCES`, or a data set of `DATASETS` (pas20 comes from voc).
         root: folder of the data sets; see `build_dataset`.
+        again: unpack what was unpacked before over what is there; a kept archive that is damaged is fetched
+            anew.
         tries: connections in a row that may fail.
         progress: show bars.
         say: told of every step.
@@ -189,17 +218,21 @@ def download(
     source, kept = SOURCES[name], data_root(root) / "archives"
     for archive in source.archives:
         record = kept / f"{archive.name}.json"
-        if record.is_file() and all((place / path).exists() for path in archive.makes):
+        whole = record.is_file() and all((place / path).exists() for path in archive.makes)
+        if whole and not again:
             say(f"{archive.name}: is there")
             continue
         path = kept / archive.name
         # An archive that is there already, perhaps got by hand, is checked like one that was fetched.
-        if path.is_file():
+        if path.is_file() and not (again and archive.urls and _is_damaged(path, archive.digest)):
             check_digest(path, archive.digest)
         else:
             _obtain(archive, path, source, tries, progress)
         sha256 = hash_file(path)
-        say(f"{archive.name}: {path.stat().st_size:,} bytes, SHA-256 {sha256}")
+        size = path.stat().st_size
+        say(f"{archive.name}: {size:,} bytes, SHA-256 {sha256}")
+        if archive.size is not None and size != archive.size:
+            say(f"  note: {archive.size:,} bytes were expected ({archive.size_from})")
         if archive.digest:
             say(f"  checked against {archive.digest} ({source.digests})")
         else:
@@ -211,10 +244,19 @@ def download(
                 "urls": archive.urls,
                 "sha256": sha256,
                 "published": archive.digest or None,
-                "bytes": path.stat().st_size,
+                "bytes": size,
             }
             scratch.write_text(json.dumps(known, indent=1) + "\n")
     say(f"look at it with `infoclip-lite data verify {name}`; the archives in {kept} are no longer needed")
+
+
+def _is_damaged(path: Path, digest: str) -> bool:
+    """Whether a kept archive has another digest than the published one."""
+    try:
+        check_digest(path, digest)
+    except ValueError:
+        return True
+    return False
 
 
 def source_of(name: str) -> str:

@@ -15,37 +15,62 @@ def data_root(root: str | Path | None = None) -> Path:
     return Path(chosen).expanduser()
 
 
-def missing(what: str, source: str, root: Path) -> FileNotFoundError:
+class MissingFiles(FileNotFoundError):
+    """A data set that is not there, or not whole.
+
+    Attributes:
+        files: those that are missing, as far as somebody looked.
+    """
+
+    def __init__(self, said: str, files: Sequence[str] = ()) -> None:
+        super().__init__(said)
+        self.files = tuple(files)
+
+
+def missing(what: str, source: str, root: Path, files: Sequence[str] = ()) -> MissingFiles:
     """The error of a data set that is not there, or not whole.
 
     Args:
         what: is missing.
         source: what the command that gets it calls it.
         root: folder of the data sets.
+        files: all that are missing, where they were looked for one by one.
     """
-    # The command as it must be typed: with a root only where there is another than usual.
+    # An archive that was unpacked once is passed over, unless somebody says that it is wanted again.
+    return MissingFiles(f"{what}; get it with `{download_command(source, root, again=bool(files))}`", files)
+
+
+def download_command(source: str, root: Path, *, again: bool = False) -> str:
+    """The command that gets a data set, or mends it, as it must be typed.
+
+    Args:
+        source: what the command calls it.
+        root: folder of the data sets; said only where it is not the usual one.
+        again: unpack what was unpacked before.
+    """
     at = "" if root == data_root() else f" --root {root}"
-    return FileNotFoundError(f"{what}; get it with `infoclip-lite data download {source}{at}`")
+    return f"infoclip-lite data download {source}{at}{' --again' if again else ''}"
 
 
 def read_list(path: Path, source: str, root: Path) -> list[str]:
     """First word of every line of an official list of pictures."""
     if not path.is_file():
         raise missing(f"no {path}", source, root)
-    return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def check_files(files: Sequence[tuple[str, str]], source: str, root: Path) -> None:
     """Every file of a split is there.
 
     Raises:
-        FileNotFoundError: how many are missing, and one of them.
+        MissingFiles: how many are missing, and one of them.
     """
     listing = lru_cache(maxsize=None)(_listing)  # one look at each folder, not one at each of 200,000 files
     every = [os.path.split(path) for pair in files for path in pair]
     absent = [os.path.join(folder, name) for folder, name in every if name not in listing(folder)]
     if absent:
-        raise missing(f"{len(absent)} of {len(every)} files are missing, such as {absent[0]}", source, root)
+        said = f"{len(absent)} of {len(every)} files are missing, such as {absent[0]}"
+        raise missing(said, source, root, absent)
     if not files:
         raise missing(f"no pictures in {root}", source, root)
 

@@ -10,7 +10,9 @@ from tqdm.auto import tqdm
 from ..base import Segmented
 from ..registry import DATASETS, downloadable
 from .download import datasets_of
-from .files import data_root
+from .files import MissingFiles, data_root
+
+FIRST = 10  # wrong files that are named
 
 
 class Finding(NamedTuple):
@@ -69,7 +71,7 @@ def verify_dataset(
 
 
 def table(findings: list[Finding], problems: bool = True) -> str:
-    """The findings in columns; what is wrong below, where asked for."""
+    """The findings in columns; below, where asked for, the first ten files of each split that are wrong."""
     head = f"{'data set':<16}{'split':<7}{'pictures':>9}{'official':>10}"
     lines = [f"{head}{'read':>8}{'classes':>11}{'ignored':>9}"]
     for f in findings:
@@ -80,7 +82,10 @@ def table(findings: list[Finding], problems: bool = True) -> str:
         first = f"{f.dataset:<16}{f.split:<7}{count:>9}{f.official:>10,}"
         lines.append(f"{first}{f.checked:>8,}{f.classes:>11}{ignored:>9}")
     if problems:
-        lines += [f"{f.dataset} {f.split}: {problem}" for f in findings for problem in f.problems]
+        for f in findings:
+            lines += [f"{f.dataset} {f.split}: {problem}" for problem in f.problems[:FIRST]]
+            if len(f.problems) > FIRST:
+                lines.append(f"{f.dataset} {f.split}: and {len(f.problems) - FIRST:,} more")
     return "\n".join(lines)
 
 
@@ -89,7 +94,9 @@ def _look(name: str, split: str, root: Path, sample: int, progress: bool) -> Fin
     try:
         dataset = DATASETS[name].open(name, split, {"root": root})
     except (FileNotFoundError, ValueError) as error:
-        return Finding(name, split, None, official, 0, "-", 0.0, [str(error)])
+        files = error.files if isinstance(error, MissingFiles) else ()
+        problems = [f"no {path}" for path in files] or [str(error)]
+        return Finding(name, split, None, official, 0, "-", 0.0, problems)
     problems = [] if len(dataset) == official else [f"{len(dataset):,} pictures; expected {official:,}"]
     count = min(sample, len(dataset))
     # Spread over the split: the files of one archive, or of one interrupted unpacking, lie side by side.

@@ -32,6 +32,7 @@ def pascal_voc(
     zero_shot: bool = False,
     fold: int | None = None,
     synonyms: bool = False,
+    sbd: bool = True,
 ) -> Pictures:
     """VOC 2012: 1,449 pictures of val, or 10,582 of train (VOC's own 1,464, and SBD's that are not in val).
 
@@ -45,6 +46,8 @@ def pascal_voc(
             PASCAL-5i trains on pictures without them and asks for one class at a time; here their pixels are
             ignored in training, and all classes compete [O].
         synonyms: encode synonyms beside the names that the papers encode.
+        sbd: False trains on VOC's own 1,464, without SBD's download; the split is then called "train without
+            SBD", for the papers' numbers are from 10,582.
 
     Raises:
         FileNotFoundError: files are missing; says which, and how to get them.
@@ -52,7 +55,8 @@ def pascal_voc(
     """
     if fold is not None and fold not in range(4):
         raise ValueError(f"fold is {fold}; expected one of PASCAL-5i's 0 .. 3")
-    files = _train(root) if split_of(split) == "train" else _own(root, "val")
+    few = split_of(split) == "train" and not sbd
+    files = _own(root, split) if few or split == "val" else _train(root)
     check_files(files, "voc", root)
     table = class_table("voc")
     names, words = list(table.names), list(table.synonyms if synonyms else table.words)
@@ -66,7 +70,7 @@ def pascal_voc(
         files,
         names,
         lookup_table(labels, [255] if background else [0, 255], IGNORE),
-        split=split,
+        split="train without SBD" if few else split,
         unseen=_unseen(table.names, zero_shot, fold),
         words=words,
         owners=[min(i, BACKGROUND) for i in range(len(words))],

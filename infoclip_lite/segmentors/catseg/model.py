@@ -282,12 +282,14 @@ class Aggregator(nn.Module):
             text = text[0][kept]  # (B, class_tokens, D)
         # Every word's map is embedded as a picture of its own, (B C, T, h, w); then channels go last.
         maps = self.embed(cost.flatten(0, 1)).unflatten(0, cost.shape[:2])
-        x = maps.permute(0, 1, 3, 4, 2)  # (B, C, h, w, hidden)
+        # Put in that order once: else every norm and every sum below would read across it.
+        x = maps.permute(0, 1, 3, 4, 2).contiguous()  # (B, C, h, w, hidden)
         appearance = self.appearance(features).permute(0, 2, 3, 1)  # (B, h, w, e)
         words = self.words(text)
         for spatial, across in zip(self.spatial, self.classes, strict=True):
             x = across(spatial(x, appearance), words, pooling)
-        y = x.permute(0, 1, 4, 2, 3).flatten(0, 1)  # (B C, hidden, h, w)
+        # Convolutions and their norms have the old order again: one copy, at the smallest of their sizes.
+        y = x.permute(0, 1, 4, 2, 3).flatten(0, 1).contiguous()  # (B C, hidden, h, w)
         for up, project, guide in zip(self.decoder, self.guides, guides, strict=True):
             y = up(y, project(guide))
         height, width = (side << len(guides) for side in features.shape[-2:])
@@ -307,6 +309,30 @@ class GuidedLinear(nn.Linear):
         # All classes (or positions) share the guidance: its part of the product is made once, and broadcast.
         width = x.shape[-1]
         return F.linear(x, self.weight[:, :width], self.bias) + F.linear(guidance, self.weight[:, width:])
+
+
+def project_guided(
+    q: GuidedLinear, k: GuidedLinear, v: nn.Linear, x: Tensor, guidance: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of tokens, of which the first two see a guidance.
+
+    Args:
+        q, k: of width d + e.
+        v: of width d.
+        x: (..., d).
+        guidance: (..., e), broadcasts against `x`.
+
+    Returns:
+        q(x, guidance), k(x, guidance) and v(x), each (..., out).
+    """
+    width = x.shape[-1]
+    # One product in place of three: tokens are read once, and so is the gradient on its way back.
+    weight = torch.cat([q.weight[:, :width], k.weight[:, :width], v.weight])
+    own = F.linear(x, weight, torch.cat([q.bias, k.bias, v.bias]))
+    shared = F.linear(guidance, torch.cat([q.weight[:, width:], k.weight[:, width:]]))
+    queries, keys, values = own.chunk(3, -1)
+    for_queries, for_keys = shared.chunk(2, -1)
+    return queries + for_queries, keys + for_keys, values
 
 
 class SpatialAggregation(nn.Module):
@@ -352,7 +378,7 @@ class WindowBlock(nn.Module):
         # (B, C, windows, side^2, hidden) to (B, C, windows, heads, side^2, hidden / heads).
         q, k, v = (
             each.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
-            for each in (self.q(y, g), self.k(y, g), self.v(y))
+            for each in project_guided(self.q, self.k, self.v, y, g)
         )
         mixed = attend(q, k, v, _separate(height, width, side, shift, x.device))
         merged = self.out(mixed.transpose(-2, -3).flatten(-2))
@@ -449,7 +475,7 @@ class ClassAggregation(nn.Module):
         words = words[:, None, None]  # (B or 1, 1, 1, C, e): the same at every square
         z = self.norm_1(y)
         q, k, v = (
-            each.unflatten(-1, (self.heads, -1)) for each in (self.q(z, words), self.k(z, words), self.v(z))
+            each.unflatten(-1, (self.heads, -1)) for each in project_guided(self.q, self.k, self.v, z, words)
         )
         y = y + linear_attention(q, k, v).flatten(-2)
         y = y + self.mlp(self.norm_2(y))
@@ -499,5 +525,8 @@ class Up(nn.Module):
         width = x.shape[1]
         weight = self.conv_1.weight
         shared = F.conv2d(guide, weight[:, width:], padding=1)
-        x = F.conv2d(x, weight[:, :width], padding=1) + shared.repeat_interleave(len(x) // len(guide), 0)
-        return F.relu(self.norm_2(self.conv_2(F.relu(self.norm_1(x)))))
+        own = F.conv2d(x, weight[:, :width], padding=1).unflatten(0, (len(guide), -1))
+        x = (own + shared[:, None]).flatten(0, 1)
+        # In place: a norm needs what it was given for its gradient, not what it gave.
+        x = F.relu(self.norm_1(x), inplace=True)
+        return F.relu(self.norm_2(self.conv_2(x)), inplace=True)

@@ -15,10 +15,20 @@ def verify(target: Path) -> int:
 
     Raises:
         FileNotFoundError: the manifest, the credits or a picture is missing.
-        ValueError: a picture's bytes are not those of the manifest, it has no licence or author, or the
-            credits are those of another manifest.
+        ValueError: a manifest that is none, a picture's bytes that are not those of the manifest, a picture
+            without licence or author, or credits of another manifest.
     """
-    manifest, photographs = _lists(target)
+    # Whatever an editor or a disk did to the lists: there are too many ways to name each.
+    try:
+        return _verified(target, *_lists(target))
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"the lists of {target} cannot be read ({type(error).__name__}: {error}); expected manifest.json "
+            "and photographs.json as `infoclip-lite data rebuild` writes them"
+        ) from error
+
+
+def _verified(target: Path, manifest: dict[str, Any], photographs: list[dict[str, Any]]) -> int:
     found = _records(manifest, photographs)
     for record in found:
         if not record.get("licence") or not record.get("author"):
@@ -57,4 +67,4 @@ def _records(manifest: dict[str, Any], photographs: list[dict[str, Any]]) -> lis
 def _text(path: Path) -> str:
     if not path.exists():
         raise FileNotFoundError(f"no {path}; expected a pack, build it with `infoclip-lite data rebuild`")
-    return path.read_text()
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,82 @@
+"""What a recipe computes, where neither its data nor its weights are: noise and random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+
+from ..datasets import Sample, SegmentationDataset
+from ..datasets.official.classes import COCO_STUFF_UNSEEN, VOC_UNSEEN, class_table
+from .recipe import FineTuneRecipe
+
+# Which table has the names of a data set in files.
+_TABLES: dict[str, str] = {
+    "coco_stuff": "coco_stuff",
+    "coco_stuff_zss": "coco_stuff",
+    "voc_zss": "voc",
+    "pas20": "voc",
+    "pas20b": "voc",
+    "pc59": "pc59",
+    "pc60": "pc59",
+    "a150": "ade150",
+    "a847": "ade847",
+}
+_UNSEEN = {"coco_stuff_zss": COCO_STUFF_UNSEEN, "voc_zss": VOC_UNSEEN}
+_OTHERS = 20  # classes of a data set whose names are not known here
+_SIZE = 96  # of crops, where a recipe does not say it
+
+
+class Noise(SegmentationDataset):
+    """Pictures of noise with labels of noise: what they cost is what real ones cost, but for decoding.
+
+    Args:
+        names: of the classes.
+        size: (height, width) of a picture in pixels.
+        unseen: names of classes that must not be learnt from.
+    """
+
+    def __init__(self, names: tuple[str, ...], size: tuple[int, int], unseen: tuple[str, ...] = ()) -> None:
+        super().__init__(names, split="noise", unseen=[names.index(name) for name in unseen])
+        self.size = size
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, index: int, /) -> Sample:
+        generator = torch.Generator().manual_seed(index)
+        image = torch.rand(3, *self.size, generator=generator)
+        mask = torch.randint(len(self.names), self.size, generator=generator)
+        return Sample(image, mask, f"noise {index}")
+
+    def place(self, number: int) -> int:
+        """Another picture for every number, for as long as there are any."""
+        return number % len(self)
+
+
+def stand_in(recipe: FineTuneRecipe) -> tuple[FineTuneRecipe, Noise, Noise]:
+    """A recipe that needs no file, what it learns from, and what it is watched on.
+
+    Args:
+        recipe: of data in files.
+
+    Returns:
+        The recipe with random weights; noise in the crops' size; noise in the size of a photograph.
+    """
+    names, unseen = _classes(recipe.data)
+    side = recipe.data.get("size", _SIZE)
+    segmentor = {key: None if key == "weights" else value for key, value in recipe.segmentor.items()}
+    clip = replace(recipe.clip, pretrained=None)
+    same_size = replace(recipe, clip=clip, segmentor=segmentor, start=None)
+    return same_size, Noise(names, (side, side), unseen), Noise(names, (375, 500), unseen)
+
+
+def _classes(section: Mapping[str, object]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of a data set, as many as it has, and those that are unseen."""
+    name = str(section["name"])
+    if name in _TABLES:
+        return class_table(_TABLES[name]).names, _UNSEEN.get(name, ())
+    given = section.get("names")
+    names = tuple(map(str, given)) if isinstance(given, list) else tuple(f"thing {i}" for i in range(_OTHERS))
+    return names, ()
