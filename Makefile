@@ -41,6 +41,7 @@ lab: $(VENV)/.notebooks
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+	$(BIN)/python docs/explainer docs/_build/html/explainer
 
 slides: $(VENV)/.docs
 	$(BIN)/infoclip-lite notebooks slides

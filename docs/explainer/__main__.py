@@ -17,16 +17,17 @@ import towers  # noqa: E402
 from infoclip_lite import DenseCLIP, load_clip  # noqa: E402
 from infoclip_lite.core.files import whole_file  # noqa: E402
 
+PARTS = HERE.parent / "_build" / "explainer-parts"
 # The build that runs on the CPU alone. As .js: servers that do not know .mjs send it as no script.
 RUNTIME = {"ort.wasm.bundle.min.mjs": "ort.js", "ort-wasm-simd-threaded.wasm": "ort.wasm"}
 
 
-def build(folder: Path, parts: Path | None = None) -> Path:
+def build(folder: Path, parts: Path = PARTS) -> Path:
     """Write the whole page, of the model, pictures and reports that ship.
 
     Args:
         folder: where; it may be served by any server for static files.
-        parts: where what is slow to make is kept between two builds; beside `folder` by default.
+        parts: where what is slow to make is kept between two builds.
 
     Returns:
         `folder`.
@@ -36,7 +37,6 @@ def build(folder: Path, parts: Path | None = None) -> Path:
         RuntimeError: npm could not get the runtime.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    parts = parts or folder.parent / f".{folder.name}-parts"
     vendor(folder, parts)
     clip = load_clip().requires_grad_(False)
     write_towers(clip, folder, parts)

@@ -1,4 +1,4 @@
-"""The papers' recipes of systems that ask for masks: settings, and one of everything on random weights."""
+"""The papers' recipes of systems that ask for masks: their settings, one of everything on random weights."""
 
 from __future__ import annotations
 

@@ -127,15 +127,15 @@ function listen() {
   }
 }
 
-/** What goes wrong is said, and the page goes on. */
-async function guarded(act) {
-  try {
-    await act();
-  } catch (error) {
+/** One thing after the other, for the runtime computes one at a time; what goes wrong is said, and the page goes on. */
+let queue = Promise.resolve();
+function guarded(act) {
+  queue = queue.then(act).catch((error) => {
     console.warn(error);
     say("");
     notice(error.message);
-  }
+  });
+  return queue;
 }
 
 function ownPhoto(file) {

@@ -54,9 +54,10 @@ export function tensorOf(square, side) {
   for (let channel = 0; channel < 3; channel++) {
     const plane = new Float32Array(from * from);
     for (let i = 0; i < plane.length; i++) plane[i] = square.data[4 * i + channel] / 255;
-    // Along rows, and then along the columns of what that gave.
-    const rows = resampled(plane, from, from, weights, side);
-    out.set(transposed(resampled(transposed(rows, from, side), side, from, weights, side), side, side), channel * side * side);
+    // Along rows, and then along the columns of what that gave, which are rows when it is turned.
+    const narrow = resampled(plane, from, weights);
+    const small = resampled(transposed(narrow, side), from, weights);
+    out.set(transposed(small, side), channel * side * side);
   }
   return out;
 }
@@ -80,21 +81,23 @@ function triangles(from, to) {
   });
 }
 
-function resampled(plane, width, height, weights, to) {
-  const out = new Float32Array(height * to);
+/** Rows of `width` values, each brought to as many as there are weights. */
+function resampled(plane, width, weights) {
+  const height = plane.length / width;
+  const out = new Float32Array(height * weights.length);
   for (let row = 0; row < height; row++) {
-    for (let column = 0; column < to; column++) {
-      const { start, weights: each } = weights[column];
+    weights.forEach(({ start, weights: each }, column) => {
       let sum = 0;
       for (let i = 0; i < each.length; i++) sum += each[i] * plane[row * width + start + i];
-      out[row * to + column] = sum;
-    }
+      out[row * weights.length + column] = sum;
+    });
   }
   return out;
 }
 
-/** (height, width) to (width, height). */
-function transposed(plane, height, width) {
+/** Rows of `width` values turned into columns. */
+function transposed(plane, width) {
+  const height = plane.length / width;
   const out = new Float32Array(plane.length);
   for (let row = 0; row < height; row++) {
     for (let column = 0; column < width; column++) out[column * height + row] = plane[row * width + column];

@@ -140,7 +140,9 @@ def multi_scale_clusters(
     if not scales:
         raise ValueError("got no scales; expected at least one side of windows, in patches")
     tokens = dense.flatten(2).mT
-    found = [spherical_kmeans(tokens, window_means(dense, scale), rounds).centres for scale in scales]
-    centres, leads = merge_centres(torch.cat(found, 1), threshold)
-    cosines = torch.einsum("bnd,bkd->bnk", tokens, centres)
+    # In float32 also under autocast: neighbours' cosines differ by less than half precision has.
+    with torch.autocast(dense.device.type, enabled=False):
+        found = [spherical_kmeans(tokens, window_means(dense, scale), rounds).centres for scale in scales]
+        centres, leads = merge_centres(torch.cat(found, 1), threshold)
+        cosines = torch.einsum("bnd,bkd->bnk", tokens, centres)
     return Clusters(cosines.masked_fill(~leads[:, None], -torch.inf).argmax(-1), centres)

@@ -28,7 +28,7 @@ def focal_cost(logits: Tensor, masks: Tensor) -> Tensor:
     # What a pixel costs if it is wanted, and if it is not: every pair is then a product of matrices.
     inside = ALPHA * (1 - probability) ** GAMMA * F.softplus(-flat)
     outside = (1 - ALPHA) * probability**GAMMA * F.softplus(flat)
-    return (inside @ wanted.mT + outside @ (1 - wanted).mT) / flat.shape[2]
+    return (_products(inside, wanted) + _products(outside, 1 - wanted)) / flat.shape[2]
 
 
 def dice_cost(logits: Tensor, masks: Tensor) -> Tensor:
@@ -43,7 +43,14 @@ def dice_cost(logits: Tensor, masks: Tensor) -> Tensor:
     """
     got, wanted = logits.sigmoid().flatten(2), masks.flatten(2)
     size = got.sum(2)[:, :, None] + wanted.sum(2)[:, None]
-    return 1 - (2 * got @ wanted.mT + 1) / (size + 1)
+    return 1 - (2 * _products(got, wanted) + 1) / (size + 1)
+
+
+def _products(got: Tensor, wanted: Tensor) -> Tensor:
+    """Inner products of all pairs: (B, Q, N) and (B, K, N) to (B, Q, K)."""
+    # In float32 also under autocast: in half precision a sum over many pixels cannot tell neighbours apart.
+    with torch.autocast(got.device.type, enabled=False):
+        return got.float() @ wanted.float().mT
 
 
 @torch.no_grad()
