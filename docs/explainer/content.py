@@ -17,7 +17,7 @@ from PIL import Image
 from towers import EXPORTED
 
 from infoclip_lite import DenseCLIP, segment
-from infoclip_lite.core.colours import shades
+from infoclip_lite.core.colours import shades, word_colours
 from infoclip_lite.core.files import data_dir
 from infoclip_lite.core.overlay import overlay, picture_row
 from infoclip_lite.core.reports import JsonObject, read_report
@@ -161,10 +161,9 @@ def content_json(
             "looks": LOOKS,
             "templates": list(clip.templates),
             "words": list(words),
-            "palette": [
-                f"#{round(255 * r):02x}{round(255 * g):02x}{round(255 * b):02x}"
-                for r, g, b in shades(COLOURS)
-            ],
+            # Each word's own colour, and others for words that nobody foresaw.
+            "colours": {word: _hex(word_colours([word])[0] / 255) for word in words},
+            "palette": [_hex(shade) for shade in shades(COLOURS)],
             "pictures": [
                 {"key": each.key, "file": each.file, "title": each.title, "words": each.words}
                 for each in pictures
@@ -172,6 +171,10 @@ def content_json(
             "trainings": trainings,
         }
     )
+
+
+def _hex(shade: Iterable[float]) -> str:
+    return "#" + "".join(f"{round(255 * channel):02x}" for channel in shade)
 
 
 def credits_table(pictures: Iterable[Shown]) -> str:

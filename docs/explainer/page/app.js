@@ -155,7 +155,8 @@ async function choose(entry) {
   const picture = Object.assign(document.createElement("canvas"), { width: square.width, height: square.height });
   picture.getContext("2d").putImageData(square, 0, 0);
   state.picture = picture;
-  state.words = entry.words.map((name, i) => ({ name, on: true, colour: state.content.palette[i] }));
+  state.words = [];
+  for (const name of entry.words) state.words.push({ name, on: true, colour: freeColour(name) });
   state.patch = Math.floor((state.content.grid ** 2 + state.content.grid) / 2);
   for (const button of $("pictures").children) {
     button.setAttribute("aria-pressed", String(button.dataset.key === entry.key));
@@ -163,6 +164,13 @@ async function choose(entry) {
   fillWords();
   redraw();
   say(`Computed in this page in ${((performance.now() - began) / 1000).toFixed(1)} seconds.`);
+}
+
+/** A word's own colour, the same as in every figure of the series; another where it has none, or it is taken. */
+function freeColour(name) {
+  const taken = new Set(state.words.map((word) => word.colour));
+  const own = state.content.colours[name.toLowerCase()];
+  return own && !taken.has(own) ? own : state.content.palette.find((colour) => !taken.has(colour));
 }
 
 async function addWord() {
@@ -191,7 +199,7 @@ async function addWord() {
     }
     if (!text.tokenizer.knows(name)) remark = ` But the model was never taught ${name.includes(" ") ? "some of these words" : "this word"}: its answer means little.`;
   }
-  state.words.push({ name, on: true, colour: state.content.palette[state.words.length] });
+  state.words.push({ name, on: true, colour: freeColour(name) });
   field.value = "";
   fillWords(name);
   redraw();

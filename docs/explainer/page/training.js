@@ -10,7 +10,7 @@ const OTHER = "#a0a0a0"; // of words that the scene does not show
 
 /**
  * @param {object} about what content.json says of the trainings
- * @param {{grid: number, side: number, palette: string[]}} content
+ * @param {{grid: number, side: number, colours: Object<string, string>}} content
  */
 export async function startTraining(about, content) {
   const bytes = new Uint8Array(await (await fetched("trainings.bin")).arrayBuffer());
@@ -42,12 +42,9 @@ export async function startTraining(about, content) {
     drawNumbers(frame);
   };
 
-  /** The scene's own words in colours that can be told apart, all others grey. */
+  /** The scene's own words in their colours, all others grey. */
   const coloursOf = (scene) =>
-    about.names.map((_, word) => {
-      const place = about.words[scene].indexOf(word);
-      return place < 0 ? OTHER : content.palette[place];
-    });
+    about.names.map((name, word) => (about.words[scene].includes(word) ? content.colours[name] : OTHER));
 
   const drawAll = (training, frame, scene) => {
     const maps = about.names.map((_, word) => map(training, frame, scene, word));
