@@ -106,6 +106,7 @@ def test_every_package_that_is_imported_is_required() -> None:
     optional = {
         "matplotlib": "seaborn",
         "IPython": "ipykernel",
+        "matplotlib_inline": "ipykernel",
         "nbformat": "nbclient",
         "traitlets": "ipywidgets",
         "markdown_it": "myst-nb",
