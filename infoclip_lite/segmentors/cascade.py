@@ -83,6 +83,11 @@ class CascadeSegmentor(Segmentor):
             nn.ModuleList(CrossLayer(dim, heads) for _ in range(layers)) for _ in range(groups)
         )
 
+    @property
+    def family(self) -> str:
+        """The paper's name."""
+        return "Cascade-CLIP"
+
     def stages(self) -> list[nn.Module]:
         """The layers of the decoders."""
         return [layer for decoder in self.decoders for layer in decoder.children()]

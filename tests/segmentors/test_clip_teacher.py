@@ -61,6 +61,17 @@ def test_small_clusters_stay_unknown_and_full_labels_leave_no_room(tiny: DenseCL
     assert (taught(tiny).fused_labels(dense, known, 2, (4, 8))[0] == 1).all()
 
 
+def test_a_label_wins_over_a_cluster_and_a_patch_that_is_mostly_labelled_is_not_painted(
+    tiny: DenseCLIP,
+) -> None:
+    dense = tiny.encode_dense(pictures(1, 3, 32, 64), "value").detach()
+    labels = torch.full((1, 32, 64), NO_LABEL)
+    labels[..., :2], labels[..., 8:14] = 0, 1  # a quarter of the first column of patches, most of the second
+    fused, _ = taught(tiny).fused_labels(dense, labels, 2, (32, 64))
+    assert (fused[..., :2] == 0).all() and (fused[..., 2:8] >= 2).all()
+    assert (fused[..., 8:14] == 1).all() and (fused[..., 14:16] == NO_LABEL).all()
+
+
 # Losses against loops.
 
 

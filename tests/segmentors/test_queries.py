@@ -286,10 +286,11 @@ def test_windows_that_do_not_fit_are_refused(scale: int) -> None:
 
 
 def test_kmeans_is_the_loop_it_stands_for_and_a_lonely_centre_stays() -> None:
-    tokens, seeds = unit(1, 12, 4), unit(1, 3, 4, seed=1)
-    seeds[0, 2] = -F.normalize(tokens[0].sum(0), dim=0)  # as far from all as can be
+    tokens, seeds = unit(1, 12, 4).abs(), unit(1, 3, 4, seed=1).abs()
+    seeds[0, 2] = seeds[0, 1]  # of two that are equal the first has all the patches
     got = spherical_kmeans(tokens, seeds, 3)
     centres = seeds[0].clone()
+    assert not ((tokens[0] @ centres.T).argmax(1) == 2).any()
     for _ in range(3):
         labels = (tokens[0] @ centres.T).argmax(1)
         for k in range(3):
