@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import sys
 from pathlib import Path
@@ -68,8 +69,15 @@ def test_rows_of_every_attention_sum_to_one(towers: ModuleType, tower: TowerPass
         torch.testing.assert_close(sums, torch.ones_like(sums), msg=name)
 
 
-def test_every_read_out_is_exported_or_left_out_by_name(towers: ModuleType) -> None:
-    assert {*towers.EXPORTED, *towers.LEFT_OUT} == set(READ_OUTS)
+def test_every_read_out_but_pearl_is_exported_and_told_of(towers: ModuleType) -> None:
+    assert set(towers.EXPORTED) == set(READ_OUTS) - {"pearl"}
+    source = (FOLDER / "content.py").read_text()
+    table = next(
+        node.value
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == "LOOKS"
+    )
+    assert set(ast.literal_eval(table)) == set(towers.EXPORTED)
 
 
 def test_the_text_tower_with_a_smaller_table_says_the_same(towers: ModuleType, mini: DenseCLIP) -> None:
