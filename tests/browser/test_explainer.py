@@ -310,7 +310,8 @@ def test_the_first_picture_is_there_before_the_model_and_the_same(page: Page) ->
     page.open()
     page.ready()
     marks = page.browser.execute_script(
-        "return ['first-result', 'model-ready'].map((name) => performance.getEntriesByName(name)[0].startTime)"
+        "return ['first-result', 'model-ready']"
+        ".map((name) => performance.getEntriesByName(name)[0].startTime)"
     )
     assert marks[0] < marks[1]
     before = page.labels()
