@@ -62,8 +62,8 @@ def training_maps(
         {"recipe", "changes", "seed", "measured": scenes behind the metrics, "names", "seen" and "unseen": ids
         of the learnt nouns and of those left out, "scenes": their numbers, "words": ids that each shows,
         "images", "truth", "low", "high", "trainings": {name: {"settings", "frames": [{"step", "maps", and
-        KEYS}]}}}. Pictures are as of `pack`; "maps" is (scenes * words, h, w) bytes, 0 for the logit "low" and
-        255 for "high".
+        KEYS}]}}}. Pictures are as of `pack`; "maps" is (scenes * words, h, w) bytes, 0 for the logit "low"
+        and 255 for "high".
 
     Raises:
         ValueError: a recipe that trains something else or has no step to look at, or too few scenes.
