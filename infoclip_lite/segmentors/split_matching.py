@@ -94,11 +94,11 @@ class SplitMatching(Segmentor):
         self.entry = nn.Conv2d(clip.width, width, 1)
         self.enhance = MultiScaleEnhancement(width, pools)
         self.decoder = MaskDecoder(width, width=width, queries=seen + candidates, layers=layers, heads=heads)
-        last = nn.Linear(width, clip.embed_dim)
         # Queries begin by saying what CLIP says: what they add to it begins at zero.
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.classes = nn.Sequential(nn.Linear(width, width), nn.ReLU(), last)
+        added = nn.Linear(width, clip.embed_dim)
+        nn.init.zeros_(added.weight)
+        nn.init.zeros_(added.bias)
+        self.classes = nn.Sequential(nn.Linear(width, width), nn.ReLU(), added)
         self.nothing = nn.Parameter(0.02 * torch.randn(1, clip.embed_dim))  # "no object"
 
     @property
