@@ -192,9 +192,7 @@ def test_the_table_pairs_runs_of_one_seed() -> None:
     }
 
 
-def test_a_variant_with_fewer_runs_is_paired_with_the_first_of_the_baseline_and_one_with_more_is_refused() -> (
-    None
-):
+def test_fewer_runs_are_paired_with_the_first_of_the_baseline_and_more_are_refused() -> None:
     rows = table({"plain": runs(1, 2, 9), "ours": runs(2, 4)}, "plain")
     alone = table({"plain": runs(1, 2), "ours": runs(2, 4)}, "plain")
     assert rows["ours"] == alone["ours"] and len(rows["plain"]["test/mIoU"].values) == 3
