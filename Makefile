@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 TESTED := .[notebooks,chimera,paper,docs,test]
 
-.PHONY: demo test reliability matrix matrix-oldest matrix-newest lab docs lint clean
+.PHONY: demo test reliability matrix matrix-oldest matrix-newest lab docs slides symbols lint clean
 
 demo: $(VENV)/.package
 	$(BIN)/infoclip-lite demo
@@ -41,6 +41,13 @@ lab: $(VENV)/.notebooks
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+	$(BIN)/python docs/explainer docs/_build/html/explainer
+
+slides: $(VENV)/.docs
+	$(BIN)/infoclip-lite notebooks slides
+
+symbols: $(VENV)/.docs
+	$(BIN)/python docs/symbols.py
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
@@ -63,7 +70,7 @@ $(VENV)/.notebooks: $(VENV)/.package
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.package
-	$(BIN)/python -m pip install --quiet -e '.[docs,chimera]'
+	$(BIN)/python -m pip install --quiet -e '.[docs,notebooks,chimera]'
 	touch $@
 
 $(VENV)/.test: $(VENV)/.notebooks

@@ -13,6 +13,7 @@ from typing import Any
 
 import house
 import pack
+import plans
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LIVE = "application/vnd.jupyter.widget-view+json"
@@ -447,6 +448,7 @@ def write_all(folder: Path) -> None:
         "generated/worth.part.md": worth_tables(),
         "generated/aims.part.md": aims_table(),
         **pack.parts(),
+        **plans.parts(),
     }
     paths = sorted(NOTEBOOKS.glob("*.ipynb"))
     texts |= {f"notebooks/{path.name}": json.dumps(site_copy(json.loads(path.read_text()))) for path in paths}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -104,6 +103,7 @@ def full_disk() -> Callable[[], AbstractContextManager[None]]:
     """A block in which no file can grow beyond 4 kB: every writer meets a real error of the operating
     system.
     """
+    resource = pytest.importorskip("resource", reason="Windows has no limits of this kind")
 
     @contextmanager
     def limited() -> Iterator[None]:

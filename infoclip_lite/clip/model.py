@@ -175,8 +175,22 @@ class DenseCLIP(nn.Module):
             ValueError: no read-out or an unknown one, or images of another shape.
         """
         chosen = check_read_outs(read_outs)
-        tower = self.tower(images, words, keep=len(chosen) > 1)
-        patches = [F.normalize(self.read(tower, name), dim=-1) for name in chosen]  # (B, N, D) each
+        return self.read_each(self.tower(images, words, keep=len(chosen) > 1), chosen)
+
+    def read_each(self, tower: TowerPass, read_outs: Sequence[str]) -> list[Tensor]:
+        """The dense embeddings of several read-outs of one pass.
+
+        Args:
+            tower: a pass of this model.
+            read_outs: names of `clip.readouts.READ_OUTS`.
+
+        Returns:
+            For each read-out (B, D, h, w) float32, unit vectors along D.
+
+        Raises:
+            ValueError: unknown read-out.
+        """
+        patches = [F.normalize(self.read(tower, name), dim=-1) for name in read_outs]  # (B, N, D) each
         return [each.mT.unflatten(2, tower.grid) for each in patches]
 
     def encode_both(self, images: Tensor, read_outs: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -215,7 +229,14 @@ class DenseCLIP(nn.Module):
         """
         tokens, grid = self.embed(images)
         return TowerPass(
-            tokens, grid, self.blocks, run=self.block, project=self.project, words=words, keep=keep
+            tokens,
+            grid,
+            self.blocks,
+            run=self.block,
+            project=self.project,
+            words=words,
+            images=images,
+            keep=keep,
         )
 
     def read(self, tower: TowerPass, read_out: str) -> Tensor:
@@ -304,11 +325,13 @@ class DenseCLIP(nn.Module):
         """
         return self.encode_tokens(self.tokenize(prompts))
 
-    def encode_tokens(self, ids: Tensor) -> Tensor:
+    def encode_tokens(self, ids: Tensor, table: Tensor | None = None) -> Tensor:
         """Embeddings of sentences that are tokens already.
 
         Args:
             ids: (n, context) token ids, or fewer columns where all that is left out is filling.
+            table: (tokens, W) embeddings that the ids are rows of, in place of the tower's own; a sentence
+                ends at its highest id there too.
 
         Returns:
             (n, D) float32 unit vectors.
@@ -316,7 +339,7 @@ class DenseCLIP(nn.Module):
         ids, tower = ids.to(self.device), _TextTower(self.model)
         # PROMPTS at a time: 847 words in 80 templates are 68 thousand, and more than fits a card at once.
         with attention_kernel(ids.device):
-            parts = [tower.encode(part) for part in ids.split(PROMPTS)]
+            parts = [tower.encode(part, table) for part in ids.split(PROMPTS)]
         return F.normalize(torch.cat(parts).float(), dim=-1)
 
     def tokenize(self, prompts: Sequence[str]) -> Tensor:
@@ -472,16 +495,14 @@ class _TextTower(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         return self.model.encode_text(ids)
 
-    def encode(self, ids: Tensor) -> Tensor:
-        """(n, L) to (n, D), L at most the context."""
+    def encode(self, ids: Tensor, table: Tensor | None = None) -> Tensor:
+        """(n, L) to (n, D), L at most the context; ids are rows of `table`, or of the tower's own."""
         length = ids.shape[1]
-        if not _reads_forward(self.model) or length == len(self.model.positional_embedding):
-            return self(ids)
-        cut = {
-            "model.positional_embedding": self.model.positional_embedding[:length],
-            "model.attn_mask": self.model.attn_mask[:length, :length],
-        }
-        return functional_call(self, cut, (ids,))
+        other: dict[str, Tensor] = {} if table is None else {"model.token_embedding.weight": table}
+        if _reads_forward(self.model) and length < len(self.model.positional_embedding):
+            other["model.positional_embedding"] = self.model.positional_embedding[:length]
+            other["model.attn_mask"] = self.model.attn_mask[:length, :length]
+        return functional_call(self, other, (ids,)) if other else self(ids)
 
 
 def _reads_forward(model: nn.Module) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -23,11 +24,13 @@ class TowerPass:
         project: tokens (..., W) to unit vectors (..., D) in the joint space, for read-outs that
             compare patches with words.
         words: (C, D) unit vectors of words, for read-outs that look at them; None if nobody gave any.
+        images: (B, 3, H, W) floats in [0, 1], for read-outs that look at colours; None where the tokens are
+            not those of pictures.
         keep: keep the tokens between all blocks from the start. A single read-out of the last block
             is better off without: nothing but its own input is then held in memory.
 
     Attributes:
-        blocks, grid, words, project: as given.
+        blocks, grid, words, images, project: as given.
     """
 
     def __init__(
@@ -39,9 +42,10 @@ class TowerPass:
         run: RunBlock = standard_block,
         project: Callable[[Tensor], Tensor] | None = None,
         words: Tensor | None = None,
+        images: Tensor | None = None,
         keep: bool = False,
     ) -> None:
-        self.grid, self.words, self.project = grid, words, project
+        self.grid, self.words, self.images, self.project = grid, words, images, project
         self.blocks = list(cast(Sequence[ResidualBlock], blocks))
         self._run = run
         self._keep = keep
@@ -95,6 +99,49 @@ class TowerPass:
         # Computed anew: the fused kernel of the ordinary pass never has the attention map in memory.
         q, k, _ = project_qkv(self.blocks[index], self.states[index])
         return similarity(q, k).softmax(-1)
+
+    def told(self, words: Tensor) -> TowerPass:
+        """The same pass, whose read-outs know the words.
+
+        Args:
+            words: (C, D) unit vectors.
+
+        Returns:
+            A pass that shares the tokens of this one: no block that was run is run again.
+        """
+        other = copy.copy(self)
+        other.words = words
+        return other
+
+    def cosines(self, tokens: Tensor) -> Tensor:
+        """How near tokens are to each word.
+
+        Args:
+            tokens: (B, N, W), as they enter ln_post.
+
+        Returns:
+            (B, N, C) float32.
+
+        Raises:
+            ValueError: a pass without words, or without a way into their space.
+        """
+        words = self.known_words()
+        if self.project is None:
+            raise ValueError("got a pass that does not project; expected one of `DenseCLIP.tower`")
+        return self.project(tokens) @ words.T
+
+    def known_words(self) -> Tensor:
+        """The words, (C, D) float32, where the tokens are.
+
+        Raises:
+            ValueError: a pass without words.
+        """
+        if self.words is None:
+            raise ValueError(
+                "got a pass without words; expected one of `DenseCLIP.tower(images, words)`: "
+                "what is asked compares patches with words"
+            )
+        return self.words.to(self._states[0].device).float()
 
     def standard(self, index: int, tokens: Tensor) -> Tensor:
         """Block `index` as it was trained, on other tokens: (B, 1 + N, W) -> (B, 1 + N, W)."""

@@ -45,6 +45,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "degradation_frames": Benchmark(
         "studies.degradation_frames:degradation_frames", "one plain fine-tuning, step by step"
     ),
+    "training_maps": Benchmark(
+        "studies.training_maps:training_maps", "a training without and with a repair, map by map"
+    ),
     "card": Benchmark("commands.benchmark:card", "the scores of collage-mini"),
     "conse": Benchmark("studies.conse:conse", "a control that no picture was learnt for"),
     "ceiling": Benchmark("studies.ceiling:ceiling", "a linear map that was told every pixel's label"),
@@ -57,6 +60,12 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
     "information_speed": Benchmark("commands.benchmark:information_speed", "alpha = 2 against eigenvalues"),
     "infoclip": Benchmark("studies.infoclip:infoclip", "every way to keep CLIP aligned", ("seeds", "part")),
+    "repair_grid": Benchmark(
+        "studies.repair:tune", "strengths of InfoCLIP and its rivals, on validation scenes", ("part",)
+    ),
+    "repair": Benchmark(
+        "studies.repair:repair", "what keeps unseen nouns where fine-tuning forgets", ("seeds", "part")
+    ),
     "infoclip_cost": Benchmark("studies.cost:infoclip_cost", "the objective's fraction of a training step"),
     "infoclip_picture": Benchmark("figures.relation:infoclip_picture", "what the objective does to one word"),
     "objective_sweep": Benchmark(

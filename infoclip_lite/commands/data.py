@@ -115,7 +115,7 @@ def _show(root: Path | None) -> None:
 
 def _pack() -> str:
     """What the pictures are, in one line."""
-    manifest = json.loads((_folder() / "manifest.json").read_text())
+    manifest = json.loads((_folder() / "manifest.json").read_text(encoding="utf-8"))
     pictures = manifest["pictures"]
     return (
         f"{len(pictures)} cut-outs of {len({record['instance'] for record in pictures})} instances "

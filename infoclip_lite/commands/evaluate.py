@@ -36,6 +36,7 @@ def evaluate_command(
     words: Path | None = None,
     limit: int | None = None,
     protocol: str | None = None,
+    refine: str | None = None,
     gammas: str = "",
     text_cache: str | None = None,
     out: Path | None = None,
@@ -66,12 +67,15 @@ def evaluate_command(
         limit: number of pictures; by default 200 of collage, all of others.
         protocol: whole, catseg, training-free, zero-shot, maskclip, sclip, clearclip, naclip or resclip, as
             `infoclip-lite protocols` shows them; by default the recipe's, or whole.
+        refine: pamr or propagation makes scores follow the pictures' edges, none leaves them as they are; the
+            protocol's own by default.
         gammas: calibration constants to try beside 0, separated by commas.
         text_cache: folder of embeddings of words, encoded once for all evaluations; by default
             $INFOCLIP_LITE_TEXT_CACHE, else ~/.cache/infoclip_lite/text; off keeps nothing.
         out: where the report is written as JSON, and beside it as Markdown. What is counted of a real data
             set is kept in a folder beside it, so that the same command goes on.
     """
+    from ..clip.refinements import get_refinement
     from ..datasets.base import known_as
     from ..evaluation import evaluate, get_protocol
     from ..evaluation.vocabulary import words_of
@@ -82,6 +86,8 @@ def evaluate_command(
     # Data before models: a folder that is not there should not be said after hours of training.
     chosen = chosen_data(given, recipe=recipe, split=split, words=words, limit=limit)
     by = get_protocol(protocol or chosen.protocol, known_as(chosen.dataset))
+    if refine is not None:
+        by = replace(by, refine=get_refinement(refine))
     words_of(chosen.dataset, by)
     report = evaluate(
         subject(

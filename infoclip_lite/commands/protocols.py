@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
@@ -79,6 +80,9 @@ def shown(name: str, value: object) -> str:
         return _TEMPLATES.get(value, str(value))
     if name == "words" and isinstance(value, tuple):
         return "; ".join(f"{each}: {said}" for each, said in value) or "the data set's own"
+    if is_dataclass(value) and not isinstance(value, type):  # a refinement
+        options = asdict(value)
+        return f"{options.pop('name')}: {', '.join(f'{key} {option}' for key, option in options.items())}"
     if isinstance(value, bool):
         return "yes" if value else "no"
     # A threshold of 0 is none.

@@ -33,6 +33,7 @@ def segment_command(
     background: str = "",
     threshold: float = 0.0,
     read_outs: str = "",
+    refine: str | None = None,
 ) -> None:
     """Label a photo with your own words and save the picture; or label a folder of them.
 
@@ -50,6 +51,7 @@ def segment_command(
         background: words that compete but are not drawn, separated by commas.
         threshold: pixels whose best score is below it get no label, 0 to 1.
         read_outs: dense read-outs to average, separated by commas; the model's own by default.
+        refine: pamr or propagation makes labels follow the photo's edges; none by default.
     """
     from ..clip import load_clip
     from ..evaluation.segment import segment
@@ -64,6 +66,7 @@ def segment_command(
         background=behind or None,
         read_outs=split_list(read_outs) or None,
         threshold=threshold,
+        refine=refine,
     )
     # Warnings (a word that the model does not know) are for the user: one line each, without a place in code.
     with warnings.catch_warnings(record=True) as caught:

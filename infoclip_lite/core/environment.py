@@ -43,7 +43,7 @@ def package_version() -> str:
 def _processor() -> str:
     # platform.processor() is empty on most Linux systems, so the kernel is asked first.
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     named = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))

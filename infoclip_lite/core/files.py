@@ -71,7 +71,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield scratch
         # On the disk before it gets its name: else a power cut could leave the new name with no content.
-        with open(scratch, "rb") as handle:
+        # For writing too: Windows refuses to flush what was opened for reading alone.
+        with open(scratch, "rb+") as handle:
             os.fsync(handle.fileno())
         os.chmod(scratch, 0o644)  # some writers make their file private
         os.replace(scratch, path)

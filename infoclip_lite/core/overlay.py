@@ -8,55 +8,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .colours import UNLABELLED, word_colours
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-UNLABELLED = (160, 160, 160)  # grey: no colour of the palette
 
 # Small pictures are enlarged for the eye, to a shorter side of 384 pixels, so that a legend can be read below
 # them; a long strip must not become a poster, so no side grows beyond 4096.
 _SMALLEST, _LARGEST = 384, 4096
 # A label on fewer pixels than this would only make the legend long.
 _SHOWN = 0.005
-# Seaborn's order puts two oranges side by side; these are its colours, the most different first.
-_ORDER = (0, 1, 2, 4, 8, 9, 3, 6, 5, 7)
-_YELLOW = 4  # its place in `palette`
-
-Shade = tuple[float, float, float]  # red, green, blue in [0, 1]
-
-
-def palette(count: int) -> np.ndarray:
-    """(count, 3) uint8 colours, the first eight safe for colour-blind readers."""
-    import seaborn as sns  # here, so that who draws nothing does not load it
-
-    base = sns.color_palette("colorblind", 10)
-    first = [base[_ORDER[i]] for i in range(min(count, 10))]
-    # No palette tells more than ten apart by hue alone; the rest is evenly spread and needs the legend.
-    others = list(sns.husl_palette(max(0, count - 10), s=0.8, l=0.6))
-    return (np.array(first + others).reshape(-1, 3) * 255).astype(np.uint8)
-
-
-def shades(count: int) -> list[Shade]:
-    """The colours of `palette` for lines, bars and marks: three fractions each, as matplotlib takes them."""
-    every = (palette(max(count, 10)) / 255).tolist()
-    # A yellow line vanishes on white paper: areas may have it fifth, lines only as their tenth.
-    order = [*(place for place in range(10) if place != _YELLOW), _YELLOW, *range(10, count)]
-    return [(every[place][0], every[place][1], every[place][2]) for place in order[:count]]
-
-
-def verdict_shades() -> tuple[Shade, Shade, Shade]:
-    """Three colours that every figure on differences uses: better (blue), worse (red), not sure (grey)."""
-    blue, *_, red, _pink, _brown, grey = shades(9)
-    return blue, red, grey
 
 
 def colourise(labels: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """(H, W) labels to (H, W, 3) uint8; what is no index of `names` is grey."""
-    table = np.full((256, 3), UNLABELLED, dtype=np.uint8)
-    table[: len(names)] = palette(len(names))[:255]
-    # 255 is the row that stays grey, whatever an out-of-range label says.
-    known = (labels >= 0) & (labels < min(len(names), 255))
-    return table[np.where(known, labels, 255)]
+    table = np.array([*word_colours(names), UNLABELLED], dtype=np.uint8)  # the last row is everybody else's
+    known = (labels >= 0) & (labels < len(names))
+    return table[np.where(known, labels, len(names))]
 
 
 def enlarged(picture: Image.Image) -> Image.Image:
@@ -98,7 +66,7 @@ def overlay(
         for fraction, value in fractions
         if fraction >= _SHOWN
     ]
-    return _with_legend(picture, entries, palette(len(names)))
+    return _with_legend(picture, entries, word_colours(names))
 
 
 def _with_legend(

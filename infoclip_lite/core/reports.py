@@ -51,7 +51,7 @@ def read_report(name: str) -> JsonObject:
         raise FileNotFoundError(
             f"no report {name!r}; expected one of {have}: write it with `infoclip-lite benchmark {name}`"
         )
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def list_reports() -> list[str]:

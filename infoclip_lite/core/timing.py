@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -140,6 +139,12 @@ def peak_memory() -> int:
     """The most bytes so far: allocated on the GPU, or without one taken by this process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:  # Windows has no such module; psutil comes with accelerate
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
     # Linux counts in kilobytes, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

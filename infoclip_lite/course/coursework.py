@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.files import whole_file
+from .links import handed_out
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -129,18 +130,22 @@ def instructor_key(notebook: NotebookNode) -> NotebookNode:
     return key
 
 
-def write_coursework(paths: Sequence[Path], folder: Path) -> list[Path]:
+def write_coursework(paths: Sequence[Path], folder: Path, repository: str | None = None) -> list[Path]:
     """Write folder/student/NAME and folder/key/NAME for each notebook.
+
+    Either folder can be handed out by itself: links lead to its own notebooks or to GitHub, or are words.
 
     Args:
         paths: of the notebooks.
         folder: where the two folders are made.
+        repository: OWNER/NAME on GitHub; see `handed_out`.
 
     Returns:
         The files that were written.
 
     Raises:
-        ValueError: a notebook without exercises, or what `read_exercises` says.
+        ValueError: a notebook without exercises, what `read_exercises` says, or a repository that is not
+            OWNER/NAME.
         ImportError: the `notebooks` extra is not installed.
     """
     try:
@@ -150,10 +155,14 @@ def write_coursework(paths: Sequence[Path], folder: Path) -> list[Path]:
             "student versions need nbformat; install with `pip install -e .[notebooks]`"
         ) from error
     written = []
+    beside = [path.name for path in paths]
     for path in paths:
         notebook = nbformat.read(path, as_version=4)
         if not read_exercises(notebook):
             raise ValueError(f"{path} has no exercises; expected code cells with the tag {TAG!r}")
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = handed_out(_text(cell), beside, repository)
         versions = {"student": student_version(notebook), "key": instructor_key(notebook)}
         for kind, version in versions.items():
             target = folder / kind / path.name

@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from ..core.environment import package_version
 from ..core.files import whole_file
+from .links import RELEASE, checked
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
-# Badges and the first cell are pinned to a release: a notebook must meet the package it was written for.
-RELEASE = f"v{package_version()}"
 SETUP = """\
 try:
     import infoclip_lite  # noqa: F401
@@ -107,8 +105,7 @@ def stamp_launch(notebook: NotebookNode, name: str, repository: str) -> None:
     Raises:
         ValueError: a repository that is not OWNER/NAME.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise ValueError(f"got repository {repository!r}; expected OWNER/NAME, as in its address on GitHub")
+    checked(repository)
     title = notebook.cells[0]
     # Title, question, badges, the rest: who opens the page on GitHub sees the question first.
     paragraphs = _BADGES.sub("", title.source).split("\n\n", 2)

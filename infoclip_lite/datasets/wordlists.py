@@ -120,7 +120,7 @@ def build(wordnet: str | Path, folder: str | Path, *, seed: int = 0) -> None:
         return zipf_frequency(word, "en")
 
     folder, database = Path(folder), WordNet(wordnet)
-    choices: _Choices = json.loads((folder / "choices.json").read_text())
+    choices: _Choices = json.loads((folder / "choices.json").read_text(encoding="utf-8"))
     drawn = sample(candidates(database, choices, frequency), SAMPLED + HELD_OUT, seed)
     kept, held_out = drawn[:SAMPLED], drawn[SAMPLED:]
     senses = {noun: _sense(database, choices, noun) for noun in (*_drawn_from(), *pack_stuff())}
@@ -230,9 +230,9 @@ def _singular(word: str) -> str:
 
 
 def _read(file: str) -> dict:
-    return json.loads((data_dir() / file).read_text())
+    return json.loads((data_dir() / file).read_text(encoding="utf-8"))
 
 
 def _write(path: Path, content: dict) -> None:
     with whole_file(path) as scratch:
-        scratch.write_text(json.dumps(content, indent=0, ensure_ascii=False) + "\n")
+        scratch.write_text(json.dumps(content, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ A few words at a time, so that memory does not grow with their number: 847 words
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,13 @@ from torch import Tensor
 
 from .protocol import WHOLE, EvaluationProtocol
 from .vocabulary import Vocabulary
-from .windows import WindowLogits, enlarged, run_windows
+from .windows import WindowLogits, enlarged, resized, run_windows
 
 if TYPE_CHECKING:
+    from ..clip.refinements import Scores
     from ..segmentors.base import Segmentor
+
+    Refine = Callable[[Scores, Sequence[slice]], Scores]
 
 CHUNK_VALUES = 2**26  # scores that are enlarged at a time if nobody says how many: 256 MB of float32
 
@@ -81,13 +84,15 @@ def predict(
     decided = _decided(size, protocol)
     try:
         windows = run_windows(segmentor, images, vocabulary.text, protocol, window_batch)
-        without = _small_classes(windows, vocabulary, decided, protocol.area, class_chunk)
+        refine = _refine(segmentor, images, vocabulary.text, protocol, decided)
+        without = _small_classes(windows, vocabulary, decided, protocol.area, class_chunk, refine)
         found = best_words(
             windows,
             vocabulary,
             decided,
             gammas=gammas,
             chunk=class_chunk,
+            refine=refine,
             threshold=protocol.threshold,
             confidence=confidence,
             scale=_softmax_scale(segmentor, protocol, confidence),
@@ -110,6 +115,7 @@ def best_words(
     *,
     gammas: Sequence[float] = (0.0,),
     chunk: int | None = None,
+    refine: Refine | None = None,
     threshold: float = 0.0,
     confidence: bool = False,
     scale: float = 1.0,
@@ -123,6 +129,7 @@ def best_words(
         size: (H, W) of the labels; scores are brought to it before the best is chosen.
         gammas: constants subtracted from the scores of seen classes.
         chunk: words at a time; None: as many as CHUNK_VALUES allow. The labels do not depend on it.
+        refine: what is made of the scores at that size, and of the slices that name all words.
         threshold: of the confidence, below which the vocabulary's background is the label.
         confidence: whether to compute it; a threshold needs it in any case.
         scale: what scores are multiplied with before the softmax.
@@ -136,11 +143,17 @@ def best_words(
     best: list[tuple[Tensor, Tensor]] = []
     total: Tensor | None = None  # log of the softmax's denominator
     valid = torch.ones((), dtype=torch.bool, device=vocabulary.owners.device)
-    for first in range(0, count, chunk):
-        part = slice(first, first + chunk)
-        scores = enlarged(windows.scores(part), size)
+    parts = [slice(first, first + chunk) for first in range(0, count, chunk)]
+    scores_of = _enlarged_scores(windows, size)
+    if refine is not None:
+        scores_of = refine(scores_of, parts)
+    for part in parts:
+        scores = scores_of(part)
+        # Only now: a refinement takes from neighbours and other words, and would spread what is infinite.
         running = _running(scores, without, part)
-        found = [(score, word + first) for score, word in _maxima(running, vocabulary.seen[part], gammas)]
+        found = [
+            (score, word + part.start) for score, word in _maxima(running, vocabulary.seen[part], gammas)
+        ]
         # a NaN wins every maximum here, but would lose the comparison below
         valid = valid & ~found[0][0].isnan().any()
         best = [_better(old, new) for old, new in zip(best, found, strict=True)] if best else found
@@ -161,17 +174,45 @@ def _running(scores: Tensor, without: Tensor | None, part: slice) -> Tensor:
 
 
 def _small_classes(
-    windows: WindowLogits, vocabulary: Vocabulary, size: tuple[int, int], area: float, chunk: int | None
+    windows: WindowLogits,
+    vocabulary: Vocabulary,
+    size: tuple[int, int],
+    area: float,
+    chunk: int | None,
+    refine: Refine | None,
 ) -> Tensor | None:
     """(B, words) True for the words of classes that are too small in a picture, as in SCLIP's code."""
     if area == 0 or vocabulary.background is None:
         return None
-    # Before any threshold: a first look at what would win.
-    labels = best_words(windows, vocabulary, size, chunk=chunk).labels[0].flatten(1)
+    # A first look at what would win: before any threshold, but of refined scores [S].
+    labels = best_words(windows, vocabulary, size, chunk=chunk, refine=refine).labels[0].flatten(1)
     pixels = torch.stack([(labels == owner).sum(1) for owner in vocabulary.owners], 1)
     foreground = (labels != vocabulary.background).sum(1, keepdim=True)
     # Background never goes: where all other words do, it has the pixels.
     return (pixels <= area * foreground) & (vocabulary.owners != vocabulary.background)
+
+
+def _enlarged_scores(windows: WindowLogits, size: tuple[int, int]) -> Scores:
+    return lambda part: enlarged(windows.scores(part), size)
+
+
+def _refine(
+    segmentor: Segmentor,
+    images: Tensor,
+    text: Tensor,
+    protocol: EvaluationProtocol,
+    size: tuple[int, int],
+) -> Refine | None:
+    """The protocol's refinement, told everything but the scores."""
+    if protocol.refine is None:
+        return None
+    refinement = protocol.refine
+    # The picture that the model saw, enlarged again, and not the sharper original, as NACLIP does it [S].
+    seen = resized(images.to(text.device), protocol, segmentor.clip.patch_size)[0]
+    picture = enlarged(seen.float(), size)
+    # Scores of cosines carry CLIP's scale; what others give is taken as it is [O].
+    scale = 1.0 if segmentor.independent else 1 / float(segmentor.clip.logit_scale)
+    return lambda scores, parts: refinement.refined(picture, scores, parts, text, scale)
 
 
 def _maxima(scores: Tensor, seen: Tensor, gammas: Sequence[float]) -> list[tuple[Tensor, Tensor]]:

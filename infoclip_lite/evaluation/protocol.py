@@ -6,7 +6,7 @@ Papers differ in all of it, and numbers are comparable only within one protocol.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..clip.templates import TEMPLATES
 
@@ -16,6 +16,9 @@ _CHOICES = {
     "positions": ("size", "factor"),
     "activation": ("none", "sigmoid"),
 }
+
+if TYPE_CHECKING:
+    from ..clip.refinements import Refinement
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,14 @@ class EvaluationProtocol:
             much as all windows together.
         largest: 9. Labels are decided with the longer side at no more than this many pixels, and
             enlarged.
-        threshold: At that size: a pixel whose best word has a smaller fraction of the softmax over all
+        refine: At that size: what makes scores follow the edges of the picture, such as
+            `clip.refinements.Pamr()`; of the picture after step 3, enlarged again.
+        threshold: Then: a pixel whose best word has a smaller fraction of the softmax over all
             words than this becomes background. 0: every pixel keeps its best word.
         logit_scale: What cosines are multiplied with before that softmax; None is CLIP's own scale. The
             best word does not depend on it.
-        area: A class that has a smaller fraction than this of all pixels that are not background is taken
-            out of the competition.
+        area: A class that has no larger fraction than this of all pixels that are not background, before
+            any threshold, is taken out of the competition.
         false_alarms: 10. Mean IoU counts a class that is predicted but in no target as 0; False leaves
             it out.
 
@@ -96,6 +101,7 @@ class EvaluationProtocol:
     activation: Literal["none", "sigmoid"] = "none"
     whole: bool = False
     largest: int | None = None
+    refine: Refinement | None = None
     threshold: float = 0.0
     logit_scale: float | None = None
     area: float = 0.0
@@ -148,19 +154,29 @@ class EvaluationProtocol:
         for name in ("threshold", "area"):
             if not 0 <= getattr(self, name) <= 1:  # a NaN fails, too
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 0 .. 1")
+        refines = hasattr(self.refine, "refined") and not isinstance(self.refine, type)
+        if self.refine is not None and not refines:
+            raise ValueError(
+                f"got refine={self.refine!r}; expected None or a refinement, "
+                "such as infoclip_lite.clip.refinements.Pamr()"
+            )
 
 
 WHOLE = EvaluationProtocol("whole")  # pictures as they are: Collage
 
 
 def photo_protocol(
-    shorter: int, *, synonyms: Literal["mean", "max"] = "mean", threshold: float = 0.0
+    shorter: int,
+    *,
+    synonyms: Literal["mean", "max"] = "mean",
+    refine: Refinement | None = None,
+    threshold: float = 0.0,
 ) -> EvaluationProtocol:
     """How `segment` looks at a photo of any size [O].
 
     Args:
         shorter: pixels of the shorter side; the size that the model was trained with serves it best.
-        synonyms, threshold: see `EvaluationProtocol`.
+        synonyms, refine, threshold: see `EvaluationProtocol`.
     """
     return EvaluationProtocol(
         "photo",
@@ -173,5 +189,6 @@ def photo_protocol(
         window=shorter,
         strips_only=True,
         largest=1024,  # beyond that, what is enlarged is a grid of some twelve patches
+        refine=refine,
         threshold=threshold,
     )

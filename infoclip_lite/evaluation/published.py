@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
+from ..clip.refinements import Pamr
 from ..core.lookup import find
 from ..datasets.official.classes import class_table
 from .protocol import WHOLE, EvaluationProtocol
@@ -117,7 +118,7 @@ ZERO_SHOT = EvaluationProtocol("zero-shot", shorter=512, longest=2048, window=51
 MASKCLIP = EvaluationProtocol("maskclip", templates="maskclip", shorter=512, longest=2048, partial="pad")
 SCLIP = replace(TRAINING_FREE, name="sclip", partial="cut", positions="factor")
 CLEARCLIP = replace(SCLIP, name="clearclip", shorter=448, window=448, stride=224, logit_scale=50.0)
-NACLIP = replace(SCLIP, name="naclip")
+NACLIP = replace(SCLIP, name="naclip", refine=Pamr(iterations=10, dilations=(8, 16)))
 RESCLIP = replace(SCLIP, name="resclip")
 
 # SCLIP's words for what is none of PASCAL VOC's classes; the best of the 26 speaks for background.
@@ -153,6 +154,7 @@ _LISTS = "[C] configs/cls_*.txt"
 _CONFIGS = "[C] configs/cfg_*.py"
 _VOC21 = "[C] configs/cfg_voc21.py, cls_voc21.txt"
 _NO_STEP = "[C] no such step"
+_OFF = "[C] pamr_steps 0: there is PAMR, and it is off"
 _BY_OPENCV = "[C] mmcv's Resize: bytes, by OpenCV, bilinear"
 _OF_KIN = {
     "": _NO_STEP,
@@ -227,7 +229,13 @@ PUBLISHED: dict[str, Published] = {
     "training-free": Published(
         TRAINING_FREE,
         "what SCLIP and NACLIP share, with a data set's own words: for any read-out",
-        {**_OF_KIN, "words": "[O] a data set's own", "partial": "[O]", "positions": "[O]"},
+        {
+            **_OF_KIN,
+            "words": "[O] a data set's own",
+            "partial": "[O]",
+            "positions": "[O]",
+            "refine": "[O] NACLIP has PAMR on, SCLIP off",
+        },
     ),
     "zero-shot": Published(
         ZERO_SHOT,
@@ -283,7 +291,7 @@ PUBLISHED: dict[str, Published] = {
     "sclip": Published(
         SCLIP,
         "SCLIP (2312.01597): wangf3014/SCLIP; its VOC21 is pas20b, its Context60 pc60",
-        _OF_KIN,
+        {**_OF_KIN, "refine": _OFF},
         {
             "pas20": (replace(SCLIP, words=_VOC_WITH_SYNONYMS), _LISTS),
             "pas20b": (
@@ -331,17 +339,22 @@ PUBLISHED: dict[str, Published] = {
     "naclip": Published(
         NACLIP,
         "NACLIP (2404.08181): sinahmr/NACLIP; its VOC21 is pas20b, its Context60 pc60",
-        _OF_KIN,
+        {
+            **_OF_KIN,
+            "refine": "[C] naclip.py: pamr_steps 10, pamr_stride (8, 16), on all data sets; README has it on "
+            "for the main results, eval.py takes --pamr off",
+        },
         _one_picture(NACLIP),
-        lacking="PAMR (10 steps, dilations 8 and 16), which all its configs have on; COCO-Object (threshold "
-        "0.1) and Cityscapes (shorter side 560) are no data sets here",
+        lacking="its code leaves PAMR out of a picture for which memory does not suffice; COCO-Object "
+        "(threshold 0.1) and Cityscapes (shorter side 560) are no data sets here",
     ),
     "resclip": Published(
         RESCLIP,
-        "ResCLIP (2411.15851): yvhangyang/ResCLIP; NACLIP's numbers without PAMR",
-        _OF_KIN,
+        "ResCLIP (2411.15851): yvhangyang/ResCLIP; NACLIP's numbers, its PAMR inside the read-out alone",
+        {**_OF_KIN, "refine": _OFF},
         _one_picture(RESCLIP),
-        lacking="its read-out, whose weights differ from data set to data set; COCO-Object and Cityscapes",
+        lacking="its read-out's weights and its threshold, which differ from data set to data set: read-out "
+        "`resclip` has COCO-Stuff's; COCO-Object and Cityscapes are no data sets here",
     ),
 }
 PROTOCOLS = {name: published.protocol for name, published in PUBLISHED.items()}

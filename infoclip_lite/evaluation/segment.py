@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..clip import DenseCLIP, load_clip
+from ..clip.refinements import Refinement, get_refinement
 from ..core.files import whole_file
 from ..core.labels import IGNORE
 from ..core.overlay import overlay, picture_row
@@ -91,6 +92,7 @@ def segment(
     threshold: float = 0.0,
     synonyms: Literal["mean", "max"] = "mean",
     short_side: int | None = None,
+    refine: Refinement | str | None = None,
 ) -> Segmentation:
     """Label each pixel with the word that fits it best.
 
@@ -105,23 +107,29 @@ def segment(
         synonyms: "mean" averages embeddings of synonyms, "max" takes the best of them.
         short_side: side to which the shorter side is brought for the model; its training size by
             default.
+        refine: makes labels follow the picture's edges: "pamr", "propagation", or a refinement with other
+            settings.
 
     Returns:
         A Segmentation at the picture's own size.
 
     Raises:
-        ValueError: no words, blank or repeated ones, a word longer than the model reads, no picture, or
-            no model.
+        ValueError: no words, blank or repeated ones, a word longer than the model reads, no picture, no
+            model, or an unknown refinement.
         FileNotFoundError: no such file.
     """
     # words first: a mistake in them is said before a large picture is read or a model loaded
     words, labels = _words(names, background)
+    refinement = get_refinement(refine)
     picture = read_image(image)
     segmentor = _segmentor(model, read_outs)
     # the size of training, where position embeddings need no interpolation
     trained: int = segmentor.clip.visual.image_size[0]
     protocol = photo_protocol(
-        trained if short_side is None else short_side, synonyms=synonyms, threshold=threshold
+        trained if short_side is None else short_side,
+        synonyms=synonyms,
+        refine=refinement,
+        threshold=threshold,
     )
     vocabulary = encode_vocabulary(segmentor, words, labels, protocol, background=IGNORE)
     found = predict(segmentor, picture[None], vocabulary, protocol, confidence=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..core.colours import UNLABELLED, word_colours
 from ..core.files import whole_file
 from ..core.labels import IGNORE
-from ..core.overlay import UNLABELLED, palette
 from ..datasets.listing import existing, list_pictures
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def segment_folder(
                 raise
             unreadable[name] = str(error)
             continue
-        _write_mask(found.labels, len(found.names), out / f"{stem}.png")
+        _write_mask(found.labels, found.names, out / f"{stem}.png")
         names, fractions[name] = found.names, found.fractions()
         rows[name] = {"mask": f"{stem}.png", "size": list(found.labels.shape), "fractions": fractions[name]}
     if not rows:
@@ -89,10 +89,10 @@ def segment_folder(
     return SegmentedFolder(out / SUMMARY, fractions, unreadable)
 
 
-def _write_mask(labels: np.ndarray, count: int, path: Path) -> None:
+def _write_mask(labels: np.ndarray, names: Sequence[str], path: Path) -> None:
     """(H, W) uint8 as a palette PNG in the colours of the overlays."""
     colours = np.zeros((256, 3), dtype=np.uint8)
-    colours[:count], colours[IGNORE] = palette(count), UNLABELLED
+    colours[: len(names)], colours[IGNORE] = word_colours(names), UNLABELLED
     picture = Image.fromarray(labels).convert("P")
     picture.putpalette(colours.tobytes())
     with whole_file(path) as scratch:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import seaborn as sns
 
-from ..core.overlay import shades
+from ..core.colours import shades
 from ..core.statistics import Row
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ TUNINGS: Mapping[str, str] = {
     "image": "image tower",
     "qv": "queries\nand values",
     "head": "a head alone",
+    "background": "every weight,\nunseen called\nbackground",
 }
 # The ground of a cell says what its intervals say; pale, so that curves of any colour stand out.
 GROUNDS: Mapping[str, str] = {

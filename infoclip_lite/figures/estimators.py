@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.overlay import shades
+from ..core.colours import shades
 from ..information import gaussian_rbf_information, gram, renyi_mutual_information
 from ..information.estimators import Estimate, LimitWarning, club, gaussian, gaussian_copula, infonce, ksg
 from ..information.tasks import Task, get_task

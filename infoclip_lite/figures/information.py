@@ -13,7 +13,7 @@ import seaborn as sns
 import torch
 from torch import Tensor
 
-from ..core.overlay import shades
+from ..core.colours import shades
 from ..information import gaussian_rbf_information, gram, renyi_entropy, renyi_mutual_information
 from ..information.tasks import get_task
 from ..studies.rows import EstimatorReport

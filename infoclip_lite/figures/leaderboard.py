@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import seaborn as sns
 
-from ..core.overlay import Shade, shades
+from ..core.colours import Shade, shades
 from ..core.statistics import pareto_front, surely_better
 from ..studies.rows import SPLITS, Leaderboard
 

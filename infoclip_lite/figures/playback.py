@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..core.overlay import UNLABELLED, palette, shades
+from ..core.colours import UNLABELLED, shades, word_colours
 from ..core.reports import read_report
 from ..core.statistics import Row
 from ..studies.degradation_frames import KEYS, unpack
@@ -79,7 +79,7 @@ def plot_frame(view: FrameView, *, height: float = 1.6) -> Figure:
     """
     count = len(view.images)
     size = (3 * count * height * 0.7, 2.4 * height + 0.6)
-    figure = plt.figure(figsize=size, dpi=80, layout="constrained")
+    figure = plt.figure(figsize=size, layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.3))  # type: ignore[misc]
     colours, titles = _colours(view), ("scene", "truth", f"step {view.step}")
     axes = top.subplots(1, 3 * count)
@@ -100,9 +100,7 @@ def plot_frame(view: FrameView, *, height: float = 1.6) -> Figure:
 
 
 def _colours(view: FrameView) -> np.ndarray:
-    """(256, 3) a colour for each label that occurs: a word keeps its colour in all panels of a step."""
-    every = np.unique(np.concatenate([view.truth.ravel(), view.labels.ravel()]))
-    used = [i for i in every if i < len(view.names)]
+    """(256, 3) a colour for each label."""
     table = np.full((256, 3), UNLABELLED, dtype=np.uint8)
-    table[used] = palette(len(used))
+    table[: len(view.names)] = word_colours(view.names)
     return table

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import seaborn as sns
 
-from ..core.overlay import shades
+from ..core.colours import shades
 from ..core.statistics import Row
 
 if TYPE_CHECKING:

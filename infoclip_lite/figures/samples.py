@@ -11,7 +11,7 @@ import torch
 from matplotlib.patches import Circle, Rectangle
 from torch import Tensor
 
-from ..core.overlay import shades
+from ..core.colours import shades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from ..core.overlay import shades, verdict_shades
+from ..core.colours import shades, verdict_shades
 from ..core.statistics import ci95_of_mean
 from ..studies.rows import TrainingWay
 
@@ -52,7 +52,7 @@ def plot_ways(rows: Sequence[TrainingWay]) -> Figure:
     Args:
         rows: of the report "speed", as from `training_ways`.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.4), dpi=80, sharey=True, layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.4), sharey=True, layout="constrained")
     names, colours = [row.what for row in rows], shades(len(rows))
     left.barh(names, [row.ratio for row in rows], color=colours)
     left.axvline(1, color="black", linewidth=1)
@@ -75,7 +75,7 @@ def plot_hours(cost: float, steps: int, fractions: Mapping[str, float]) -> Figur
         steps: how many.
         fractions: name -> fraction of the peak.
     """
-    figure, axis = plt.subplots(figsize=(6, 3), dpi=80, layout="constrained")
+    figure, axis = plt.subplots(figsize=(6, 3), layout="constrained")
     # From a slow laptop's tenth of a teraflop to what one of today's GPUs promises in 16 bits.
     peak = np.geomspace(0.1, 1000, 50)
     looks = zip(shades(len(fractions)), itertools.cycle(("-", "--", ":", "-.")), strict=False)
@@ -101,7 +101,7 @@ def plot_seeds(deviation: float, gain: float, *, most: int = 50) -> Figure:
         gain: in points.
         most: seeds.
     """
-    figure, axis = plt.subplots(figsize=(6, 2.8), dpi=80, layout="constrained")
+    figure, axis = plt.subplots(figsize=(6, 2.8), layout="constrained")
     seeds = range(2, most + 1)
     width = [ci95_of_mean(deviation, count) for count in seeds]
     blue, red, _ = verdict_shades()

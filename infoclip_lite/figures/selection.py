@@ -120,7 +120,7 @@ def plot_selection(*views: SelectionView, height: float = 2.0) -> Figure:
     first = views[0]
     side = first.image.shape[-1]
     size = (height * (len(views) + 2.4), height + 0.5)
-    figure, axes = plt.subplots(1, len(views) + 2, figsize=size, dpi=80, layout="constrained")
+    figure, axes = plt.subplots(1, len(views) + 2, figsize=size, layout="constrained")
     picture = first.image.permute(1, 2, 0).numpy()
     axes[0].imshow(picture)
     axes[0].set_title(f"scene\n{first.chance:.0%} objects", fontsize=9)

@@ -98,7 +98,7 @@ def plot_similarity(view: SimilarityView, *, height: float = 1.9) -> Figure:
     columns = min(panels, _COLUMNS)
     rows = -(-panels // columns)
     size = (height * columns, (height + 0.5) * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, dpi=80, squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     first, *others = axes.flat
     side = view.image.shape[-1]
     first.imshow(view.image.permute(1, 2, 0).numpy(), extent=(0, side, side, 0))

@@ -21,6 +21,7 @@ from .chimera import (
 from .cka import CKADistillation
 from .distillation import FeatureDistillation, KLDistillation, PooledCompensation, WeightAnchor, interpolate
 from .infoclip import LPAM, InfoCLIPObjective, compression_loss, transfer_loss
+from .kernel_alignment import KernelAlignment
 from .rkd import RelationalDistillation
 from .similarity import SimilarityPreserving
 
@@ -33,6 +34,7 @@ __all__ = [
     "FeatureDistillation",
     "InfoCLIPObjective",
     "KLDistillation",
+    "KernelAlignment",
     "Objective",
     "PooledCompensation",
     "RelationalDistillation",
@@ -60,6 +62,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "similarity": SimilarityPreserving,
     "cka": CKADistillation,
     "rkd": RelationalDistillation,
+    "kernel_alignment": KernelAlignment,
 }
 
 

@@ -210,12 +210,15 @@ class InfoCLIPObjective(Objective):
         axis, alpha, base, correction, centre: of both losses.
         kind: of transfer.
         residual: of LPAM.
-        compression: lambda_1 (paper: 1 [N]); 0 leaves L_c out.
-        transfer: lambda_2 (paper: 1 [N]); 0 leaves L_d out.
+        compression: lambda_1 (paper: 1 [N]; InfoSAM: 1 [S]); 0 leaves L_c out.
+        transfer: lambda_2 (paper: 1 [N]; InfoSAM: 0.5 [S]); 0 leaves L_d out.
+        detach: L_d does not move the teacher's relation, so that LPAM cannot make it easier to meet [O].
+        ramp: fraction of the training over which lambda_2 grows from 0 to its value, so that LPAM is trained
+            by L_c first [O].
 
     Raises:
         ValueError: unknown axis, kind or residual, negative weights, an alpha or base that cannot be,
-            or a correction at alpha other than 2.
+            a correction at alpha other than 2, or a ramp outside 0 .. 1.
     """
 
     def __init__(
@@ -231,6 +234,8 @@ class InfoCLIPObjective(Objective):
         kind: Kind = "information",
         compression: float = 1.0,
         transfer: float = 1.0,
+        detach: bool = False,
+        ramp: float = 0.0,
     ) -> None:
         super().__init__()
         if axis not in get_args(Axis):
@@ -241,6 +246,8 @@ class InfoCLIPObjective(Objective):
             raise ValueError(
                 f"got weights compression={compression}, transfer={transfer}; expected 0 or more"
             )
+        if not 0 <= ramp <= 1:
+            raise ValueError(f"ramp is {ramp}; expected 0 .. 1, a fraction of the training")
         check_alpha(alpha, base)
         if correction is not None and alpha != 2:
             raise ValueError(
@@ -249,6 +256,7 @@ class InfoCLIPObjective(Objective):
             )
         self.lpam = LPAM(dim, residual)
         self.compression, self.transfer = compression, transfer
+        self.detach, self.ramp = detach, ramp
         # At alpha = 2 nothing looks at a value, so that a step never waits for the device: what is not
         # finite shows in the total.
         self.looks = alpha != 2
@@ -303,8 +311,10 @@ class InfoCLIPObjective(Objective):
             terms["compression"] = self._safe(compression_loss, dense, text, relation_teacher)
         if self.transfer:
             relation_student = self.lpam(student.dense, student.text)
-            terms["transfer"] = self._safe(transfer_loss, relation_teacher, relation_student, kind=self.kind)
-        weights = {"compression": self.compression, "transfer": self.transfer}
+            wanted = relation_teacher.detach() if self.detach else relation_teacher
+            terms["transfer"] = self._safe(transfer_loss, wanted, relation_student, kind=self.kind)
+        grown = min(1.0, batch.progress / self.ramp) if self.ramp else 1.0
+        weights = {"compression": self.compression, "transfer": grown * self.transfer}
         total = sum((weights[name] * term for name, term in terms.items()), dense.new_zeros(()))
         return {**terms, "total": total}
 

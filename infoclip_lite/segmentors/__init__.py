@@ -13,16 +13,25 @@ from .base import CRITERIA, Encoded, Segmentor, Target
 from .cascade import CascadeSegmentor
 from .catseg import AggregationConfig, CostAggregationSegmentor
 from .chimera import ChimeraSeg
+from .clip_teacher import CLIPTeacher
+from .clsclip import ClsCLIP
+from .split_matching import SplitMatching
 from .zero_shot import ZeroShotSegmentor
+from .zsseg import ZSSeg
 
 __all__ = [
     "SEGMENTORS",
     "AggregationConfig",
+    "CLIPTeacher",
+    "CascadeSegmentor",
     "ChimeraSeg",
+    "ClsCLIP",
     "CostAggregationSegmentor",
     "Encoded",
     "Segmentor",
+    "SplitMatching",
     "Target",
+    "ZSSeg",
     "ZeroShotSegmentor",
     "build_segmentor",
 ]
@@ -33,6 +42,10 @@ SEGMENTORS: dict[str, type[Segmentor]] = {
     "catseg": CostAggregationSegmentor,
     "chimera": ChimeraSeg,
     "cascade": CascadeSegmentor,
+    "zsseg": ZSSeg,
+    "split_matching": SplitMatching,
+    "clsclip": ClsCLIP,
+    "clip_teacher": CLIPTeacher,
 }
 
 

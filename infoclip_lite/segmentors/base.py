@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from ..clip import DenseCLIP
 from ..core.labels import NO_LABEL
 from ..core.lookup import call
+
+if TYPE_CHECKING:
+    from ..clip.tower import TowerPass
 
 _S = TypeVar("_S", bound="Segmentor")
 
@@ -26,10 +29,12 @@ class Encoded:
     Attributes:
         dense: (B, D, h, w) embeddings in the joint space; what an alignment objective looks at.
         more: whatever else the segmentor's own `decode` wants.
+        tower: the pass itself, where `decode` asks it again once it knows the words.
     """
 
     dense: Tensor
     more: tuple[Tensor, ...] = ()
+    tower: TowerPass | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,8 @@ class Segmentor(nn.Module, ABC):
         tunable: whether its CLIP may be tuned.
         side: pixels a side that pictures of a training are brought to before student and teacher see them,
             while labels and loss keep the size of the crops; None leaves them as they are.
+        learns_words: whether what it makes of a word changes while it learns, though CLIP's text tower
+            does not: words are then encoded at every step.
         prepared_with: how many unlabelled pictures `prepare` wants to see before
             training; 0 if it does nothing.
         criterion: the pixel loss of the default `loss`.
@@ -135,6 +142,7 @@ class Segmentor(nn.Module, ABC):
     independent: bool = False
     tunable: bool = True
     side: int | None = None
+    learns_words: bool = False
     prepared_with: int = 0
     criterion: Criterion = CrossEntropy()
 
@@ -245,6 +253,13 @@ class Segmentor(nn.Module, ABC):
 
         Args:
             images: (B, 3, H, W) floats in [0, 1], `prepared_with` of them or as many as there are.
+        """
+
+    def meet(self, names: Sequence[str]) -> None:
+        """Be told the names whose pixels training labels, before its first step; forgotten by default.
+
+        Args:
+            names: of the seen classes, in the order of the words that `loss` is given.
         """
 
     def stages(self) -> list[nn.Module]:

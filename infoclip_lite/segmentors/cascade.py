@@ -21,9 +21,9 @@ from ..clip import DenseCLIP
 from ..clip.blocks import ResidualBlock
 from ..core.labels import NO_LABEL
 from .base import Encoded, Segmentor, Target, check_text, enlarged
+from .queries import dice_loss, sigmoid_focal_loss
 
 FOCAL, DICE = 100.0, 1.0  # weights of the two losses [S]
-_ALPHA, _GAMMA = 0.25, 2.0  # of the focal loss [S]
 
 
 class CascadeSegmentor(Segmentor):
@@ -82,6 +82,11 @@ class CascadeSegmentor(Segmentor):
         self.decoders = nn.ModuleList(
             nn.ModuleList(CrossLayer(dim, heads) for _ in range(layers)) for _ in range(groups)
         )
+
+    @property
+    def family(self) -> str:
+        """The paper's name."""
+        return "Cascade-CLIP"
 
     def stages(self) -> list[nn.Module]:
         """The layers of the decoders."""
@@ -258,37 +263,3 @@ def gaussian_weights(count: int) -> Tensor:
     """
     distance = torch.arange(count - 1, -1, -1, dtype=torch.float32)
     return torch.exp(-distance.square() / 2)
-
-
-def sigmoid_focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Focal loss of every pixel (1708.02002, alpha 0.25, gamma 2).
-
-    Args:
-        logits: of any shape.
-        wanted: 0 or 1, of the same shape.
-
-    Returns:
-        Nats, of that shape.
-    """
-    entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    probability = logits.sigmoid()
-    right = probability * wanted + (1 - probability) * (1 - wanted)  # what the right answer is given
-    balance = _ALPHA * wanted + (1 - _ALPHA) * (1 - wanted)
-    return balance * entropy * (1 - right) ** _GAMMA
-
-
-def dice_loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """1 - Dice of every mask.
-
-    Args:
-        logits: (B, C, H, W).
-        wanted: (B, C, H, W), 0 or 1.
-
-    Returns:
-        (B, C), 0 .. 1.
-    """
-    # Smoothed by one pixel: an empty mask that is left empty has a loss of zero, and not of 0 / 0.
-    got = logits.sigmoid()
-    overlap = (got * wanted).sum((2, 3))
-    size = got.sum((2, 3)) + wanted.sum((2, 3))
-    return 1 - (2 * overlap + 1) / (size + 1)

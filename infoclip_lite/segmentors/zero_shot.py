@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from ..clip import DenseCLIP
-from ..clip.readouts import check_read_outs
+from ..clip.readouts import WORD_LOGITS, check_read_outs
 from ..core.lookup import call
 from .base import Encoded, Segmentor, scaled_cosines
 
 
 class ZeroShotSegmentor(Segmentor):
     """Logits are scaled cosines of patch and word, upsampled to the picture.
+
+    A read-out that looks at words (`clip.readouts.WORD_LOGITS`) gives logits of its own, from the same pass.
 
     Args:
         clip: the model.
@@ -68,13 +70,17 @@ class ZeroShotSegmentor(Segmentor):
             images: (B, 3, H, W) floats in [0, 1].
 
         Returns:
-            The first read-out's as `dense`, which objectives look at, the others' as `more`.
+            The first read-out's as `dense`, which objectives look at, the others' as `more`. A read-out that
+            looks at words gives what it makes of the pass without them; the pass comes with it.
         """
-        first, *more = self.clip.encode_each(images, self.read_outs)
-        return Encoded(first, tuple(more))
+        looking = any(name in WORD_LOGITS for name in self.read_outs)
+        # Such a read-out asks the tower twice, and its blocks should run once.
+        tower = self.clip.tower(images, keep=looking or len(self.read_outs) > 1)
+        first, *more = self.clip.read_each(tower, self.read_outs)
+        return Encoded(first, tuple(more), tower if looking else None)
 
     def decode(self, encoded: Encoded, text: Tensor, *, pooling: int | None = None) -> Tensor:
-        """Scaled cosines, averaged over the read-outs.
+        """Scaled cosines, or what a read-out makes of words itself, averaged over the read-outs.
 
         Args:
             encoded: of `encode`.
@@ -84,5 +90,13 @@ class ZeroShotSegmentor(Segmentor):
         Returns:
             (B, C, h, w) logits.
         """
-        maps = [scaled_cosines(self.clip, dense, text) for dense in (encoded.dense, *encoded.more)]
+        read = zip(self.read_outs, (encoded.dense, *encoded.more), strict=True)
+        maps = [self._logits(name, dense, encoded, text) for name, dense in read]
         return torch.stack(maps).mean(0)
+
+    def _logits(self, name: str, dense: Tensor, encoded: Encoded, text: Tensor) -> Tensor:
+        """Logits (B, C, h, w) of one read-out."""
+        if encoded.tower is None or name not in WORD_LOGITS:
+            return scaled_cosines(self.clip, dense, text)
+        logits = WORD_LOGITS[name](encoded.tower.told(text), self.clip.logit_scale.float())
+        return logits.mT.unflatten(2, encoded.tower.grid)

@@ -192,7 +192,7 @@ def _first_seed(folder: Path, seed: int | None) -> int:
     """The seed that was asked for, or that of a judgement that was broken off here, or a new one."""
     kept = folder / "drawn.json"
     if seed is None and kept.exists():
-        seed = int(json.loads(kept.read_text())["seed"])
+        seed = int(json.loads(kept.read_text(encoding="utf-8"))["seed"])
     elif seed is None:
         seed = _FIRST + secrets.randbelow(_LAST - _FIRST)
     # Before anything is trained: a judgement that is killed goes on with the same scenes.

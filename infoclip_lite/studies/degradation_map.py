@@ -33,6 +33,8 @@ from .variants import Variant, settings_of
 
 FOLDER = data_dir() / "rows" / "degradation_map"
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
+# An ablation of its own: every weight learns, and pixels of unseen nouns are called background.
+BACKGROUND_RATES = (3e-5, 1e-4, 3e-4)
 HEAD_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 TUNINGS = ("full", "qv", "image", "stem")
 SEEN, UNSEEN = "test/mIoU_seen", "test/mIoU_unseen"  # new instances
@@ -51,7 +53,11 @@ def cells() -> dict[str, Variant]:
     heads = {
         f"head/{rate:g}": Variant("mini/map-head", {"optimizer": {"head_lr": rate}}) for rate in HEAD_RATES
     }
-    return {**found, **heads}
+    told = {
+        f"background/{rate:g}": Variant("mini/map", {"background": "background", "optimizer": {"lr": rate}})
+        for rate in BACKGROUND_RATES
+    }
+    return {**found, **heads, **told}
 
 
 def degradation_map(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -104,6 +103,10 @@ def rows_of(seconds: Mapping[str, Sequence[float]]) -> list[Row]:
 
 
 def _cpu_seconds(what: str, start: Start) -> float:
+    try:
+        import resource
+    except ImportError as error:
+        raise ImportError("seconds of children are counted on Linux and macOS alone") from error
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, *start.arguments], capture_output=True, text=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

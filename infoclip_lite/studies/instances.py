@@ -56,7 +56,11 @@ def instances(
                 scratch.write_text(json.dumps(row))
     rows = {count: folder / f"{count}.json" for count in counts}
     content = {
-        "counts": {str(count): json.loads(path.read_text()) for count, path in rows.items() if path.exists()},
+        "counts": {
+            str(count): json.loads(path.read_text(encoding="utf-8"))
+            for count, path in rows.items()
+            if path.exists()
+        },
         "missing": [count for count, path in rows.items() if not path.exists()],
         "recipe": QUARTER,
     }

@@ -16,7 +16,7 @@ from ..core.reports import JsonObject
 from ..datasets import captioned_items, held_out_data
 from ..evaluation import evaluate, probe
 from ..training.acceleration import autocast, dtype_of
-from ..training.recipe import FineTuneRecipe
+from ..training.recipe import FineTuneRecipe, load_finetuning
 from ..training.run import Run, Watch, train
 from .rows import SPLITS
 from .variants import Variant
@@ -70,7 +70,7 @@ def run_variants(
         with remembered_features():  # all variants of a seed see the same scenes
             for label, seed in of_a_seed:
                 path, recipe = run_path(folder, label, seed), variants[label].load(seed)
-                if path.exists() and json.loads(path.read_text())["recipe"] == _as_json(recipe):
+                if path.exists() and _is_of(json.loads(path.read_text(encoding="utf-8"))["recipe"], recipe):
                     continue
                 record = {"label": label, "seed": seed, **_run(recipe, starts, score, watch, progress)}
                 with whole_file(path) as scratch:
@@ -125,6 +125,14 @@ def _as_json(recipe: FineTuneRecipe) -> JsonObject:
     return json.loads(json.dumps(asdict(recipe)))
 
 
+def _is_of(kept: JsonObject, recipe: FineTuneRecipe) -> bool:
+    """Whether a file's recipe is this one: a key that came later has its default in older files."""
+    try:
+        return _as_json(load_finetuning({"task": "finetune", **kept})) == _as_json(recipe)
+    except ValueError:  # a key that is no more
+        return False
+
+
 def run_path(folder: Path, label: str, seed: int) -> Path:
     """Where the record of one run is."""
     return folder / "runs" / f"{label.replace('/', '-')}-{seed}.json"
@@ -134,7 +142,10 @@ def gather(variants: Mapping[str, Variant], seeds: Sequence[int], folder: Path) 
     """The records of the variants that all seeds have finished, by label, in the order of the seeds."""
     paths = {label: [run_path(folder, label, seed) for seed in seeds] for label in variants}
     finished = {label: files for label, files in paths.items() if all(path.exists() for path in files)}
-    return {label: [json.loads(path.read_text()) for path in files] for label, files in finished.items()}
+    return {
+        label: [json.loads(path.read_text(encoding="utf-8")) for path in files]
+        for label, files in finished.items()
+    }
 
 
 def score_run(
@@ -143,6 +154,7 @@ def score_run(
     splits: Sequence[str] = SPLITS,
     scenes: int = SCENES,
     probes: bool = True,
+    nouns: bool = False,
     gammas: Sequence[float] = (),
 ) -> dict[str, object]:
     """Metrics on each split, and the probes on 60 scenes of the first, in the precision of the training.
@@ -152,6 +164,7 @@ def score_run(
         splits: of the recipe's data set.
         scenes: of each.
         probes: whether to probe CLIP as well.
+        nouns: whether to keep the IoU of every class of the last split, under "nouns".
         gammas: calibration sweep of the first split, under "calibration".
 
     Raises:
@@ -166,6 +179,10 @@ def score_run(
             data = held_out_data(recipe.data, split, length=scenes)
             found = evaluate(run, data, gammas=gammas if split == splits[0] else ())
             result[split] = found.metrics
+            if nouns and split == splits[-1]:
+                result["nouns"] = {
+                    row.name: round(row.iou, 5) for row in found.classes if row.iou is not None
+                }
             if found.calibration:
                 result["calibration"] = found.calibration
         if probes:

@@ -33,6 +33,8 @@ class Study:
         grid_seeds: of the grid; none of them is reported.
         score: what is measured of a finished run.
         adds: what the report has beside the table: (records, table) -> content.
+        planned_seeds: of the variants that a planned contrast names, where they are more than those of the
+            others: a claim asks for more than a row.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Study:
     grid: Mapping[str, Variant] = field(default_factory=dict)
     grid_seeds: Sequence[int] = ()
     adds: Callable[[Records, StudyTable], Mapping[str, object]] = _adds_nothing
+    planned_seeds: int = 0
 
     def run(
         self,
@@ -69,6 +72,7 @@ class Study:
         where = folder or Path("runs") / self.name
         run_variants(self.grid, self.grid_seeds, where / "grid", score_tuning, part=part)
         run_variants(self.variants, range(seeds), where, self.score, part=part)
+        run_variants(self.planned, range(seeds, self.planned_seeds), where, self.score, part=part)
         return self.report(seeds=seeds, folder=where, out=out)
 
     def report(self, *, seeds: int = 5, folder: Path | None = None, out: Path | None = None) -> JsonObject:
@@ -78,14 +82,17 @@ class Study:
             seeds, folder, out: as for `run`.
 
         Returns:
-            {"variants", "missing", "seeds", "baselines", "grid", "table", "contrasts", "logs", "seconds"},
-            and what the study adds; "missing" labels are not finished yet.
+            {"variants", "missing", "seeds", "planned_seeds", "baselines", "grid", "table", "contrasts",
+            "logs", "seconds"}, and what the study adds; "missing" labels are not finished yet.
 
         Raises:
             FileNotFoundError: a baseline is not finished.
         """
         where = folder or Path("runs") / self.name
         records = gather(self.variants, range(seeds), where)
+        more = gather(self.planned, range(max(seeds, self.planned_seeds)), where)
+        # All or none: a contrast pairs seed with seed.
+        records |= more if len(more) == len(self.planned) else {}
         lacking = [label for label in self.baselines.values() if label not in records]
         if lacking:
             wanted = " and ".join(map(repr, self.baselines.values()))
@@ -95,6 +102,9 @@ class Study:
             "variants": settings_of({label: self.variants[label] for label in records}),
             "missing": [label for label in self.variants if label not in records],
             "seeds": seeds,
+            "planned_seeds": max(
+                (len(records[label]) for label in self.planned if label in records), default=0
+            ),
             "baselines": list(self.baselines.values()),
             "grid": tuned(gather(self.grid, self.grid_seeds, where / "grid")),
             "table": table_json(rows),
@@ -114,6 +124,12 @@ class Study:
         for baseline, group in groups.items():
             rows |= table(group, baseline)
         return rows
+
+    @property
+    def planned(self) -> dict[str, Variant]:
+        """The variants that a planned contrast names."""
+        named = {label for pair in self.contrasts for label in pair}
+        return {label: variant for label, variant in self.variants.items() if label in named}
 
     def baseline_of(self, label: str) -> str:
         """The variant that this one is compared with.
@@ -152,22 +168,24 @@ def table(records: Records, baseline: str) -> StudyTable:
 
     Measures are "test-known/mIoU_unseen", "probes/margin" and so on.
 
+    A variant with fewer runs than the baseline is paired with the first of these.
+
     Raises:
-        ValueError: no such baseline, or variants with other numbers of runs than it has.
+        ValueError: no such baseline, or a variant with more runs than it has.
     """
     if baseline not in records:
         raise ValueError(f"no baseline {baseline!r}; expected one of {', '.join(records)}")
     count = len(records[baseline])
-    unpaired = next((label for label, runs in records.items() if len(runs) != count), None)
+    unpaired = next((label for label, runs in records.items() if len(runs) > count), None)
     if unpaired is not None:
         got = f"{unpaired} has {len(records[unpaired])} runs, {baseline} {count}"
-        raise ValueError(f"{got}; expected the same seeds")
+        raise ValueError(f"{got}; expected no more")
     values = {label: _by_measure(runs) for label, runs in records.items()}
     rows: StudyTable = {}
     for label, measures in values.items():
         rows[label] = {}
         for key, own in measures.items():
-            versus = None if label == baseline else paired_interval(own, values[baseline][key])
+            versus = None if label == baseline else paired_interval(own, values[baseline][key][: len(own)])
             found = interval(own)
             rows[label][key] = Score(found.mean, found.ci95, values=own, difference=versus)
     return rows

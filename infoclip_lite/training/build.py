@@ -84,6 +84,7 @@ def build_task(
             machine=machine,
             tune=recipe.tune,
             prompt=recipe.prompt,
+            background=recipe.background,
             anchors=anchors,
             objective=objective,
             teacher=None if objective is None else reference,

@@ -10,12 +10,16 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..core.files import whole_file
 from ..segmentors import Segmentor
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 
 class FixedWords(nn.Module):
@@ -58,35 +62,72 @@ def export_onnx(
         ImportError: onnx and onnxscript are not installed.
         ValueError: a size that the segmentor refuses.
     """
+    model = FixedWords(copy.deepcopy(segmentor).cpu(), names).eval()
+    example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    proto = onnx_program(
+        model,
+        (example,),
+        inputs=["images"],
+        outputs=["logits"],
+        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        opset=opset,
+    )
+    import onnx  # after the program, which says what to install where it is missing
+
+    proto.metadata_props.append(onnx.StringStringEntryProto(key="names", value=json.dumps(list(names))))
+    with whole_file(path) as scratch:
+        scratch.write_bytes(proto.SerializeToString())
+    return path
+
+
+def onnx_program(
+    model: nn.Module,
+    example: tuple[Tensor, ...],
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic_shapes: tuple[dict[int, object], ...] | None = None,
+    opset: int = 18,
+) -> ModelProto:
+    """A module as an ONNX program, its weights inside.
+
+    Args:
+        model: in evaluation mode, on the CPU.
+        example: what it is called with.
+        inputs, outputs: names, in the order of the module's own.
+        dynamic_shapes: for each input, axis -> torch.export.Dim of an axis of any length; None: all fixed.
+        opset: ONNX operator set.
+
+    Returns:
+        The program.
+
+    Raises:
+        ImportError: onnx and onnxscript are not installed.
+        ValueError: what the module says of the example.
+    """
     try:
-        import onnx
+        import onnx  # noqa: F401
         import onnxscript  # noqa: F401 (torch.onnx needs it and says so less clearly)
     except ImportError as error:
         raise ImportError(
             f"ONNX export needs onnx and onnxscript ({error}); "
             "install them: pip install 'infoclip-lite[chimera]'"
         ) from error
-    model = FixedWords(copy.deepcopy(segmentor).cpu(), names).eval()
-    example = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        model(example)  # a size that does not fit is said here, in the segmentor's words
+        model(*example)  # a size that does not fit is said here, in the module's words
     with _quiet():
         program = torch.onnx.export(
             model,
-            (example,),
+            example,
             dynamo=True,
             opset_version=opset,
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=dynamic_shapes,
         )
     if program is None:
         raise ValueError("torch.onnx.export gave no program; expected one")
-    proto = program.model_proto
-    proto.metadata_props.append(onnx.StringStringEntryProto(key="names", value=json.dumps(list(names))))
-    with whole_file(path) as scratch:
-        scratch.write_bytes(proto.SerializeToString())
-    return path
+    return program.model_proto
 
 
 @contextlib.contextmanager

@@ -34,8 +34,8 @@ class FineTuning:
     """The task that `fit` runs: the segmentor's loss over the seen classes, and perhaps an alignment
     objective beside it.
 
-    Unseen nouns are never named in training and their pixels are ignored, never called background
-    (inductive).
+    Unseen nouns are never named in training and their pixels are ignored (inductive), unless `background`
+    calls them by a word of its own.
 
     Args:
         segmentor: the model; its CLIP is what is tuned, its head (if any) what is trained.
@@ -54,6 +54,8 @@ class FineTuning:
             its last projection is a weight of the image tower: no penalty or interpolation of weights sees
             more of it. "stem" is "full" and the stem too.
         prompt: the template of the class names in training, for a segmentor that has none of its own.
+        background: what pixels of unseen classes are called, as some recipes do that ignore no pixel: a model
+            learns from it what unseen classes are not. None ignores these pixels.
         anchors: further words that the objective's relation looks at, in the teacher's embedding for both
             models; they have no pixels and no logits, and must not be unseen classes.
         objective: added to the segmentor's loss.
@@ -77,6 +79,7 @@ class FineTuning:
         machine: MachineSection | None = None,
         tune: Tune = "full",
         prompt: str = "a photo of a {}",
+        background: str | None = None,
         anchors: Sequence[str] = (),
         objective: Objective | None = None,
         teacher: DenseCLIP | None = None,
@@ -90,7 +93,8 @@ class FineTuning:
         self.steps = len(dataset) // batch if steps is None else steps
         self.skipped: Counter[str] = Counter()
         self._check(anchors)
-        self.seen, self.relabel = seen_classes(dataset)
+        self.seen, self.relabel = seen_classes(dataset, background)
+        segmentor.meet(self.seen)
         self.templates = segmentor.templates or (prompt,)
         self.module: nn.Module = segmentor
         if objective is not None:
@@ -209,7 +213,7 @@ class FineTuning:
         if self._fixed_text is not None:
             return self._fixed_text
         text = self.segmentor.encode_text(self.seen, self.templates)
-        if self.tune in ("none", "image"):
+        if self.tune in ("none", "image") and not self.segmentor.learns_words:
             self._fixed_text = text
         return text
 
@@ -250,20 +254,30 @@ class FineTuning:
         )
 
 
-def seen_classes(dataset: Trainable) -> tuple[list[str], Tensor]:
+def seen_classes(dataset: Trainable, background: str | None = None) -> tuple[list[str], Tensor]:
     """The names that may be learnt from, and a table from the data set's labels to places among them,
     NO_LABEL for all others.
 
+    Args:
+        dataset: knows which classes are unseen.
+        background: a further name, last, for pixels of unseen classes.
+
     Raises:
-        ValueError: no seen class.
+        ValueError: no seen class, or a background that is one of the classes.
     """
     seen = [i for i in range(len(dataset.names)) if i not in set(dataset.unseen)]
     if not seen:
         raise ValueError(f"all {len(dataset.names)} classes are unseen; expected at least one to learn from")
     table = torch.full((max(dataset.ignore, len(dataset.names) - 1) + 1,), NO_LABEL)
     table[seen] = torch.arange(len(seen))
+    names = [dataset.names[i] for i in seen]
+    if background is not None:
+        if background in dataset.names:
+            raise ValueError(f"background is {background!r}, a class of the data set; expected another word")
+        table[list(dataset.unseen)] = len(seen)
+        names.append(background)
     table[dataset.ignore] = NO_LABEL
-    return [dataset.names[i] for i in seen], table
+    return names, table
 
 
 def _watched(batches: Iterable[_T]) -> Iterator[_T]:

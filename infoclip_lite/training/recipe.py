@@ -108,6 +108,7 @@ class FineTuneRecipe:
         tune: "full" (both towers), "image" (the image tower), "qv" (query and value projections) or "none",
             under all of which a stem's trunk stays frozen; "stem" is "full" and the trunk too.
         prompt: the template of class names in training.
+        background: what pixels of unseen classes are called in training; None ignores them.
         anchors: "captions" lets the objective look at the nouns of captions outside the segmentation
             vocabulary too; None: seen words only.
         interpolate: fraction of the fine-tuned weights in the final CLIP, the rest is pretrained (WiSE-FT); 1
@@ -127,6 +128,7 @@ class FineTuneRecipe:
     loss: Section | None = None
     tune: Tune = "full"
     prompt: str = "a photo of a {}"
+    background: str | None = None
     anchors: Literal["captions"] | None = None
     interpolate: float = 1.0
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
@@ -302,7 +304,7 @@ def _read(recipe: str | Path) -> dict[str, Any]:
             f"no recipe {str(recipe)!r}; "
             f"{hint.replace('expected one of', 'expected a YAML file or one of')}{every}"
         )
-    text = shipped.read_text() if shipped.is_file() else path.read_text()
+    text = shipped.read_text(encoding="utf-8") if shipped.is_file() else path.read_text(encoding="utf-8")
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:

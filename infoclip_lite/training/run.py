@@ -264,7 +264,7 @@ def _claim(folder: Path, recipe: Recipe, data: Segmented | None) -> None:
         kept["data"] = data.describe()
     path, text = folder / "recipe.json", json.dumps(kept, sort_keys=True)
     # A finished run may lie where nothing can be written.
-    if path.exists() and path.read_text() == text:
+    if path.exists() and path.read_text(encoding="utf-8") == text:
         return
     if path.exists() and any((folder / state).exists() for state in (STATE, PREVIOUS)):
         raise ValueError(
@@ -272,4 +272,4 @@ def _claim(folder: Path, recipe: Recipe, data: Segmented | None) -> None:
             "expected the same: choose another folder or delete it"
         )
     with whole_file(path) as scratch:
-        scratch.write_text(text)
+        scratch.write_text(text, encoding="utf-8")

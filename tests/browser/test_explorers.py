@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -103,18 +102,6 @@ class Page:
         return self.all(".jp-CodeCell")[EXPLORERS.index(name)].find_element(
             "css selector", ".jp-OutputArea-output"
         )
-
-
-@pytest.fixture(scope="module")
-def chromium() -> tuple[str, str]:
-    """Paths of the browser and its driver; without them tests are skipped, or fail where
-    BROWSER_TESTS=required.
-    """
-    found = {name: shutil.which(name) for name in ("chromium", "chromedriver")}
-    if missing := [name for name, path in found.items() if path is None]:
-        reason = f"{' and '.join(missing)} not found; on Debian: apt-get install chromium chromium-driver"
-        (pytest.fail if os.environ.get("BROWSER_TESTS") == "required" else pytest.skip)(reason)
-    return str(found["chromium"]), str(found["chromedriver"])
 
 
 @pytest.fixture(scope="module")

@@ -57,6 +57,16 @@ def test_gem_adds_self_self_attention_of_the_last_blocks(
     assert torch.allclose(got, wanted[:, 1:], atol=1e-4)
 
 
+@pytest.mark.parametrize(("layers", "taken"), [(1, 1), (2, 1), (6, 3), (12, 6), (24, 6)])
+def test_six_blocks_are_taken_or_the_same_part_of_a_shallower_tower(
+    make_tiny: Callable[..., DenseCLIP], layers: int, taken: int
+) -> None:
+    clip = make_tiny(layers=layers).requires_grad_(False)
+    tokens = torch.randn(1, 1 + 6, 48, generator=torch.Generator().manual_seed(2))
+    tower = TowerPass(tokens, (2, 3), clip.blocks)
+    assert torch.equal(gem(tower), gem(tower, depth=taken + 1))
+
+
 def test_equal_tokens_stay_equal(tiny: DenseCLIP) -> None:
     tokens = torch.randn(1, 1, 48, generator=torch.Generator().manual_seed(1)).expand(1, 7, 48)
     got = gem(TowerPass(tokens, (2, 3), tiny.blocks))

@@ -204,6 +204,31 @@ def test_words_reach_the_read_outs(deep: DenseCLIP, images: Tensor, monkeypatch:
     assert deep.tower(images, words).words is words and deep.tower(images).words is None
 
 
+def test_a_pass_can_be_told_words_afterwards(deep: DenseCLIP, images: Tensor) -> None:
+    words = deep.encode_text(["cow", "grass"])
+    with counted(deep) as runs:
+        tower = deep.tower(images)
+        told = tower.told(words)
+        assert told.words is words and tower.words is None and told.images is images
+        assert told.entering is tower.entering
+        assert told.states[1] is tower.states[1]
+    assert runs == BEFORE_LAST, "what one of them ran the other has"
+    cosines = told.cosines(told.leaving[:, 1:])
+    wanted = deep.encode_dense(images, "vanilla").flatten(2).mT @ words.T
+    assert torch.allclose(cosines, wanted, atol=1e-5)
+
+
+def test_who_is_told_no_words_or_cannot_project_says_so(deep: DenseCLIP, images: Tensor) -> None:
+    tower = deep.tower(images)
+    for ask in (tower.known_words, lambda: tower.cosines(tower.entering)):
+        with pytest.raises(ValueError, match=r"without words; expected one of `DenseCLIP\.tower"):
+            ask()
+    part = TowerPass(tower.entering, tower.grid, deep.blocks[-1:], words=torch.eye(32))
+    with pytest.raises(ValueError, match="does not project"):
+        part.cosines(tower.entering)
+    assert part.images is None
+
+
 @pytest.mark.parametrize("read_out", ["value", "vanilla"])
 def test_between_the_blocks_nothing_is_kept_for_a_single_read_out(
     deep: DenseCLIP, images: Tensor, read_out: str

@@ -172,6 +172,19 @@ def test_a_folder_of_ones_own_is_evaluated_from_the_command_line(
     assert (tmp_path / "birds.parts").is_dir(), "what is counted is kept, so that the same command goes on"
 
 
+def test_scores_are_refined_from_the_command_line(
+    birds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--root", str(birds), "--images", "photos", "--labels", "marks", "--names", "chicken, grass"]
+    out = tmp_path / "birds.json"
+    main(["evaluate", "--dataset", "folder", *where, "--refine", "pamr", "--out", str(out)])
+    refined = json.loads(out.read_text())["details"]["protocol"]["refine"]
+    assert refined == {"name": "pamr", "iterations": 10, "dilations": [8, 16]}
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--dataset", "folder", *where, "--refine", "pmar"])
+    assert "unknown refinement 'pmar'; did you mean 'pamr'" in capsys.readouterr().err
+
+
 def test_options_of_a_folder_are_refused_for_other_data(birds: Path) -> None:
     with pytest.raises(ValueError, match="unknown key 'images'"):
         chosen_data({"name": "collage", "images": "photos"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from infoclip_lite.cli import main
+from infoclip_lite.clip.refinements import Pamr
 from infoclip_lite.commands.protocols import shown
 from infoclip_lite.evaluation.published import PUBLISHED, value_names
 
@@ -42,3 +43,4 @@ def test_names_that_are_none_are_refused(capsys: pytest.CaptureFixture[str]) -> 
 def test_values_are_shown_in_words() -> None:
     assert shown("threshold", 0.0) == "-" and shown("threshold", 0.1) == "0.1"
     assert shown("templates", None) == "the model's own" and shown("whole", False) == "no"
+    assert shown("refine", Pamr(iterations=3)) == "pamr: iterations 3, dilations (8, 16)"

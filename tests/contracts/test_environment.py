@@ -106,8 +106,12 @@ def test_every_package_that_is_imported_is_required() -> None:
     optional = {
         "matplotlib": "seaborn",
         "IPython": "ipykernel",
+        "matplotlib_inline": "ipykernel",
         "nbformat": "nbclient",
         "traitlets": "ipywidgets",
+        "markdown_it": "myst-nb",
+        "mdit_py_plugins": "myst-nb",
+        "psutil": "accelerate",
     }
     have, missing = set(required(set(EXTRAS))), set()
     for path in (ROOT / "infoclip_lite").rglob("*.py"):

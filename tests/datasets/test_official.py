@@ -137,6 +137,13 @@ def test_unseen_ids_are_those_of_the_protocols(root: Path) -> None:
     ]
 
 
+def test_folds_of_pascal_5i_divide_the_classes(root: Path) -> None:
+    folds = [build_dataset("voc_zss", "val", root, fold=fold).unseen for fold in range(4)]
+    assert folds == [(0, 1, 2, 3, 4), (5, 6, 7, 8, 9), (10, 11, 12, 13, 14), (15, 16, 17, 18, 19)]
+    with pytest.raises(ValueError, match=r"fold is 4; expected one of PASCAL-5i's 0 \.\. 3"):
+        build_dataset("voc_zss", "val", root, fold=4)
+
+
 def test_training_labels_of_unseen_classes_are_left_to_the_training(root: Path) -> None:
     masks = [sample.mask for sample in map(build_dataset("voc_zss", "train", root).__getitem__, range(4))]
     assert any((mask == 15).any() for mask in masks)  # SBD's 16, pottedplant

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from toy_segmentors import Neighbours, Painted, Photos, Reader
 
 from infoclip_lite import DenseCLIP, evaluate
+from infoclip_lite.clip.refinements import Pamr
 from infoclip_lite.core.environment import environment
 from infoclip_lite.datasets import Collage
 from infoclip_lite.evaluation import get_protocol
@@ -165,6 +166,15 @@ def test_a_real_model_gives_the_same_numbers_twice(tiny: DenseCLIP) -> None:
     )
     assert first.metrics == second.metrics and first.per_class.keys() == set(data.names)
     assert first.details["read_outs"] == ("value", "cls_value") and first.details["protocol"]["window"] == 16
+
+
+def test_a_report_says_how_scores_were_refined(tiny: DenseCLIP) -> None:
+    segmentor, data = ZeroShotSegmentor(tiny, "value"), Collage("val", size=64, length=2)
+    plain = evaluate(segmentor, data)
+    report = evaluate(segmentor, data, protocol=replace(WHOLE, refine=Pamr(dilations=(1, 2))))
+    assert plain.details["protocol"]["refine"] is None
+    assert report.details["protocol"]["refine"] == {"name": "pamr", "iterations": 10, "dilations": (1, 2)}
+    assert report.metrics != plain.metrics
 
 
 def test_details_say_where_and_with_what() -> None:

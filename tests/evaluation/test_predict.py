@@ -13,10 +13,11 @@ from torch import Tensor
 from toy_segmentors import PICTURE, SMALL, Neighbours, Photos, Reader, scaled
 
 from infoclip_lite import DenseCLIP
+from infoclip_lite.clip.refinements import Pamr, Propagation, Refinement
 from infoclip_lite.evaluation.predict import best_words, predict
 from infoclip_lite.evaluation.protocol import WHOLE, EvaluationProtocol
 from infoclip_lite.evaluation.vocabulary import Vocabulary, encode_vocabulary, flatten_synonyms, vocabulary_of
-from infoclip_lite.evaluation.windows import WindowLogits, run_windows
+from infoclip_lite.evaluation.windows import WindowLogits, resized, run_windows
 from infoclip_lite.segmentors import ZeroShotSegmentor
 
 WORDS = 7
@@ -85,6 +86,61 @@ def test_a_class_with_too_little_of_the_foreground_goes_to_the_next_best(chunk: 
     # In the softmax the words stay: a pixel that lost its best is less sure than one that kept it.
     sure = (logits.softmax(1).amax(1)[0] - 1e-4).min().item()
     assert bool((labels(1 / 16, sure)[3, 1] == 0).all()) and labels(1 / 16, sure)[0, 4] == 1
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 7])
+@pytest.mark.parametrize("refinement", [Pamr(dilations=(1, 2)), Propagation(grid=45)])
+def test_small_classes_are_small_after_the_scores_were_refined(refinement: Refinement, chunk: int) -> None:
+    """As in SCLIP's code: refined, then looked at, then without those words, then the threshold."""
+    area, threshold = 0.01, 0.32
+    protocol = replace(WHOLE, refine=refinement, area=area, threshold=threshold)
+    words = Vocabulary(torch.eye(WORDS), torch.arange(WORDS) // 2, torch.ones(WORDS, dtype=torch.bool), 0)
+    scores = run_windows(Neighbours(WORDS), PICTURE, words.text, protocol).scores()
+    whole = [slice(0, WORDS)]
+    better = refinement.refined(PICTURE, lambda part: scores[:, part], whole, words.text, 1.0)(whole[0])
+
+    def small(looked_at: Tensor) -> list[list[int]]:
+        """Classes of each picture that have too little of its foreground."""
+        pictures = words.owners[looked_at.argmax(1)].flatten(1).tolist()
+        counts = [[labels.count(owner) for owner in range(4)] for labels in pictures]
+        return [[owner for owner in (1, 2, 3) if n[owner] <= area * sum(n[1:])] for n in counts]
+
+    assert small(better) != small(scores), "else the order could not be told"
+    left = better.clone()
+    for picture, classes in enumerate(small(better)):
+        left[picture, [word for word in range(WORDS) if word // 2 in classes]] = -torch.inf
+    assert (left.argmax(1) != better.argmax(1)).any()
+    # Words that are out count in the softmax still.
+    confidence = (left.amax(1) - better.logsumexp(1)).exp()
+    wanted = words.owners[left.argmax(1)].masked_fill(confidence < threshold, 0)
+    found = predict(Neighbours(WORDS), PICTURE, words, protocol, class_chunk=chunk)
+    assert torch.equal(found.labels[0], wanted)
+    assert found.confidence is not None and torch.allclose(found.confidence, confidence, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(SMALL))
+@pytest.mark.parametrize("independent", [False, True])
+@pytest.mark.parametrize("refinement", [Pamr(dilations=(1, 2)), Propagation(grid=12, pairs=True)])
+def test_scores_are_refined_where_labels_are_decided(
+    name: str, independent: bool, refinement: Refinement
+) -> None:
+    protocol = replace(SMALL[name], refine=refinement, threshold=0.2)
+    segmentor, words = Neighbours(WORDS), windows_and_words(protocol)[1]
+    segmentor.independent = independent
+    scores = scaled(run_windows(segmentor, PICTURE, words.text, protocol).scores(), (33, 21))
+    # The picture as the model saw it, brought to the size of the labels.
+    seen = scaled(resized(PICTURE, protocol, 8)[0], (33, 21))
+    # Logits of cosines are ten times as large here; those of sigmoids are no cosines.
+    scale = 1.0 if independent else 0.1
+    better = refinement.refined(seen, lambda part: scores[:, part], [slice(0, WORDS)], words.text, scale)
+    wanted = better(slice(0, WORDS))
+    assert (wanted.argmax(1) != scores.argmax(1)).any()
+    found = predict(segmentor, PICTURE, words, protocol, size=(33, 21), class_chunk=3)
+    scale = 1.0 if protocol.logit_scale is None else protocol.logit_scale / 10
+    confidence = (scale * wanted).softmax(1).amax(1)
+    labels = words.owners[wanted.argmax(1)].masked_fill(confidence < 0.2, 0)
+    assert torch.equal(found.labels[0], labels)
+    assert found.confidence is not None and torch.allclose(found.confidence, confidence, atol=1e-5)
 
 
 def test_only_a_part_of_the_words_is_ever_enlarged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +244,26 @@ def test_pictures_of_the_cpu_are_labelled_where_the_model_is(name: str, tiny: De
         assert found.labels[0].shape == (2, 60, 90) and found.confidence is not None
         assert {x.device for x in (*found.labels, found.confidence, found.valid)} == {CUDA}
         assert {x.device.type for x in (*found.cpu().labels, found.cpu().valid)} == {"cpu"}
+
+
+@pytest.mark.parametrize("refinement", [Pamr(), Propagation(grid=12)])
+def test_scores_are_refined_where_the_model_is(refinement: Refinement, tiny: DenseCLIP) -> None:
+    with fake_machine() as mode, torch.inference_mode():
+        segmentor = moved_in(ZeroShotSegmentor(tiny, ("resclip", "cliper")), mode)
+        words = encode_vocabulary(segmentor, ["cow", "grass", "sky"], [0, 1, 2], WHOLE)
+        windows = run_windows(segmentor, pictures(mode, 2, 3, 30, 45), words.text, WHOLE)
+        assert windows.scores().device == CUDA, (
+            "and read-outs that look at words and at pictures answer there"
+        )
+        picture = pictures(mode, 2, 3, 60, 90).to(CUDA)
+        found = best_words(
+            windows,
+            words,
+            (60, 90),
+            chunk=2,
+            refine=lambda scores, parts: refinement.refined(picture, scores, parts, words.text, 0.1),
+        )
+        assert found.labels[0].shape == (2, 60, 90) and found.labels[0].device == CUDA
 
 
 def test_a_segmentor_that_moves_nothing_is_given_pictures_on_its_device() -> None:

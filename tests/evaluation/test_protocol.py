@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from infoclip_lite.clip.refinements import Pamr
 from infoclip_lite.evaluation import PROTOCOLS, EvaluationProtocol, get_protocol
 from infoclip_lite.evaluation.protocol import WHOLE
 from infoclip_lite.evaluation.published import CATSEG, TRAINING_FREE, ZERO_SHOT
@@ -56,6 +57,8 @@ def test_protocols_are_found_by_name_and_pass_through() -> None:
         ({"positions": "factors"}, "'size' or 'factor'"),
         ({"area": -0.1}, "area is -0.1"),
         ({"templates": "imagenet80"}, "'imagenet' or 'maskclip', or a tuple"),
+        ({"refine": "pamr"}, "got refine='pamr'; expected None or a refinement"),
+        ({"refine": Pamr}, "expected None or a refinement"),
     ],
 )
 def test_protocols_that_cannot_be_are_refused(changes: dict[str, Any], says: str) -> None:

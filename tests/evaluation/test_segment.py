@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from infoclip_lite import DenseCLIP, Segmentation, load_clip, segment
+from infoclip_lite.clip.refinements import Pamr
 from infoclip_lite.datasets import Collage
 from infoclip_lite.datasets.image import read_image
 from infoclip_lite.segmentors import ZeroShotSegmentor
@@ -59,6 +60,18 @@ def test_every_way_to_hand_over_a_model_gives_the_same(tiny_checkpoint: Path, ph
     wanted = segment(photo, WORDS, str(tiny_checkpoint), read_outs="value").labels
     for model in (clip, ZeroShotSegmentor(clip, "value")):
         assert np.array_equal(segment(photo, WORDS, model, read_outs="value").labels, wanted)
+
+
+def test_labels_follow_the_photo_where_that_is_asked(
+    tiny: DenseCLIP, result: Segmentation, photo: np.ndarray
+) -> None:
+    own = segment(photo, WORDS, tiny, refine=Pamr())
+    assert np.array_equal(segment(photo, WORDS, tiny, refine="pamr").scores, own.scores)
+    assert not np.array_equal(own.scores, result.scores)
+    other = segment(photo, WORDS, tiny, refine=Pamr(dilations=(1,)))
+    assert not np.array_equal(own.scores, other.scores)
+    with pytest.raises(ValueError, match="unknown refinement 'pmar'"):
+        segment(photo, WORDS, tiny, refine="pmar")
 
 
 def test_the_models_own_read_out_is_the_default(tiny_checkpoint: Path, photo: np.ndarray) -> None:

@@ -575,3 +575,39 @@ def test_an_unknown_kind_is_refused() -> None:
         InfoCLIPObjective(D, kind="bits")
     with pytest.raises(ValueError, match="unknown kind 'bits'"):
         transfer_loss(normal(B, N, C), normal(B, N, C), kind="bits")
+
+
+def after(progress: float, objective: InfoCLIPObjective) -> dict[str, Tensor]:
+    return objective(Batch.of(teacher=view(0), student=view(1), progress=progress))
+
+
+def test_transfer_grows_over_the_ramp_while_compression_is_whole_from_the_start() -> None:
+    torch.manual_seed(0)
+    ramped = InfoCLIPObjective(D, axis="pixel", compression=2.0, transfer=3.0, ramp=0.4)
+    for progress, grown in ((0.0, 0.0), (0.1, 0.25), (0.4, 1.0), (1.0, 1.0)):
+        terms = after(progress, ramped)
+        wanted = 2 * terms["compression"] + 3 * grown * terms["transfer"]
+        assert terms["total"].item() == pytest.approx(wanted.item(), rel=1e-5)
+    at_once = InfoCLIPObjective(D, axis="pixel")
+    at_once.load_state_dict(ramped.state_dict())
+    terms = after(0.0, at_once)
+    assert terms["total"].item() == pytest.approx((terms["compression"] + terms["transfer"]).item(), rel=1e-5)
+    with pytest.raises(ValueError, match="ramp is 2; expected 0 .. 1"):
+        InfoCLIPObjective(D, ramp=2)
+
+
+def test_a_detached_teacher_relation_is_met_and_does_not_move() -> None:
+    """The losses are the same; LPAM's gradient of L_d then comes through the student's relation alone."""
+    objectives = [InfoCLIPObjective(D, axis="pixel", compression=0.0, detach=d) for d in (False, True)]
+    lively(objectives[0].lpam)
+    objectives[1].load_state_dict(objectives[0].state_dict())
+    totals = [after(0.0, objective)["total"] for objective in objectives]
+    assert totals[0].item() == pytest.approx(totals[1].item())
+    lpam = objectives[1].lpam
+    fixed = lpam(view(0).dense, view(0).text).detach()
+    wanted = transfer_loss(fixed, lpam(view(1).dense, view(1).text), axis="pixel")
+    for total in totals:
+        total.backward()
+    (slope,) = torch.autograd.grad(wanted, lpam.query.weight)
+    assert torch.allclose(lpam.query.weight.grad, slope, atol=1e-6)
+    assert not torch.allclose(objectives[0].lpam.query.weight.grad, slope, atol=1e-4)

@@ -14,7 +14,8 @@ from infoclip_lite import DenseCLIP, train
 from infoclip_lite.clip.blocks import standard_block
 from infoclip_lite.core.labels import NO_LABEL
 from infoclip_lite.segmentors import Segmentor, Target, build_segmentor
-from infoclip_lite.segmentors.cascade import CascadeSegmentor, dice_loss, sigmoid_focal_loss
+from infoclip_lite.segmentors.cascade import CascadeSegmentor
+from infoclip_lite.segmentors.queries import dice_loss, sigmoid_focal_loss
 
 MakeTiny = Callable[..., DenseCLIP]
 

@@ -60,11 +60,14 @@ def test_a_rate_is_usable_by_seen_nouns_alone() -> None:
 
 def test_the_map_has_five_tunings_and_five_rates_that_load() -> None:
     cells = study.cells()
-    assert len(cells) == 25
+    assert len(cells) == 25 + len(study.BACKGROUND_RATES)
     loaded = {label: variant.load(0) for label, variant in cells.items()}
     assert {recipe.tune for recipe in loaded.values()} == {"stem", "full", "image", "qv", "none"}
     assert {recipe.steps for recipe in loaded.values()} == {800}
     assert loaded["full/0.0003"].optimizer.lr == 3e-4
+    assert {label for label, recipe in loaded.items() if recipe.background} == {
+        f"background/{rate:g}" for rate in study.BACKGROUND_RATES
+    }
     assert loaded["head/0.01"].optimizer.head_lr == 1e-2
     assert all(recipe.evaluation.at[-1] == recipe.steps for recipe in loaded.values())
 
@@ -77,8 +80,10 @@ def test_what_is_finished_is_reported_and_the_rest_is_named(
 
     monkeypatch.setattr("infoclip_lite.studies.runs._run", quick)
     out = tmp_path / "map.json"
-    first = study.degradation_map(seeds=2, part=(1, 2), folder=tmp_path, out=out)
-    assert not first["cells"] and len(first["missing"]) == 25, "one seed of every cell"
+    first = study.degradation_map(seeds=2, part=(1, 3), folder=tmp_path, out=out)
+    assert not first["cells"] and len(first["missing"]) == len(study.cells()), (
+        "one seed of a third of the cells"
+    )
     whole = study.degradation_map(seeds=2, folder=tmp_path, out=out)
     assert not whole["missing"] and set(whole["cells"]) == set(study.cells())
     assert whole["cells"]["full/0.0001"]["curves"][study.SEEN][-1]["step"] == 800

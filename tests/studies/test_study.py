@@ -80,6 +80,21 @@ def test_finished_runs_are_not_run_again(variants: dict, tmp_path: Path) -> None
     assert scored == ["small"], "the one that is missing, and no other"
 
 
+def test_a_record_from_before_a_key_existed_is_the_run_with_its_default(
+    variants: dict, tmp_path: Path
+) -> None:
+    run_variants(variants, [0], tmp_path, first_weight)
+    path = run_path(tmp_path, "plain", 0)
+    record = json.loads(path.read_text())
+    del record["recipe"]["background"], record["recipe"]["machine"]["workers"]
+    path.write_text(json.dumps(record))
+    run_variants(variants, [0], tmp_path, refuse)
+    for key, value in (("background", "background"), ("no_more", 1)):
+        path.write_text(json.dumps({**record, "recipe": {**record["recipe"], key: value}}))
+        with pytest.raises(AssertionError, match="was run again"):
+            run_variants(variants, [0], tmp_path, refuse)
+
+
 def test_a_run_that_dies_in_scoring_leaves_no_record(variants: dict, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="was run again"):
         run_variants(variants, [0], tmp_path, refuse)

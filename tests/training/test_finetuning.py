@@ -545,6 +545,20 @@ def test_anchors_are_words_of_the_objective_alone_in_the_teachers_embedding(make
         assert torch.allclose(v.text[seen:], teacher.encode_text(["kite", "toy boat"], template), atol=1e-6)
 
 
+def test_pixels_of_unseen_classes_are_called_background_where_a_recipe_says_so(make_tiny: MakeTiny) -> None:
+    tuning = task(make_tiny, background="background")
+    assert tuning.seen[-1] == "background" and len(tuning.seen) == len(SEEN) + len(stuff()) + 1
+    unseen = torch.tensor(tuning.dataset.unseen)
+    assert (tuning.relabel[unseen] == len(tuning.seen) - 1).all()
+    assert tuning.relabel[IGNORE] == NO_LABEL, "what nobody labelled is no background"
+    plain = task(make_tiny)
+    assert tuning.seen[:-1] == plain.seen
+    seen = [i for i in range(len(plain.dataset.names)) if i not in unseen.tolist()]
+    assert torch.equal(tuning.relabel[seen], plain.relabel[seen])
+    with pytest.raises(ValueError, match="background is 'grass', a class"):
+        task(make_tiny, background="grass")
+
+
 def test_anchors_must_not_name_unseen_classes(make_tiny: MakeTiny) -> None:
     unseen = task(make_tiny).dataset.names[task(make_tiny).dataset.unseen[0]]
     with pytest.raises(

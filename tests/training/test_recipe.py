@@ -1,6 +1,4 @@
-"""Recipes in sections: what they inherit, what a slip is met with, and that those that ship mean what they
-always meant.
-"""
+"""Recipes in sections: what they inherit, and what a slip is met with."""
 
 from __future__ import annotations
 
@@ -19,64 +17,10 @@ from infoclip_lite.datasets.collage import seen_nouns
 from infoclip_lite.training.recipe import (
     FineTuneRecipe,
     PretrainRecipe,
-    Recipe,
     list_recipes,
     load_recipe,
     merged,
 )
-
-# Without mini/pretrain: the model that ships is another one since it has a stem.
-BEFORE = json.loads((Path(__file__).parent / "recipes_before_sections.json").read_text())
-SEGMENTORS = {"zero_shot": "zero_shot", "catseg": "cost_aggregation", "chimera": "chimera"}
-
-
-def flat(recipe: Recipe) -> dict[str, Any]:
-    """A recipe in the words of the flat format that came before: one key a setting, and a few for each
-    method.
-    """
-    assert isinstance(recipe, FineTuneRecipe)
-    segmentor, data, loss = (
-        dict(recipe.segmentor),
-        dict(recipe.data),
-        dict(recipe.loss or {"name": "cross_entropy"}),
-    )
-    kind = segmentor.pop("name")
-    read_outs = segmentor.pop("read_outs", None) or [segmentor.pop("read_out", "value")]
-    machine = dict(vars(recipe.machine))
-    return {
-        "kind": "FineTuneRecipe",
-        **{
-            key: getattr(recipe, key)
-            for key in ("name", "steps", "seed", "batch", "start", "tune", "prompt", "anchors", "interpolate")
-        },
-        "objective": recipe.objective,
-        "clip": recipe.clip.name,
-        "pretrained": recipe.clip.pretrained,
-        "segmentor": SEGMENTORS[kind],
-        "attention": read_outs,
-        "head": segmentor.pop("size", "mini"),
-        "chimera": segmentor,
-        "loss": loss["name"],
-        "ignored": loss.get("ignored", "skip"),
-        "data": data["name"],
-        "size": data.get("size", 96),
-        **{key: data.get(key) for key in ("root", "seen")},
-        "skip_corrupt": data.get("skip_corrupt", False),
-        **vars(recipe.optimizer),
-        "evaluate_at": recipe.evaluation.at,
-        **{key: getattr(recipe.evaluation, key) for key in ("scenes", "split", "protocol")},
-        "gradient_checkpointing": machine.pop("checkpointing"),
-        **machine,
-    }
-
-
-@pytest.mark.parametrize("name", BEFORE)
-def test_a_shipped_recipe_means_what_it_meant_before_sections(name: str) -> None:
-    assert flat(load_recipe(name)) == BEFORE[name]
-
-
-def test_the_recipes_of_then_are_still_there() -> None:
-    assert {*BEFORE, "mini/pretrain"} <= set(list_recipes())
 
 
 def test_recipes_that_learn_from_few_nouns_learn_from_the_same_eight() -> None:

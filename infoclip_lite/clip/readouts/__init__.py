@@ -2,7 +2,8 @@
 
 A read-out is a function of a `TowerPass` that returns patch tokens (B, N, W), which then go
 through ln_post and CLIP's projection. It may look at any block. A new one is a file in this folder
-and a line in the table.
+and a line in the table. One whose answer depends on the words has a second function, and a line in the
+second table.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from torch import Tensor
 from ...core.lookup import find
 from ..tower import TowerPass
 from .clearclip import clearclip
-from .cliper import cliper
+from .cliper import cliper, cliper_logits
 from .cls_value import cls_value
 from .gem import gem
 from .maskclip import maskclip
 from .naclip import naclip
 from .pearl import pearl
+from .resclip import resclip, resclip_logits
 from .sclip import sclip
 from .value import value
 from .vanilla import vanilla
 
 ReadOut = Callable[[TowerPass], Tensor]
+WordLogits = Callable[[TowerPass, Tensor], Tensor]
 
 # What a recipe calls a read-out.
 READ_OUTS: dict[str, ReadOut] = {
@@ -38,7 +41,12 @@ READ_OUTS: dict[str, ReadOut] = {
     "gem": gem,
     "pearl": pearl,
     "cliper": cliper,
+    "resclip": resclip,
 }
+
+# Of read-outs that look at words: a pass that knows them, and CLIP's scale, to logits (B, N, C). The
+# others' are scaled cosines of what they make of a pass without words, and need no line here.
+WORD_LOGITS: dict[str, WordLogits] = {"cliper": cliper_logits, "resclip": resclip_logits}
 
 
 def get_read_out(name: object) -> ReadOut:

@@ -47,6 +47,6 @@ class Photograph(NamedTuple):
 
 def photographs() -> list[Photograph]:
     """The whole photographs that ship, in the order of the pack."""
-    records = json.loads((data_dir() / "collage" / "photographs.json").read_text())
+    records = json.loads((data_dir() / "collage" / "photographs.json").read_text(encoding="utf-8"))
     keys = ("noun", "file", "author", "licence")
     return [Photograph(*(record[key] for key in keys)) for record in records]

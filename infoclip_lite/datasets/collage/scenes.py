@@ -238,25 +238,40 @@ class Collage(SegmentationDataset):
             The image (size, size, 3) uint8; the mask (size, size) uint8, or uint16 from 257 classes on;
             the caption; and the words that can be seen.
         """
+        return self._rendered(index)[0]
+
+    def sources(self, index: int) -> list[str]:
+        """The pictures that a scene is pasted from, as the manifest names them: whom to credit for it.
+
+        Args:
+            index: of the scene.
+
+        Returns:
+            Files relative to the pack, each once, grounds first; also of what others hide.
+        """
+        return list(dict.fromkeys(self._rendered(index)[1]))
+
+    def _rendered(self, index: int) -> tuple[tuple[np.ndarray, np.ndarray, str, list[str]], list[str]]:
+        """What `render` returns, and the files that were pasted."""
         rng = random.Random(f"collage/{self.seed}/{self.split}/{index}")
         # Before anything else: which licences may meet in this scene.
         group = self._group[0][bisect(self._group[1], rng.random() * self._group[1][-1])]
-        canvas, mask = self._ground(rng, self._grounds[group])
+        canvas, mask, files = self._ground(rng, self._grounds[group])
         things = self._things[group]
         boxes: list[_Box] = []
         count = _integer(rng, *self.objects) if things.choices else 0
         for _ in range(count):
-            self._paste(rng, things, canvas, mask, boxes)
+            files.append(self._paste(rng, things, canvas, mask, boxes))
         # By the finished mask: an object that others hide is not named.
         visible = np.bincount(mask.ravel(), minlength=len(self.names)) >= _FEWEST_PIXELS * mask.size
         present = [self.names[i] for i in np.flatnonzero(visible)]
         nouns = [name for name in present if name not in stuff()]
         # One caption in five does not name the ground, as captions of photographs often do not.
         named = nouns if nouns and rng.random() < 0.2 else present
-        return canvas, mask, describe(rng, named), present
+        return (canvas, mask, describe(rng, named), present), files
 
-    def _ground(self, rng: random.Random, grounds: _Draw) -> tuple[np.ndarray, np.ndarray]:
-        """One texture, or two with a wavy border between them."""
+    def _ground(self, rng: random.Random, grounds: _Draw) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        """One texture, or two with a wavy border between them, and their files."""
         count = 1 + (rng.random() < 0.5)
         chosen = [grounds.one(rng) for _ in range(count)]
         chosen.sort(key=lambda c: self.names[c[0]] not in _UPRIGHT)
@@ -276,7 +291,8 @@ class Collage(SegmentationDataset):
             below = across + wave > rng.uniform(-0.25, 0.25)
             canvas[below] = second[below]
             mask[below] = chosen[1][0]
-        return canvas, mask
+            return canvas, mask, [first[1], chosen[1][1]]
+        return canvas, mask, [first[1]]
 
     def _texture(self, rng: random.Random, file: str) -> np.ndarray:
         full = _levels(file)[0]
@@ -291,8 +307,8 @@ class Collage(SegmentationDataset):
 
     def _paste(
         self, rng: random.Random, things: _Draw, canvas: np.ndarray, mask: np.ndarray, boxes: list[_Box]
-    ) -> None:
-        """Put one object somewhere it hides little of the others."""
+    ) -> str:
+        """Put one object somewhere it hides little of the others; its file is returned."""
         label, file = things.one(rng)
         # Even on a logarithmic scale: as many objects between a half and one as between a quarter and a half.
         longest = self.size * math.exp(rng.uniform(math.log(self.scale[0]), math.log(self.scale[1])))
@@ -311,7 +327,7 @@ class Collage(SegmentationDataset):
         x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, self.size), min(top + height, self.size)
         light = _light(rng)  # drawn before the return: later objects do not depend on what can be seen
         if x0 >= x1 or y0 >= y1:
-            return
+            return file
         patch = patch[y0 - top : y1 - top, x0 - left : x1 - left]
         alpha = patch[..., 3:].astype(np.float32)
         under = canvas[y0:y1, x0:x1]
@@ -320,6 +336,7 @@ class Collage(SegmentationDataset):
         canvas[y0:y1, x0:x1] = over + under * (1 - alpha / 255) + 0.5
         # Half transparent counts as the object: soft borders are two pixels wide.
         mask[y0:y1, x0:x1][alpha[..., 0] > 127] = label
+        return file
 
 
 def _check_words(names: Sequence[str]) -> None:

@@ -62,7 +62,7 @@ class Instance(NamedTuple):
 @lru_cache(maxsize=1)
 def manifest() -> _Manifest:
     """manifest.json of the pack."""
-    return json.loads((data_dir() / "collage" / "manifest.json").read_text())
+    return json.loads((data_dir() / "collage" / "manifest.json").read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=1)

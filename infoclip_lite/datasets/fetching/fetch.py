@@ -98,7 +98,7 @@ def hash_file(path: Path, algorithm: str = "sha256") -> str:
 def _receive(url: str, part: Path, checked: bool, progress: bool) -> bool:
     """Append what the server sends to `part`; whether the file is whole then."""
     have = _size(part)
-    tag = _tag(part).read_text() if _tag(part).exists() else ""
+    tag = _tag(part).read_text(encoding="utf-8") if _tag(part).exists() else ""
     # Some servers refuse Python's own name.
     request = urllib.request.Request(url, headers={"User-Agent": "infoclip-lite"})
     # Without a tag or a digest, the rest could be that of another version of the file.

@@ -56,7 +56,7 @@ def read_list(path: Path, source: str, root: Path) -> list[str]:
     """First word of every line of an official list of pictures."""
     if not path.is_file():
         raise missing(f"no {path}", source, root)
-    return [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    return [line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def check_files(files: Sequence[tuple[str, str]], source: str, root: Path) -> None:

@@ -80,7 +80,7 @@ def read_context_names(path: Path, root: Path) -> dict[str, int]:
     """
     if not path.is_file():
         raise missing(f"no {path}", "pascal_context", root)
-    found = re.findall(r"^\s*(\d+)\s*:\s*(\S.*?)\s*$", path.read_text(), re.MULTILINE)
+    found = re.findall(r"^\s*(\d+)\s*:\s*(\S.*?)\s*$", path.read_text(encoding="utf-8"), re.MULTILINE)
     names = {name: int(label) for label, name in found if label != "0"}
     if sorted(names.values()) != list(range(1, 460)):
         expected = "459 lines such as '1: accordion', the official labels.txt"

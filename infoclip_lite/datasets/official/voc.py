@@ -1,4 +1,4 @@
-"""PASCAL VOC 2012 with the further training labels of SBD: PAS-20, PAS-20b, and zero-shot 15/5.
+"""PASCAL VOC 2012 with the further training labels of SBD: PAS-20, PAS-20b, zero-shot 15/5, PASCAL-5i.
 
 VOCtrainval_11-May-2012.tar, and for training benchmark.tgz (SBD):
 
@@ -11,6 +11,7 @@ tell. SBD's are .mat files without a border.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def pascal_voc(
     *,
     background: bool = False,
     zero_shot: bool = False,
+    fold: int | None = None,
     synonyms: bool = False,
     sbd: bool = True,
 ) -> Pictures:
@@ -40,14 +42,19 @@ def pascal_voc(
         background: False ignores background (PAS-20). True makes it class 20 (PAS-20b): beside the 20 names
             the 39 other names of PC-59 are encoded, and each of them counts as background.
         zero_shot: marks the five unseen classes of the 15/5 split.
+        fold: marks those of a fold of PASCAL-5i in their place: 0 .. 3, of five classes each in VOC's order.
+            PASCAL-5i trains on pictures without them and asks for one class at a time; here their pixels are
+            ignored in training, and all classes compete [O].
         synonyms: encode synonyms beside the names that the papers encode.
         sbd: False trains on VOC's own 1,464, without SBD's download; the split is then called "train without
             SBD", for the papers' numbers are from 10,582.
 
     Raises:
         FileNotFoundError: files are missing; says which, and how to get them.
-        ValueError: unknown split.
+        ValueError: unknown split, or a fold that is none.
     """
+    if fold is not None and fold not in range(4):
+        raise ValueError(f"fold is {fold}; expected one of PASCAL-5i's 0 .. 3")
     few = split_of(split) == "train" and not sbd
     files = _own(root, split) if few or split == "val" else _train(root)
     check_files(files, "voc", root)
@@ -64,11 +71,18 @@ def pascal_voc(
         names,
         lookup_table(labels, [255] if background else [0, 255], IGNORE),
         split="train without SBD" if few else split,
-        unseen=[table.names.index(name) for name in VOC_UNSEEN] if zero_shot else (),
+        unseen=_unseen(table.names, zero_shot, fold),
         words=words,
         owners=[min(i, BACKGROUND) for i in range(len(words))],
         read=read_voc_labels,
     )
+
+
+def _unseen(names: Sequence[str], zero_shot: bool, fold: int | None) -> list[int]:
+    """Class ids that are not learnt from."""
+    if fold is not None:
+        return list(range(5 * fold, 5 * fold + 5))
+    return [names.index(name) for name in VOC_UNSEEN] if zero_shot else []
 
 
 def _own(root: Path, which: str) -> list[tuple[str, str]]:

@@ -128,7 +128,7 @@ def _exchange(out: Path, target: Path, listed: set[str]) -> None:
 
 
 def _read(path: Path, otherwise: Any) -> Any:
-    return json.loads(path.read_text()) if path.exists() else otherwise
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else otherwise
 
 
 def _write(path: Path, text: str) -> None:

@@ -18,7 +18,7 @@ A scene is pasted from pictures of one group only, so that no two licences meet 
 
 Photographs of the real-photograph test (`photographs/`) are shown whole and are part of no scene.
 """
-_LINKS = {
+LINKS = {
     "CC0-1.0": "https://creativecommons.org/publicdomain/zero/1.0/",
     "CC-BY-2.0": "https://creativecommons.org/licenses/by/2.0/",
     "CC-BY-3.0": "https://creativecommons.org/licenses/by/3.0/",
@@ -41,7 +41,7 @@ def credits(manifest: dict[str, Any], photographs: list[dict[str, Any]]) -> str:
         parts.append(
             f"## {title}\n\n| work | author | licence | package |\n|---|---|---|---|\n{_rows(records)}"
         )
-    parts.append("## Licences\n\n" + "\n".join(f"- {name}: <{link}>" for name, link in _LINKS.items()))
+    parts.append("## Licences\n\n" + "\n".join(f"- {name}: <{link}>" for name, link in LINKS.items()))
     return "\n".join(parts)
 
 

@@ -28,7 +28,7 @@ def join_network(package: Path, name: str = "/models/medium") -> bytes:
     listing = package / "package" / "dist" / "resources.json"
     if not listing.exists():
         raise FileNotFoundError(f"no {listing}; expected the unpacked package of IS-Net's weights")
-    resources = json.loads(listing.read_text())
+    resources = json.loads(listing.read_text(encoding="utf-8"))
     if name not in resources:
         raise ValueError(f"{listing}: got no {name}, expected one of {', '.join(sorted(resources))}")
     return b"".join((listing.parent / piece["hash"]).read_bytes() for piece in resources[name]["chunks"])

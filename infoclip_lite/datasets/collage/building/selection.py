@@ -32,7 +32,7 @@ def read_selection(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"no {path}; expected the list of nouns and source files that ships with the pack"
         )
-    selection = json.loads(path.read_text())
+    selection = json.loads(path.read_text(encoding="utf-8"))
     for noun, entry in selection["nouns"].items():
         if entry["role"] not in ROLES:
             raise ValueError(f"{noun}: got role {entry['role']!r}, expected one of {', '.join(ROLES)}")

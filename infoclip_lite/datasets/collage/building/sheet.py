@@ -45,10 +45,10 @@ def sheets(
     manifest = target / "manifest.json"
     if not manifest.exists():
         raise FileNotFoundError(f"no {manifest}; expected a pack, build it with `infoclip-lite data rebuild`")
-    listing = json.loads(manifest.read_text())
+    listing = json.loads(manifest.read_text(encoding="utf-8"))
     records = [(r["noun"], r) for r in listing["pictures"]] + [(r["stuff"], r) for r in listing["textures"]]
     if words is None:
-        photographs = json.loads((target / "photographs.json").read_text())
+        photographs = json.loads((target / "photographs.json").read_text(encoding="utf-8"))
         records += [(f"photo: {r['noun']}", r) for r in photographs]
     else:
         unknown = set(words) - {word for word, _ in records}

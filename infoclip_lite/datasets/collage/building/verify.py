@@ -67,4 +67,4 @@ def _records(manifest: dict[str, Any], photographs: list[dict[str, Any]]) -> lis
 def _text(path: Path) -> str:
     if not path.exists():
         raise FileNotFoundError(f"no {path}; expected a pack, build it with `infoclip-lite data rebuild`")
-    return path.read_text()
+    return path.read_text(encoding="utf-8")

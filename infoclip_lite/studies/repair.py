@@ -1,0 +1,252 @@
+"""Where fine-tuning forgets, what keeps unseen nouns? InfoCLIP, its rivals, and what each part of it does.
+
+Two settings. *full*: every weight learns from eight seen nouns at the rate that is best for these on
+validation scenes, where unseen nouns are lost (see `degradation_map`). *qv*: queries and values alone, as
+CAT-Seg and InfoCLIP tune CLIP. In each, every method that has a strength is tried with three on validation
+scenes, and runs with the best (`tune`); the choice is written down in `CHOSEN`, and a test holds it against
+the report.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, harmonic_mean, quantiles
+
+from ..core.files import data_dir
+from ..core.reports import JsonObject, write_report
+from ..core.statistics import interval
+from ..datasets import Segmented, held_out_data
+from ..datasets.base import class_groups
+from ..evaluation import evaluate
+from ..training.build import build_segmentor
+from ..training.run import Run
+from .relation_quality import relation_quality
+from .rows import METRICS, SPLITS, StudyTable
+from .runs import SCENES, Records, gather, run_variants, score_run, score_tuning
+from .study import Study, tuned
+from .variants import Variant
+
+FOLDER = data_dir() / "rows" / "repair"
+_DRAWS = 2000
+GRID_SEEDS = (100,)
+SETTINGS: Mapping[str, Mapping[str, object]] = {
+    "full": {"tune": "full", "optimizer": {"lr": 3e-4}},
+    "qv": {"tune": "qv", "optimizer": {"lr": 1e-3}},
+}
+BASELINES = {f"{setting}: ": f"{setting}: plain" for setting in SETTINGS}
+
+
+def _objective(name: str, **options: object) -> dict[str, object]:
+    return {"objective": {"name": name, **options}}
+
+
+def _weights(name: str, *weights: float) -> dict[str, dict[str, object]]:
+    return {f"{weight:g}": _objective(name, weight=weight) for weight in weights}
+
+
+def _infoclip(**options: object) -> dict[str, dict[str, object]]:
+    """A reading of InfoCLIP with three strengths of the transfer beside a compression of weight one."""
+    return {
+        f"{transfer:g}": _objective("infoclip", compression=1.0, transfer=transfer, **options)
+        for transfer in (1.0, 3.0, 10.0)
+    }
+
+
+# {method: {strength: what it changes}}: the same number of tries for each.
+METHODS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
+    "plain": {"": {}},
+    # What one would try first.
+    "wise": {f"{part:g}": {"interpolate": part} for part in (0.3, 0.5, 0.8)},
+    "l2sp": _weights("l2sp", 0.001, 0.01, 0.1),
+    "kl": _weights("kl", 0.1, 0.3, 1.0),
+    "feature": _weights("feature", 1.0, 3.0, 10.0),
+    "pooled": _weights("pooled", 0.3, 1.0, 3.0),
+    # Relational distillation.
+    "similarity": _weights("similarity", 10.0, 30.0, 100.0),
+    "rkd": _weights("rkd", 0.3, 1.0, 3.0),
+    "cka": _weights("cka", 1.0, 3.0, 10.0),
+    "kernel alignment": _weights("kernel_alignment", 1.0, 3.0, 10.0),
+    # The siblings' reading: pictures are the samples. The paper's weights, InfoSAM's, and a third.
+    "infoclip, pictures": {
+        "1, 1": _objective("infoclip", axis="batch", compression=1.0, transfer=1.0),
+        "1, 0.5": _objective("infoclip", axis="batch", compression=1.0, transfer=0.5),
+        "0.3, 0.3": _objective("infoclip", axis="batch", compression=0.3, transfer=0.3),
+    },
+    # The two other axes that the figure allows, and what we tried to make it better [O].
+    "infoclip, patches": _infoclip(axis="pixel"),
+    "infoclip, words": _infoclip(axis="class"),
+    "infoclip, centred": _infoclip(axis="pixel", centre=True),
+    "infoclip, detached": _infoclip(axis="pixel", centre=True, detach=True),
+    "infoclip, LPAM first": _infoclip(axis="pixel", centre=True, ramp=0.25),
+}
+# Best on validation scenes, of each method and setting: what `tune` found.
+CHOSEN: Mapping[str, Mapping[str, str]] = {setting: {} for setting in SETTINGS}
+# The best reading of InfoCLIP on validation scenes, of those after the siblings'.
+BEST: Mapping[str, str] = {"full": "infoclip, centred", "qv": "infoclip, centred"}
+
+
+def variant(setting: str, changes: Mapping[str, object]) -> Variant:
+    """A training of the study: the map's, half as long and looked at when it is over."""
+    base = Variant("mini/map", {"steps": 400, "evaluation": {"at": []}})
+    return base.changed(**SETTINGS[setting]).changed(**changes)
+
+
+def candidates() -> dict[str, Variant]:
+    """Every strength of every method, "setting: method | strength"."""
+    return {
+        f"{setting}: {method} | {strength}": variant(setting, changes)
+        for setting in SETTINGS
+        for method, strengths in METHODS.items()
+        for strength, changes in strengths.items()
+    }
+
+
+def variants() -> dict[str, Variant]:
+    """What is compared on test scenes: every method at its strength, and the best InfoCLIP without a part."""
+    found: dict[str, Variant] = {}
+    for setting, chosen in CHOSEN.items():
+        for method, strengths in METHODS.items():
+            strength = chosen.get(method, next(iter(strengths)))
+            paper = method == "infoclip, pictures"
+            found[f"{setting}: {method}"] = replace(variant(setting, strengths[strength]), paper=paper)
+        best = found[f"{setting}: {BEST[setting]}"]
+        found[f"{setting}: infoclip without compression"] = best.changed(objective={"compression": 0.0})
+        found[f"{setting}: infoclip without transfer"] = best.changed(objective={"transfer": 0.0})
+    return found
+
+
+def contrasts() -> tuple[tuple[str, str], ...]:
+    """The seven questions, named before the study runs."""
+    full, qv = (f"{setting}: {BEST[setting]}" for setting in ("full", "qv"))
+    return (
+        ("full: infoclip, pictures", "full: plain"),
+        (full, "full: plain"),
+        (full, "full: wise"),  # the cheapest rival: no teacher beside the training
+        (full, "full: infoclip without compression"),
+        ("full: kernel alignment", "full: plain"),
+        (qv, "qv: plain"),
+        (qv, "qv: infoclip without compression"),
+    )
+
+
+def tune(*, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None) -> JsonObject:
+    """Try every strength on validation scenes, and write repair_grid.json.
+
+    Args:
+        part: (k, n) does the k-th of n parts of the runs.
+        folder: where finished runs are kept.
+        out: where the report is written; data/reports by default.
+
+    Returns:
+        {"seeds", "measured": {"setting: method | strength": metrics}, "best": as of `best_strengths`}.
+    """
+    run_variants(candidates(), GRID_SEEDS, folder / "grid", score_tuning, part=part)
+    measured = tuned(gather(candidates(), GRID_SEEDS, folder / "grid"))
+    content = {"seeds": list(GRID_SEEDS), "measured": measured, "best": best_strengths(measured)}
+    return write_report("repair_grid", content, out)
+
+
+def best_strengths(measured: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, str]]:
+    """Of each setting and method the strength with the highest hIoU.
+
+    Args:
+        measured: {"setting: method | strength": {"hIoU": ...}}; a method that lacks one is left out.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for setting in SETTINGS:
+        for method, strengths in METHODS.items():
+            own = {each: measured.get(f"{setting}: {method} | {each}") for each in strengths}
+            scores = {each: row["hIoU"] for each, row in own.items() if row is not None}
+            if len(scores) == len(strengths):
+                found.setdefault(setting, {})[method] = max(scores, key=lambda each: scores[each])
+    return found
+
+
+def _score(run: Run) -> dict[str, object]:
+    """As every study scores, and whether noise left the relation."""
+    return {**score_run(run, nouns=True), "relation": relation_quality(run)}
+
+
+def _adds(records: Records, rows: StudyTable) -> dict[str, object]:
+    """The relation before and after LPAM, planned contrasts by nouns, and CLIP before any training."""
+    relations = {
+        label: {
+            key: interval([run["relation"][key] for run in runs]).to_json() for key in runs[0]["relation"]
+        }
+        for label, runs in records.items()
+        if runs[0].get("relation")
+    }
+    by_nouns = {
+        f"{first} - {second}": over_nouns(records[first], records[second])
+        for first, second in contrasts()
+        if first in records and second in records
+    }
+    return {"relation": relations, "contrasts_over_nouns": by_nouns, "zero_shot": zero_shot()}
+
+
+def over_nouns(first: Sequence[JsonObject], second: Sequence[JsonObject]) -> dict[str, float]:
+    """A difference in hIoU on new instances with a 95% interval over nouns: would it hold with other nouns?
+
+    Args:
+        first, second: runs of two methods, of the same seeds.
+
+    Returns:
+        {"mean", "low", "high"}: seen and unseen nouns are drawn with replacement, each among its own, the
+        same ones for both methods; an IoU is a noun's mean over seeds.
+    """
+    groups = class_groups(_scenes("test")) or {}
+    names = _scenes("test").names
+    means = [
+        {name: fmean(run["nouns"][name] for run in runs) for name in runs[0]["nouns"]}
+        for runs in (first, second)
+    ]
+    shown = [[names[i] for i in groups[group] if names[i] in means[0]] for group in ("seen", "unseen")]
+    rng = random.Random("repair")
+
+    def difference(drawn: Sequence[Sequence[str]]) -> float:
+        ours, theirs = (harmonic_mean([fmean(of[name] for name in group) for group in drawn]) for of in means)
+        return ours - theirs
+
+    draws = [difference([rng.choices(group, k=len(group)) for group in shown]) for _ in range(_DRAWS)]
+    cuts = quantiles(draws, n=40)
+    return {"mean": difference(shown), "low": cuts[0], "high": cuts[-1]}
+
+
+def _scenes(split: str) -> Segmented:
+    return held_out_data(variant("full", {}).load(0).data, split, length=SCENES)
+
+
+def zero_shot() -> dict[str, dict[str, float]]:
+    """CLIP before any training, on the scenes of each split."""
+    model = build_segmentor(variant("full", {}).load(0))
+    measured = {split: evaluate(model, _scenes(split)).metrics for split in SPLITS}
+    return {split: {key: metrics[key] for key in METRICS} for split, metrics in measured.items()}
+
+
+def study() -> Study:
+    """The study with what was chosen."""
+    return Study(
+        "repair",
+        variants(),
+        baselines=BASELINES,
+        contrasts=contrasts(),
+        grid=candidates(),
+        grid_seeds=GRID_SEEDS,
+        score=_score,
+        adds=_adds,
+        planned_seeds=10,
+    )
+
+
+def repair(
+    *,
+    seeds: int = 5,
+    part: tuple[int, int] = (1, 1),
+    folder: Path = FOLDER,
+    out: Path | None = None,
+) -> JsonObject:
+    """Run every method with every seed and write data/reports/repair.json; see `Study.run`."""
+    return study().run(seeds=seeds, part=part, folder=folder, out=out)
