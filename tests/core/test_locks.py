@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 from infoclip_lite.core.locks import LOCK, held
 
+fcntl = pytest.importorskip("fcntl", reason="nothing is held on Windows")
 _HOLDS = """
 import signal, sys
 from pathlib import Path
