@@ -35,9 +35,11 @@ def keeper() -> Keeper:
     def kept(folder: Path) -> Iterator[subprocess.Popen]:
         command = [sys.executable, "-c", _HOLDS, str(folder)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdout is not None and child.stdout.readline() == "held\n"
-            yield child
-            child.kill()
+            try:
+                assert child.stdout is not None and child.stdout.readline() == "held\n"
+                yield child
+            finally:
+                child.kill()
 
     return kept
 
