@@ -131,6 +131,7 @@ def write_content(clip: DenseCLIP, folder: Path) -> None:
         folder: of the page.
     """
     pictures = content.write_pictures(folder)
+    content.write_first(clip, folder, pictures[0])
     trainings, scenes = content.write_trainings(folder)
     words = content.write_words(clip, folder)
     known = towers.TextTower(clip).known

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
-from towers import EXPORTED
+from towers import EXPORTED, ImageTower
 
 from infoclip_lite import DenseCLIP, segment
 from infoclip_lite.core.colours import shades, word_colours
@@ -23,6 +23,7 @@ from infoclip_lite.core.overlay import overlay, picture_row
 from infoclip_lite.core.reports import JsonObject, read_report
 from infoclip_lite.datasets import Collage
 from infoclip_lite.datasets.collage.building.credits import LINKS
+from infoclip_lite.datasets.image import read_image
 from infoclip_lite.studies.degradation_frames import unpack
 from infoclip_lite.training.build import held_out
 from infoclip_lite.training.recipe import load_finetuning
@@ -91,6 +92,19 @@ def _scene(folder: Path, index: int) -> Shown:
     target = f"pictures/scene-{index}.png"
     Image.fromarray(canvas).save(folder / target)
     return Shown(f"scene-{index}", target, ", ".join(present), tuple(present), tuple(data.sources(index)))
+
+
+def write_first(clip: DenseCLIP, folder: Path, first: Shown) -> None:
+    """What the image tower says of the first picture, float32: of all read-outs the patches, then attention.
+
+    Args:
+        clip: the model.
+        folder: of the page.
+        first: a scene, of the size that the model takes.
+    """
+    with torch.no_grad():
+        _, *parts = ImageTower(clip)(read_image(folder / first.file)[None])
+    (folder / "first.bin").write_bytes(b"".join(part.numpy().astype("<f4").tobytes() for part in parts))
 
 
 def write_trainings(folder: Path) -> tuple[dict[str, Any], list[Shown]]:

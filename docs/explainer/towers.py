@@ -21,8 +21,9 @@ from infoclip_lite.clip.readouts.naclip import neighbourhood
 from infoclip_lite.clip.tower import TowerPass
 from infoclip_lite.training.export import onnx_program
 
-# PEARL's rotation is a singular value decomposition, for which ONNX has no operator.
-LEFT_OUT = ("pearl",)
+# PEARL's rotation is a singular value decomposition, for which ONNX has no operator; ResCLIP asks a second time
+# when it knows the words, which a page learns after it has seen the picture.
+LEFT_OUT = ("pearl", "resclip")
 EXPORTED = tuple(name for name in READ_OUTS if name not in LEFT_OUT)
 # Read-outs in which a patch looks at itself alone.
 ALONE = ("value", "maskclip", "cls_value")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from open_clip import SimpleTokenizer
 from torch import Tensor, nn
 
 from .model import DenseCLIP
@@ -27,6 +26,8 @@ class LearnedPrompt(nn.Module):
     """
 
     def __init__(self, clip: DenseCLIP, length: int = 16, ending: str = ".") -> None:
+        from open_clip import SimpleTokenizer  # here: who names the room need not wait for it
+
         super().__init__()
         embedding = getattr(clip.model, "token_embedding", None)
         pooled = getattr(clip.model, "text_pool_type", None)

@@ -6,8 +6,8 @@
 
 The split, two independent matchings, pseudo masks by K-means on CLIP's dense features with seeds of several
 scales, region embeddings from CLS tokens, the cost of classes and masks, and MFE are the paper's [N: abstract
-and reviews]. All constants, what the two losses are, what the decoder looks at, and how pseudo masks of
-several scales are fused (`queries.clusters`) are our reading [I].
+and reviews]. All constants, what the two losses are, what the decoder looks at, what a query's embedding is
+made of, and how pseudo masks of several scales are fused (`queries.clusters`) are our reading [I].
 """
 
 from __future__ import annotations
@@ -94,7 +94,11 @@ class SplitMatching(Segmentor):
         self.entry = nn.Conv2d(clip.width, width, 1)
         self.enhance = MultiScaleEnhancement(width, pools)
         self.decoder = MaskDecoder(width, width=width, queries=seen + candidates, layers=layers, heads=heads)
-        self.classes = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, clip.embed_dim))
+        # Queries begin by saying what CLIP says: what they add to it begins at zero.
+        added = nn.Linear(width, clip.embed_dim)
+        nn.init.zeros_(added.weight)
+        nn.init.zeros_(added.bias)
+        self.classes = nn.Sequential(nn.Linear(width, width), nn.ReLU(), added)
         self.nothing = nn.Parameter(0.02 * torch.randn(1, clip.embed_dim))  # "no object"
 
     @property
@@ -124,9 +128,21 @@ class SplitMatching(Segmentor):
         queries, pixels = self.decoder(self.enhance(self.entry(patches)))
         return Encoded(dense, (queries, pixels, tower.entering))
 
-    def said(self, queries: Tensor) -> Tensor:
-        """What queries are of, in the joint space: (..., Q, W) to unit vectors (..., Q, D)."""
-        return F.normalize(self.classes(queries).float(), dim=-1)
+    def said(self, queries: Tensor, masks: Tensor, dense: Tensor) -> Tensor:
+        """What queries are of: the mean of CLIP's features under their masks, and what they add to it [I].
+
+        Args:
+            queries: (B, Q, W).
+            masks: (B, Q, h, w) logits.
+            dense: (B, D, h, w) of the frozen CLIP.
+
+        Returns:
+            (B, Q, D) unit vectors.
+        """
+        # Masks learn where things are from masks alone, not from what would be easier to name.
+        inside = masks.detach().sigmoid()
+        mean = F.normalize(torch.einsum("bqhw,bdhw->bqd", inside, dense).float(), dim=-1)
+        return F.normalize(mean + self.classes(queries).float(), dim=-1)
 
     def logits(self, said: Tensor, text: Tensor) -> Tensor:
         """Cosines times CLIP's logit scale: (..., Q, D) and words (C, D) to (..., Q, C + 1), nothing last."""
@@ -149,11 +165,12 @@ class SplitMatching(Segmentor):
         """
         check_text(self.clip, text)
         queries, pixels, _ = encoded.more
-        logits = self.logits(self.said(queries[-1]), text)
+        masks = self.decoder.draw(queries[-1], pixels)
+        logits = self.logits(self.said(queries[-1], masks, encoded.dense), text)
         # Candidate queries never learnt to say "nothing": they choose among the words [I].
         seen = logits[:, : self.seen].softmax(-1)[..., :-1]
         candidates = logits[:, self.seen :, :-1].softmax(-1)
-        return semantic_map(torch.cat([seen, candidates], 1), self.decoder.draw(queries[-1], pixels))
+        return semantic_map(torch.cat([seen, candidates], 1), masks)
 
     # What it learns from.
 
@@ -172,7 +189,9 @@ class SplitMatching(Segmentor):
         queries, pixels, _ = encoded.more
         wanted = class_masks(target.labels, len(text))
         pseudo, regions = self.candidates(encoded, target.labels)
-        layers = [self._layer(layer, pixels, text, wanted, pseudo, regions) for layer in queries]
+        drawn = [self.decoder.draw(layer, pixels) for layer in queries]
+        said = [self.said(*each, encoded.dense) for each in zip(queries, drawn, strict=True)]
+        layers = [self._layer(*each, text, wanted, pseudo, regions) for each in zip(said, drawn, strict=True)]
         terms = {name: torch.stack([each[name] for each in layers]).sum() for name in layers[0]}
         focal = terms["focal"] + terms["candidate_focal"]
         dice = terms["dice"] + terms["candidate_dice"]
@@ -182,10 +201,9 @@ class SplitMatching(Segmentor):
         }
 
     def _layer(
-        self, queries: Tensor, pixels: Tensor, text: Tensor, wanted: Masks, pseudo: Masks, regions: Tensor
+        self, said: Tensor, masks: Tensor, text: Tensor, wanted: Masks, pseudo: Masks, regions: Tensor
     ) -> dict[str, Tensor]:
         """Both losses of one layer's answers."""
-        said, masks = self.said(queries), self.decoder.draw(queries, pixels)
         ours, theirs = masks[:, : self.seen], masks[:, self.seen :]
         # Two matchings that know nothing of each other: a query competes within its group alone.
         logits = self.logits(said[:, : self.seen], text)

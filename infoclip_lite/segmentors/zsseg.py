@@ -170,8 +170,9 @@ class ZSSeg(Segmentor):
         queries, pixels = self.decoder(self.body(images))
         # No loss of this segmentor looks at it: nothing is kept for a gradient.
         with torch.no_grad():
-            masks = self.decoder.draw(queries[-1], self.decoder.pool(pixels)).sigmoid()
-            said = self.classes(queries[-1]).float()
+            last = queries[-1].detach()  # a view made here would still say that it wants a gradient
+            masks = self.decoder.draw(last, self.decoder.pool(pixels)).sigmoid()
+            said = self.classes(last).float()
             dense = F.normalize(torch.einsum("bqd,bqhw->bdhw", said, masks), dim=1)
         return Encoded(dense, (queries, pixels, images))
 

@@ -73,8 +73,8 @@ class Page:
         self.browser.get(f"{self.address}/{path}")
 
     def ready(self) -> None:
-        """Until the first result is there."""
-        self.wait("a first result", "return performance.getEntriesByName('first-result').length > 0")
+        """Until the model is there."""
+        self.wait("the model", "return performance.getEntriesByName('model-ready').length > 0")
 
     def wait(self, what: str, script: str) -> Any:
         end = time.monotonic() + PATIENCE
@@ -306,6 +306,21 @@ def test_labels_of_the_published_page_are_pythons(page: Page, folder: Path, mini
     assert min(equal) >= 0.995, equal
 
 
+def test_the_first_picture_is_there_before_the_model_and_the_same(page: Page) -> None:
+    page.open()
+    page.ready()
+    marks = page.browser.execute_script(
+        "return ['first-result', 'model-ready']"
+        ".map((name) => performance.getEntriesByName(name)[0].startTime)"
+    )
+    assert marks[0] < marks[1]
+    before = page.labels()
+    page.browser.find_element("css selector", "#pictures button").click()
+    page.wait("labels", "return document.getElementById('status').textContent.startsWith('Computed')")
+    after = page.labels()
+    assert before[0] == after[0] and (before[1] == after[1]).mean() >= 0.995
+
+
 def test_a_photo_of_ones_own_is_looked_at(page: Page, tmp_path: Path) -> None:
     file = tmp_path / "own.png"
     photo(640, 400).save(file)
@@ -474,7 +489,9 @@ def test_a_browser_without_simd_is_told_and_keeps_the_training(page: Page) -> No
     with script_first(page, "WebAssembly.validate = () => false"):
         page.open()
         assert "but not its SIMD instructions" in notice(page)
-    assert page.find("still").is_displayed() and page.find("training").is_displayed()
+        page.browser.find_elements("css selector", "#pictures button")[1].click()
+        page.wait("the same again", "return document.getElementById('notices').children.length > 1")
+        assert page.find("live").is_displayed() and page.find("training").is_displayed()
 
 
 def test_a_server_that_calls_wasm_something_else_is_told(page: Page, folder: Path) -> None:
@@ -498,7 +515,7 @@ def test_a_server_that_sends_a_page_in_place_of_wasm_is_told(
         other.wait(
             "a notice", "return document.getElementById('notices').textContent.includes('no WebAssembly')"
         )
-        assert other.find("still").is_displayed()
+        assert other.find("live").is_displayed(), "the first picture was computed before"
 
 
 def test_modules_sent_as_something_else_are_missed_aloud(page: Page, folder: Path) -> None:

@@ -529,3 +529,13 @@ def test_few_instances_are_a_part_of_more_and_always_the_same() -> None:
     assert Collage("train", instances=4).describe() != Collage("train").describe()
     with pytest.raises(ValueError, match="instances is 0; expected at least 1"):
         Collage("train", instances=0)
+
+
+def test_sources_of_a_scene_show_its_words_and_may_meet() -> None:
+    scenes = Collage("test", length=30)
+    for index in range(30):
+        files = scenes.sources(index)
+        shown = {RECORDS[file].get("noun") or RECORDS[file]["stuff"] for file in files}
+        assert set(scenes.render(index)[3]) <= shown, "a word that no source shows"
+        assert set.intersection(*(set(groups_of(RECORDS[file]["licence"])) for file in files))
+        assert len(files) == len(set(files))

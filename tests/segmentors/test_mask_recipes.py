@@ -25,7 +25,7 @@ PUBLISHED: dict[str, tuple[tuple[int, int, int, str], OptimizerSection]] = {
 SMALL: dict[str, dict[str, Any]] = {
     "cascade-vitb16": {},
     "zsseg-r101": {"encoder": "tu-mobilenetv3_small_050", "weights": None, "queries": 8, "width": 64},
-    "split-matching": {"scales": [2, 4], "width": 32},
+    "split-matching-vitb16": {"scales": [2, 4], "width": 32},
     "clsclip-pascal5i": {"width": 32},
     "clip-teacher-segformer": {
         "encoder": "tu-mobilenetv3_small_050",

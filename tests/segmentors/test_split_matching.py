@@ -27,7 +27,11 @@ NAMES = ["cow", "grass"]
 
 def split(clip: DenseCLIP, **options: Any) -> SplitMatching:
     torch.manual_seed(0)
-    return SplitMatching(clip, **{**SMALL, **options}).eval()
+    made = SplitMatching(clip, **{**SMALL, **options}).eval()
+    # What queries add to CLIP's own mean begins at zero, which would hide it.
+    with torch.no_grad():
+        made.classes[-1].weight.normal_(std=0.1)
+    return made
 
 
 def labelled() -> Tensor:
@@ -55,13 +59,23 @@ def test_the_map_is_made_by_both_groups_and_only_the_seen_one_may_say_nothing(ti
         masks = segmentor.decoder.draw(queries[-1], pixels)[0].sigmoid()
         total = torch.zeros(2, 4, 6)
         for q in range(7):
-            said = F.normalize(segmentor.classes(queries[-1][0, q]), dim=0)
+            mean = F.normalize((masks[q] * encoded.dense[0]).mean((1, 2)), dim=0)
+            said = F.normalize(mean + segmentor.classes(queries[-1][0, q]), dim=0)
             every = torch.cat([text, F.normalize(segmentor.nothing, dim=1)]) if q < 3 else text
             p = (tiny.logit_scale * every @ said).softmax(0)[:2]
             total += p[:, None, None] * masks[q]
         assert torch.allclose(segmentor.decode(encoded, text)[0], total, atol=1e-4)
     assert encoded.dense.shape == (1, 32, 4, 6)
     assert torch.allclose(encoded.dense, tiny.encode_dense(pictures(1, 3, 32, 48), "value"), atol=1e-5)
+
+
+def test_queries_begin_by_saying_what_clip_says_under_their_masks(tiny: DenseCLIP) -> None:
+    segmentor = SplitMatching(tiny, **SMALL).eval()
+    dense = F.normalize(torch.randn(1, 32, 2, 2, generator=torch.Generator().manual_seed(0)), dim=1)
+    masks = torch.tensor([[[[50.0, -50.0], [-50.0, -50.0]]]])
+    assert torch.allclose(
+        segmentor.said(torch.ones(1, 1, 16), masks, dense)[0, 0], dense[0, :, 0, 0], atol=1e-5
+    )
 
 
 def test_candidates_are_regions_that_nobody_labelled(tiny: DenseCLIP) -> None:

@@ -37,7 +37,7 @@ def test_maps_are_the_trainings_own(tmp_path: Path) -> None:
 def test_scenes_show_a_learnt_and_an_unseen_noun() -> None:
     data = held_out_data({"name": "collage", "size": 32}, "val", length=30)
     groups = data.class_groups
-    for index in telling(data, 2):
+    for index in telling(data, 3):
         present = set(data[index].mask.unique().tolist())
         assert present & set(groups["seen"]) and present & set(groups["unseen"])
     with pytest.raises(ValueError, match="expected 1000"):

@@ -17,6 +17,7 @@ const state = {
   vectors: new Map(), // word -> its unit vector
   ort: null,
   tower: null,
+  model: null, // a promise of the two
   text: null, // a promise of the text tower, once a word asks for it
   picture: null, // what canvases draw: a canvas with the square
   seen: null, // what the tower says of it
@@ -34,21 +35,38 @@ async function start() {
   offerPredictions();
   $("training").hidden = false;
   startTraining(state.content.trainings, state.content).catch((error) => notice(error.message));
-  const hindrance = obstacle();
-  if (hindrance) {
-    notice(`${hindrance} The first three panels stand still; the training below was computed before and can be dragged.`);
-    return;
-  }
-  say("Loading the model…");
-  const [ort, vectors] = await Promise.all([loadRuntime(notice), fetched("words.bin")]);
-  state.ort = ort;
+  const [vectors, first] = await Promise.all([fetched("words.bin"), fetched("first.bin")]);
   readVectors(await vectors.arrayBuffer());
-  state.tower = await ImageTower.load(ort, "image.onnx", state.content);
   listen();
+  // The first picture was computed before: nobody waits for the model to see what it does.
+  await show(state.content.pictures[0], seenBefore(await first.arrayBuffer()));
   $("still").hidden = true;
   $("live").hidden = false;
-  await choose(state.content.pictures[0]);
   performance.mark("first-result");
+  const hindrance = obstacle();
+  if (hindrance) {
+    state.model = Promise.reject(new Error(hindrance));
+    state.model.catch(() => null); // it is told here, and again to whoever chooses another picture
+    return notice(`${hindrance} This first picture and the training below were computed before, and can be explored.`);
+  }
+  say("Loading the model…");
+  state.model = loadModel();
+  await state.model;
+  say("The model is here.");
+  performance.mark("model-ready");
+}
+
+async function loadModel() {
+  state.ort = await loadRuntime(notice);
+  state.tower = await ImageTower.load(state.ort, "image.onnx", state.content);
+}
+
+/** What the tower says of the first picture, as `ImageTower.encode` gives it, from a file. */
+function seenBefore(buffer) {
+  const { read_outs: readOuts, grid, width } = state.content;
+  const [patches, attention] = [grid * grid * width, (grid * grid + 1) ** 2];
+  const each = (size, start) => readOuts.map((_, i) => new Float32Array(buffer, 4 * (start + i * size), size));
+  return { patches: each(patches, 0), attention: each(attention, readOuts.length * patches) };
 }
 
 function say(text) {
@@ -146,12 +164,20 @@ function ownPhoto(file) {
 
 /** Look at a picture of the page or at the reader's own. */
 async function choose(entry) {
-  say("Looking…");
+  say(state.tower ? "Looking…" : "Loading the model…");
+  await state.model;
   const blob = entry.blob ?? (await (await fetched(entry.file)).blob());
   const square = await squareOf(blob);
   await new Promise((resolve) => setTimeout(resolve)); // “Looking…” is painted before the model works
   const began = performance.now();
-  state.seen = await state.tower.encode(tensorOf(square, state.content.side));
+  await show(entry, await state.tower.encode(tensorOf(square, state.content.side)), square);
+  say(`Computed in this page in ${((performance.now() - began) / 1000).toFixed(1)} seconds.`);
+}
+
+/** Draw all panels of a picture of which the tower has said its part. */
+async function show(entry, seen, given = null) {
+  const square = given ?? (await squareOf(await (await fetched(entry.file)).blob()));
+  state.seen = seen;
   const picture = Object.assign(document.createElement("canvas"), { width: square.width, height: square.height });
   picture.getContext("2d").putImageData(square, 0, 0);
   state.picture = picture;
@@ -163,7 +189,6 @@ async function choose(entry) {
   }
   fillWords();
   redraw();
-  say(`Computed in this page in ${((performance.now() - began) / 1000).toFixed(1)} seconds.`);
 }
 
 /** A word's own colour, the same as in every figure of the series; another where it has none, or it is taken. */
@@ -208,6 +233,7 @@ async function addWord() {
 }
 
 async function loadText() {
+  await state.model;
   const { merges, known, context } = await (await fetched("tokenizer.json")).json();
   return TextTower.load(state.ort, "text.onnx", new Tokenizer(merges, known, context), state.content.templates);
 }
@@ -371,5 +397,5 @@ function move(event) {
 start().catch((error) => {
   console.warn(error);
   say("");
-  notice(`${error.message} The page stands still.`);
+  notice(error.message);
 });

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from .losses import ALPHA, GAMMA
@@ -70,6 +69,8 @@ def assign(cost: Tensor, valid: Tensor) -> Tensor:
     >>> assign(torch.tensor([[[0.0, 9.0], [1.0, 2.0], [8.0, 1.0]]]), torch.tensor([[True, True]]))
     tensor([[0, 2]])
     """
+    from scipy.optimize import linear_sum_assignment  # here: who names the room need not wait for it
+
     found = np.full(tuple(valid.shape), NOBODY)
     # One transfer for the whole batch: the algorithm is scipy's, on the CPU.
     costs, present = cost.detach().float().cpu().numpy(), valid.cpu().numpy()
