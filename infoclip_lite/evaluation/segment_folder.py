@@ -85,7 +85,7 @@ def segment_folder(
         )
     content = {"names": names, "unlabelled": IGNORE, "pictures": rows, "unreadable": unreadable}
     with whole_file(out / SUMMARY) as scratch:
-        scratch.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        scratch.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return SegmentedFolder(out / SUMMARY, fractions, unreadable)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import pytest
 
 from infoclip_lite.core.locks import LOCK, held
 
+fcntl = pytest.importorskip("fcntl", reason="nothing is held on Windows")
 _HOLDS = """
 import signal, sys
 from pathlib import Path
@@ -35,9 +35,11 @@ def keeper() -> Keeper:
     def kept(folder: Path) -> Iterator[subprocess.Popen]:
         command = [sys.executable, "-c", _HOLDS, str(folder)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-            assert child.stdout is not None and child.stdout.readline() == "held\n"
-            yield child
-            child.kill()
+            try:
+                assert child.stdout is not None and child.stdout.readline() == "held\n"
+                yield child
+            finally:
+                child.kill()
 
     return kept
 

@@ -448,7 +448,7 @@ def test_verify_names_the_first_ten_missing_files_and_the_command_that_mends(
     ):
         data_command("verify", "coco_stuff_zss", root=tmp_path)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("coco_stuff_zss val: ")]
-    assert said[0] == f"coco_stuff_zss val: no {photos}/000000000000.jpg"
+    assert said[0] == f"coco_stuff_zss val: no {photos / '000000000000.jpg'}"
     assert len(said) == 11 and said[-1] == "coco_stuff_zss val: and 2 more"
 
 

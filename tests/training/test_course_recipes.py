@@ -84,9 +84,9 @@ def test_masks_of_ones_own_need_a_root_and_nothing_else(tmp_path: Path) -> None:
     assert run.log[0]["total"] > 0
 
 
-def test_no_two_recipes_share_a_folder_of_runs() -> None:
-    folders = [run_folder(name) for name in list_recipes()]
-    assert len(set(folders)) == len(folders)
+@pytest.mark.parametrize("name", COURSE)
+def test_a_course_recipe_shares_its_folder_of_runs_with_no_other(name: str) -> None:
+    assert [other for other in list_recipes() if run_folder(other) == run_folder(name)] == [name]
 
 
 @pytest.mark.parametrize("name", COURSE)

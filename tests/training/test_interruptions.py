@@ -62,10 +62,12 @@ def test_a_second_run_in_one_folder_is_refused_before_anything_is_loaded(
     monkeypatch.setattr("infoclip_lite.training.run.build_task", None)
     command = [sys.executable, "-c", _HOLDS, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
-        assert child.stdout is not None and child.stdout.readline()
-        with pytest.raises(BlockingIOError, match=f"in use by process {child.pid}"):
-            train(recipe, folder=tmp_path, progress=False)
-        child.kill()
+        try:
+            assert child.stdout is not None and child.stdout.readline()
+            with pytest.raises(BlockingIOError, match=f"in use by process {child.pid}"):
+                train(recipe, folder=tmp_path, progress=False)
+        finally:
+            child.kill()
     assert os.listdir(tmp_path) == [locks.LOCK]
 
 
