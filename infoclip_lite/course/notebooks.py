@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from ..core.files import whole_file
 from .links import RELEASE, checked
@@ -28,6 +28,7 @@ except ImportError:  # Colab or another bare machine: a few minutes, once
 """
 # What nbval replaces before it compares: numbers of seconds, which differ from run to run.
 SANITIZE = Path(__file__).with_name("nbval_sanitize.cfg")
+_SEEN = 1.5  # levels of 255, the mean over a figure
 _LONGEST = 600  # seconds a cell may take; the slowest takes some forty
 _BADGES = re.compile(r"\n*^\[!\[Open in Colab\].*$", re.MULTILINE)
 _TIME = re.compile(r"(\*\*Time\*\*: )(.*?)( to run)")
@@ -209,13 +210,17 @@ def _title(path: Path) -> str:
 
 
 def _smaller(png: str) -> str:
-    """A PNG in base64 with a palette of 256 colours, a third of the size for a figure of lines.
+    """A PNG in base64 with a palette, of few colours where a figure of lines needs no more.
 
     As it was where that gains nothing.
     """
     with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
-        buffer = io.BytesIO()
-        picture.convert("RGB").quantize(256).save(buffer, format="PNG", optimize=True)
+        whole = picture.convert("RGB")
+    few = whole.quantize(32)
+    # Lines on white lose nothing that an eye could see; photographs do, and keep 256.
+    lost = ImageStat.Stat(ImageChops.difference(whole, few.convert("RGB"))).mean
+    buffer = io.BytesIO()
+    (few if max(lost) < _SEEN else whole.quantize(256)).save(buffer, format="PNG", optimize=True)
     small = base64.b64encode(buffer.getvalue()).decode()
     return small if len(small) < len(png) else png
 

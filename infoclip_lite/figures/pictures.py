@@ -66,12 +66,12 @@ def band(axis: Axes, points: Sequence[Point], label: str, colour: int) -> None:
 
 
 def sharp() -> None:
-    """Draw a notebook's figures with twice the pixels that they take on the page: 180 an inch."""
+    """Draw a notebook's figures with twice the pixels that they take on the page: 150 an inch."""
     import matplotlib.pyplot as plt
     from matplotlib_inline.backend_inline import set_matplotlib_formats
 
     set_matplotlib_formats("retina")
-    plt.rcParams["figure.dpi"] = 90
+    plt.rcParams["figure.dpi"] = 75
 
 
 def label_maps(

@@ -13,7 +13,7 @@ from infoclip_lite.course.notebooks import navigation
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PROMISED = tuple(f"{n:02d}" for n in range(13))
-LARGEST = 500_000  # figures have 180 dots an inch; at 80 it was 300,000
+LARGEST = 300_000
 LONGEST = 30
 SECTIONS = ("What you will learn", "Prerequisites", "Time", "Exercises", "Summary", "References")
 MACHINE = re.compile(r"(?<![\w.])/(?:work|root|home|tmp|Users|mnt)/|[A-Z]:\\\\")
