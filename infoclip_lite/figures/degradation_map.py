@@ -37,12 +37,15 @@ _MEANINGS: Mapping[str, str] = {
 }
 
 
-def plot_map(report: Row, curves: Mapping[str, str], *, ylabel: str, height: float = 1.35) -> Figure:
+def plot_map(
+    report: Row, curves: Mapping[str, str], *, split: str, ylabel: str, height: float = 1.35
+) -> Figure:
     """A panel for each tuning and rate: changes from zero-shot over training steps, with 95% bands.
 
     Args:
         report: of `infoclip-lite benchmark degradation_map`.
         curves: {measure: label}, keys of a cell's "curves"; fractions, drawn in points.
+        split: of the test scenes whose verdict colours the ground.
         ylabel: of the first column.
         height: of a panel in inches.
 
@@ -67,7 +70,7 @@ def plot_map(report: Row, curves: Mapping[str, str], *, ylabel: str, height: flo
             axis.axis("off")
         for axis, rate in zip(line, rates[tuning], strict=False):
             cell = cells[f"{tuning}/{rate}"]
-            axis.set_facecolor(GROUNDS[cell["verdict"]])
+            axis.set_facecolor(GROUNDS[cell["verdict"][split]])
             used = " ★" if report["usable"].get(tuning) == rate else ""
             axis.set_title(f"rate {float(rate):g}{used}", fontsize=8)
             _changes(axis, cell["curves"], curves, report["zero_shot"])
@@ -75,7 +78,7 @@ def plot_map(report: Row, curves: Mapping[str, str], *, ylabel: str, height: flo
     for axis in axes[-1]:
         axis.set_xlabel("step", fontsize=8)
     handles = axes[0][0].get_legend_handles_labels()[0]
-    found = {cell["verdict"] for cell in cells.values()}
+    found = {cell["verdict"][split] for cell in cells.values()}
     handles += [
         Patch(facecolor=GROUNDS[each], edgecolor="grey", label=_MEANINGS[each])
         for each in GROUNDS

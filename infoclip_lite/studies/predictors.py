@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ..core.reports import JsonObject, write_report
 from ..core.statistics import interval, paired_interval
 from .degradation_map import FOLDER, SEEN, UNSEEN, cells
-from .runs import gather
+from .runs import gather_any
 
 Probe = Callable[[Mapping[str, float]], float]  # of an evaluation
 
@@ -61,7 +61,7 @@ def predictors(*, seeds: int = 3, folder: Path = FOLDER, out: Path | None = None
     """Read the finished runs of the map and write predictors.json.
 
     Args:
-        seeds: of each cell; a cell of which one lacks is left out.
+        seeds: of each cell; those that are finished count.
         folder: where the map keeps its runs.
         out: where the report is written; data/reports by default.
 
@@ -72,10 +72,10 @@ def predictors(*, seeds: int = 3, folder: Path = FOLDER, out: Path | None = None
     Raises:
         FileNotFoundError: no cell is finished.
     """
-    records = gather(cells(), range(seeds), folder)
+    records = gather_any(cells(), range(seeds), folder)
     if not records:
         raise FileNotFoundError(
-            f"{folder} has no cell with all {seeds} seeds; expected some of the map's runs"
+            f"{folder} has no run of the first {seeds} seeds; expected some of the map's runs"
         )
     trainings = [
         Training(label, int(run["seed"]), run["evaluations"])

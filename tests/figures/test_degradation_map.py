@@ -15,7 +15,10 @@ def cell(verdict: str, seen: float, unseen: float) -> dict:
     def points(change: float) -> list[dict]:
         return [{"step": s, "mean": 0.3 + change * s / 800, "half": 0.01} for s in (0, 400, 800)]
 
-    return {"verdict": verdict, "curves": {"seen": points(seen), "unseen": points(unseen)}}
+    return {
+        "verdict": {"test": verdict, "test-known": "kept"},
+        "curves": {"seen": points(seen), "unseen": points(unseen)},
+    }
 
 
 def report() -> dict:
@@ -33,7 +36,7 @@ def report() -> dict:
 
 
 def test_cells_stand_by_tuning_and_rate_on_the_ground_of_their_verdict() -> None:
-    figure = plot_map(report(), CURVES, ylabel="points")
+    figure = plot_map(report(), CURVES, split="test", ylabel="points")
     shown = {axis.get_title(): axis for axis in figure.axes if axis.axison}
     assert list(shown) == ["rate 1e-05", "rate 0.0001 ★", "rate 0.001", "rate 0.01 ★"]
     assert to_hex(shown["rate 0.0001 ★"].get_facecolor()) == GROUNDS["forgetting"]
@@ -41,9 +44,11 @@ def test_cells_stand_by_tuning_and_rate_on_the_ground_of_their_verdict() -> None
     assert list(seen) == pytest.approx([0, 5, 10]) and list(unseen) == pytest.approx([0, -5, -10])
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts[:2] == ["seen nouns", "unseen nouns"] and len(texts) == 2 + 4
-    plt.close(figure)
+    known = plot_map(report(), CURVES, split="test-known", ylabel="points")
+    assert {to_hex(axis.get_facecolor()) for axis in known.axes if axis.axison} == {GROUNDS["kept"]}
+    plt.close("all")
 
 
 def test_a_map_without_cells_is_refused() -> None:
     with pytest.raises(ValueError, match="without a finished cell"):
-        plot_map({"cells": {}, "usable": {}, "zero_shot": {}}, CURVES, ylabel="points")
+        plot_map({"cells": {}, "usable": {}, "zero_shot": {}}, CURVES, split="test", ylabel="points")

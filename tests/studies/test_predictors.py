@@ -108,5 +108,7 @@ def test_the_report_is_of_the_maps_finished_cells(tmp_path: Path) -> None:
     assert report["cells"] == labels and len(report["points"]) == len(labels) * 2 * (len(STEPS) - 1)
     assert report["points"][0]["kept"] == pytest.approx(0.8 - 0.9)
     assert set(report["correlation"]) == set(PROBES) and set(PROBES) < set(report["stopping"]) | {"seen mIoU"}
-    with pytest.raises(FileNotFoundError, match="no cell with all 3 seeds"):
-        study.predictors(seeds=3, folder=tmp_path, out=tmp_path / "predictors.json")
+    more = study.predictors(seeds=3, folder=tmp_path, out=tmp_path / "predictors.json")
+    assert more["points"] == report["points"], "a third seed that is not finished changes nothing"
+    with pytest.raises(FileNotFoundError, match="no run of the first 3 seeds"):
+        study.predictors(seeds=3, folder=tmp_path / "empty", out=tmp_path / "predictors.json")
