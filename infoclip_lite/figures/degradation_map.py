@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import seaborn as sns
 
 from ..core.colours import shades
-from ..core.statistics import Row
+from ..core.statistics import Interval, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,6 +87,42 @@ def plot_map(
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     sns.despine(figure)
     return figure
+
+
+def rate_rows(report: Row, cells: Sequence[str]) -> list[dict[str, object]]:
+    """Some cells as rows of a table: what validation says of seen nouns, and the changes on test scenes.
+
+    Args:
+        report: of `infoclip-lite benchmark degradation_map`.
+        cells: "tuning/rate"; those that are not finished are left out.
+
+    Returns:
+        Percent and points, with 95% intervals.
+    """
+    rows: list[dict[str, object]] = []
+    for label in cells:
+        if label not in report["cells"]:
+            continue
+        cell, (tuning, rate) = report["cells"][label], label.split("/")
+        changes = {
+            f"{group}, {sort}": _interval(cell["differences"][f"{split}/mIoU_{group}"])
+            for sort, split in (("new", "test"), ("known", "test-known"))
+            for group in ("seen", "unseen")
+        }
+        rows.append(
+            {
+                "tuned": TUNINGS[tuning].replace("\n", " "),
+                "rate": f"{float(rate):g}",
+                "seeds": cell["seeds"],
+                "validation, seen": _interval(cell["curves"]["mIoU_seen"][-1]),
+                **changes,
+            }
+        )
+    return rows
+
+
+def _interval(row: Row) -> Interval:
+    return Interval(100 * row["mean"], 100 * row["half"])
 
 
 def _changes(

@@ -9,7 +9,7 @@ of known instances; the rate that one would use is chosen on validation scenes, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -25,8 +25,7 @@ from ..datasets.base import class_groups
 from ..evaluation import evaluate
 from ..segmentors import Segmentor
 from ..training.recipe import FineTuneRecipe
-from ..training.run import Watch
-from .degradation import Evaluations, evaluations_of, score_nothing
+from ..training.run import Run, Watch
 from .rows import METRICS, SPLITS, STUFF, Curves, Point, curves_json
 from .runs import gather_any, run_variants
 from .variants import Variant, settings_of
@@ -44,6 +43,7 @@ SORTS: Mapping[str, tuple[str, str]] = {
 }
 IOU = "test/IoU of "  # a noun's, in the rows alone
 
+Evaluations = Mapping[str, Sequence[Mapping[str, float]]]  # seed -> what was measured, one record a step
 Verdict = Literal["broken", "forgetting", "kept", "no gain"]
 
 
@@ -85,10 +85,20 @@ def degradation_map(
         "half"}}, "curves": {metric: [{"step", "mean", "half"}]}}}, "usable": {tuning: rate}}; differences are
         of the last step to zero-shot, paired by seed. Intervals of all cells share one spread over seeds.
     """
+    run_variants(cells(), range(seeds), folder, score_nothing, watch=on_every_split, part=part)
+    return write_report("degradation_map", what_is_finished(seeds, folder), out)
+
+
+def score_nothing(run: Run) -> dict[str, object]:
+    """What is looked at here is measured along the way; a record keeps the run's evaluations anyway."""
+    return {}
+
+
+def what_is_finished(seeds: int, folder: Path = FOLDER) -> JsonObject:
+    """The content of the report, from the runs in a folder; arguments as of `degradation_map`."""
     variants = cells()
-    run_variants(variants, range(seeds), folder, score_nothing, watch=on_every_split, part=part)
     records = gather_any(variants, range(seeds), folder)
-    found = {label: evaluations_of(runs) for label, runs in records.items()}
+    found = {label: {str(run["seed"]): run["evaluations"] for run in runs} for label, runs in records.items()}
     # Where every tuning of CLIP itself begins, whatever the seed; a head begins at random, and is measured
     # from here too.
     zero_shot = next(
@@ -98,7 +108,7 @@ def degradation_map(
     # How far seeds lie apart must be known of one cell at least.
     told = any(len(runs) > 1 for runs in found.values())
     rows = cell_rows(found, zero_shot) if zero_shot is not None and told else {}
-    content = {
+    return {
         "seeds": seeds,
         "missing": {
             label: seeds - len(found.get(label, ()))
@@ -110,7 +120,6 @@ def degradation_map(
         "cells": rows,
         "usable": usable(rows),
     }
-    return write_report("degradation_map", content, out)
 
 
 def on_every_split(recipe: FineTuneRecipe) -> Watch:
@@ -194,7 +203,9 @@ def _curves(found: Mapping[str, Evaluations]) -> dict[str, Curves]:
         for place, at in enumerate(first):
             values = {label: [path[place][metric] for path in runs.values()] for label, runs in found.items()}
             for label, score in pooled_intervals(values).items():
-                curves[label].setdefault(metric, []).append(Point(score.mean, score.ci95, at["step"]))
+                # Five digits, as the rows have.
+                point = Point(round(score.mean, 5), round(score.ci95, 5), at["step"])
+                curves[label].setdefault(metric, []).append(point)
     return curves
 
 

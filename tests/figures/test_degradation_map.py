@@ -6,7 +6,8 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import to_hex
 
-from infoclip_lite.figures.degradation_map import GROUNDS, plot_map
+from infoclip_lite.core.statistics import Interval
+from infoclip_lite.figures.degradation_map import GROUNDS, plot_map, rate_rows
 
 CURVES = {"seen": "seen nouns", "unseen": "unseen nouns"}
 
@@ -52,3 +53,15 @@ def test_cells_stand_by_tuning_and_rate_on_the_ground_of_their_verdict() -> None
 def test_a_map_without_cells_is_refused() -> None:
     with pytest.raises(ValueError, match="without a finished cell"):
         plot_map({"cells": {}, "usable": {}, "zero_shot": {}}, CURVES, split="test", ylabel="points")
+
+
+def test_rows_hold_what_validation_says_and_the_changes_on_both_sorts_of_scenes() -> None:
+    metrics = [f"{split}/mIoU_{group}" for split in ("test", "test-known") for group in ("seen", "unseen")]
+    differences = {metric: {"mean": 0.01 * i, "half": 0.002} for i, metric in enumerate(metrics)}
+    curves = {"mIoU_seen": [{"step": 0, "mean": 0.2, "half": 0.0}, {"step": 8, "mean": 0.25, "half": 0.01}]}
+    cells = {"full/0.0001": {"seeds": 2, "differences": differences, "curves": curves}}
+    (row,) = rate_rows({"cells": cells}, ["full/0.0001", "qv/0.0001"])
+    assert (row["tuned"], row["rate"], row["seeds"]) == ("every weight", "0.0001", 2)
+    assert row["validation, seen"] == Interval(25.0, 1.0)
+    shown = [row[key].mean for key in ("seen, new", "unseen, new", "seen, known", "unseen, known")]
+    assert shown == pytest.approx([0, 1, 2, 3])

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from infoclip_lite.core.reports import JsonObject
+from infoclip_lite.core.reports import JsonObject, read_report
 from infoclip_lite.core.statistics import Interval
 from infoclip_lite.datasets import held_out_data
 from infoclip_lite.datasets.collage import segmentation_nouns, stuff
 from infoclip_lite.studies import degradation_map as study
+from infoclip_lite.studies.rows import curves_json, map_curves
 from infoclip_lite.studies.runs import _as_json
 from infoclip_lite.training.build import build_segmentor
 from infoclip_lite.training.recipe import FineTuneRecipe, load_finetuning
@@ -120,6 +121,21 @@ def test_what_is_finished_is_reported_and_the_rest_is_named(
     whole = study.degradation_map(seeds=2, folder=tmp_path, out=out)
     assert not whole["missing"] and set(whole["cells"]) == set(study.cells())
     assert whole["cells"]["full/0.0001"]["curves"][study.SEEN][-1]["step"] == 800
+
+
+def test_the_report_that_ships_is_of_the_runs_that_ship() -> None:
+    report = read_report("degradation_map")
+    found = study.what_is_finished(report["seeds"])
+    assert found["missing"] == report["missing"] and found["usable"] == report["usable"]
+    read = map_curves()
+    assert read.keys() == found["cells"].keys()
+    for label, cell in found["cells"].items():
+        shipped = report["cells"][label]
+        assert (cell["seeds"], cell["verdict"]) == (shipped["seeds"], shipped["verdict"]), label
+        assert curves_json(read[label]) == shipped["curves"]
+        for metric, points in cell["curves"].items():
+            ends = [(points[-1][key], shipped["curves"][metric][-1][key]) for key in ("mean", "half")]
+            assert all(ours == pytest.approx(theirs, abs=1e-5) for ours, theirs in ends), (label, metric)
 
 
 def test_a_cell_is_watched_on_new_and_known_instances_noun_by_noun() -> None:
