@@ -23,8 +23,8 @@ from .runs import gather_any
 Probe = Callable[[Mapping[str, float]], float]  # of an evaluation
 
 # What a training can be asked; of each, higher is closer to where it began, but for `mIoU_seen`, which is
-# what one would look at without any of them. The margin is of labelled patches of validation scenes, those of the
-# development's unseen nouns among them; no other probe needs a pixel label.
+# what one would look at without any of them. Margins are of labelled patches of validation scenes, those of
+# the development's unseen nouns among them; no other probe but the last needs a pixel label.
 PROBES: Mapping[str, Probe] = {
     "bits shared": lambda at: at["relation_bits"],
     **{f"CKA, block {block}": lambda at, key=f"cka_{block}": at[key] for block in (2, 4, 6)},  # type: ignore[misc]
@@ -171,7 +171,7 @@ def stopping(trainings: Sequence[Training]) -> dict[str, JsonObject]:
         trainings: of at least two tunings.
 
     Returns:
-        {rule: {"unseen", "seen", "hIoU": {"mean", "half"} over trainings, "difference": of hIoU to the last
+        {rule: {"unseen", "seen", "hIoU": {"mean", "half"} over cells, "difference": of hIoU to the last
         step, paired}}. Rules beside probes: "last step"; "best seen mIoU" and "best hIoU", on validation
         scenes, whose unseen nouns are others than the test's; "no training"; "best of all", which looks at
         the answer.
@@ -186,17 +186,23 @@ def stopping(trainings: Sequence[Training]) -> dict[str, JsonObject]:
     for name, probe in PROBES.items():
         if name != "seen mIoU":
             rules[name] = [_stopped(training, trainings, probe) for training in trainings]
-    last = [at[HARMONIC] for at in rules["last step"]]
+    last = _by_cell(trainings, rules["last step"], HARMONIC)
+    keys = {"unseen": UNSEEN, "seen": SEEN, "hIoU": HARMONIC}
     return {
         name: {
-            **{
-                label: interval([at[key] for at in chosen]).to_json()
-                for label, key in (("unseen", UNSEEN), ("seen", SEEN), ("hIoU", HARMONIC))
-            },
-            "difference": paired_interval([at[HARMONIC] for at in chosen], last).to_json(),
+            **{label: interval(_by_cell(trainings, chosen, key)).to_json() for label, key in keys.items()},
+            "difference": paired_interval(_by_cell(trainings, chosen, HARMONIC), last).to_json(),
         }
         for name, chosen in rules.items()
     }
+
+
+def _by_cell(trainings: Sequence[Training], chosen: Evaluated, key: str) -> list[float]:
+    """Means over the seeds of each cell: seeds of one cell are no independent witnesses."""
+    found: dict[str, list[float]] = {}
+    for training, at in zip(trainings, chosen, strict=True):
+        found.setdefault(training.cell, []).append(at[key])
+    return [fmean(values) for values in found.values()]
 
 
 def _stopped(training: Training, trainings: Sequence[Training], probe: Probe) -> Mapping[str, float]:
