@@ -384,7 +384,7 @@ def test_every_diagram_is_in_its_chapter_once() -> None:
         "infoclip": "05",
         "catseg": "07",
         "chimera": "09",
-        "global_to_local": "09",
+        "global_to_local": "10",
     }
     assert len(list(shown())) == len(DIAGRAMS)
 
