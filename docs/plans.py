@@ -82,7 +82,7 @@ WEEKS: tuple[tuple[str, tuple[Part, ...], tuple[Part, ...]], ...] = (
     (
         "write both losses of InfoCLIP, find what the paper leaves open, judge the ablation",
         (Part("", "05", exercises=("5.1",)), Part("", "06", exercises=("6.2",))),
-        (Part("", "07", exercises=("7.2",)),),
+        (Part("", "07", exercises=("7.2",)), Part("", "08", (5, 6))),
     ),
     (
         "build a model of parts, say what is paper and what is reading, defend a comparison",
