@@ -26,14 +26,16 @@ TUNINGS: Mapping[str, str] = {
 GROUNDS: Mapping[str, str] = {
     "kept": "#e3f1e3",
     "forgetting": "#fbdcd6",
+    "lost": "#fdf0d2",
     "broken": "#d9d9de",
     "no gain": "#ffffff",
 }
 _MEANINGS: Mapping[str, str] = {
     "kept": "seen up, unseen not below",
     "forgetting": "seen up, unseen below: forgetting",
+    "lost": "seen neither, unseen below",
     "broken": "seen below: broken",
-    "no gain": "seen neither",
+    "no gain": "neither moved, or unseen up alone",
 }
 
 

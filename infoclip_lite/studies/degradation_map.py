@@ -44,7 +44,7 @@ SORTS: Mapping[str, tuple[str, str]] = {
 IOU = "test/IoU of "  # a noun's, in the rows alone
 
 Evaluations = Mapping[str, Sequence[Mapping[str, float]]]  # seed -> what was measured, one record a step
-Verdict = Literal["broken", "forgetting", "kept", "no gain"]
+Verdict = Literal["broken", "forgetting", "lost", "kept", "no gain"]
 
 
 def cells() -> dict[str, Variant]:
@@ -216,15 +216,15 @@ def verdict(seen: Interval, unseen: Interval) -> Verdict:
         seen, unseen: change of mIoU.
 
     Returns:
-        "broken": seen nouns end below where they began. "no gain": they end neither above nor below.
-        "forgetting": they gain and unseen nouns end below. "kept": they gain and unseen nouns do not end
-        below.
+        "broken": seen nouns end below where they began. "forgetting": they gain, and unseen nouns end below.
+        "lost": unseen nouns end below, and seen ones did not even gain. Where unseen nouns do not end below:
+        "kept" if seen nouns gain, "no gain" if not.
     """
     if seen.high < 0:
         return "broken"
-    if seen.low <= 0:
-        return "no gain"
-    return "forgetting" if unseen.high < 0 else "kept"
+    if unseen.high < 0:
+        return "forgetting" if seen.low > 0 else "lost"
+    return "kept" if seen.low > 0 else "no gain"
 
 
 def usable(rows: Mapping[str, JsonObject]) -> dict[str, str]:

@@ -28,6 +28,7 @@ def report() -> dict:
         "full/0.001": cell("broken", -0.2, -0.2),
         "full/0.0001": cell("forgetting", 0.1, -0.1),
         "head/0.01": cell("no gain", 0.0, 0.0),
+        "head/0.003": cell("lost", 0.0, -0.1),
     }
     return {
         "cells": cells,
@@ -39,12 +40,12 @@ def report() -> dict:
 def test_cells_stand_by_tuning_and_rate_on_the_ground_of_their_verdict() -> None:
     figure = plot_map(report(), CURVES, split="test", ylabel="points")
     shown = {axis.get_title(): axis for axis in figure.axes if axis.axison}
-    assert list(shown) == ["rate 1e-05", "rate 0.0001 ★", "rate 0.001", "rate 0.01 ★"]
+    assert list(shown) == ["rate 1e-05", "rate 0.0001 ★", "rate 0.001", "rate 0.003", "rate 0.01 ★"]
     assert to_hex(shown["rate 0.0001 ★"].get_facecolor()) == GROUNDS["forgetting"]
     seen, unseen = (line.get_ydata() for line in shown["rate 0.0001 ★"].get_lines()[1:])
     assert list(seen) == pytest.approx([0, 5, 10]) and list(unseen) == pytest.approx([0, -5, -10])
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts[:2] == ["seen nouns", "unseen nouns"] and len(texts) == 2 + 4
+    assert texts[:2] == ["seen nouns", "unseen nouns"] and len(texts) == 2 + 5
     known = plot_map(report(), CURVES, split="test-known", ylabel="points")
     assert {to_hex(axis.get_facecolor()) for axis in known.axes if axis.axison} == {GROUNDS["kept"]}
     plt.close("all")

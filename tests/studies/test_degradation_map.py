@@ -43,7 +43,8 @@ def runs(
         (0.1, -0.1, "forgetting"),
         (0.1, 0.1, "kept"),
         (0.1, -0.01, "kept"),  # below, but not by more than the seeds differ
-        (0.01, -0.1, "no gain"),
+        (0.01, -0.1, "lost"),
+        (0.01, -0.01, "no gain"),
         (-0.01, 0.1, "no gain"),
     ],
 )
@@ -62,7 +63,7 @@ def test_cells_share_one_spread_over_seeds_and_one_seed_is_enough_for_a_cell() -
     assert [row["seeds"] for row in rows.values()] == [3, 2, 1]
     halves = [row["differences"][study.SEEN]["half"] for row in rows.values()]
     assert halves == pytest.approx([halves[2] / 3**0.5, halves[2] / 2**0.5, halves[2]]) and halves[2] > 0.01
-    assert [row["verdict"]["test"] for row in rows.values()] == ["kept", "forgetting", "no gain"]
+    assert [row["verdict"]["test"] for row in rows.values()] == ["kept", "forgetting", "lost"]
     last = rows["full/0.0001"]["curves"][study.UNSEEN][-1]
     assert (last["step"], last["mean"], last["half"]) == (800, pytest.approx(0.1), pytest.approx(halves[1]))
 
