@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import median
 
 import torch
@@ -19,6 +20,7 @@ def take_turns(
     warmup: int = 1,
     in_a_row: int = 1,
     device: torch.device | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of each function, all in turns in one run, so that a machine's moods meet all alike.
 
@@ -49,24 +51,51 @@ def take_turns(
         for label in order:
             if in_a_row > 1:
                 functions[label]()
-            taken = [seconds_of(functions[label], device) for _ in range(in_a_row)]
+            taken = [seconds_of(functions[label], device, clock) for _ in range(in_a_row)]
             if turn >= 0:
                 seconds[label] += taken
     return seconds
 
 
-def seconds_of(function: Callable[[], object], device: torch.device | None = None) -> float:
+def seconds_of(
+    function: Callable[[], object],
+    device: torch.device | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Seconds of one call, the work that it queues on a GPU included.
 
     Args:
         function: what is timed.
         device: what it computes on; see `take_turns`.
+        clock: likewise.
     """
     synchronise(device)
-    started = time.perf_counter()
+    started = clock()
     function()
     synchronise(device)
-    return time.perf_counter() - started
+    return clock() - started
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[Callable[[], float]]:
+    """One thread on a CPU as long as the block lasts, and the clock that suits it.
+
+    Args:
+        device: what is computed on; a GPU has the wall's clock and leaves threads alone.
+
+    Returns:
+        On a CPU the seconds that this process computed: a machine that does other things beside does not
+        stretch them.
+    """
+    if device.type != "cpu":
+        yield time.perf_counter
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield time.process_time
+    finally:
+        torch.set_num_threads(before)
 
 
 def synchronise(device: torch.device | None = None) -> None:
