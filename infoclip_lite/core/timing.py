@@ -20,7 +20,7 @@ def take_turns(
     warmup: int = 1,
     in_a_row: int = 1,
     device: torch.device | None = None,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds of each function, all in turns in one run, so that a machine's moods meet all alike.
 
@@ -32,6 +32,8 @@ def take_turns(
             that caches hold the function's own data and not those of the one before.
         device: what they compute on; its queue is waited for before every reading of the clock. None waits
             for every GPU that this process uses.
+        clock: seconds; None is the wall's. `one_thread` gives the processor's own, which stands still while
+            others compute.
 
     Returns:
         label -> rounds * in_a_row seconds, in the order of measuring; the same place of two labels is of
@@ -60,7 +62,7 @@ def take_turns(
 def seconds_of(
     function: Callable[[], object],
     device: torch.device | None = None,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
 ) -> float:
     """Seconds of one call, the work that it queues on a GPU included.
 
@@ -69,11 +71,12 @@ def seconds_of(
         device: what it computes on; see `take_turns`.
         clock: likewise.
     """
+    read = clock or time.perf_counter
     synchronise(device)
-    started = clock()
+    started = read()
     function()
     synchronise(device)
-    return clock() - started
+    return read() - started
 
 
 @contextmanager
