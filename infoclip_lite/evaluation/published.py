@@ -363,6 +363,7 @@ PUBLISHED: dict[str, Published] = {
         {
             **_OF_KIN,
             "refine": "[C] pearl_ovss.py: use_prop on, grid 80; of the scores at the picture's own size",
+            "area": _NO_STEP,
         },
         _one_picture(PEARL),
         lacking="on ADE20K its config weighs keys with 0.3 in place of 0.08 (alpha_kk), an argument of the "

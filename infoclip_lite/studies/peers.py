@@ -190,12 +190,12 @@ def _crops(crops: TrainingCrops, count: int) -> list[Tensor]:
 
 def _piped(pipeline: Callable[..., tuple[Tensor, Tensor]], data: Folder) -> list[Tensor]:
     from torchvision import tv_tensors
-    from torchvision.io import ImageReadMode, decode_image
+    from torchvision.io import ImageReadMode, decode_image, read_file
 
     images = []
     for path, labels in data.files:
-        image = tv_tensors.Image(decode_image(path, ImageReadMode.RGB))
-        mask = tv_tensors.Mask(decode_image(labels, ImageReadMode.GRAY))
+        image = tv_tensors.Image(decode_image(read_file(path), ImageReadMode.RGB))
+        mask = tv_tensors.Mask(decode_image(read_file(labels), ImageReadMode.GRAY))
         images.append(pipeline(image, mask)[0])
     return images
 

@@ -97,8 +97,7 @@ def _measured(model: str, device: torch.device, clock: Clock) -> dict[str, Calla
         return [*against_open_clip(one, rounds=9, batch=1, clock=clock), others]
 
     def training() -> list[TrainingWay]:
-        peaks = dict(zip(_TYPES, _peaks(device, clock).values(), strict=True))
-        return training_speed(clip(), rounds=1, peaks=peaks, batch=1, clock=clock)
+        return training_speed(clip(), rounds=1, peaks=_peaks(device, clock), batch=1, clock=clock)
 
     return {
         "encoding": encoding,
