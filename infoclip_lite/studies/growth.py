@@ -125,8 +125,9 @@ def against_catseg(
         label = f"CAT-Seg's head, {what}, {words} words, {side} x {side}, against its own form"
         row = contest(label, partial(step, ours, inputs), partial(step, plain, inputs), rounds, clock=clock)
         # Only of both passes anything is kept from the one to the other.
-        memory = {"ours_kept_mb": round(kept[0], 1), "peer_kept_mb": round(kept[1], 1)}
-        rows.append(replace(row, **memory) if step is _both else row)
+        if step is _both:
+            row = replace(row, ours_kept_mb=round(kept[0], 1), peer_kept_mb=round(kept[1], 1))
+        rows.append(row)
     return rows
 
 
