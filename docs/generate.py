@@ -414,6 +414,49 @@ def aims_table() -> str:
     return "\n".join(["| new instances | aim | reached |", "|---|---|---|", *rows])
 
 
+# What a ratio was to reach, by how its row begins: the peer's time by ours, two read-outs in 1.25 of one.
+_SPEEDS = {
+    "dense encoding, against open_clip": 1.0,
+    "dense encoding with two read-outs": 0.8,
+    "CAT-Seg's head, forward": 1.6,
+    "training crops": 1.5,
+}
+
+
+def speed_part() -> str:
+    """Markdown: every ratio of the report "speed" beside its aim, what an evaluation takes, and growth."""
+    from infoclip_lite.core.reports import read_report
+
+    report = read_report("speed")
+    lines = ["| ours against a peer, in turns | ratio | aim | |", "|---|---|---|---|"]
+    for row in report["contests"]:
+        aim = next((least for begin, least in _SPEEDS.items() if row["what"].startswith(begin)), None)
+        met = "" if aim is None else "reached" if row["ratio"] >= aim else "missed"
+        lines.append(f"| {row['what']} | {row['ratio']:.2f} | {'' if aim is None else aim} | {met} |")
+    for row in report.get("objective", []):
+        met = "reached" if row["share_beside_teacher"] <= 0.06 else "missed"
+        what = f"the objective's share of a step with its teacher ({row['what']})"
+        lines.append(f"| {what} | {row['share_beside_teacher']:.1%} | 6% at most | {met} |")
+    lines += ["", "| a picture among its words, scores of words | most memory, GB |", "|---|---|"]
+    for row in report["evaluation"]:
+        head = "CAT-Seg's head" if row["head"] == "vit_b" else "cosines"
+        for way, cost in row["ways"].items():
+            what = f"{row['side']} pixels, {row['words']} words, {head}, {way}"
+            lines.append(f"| {what} | {cost['peak_gb']:.2f} |")
+    for row in report.get("growth", []):
+        others = ", ".join(f"{name} {value}" for name, value in row["others"].items())
+        lines += [
+            "",
+            f"| {row['axis']} ({others}) | {' | '.join(map(str, row['values']))} | grows as |",
+            "|---|" + "---|" * (len(row["values"]) + 1),
+            f"| seconds | {' | '.join(f'{each:.2f}' for each in row['seconds'])} | power {row['exponent']} |",
+            f"| kept for the gradient, MB | {' | '.join(f'{each:.0f}' for each in row['kept_mb'])} | |",
+        ]
+    on = report["environment"]
+    lines += ["", f"Measured on {on['hardware']}, {on['threads']} threads, torch {on['torch']}."]
+    return "\n".join(lines) + "\n"
+
+
 def model_facts() -> str:
     """What collage-mini's checkpoint says of its making."""
     from infoclip_lite.clip import read_card
@@ -447,6 +490,7 @@ def write_all(folder: Path) -> None:
         "generated/controls.part.md": controls_table(),
         "generated/worth.part.md": worth_tables(),
         "generated/aims.part.md": aims_table(),
+        "generated/speed.part.md": speed_part(),
         **pack.parts(),
         **plans.parts(),
     }

@@ -65,8 +65,8 @@ def evaluate_command(
             commas (as SCLIP writes it), background first if the data set has such a class; or a JSON list (as
             CAT-Seg writes it).
         limit: number of pictures; by default 200 of collage, all of others.
-        protocol: whole, catseg, training-free, zero-shot, maskclip, sclip, clearclip, naclip or resclip, as
-            `infoclip-lite protocols` shows them; by default the recipe's, or whole.
+        protocol: whole, catseg, training-free, zero-shot, maskclip, sclip, clearclip, naclip, resclip or
+            pearl, as `infoclip-lite protocols` shows them; by default the recipe's, or whole.
         refine: pamr or propagation makes scores follow the pictures' edges, none leaves them as they are; the
             protocol's own by default.
         gammas: calibration constants to try beside 0, separated by commas.
@@ -85,7 +85,8 @@ def evaluate_command(
     given = {key: value for key, value in options.items() if value is not None}
     # Data before models: a folder that is not there should not be said after hours of training.
     chosen = chosen_data(given, recipe=recipe, split=split, words=words, limit=limit)
-    by = get_protocol(protocol or chosen.protocol, known_as(chosen.dataset))
+    # An empty name is a slip, such as a variable that is not set, and no wish for what is usual.
+    by = get_protocol(chosen.protocol if protocol is None else protocol, known_as(chosen.dataset))
     if refine is not None:
         by = replace(by, refine=get_refinement(refine))
     words_of(chosen.dataset, by)

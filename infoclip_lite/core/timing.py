@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import median
 
 import torch
@@ -19,6 +20,7 @@ def take_turns(
     warmup: int = 1,
     in_a_row: int = 1,
     device: torch.device | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds of each function, all in turns in one run, so that a machine's moods meet all alike.
 
@@ -30,6 +32,8 @@ def take_turns(
             that caches hold the function's own data and not those of the one before.
         device: what they compute on; its queue is waited for before every reading of the clock. None waits
             for every GPU that this process uses.
+        clock: seconds; None is the wall's. `one_thread` gives the processor's own, which stands still while
+            others compute.
 
     Returns:
         label -> rounds * in_a_row seconds, in the order of measuring; the same place of two labels is of
@@ -49,24 +53,52 @@ def take_turns(
         for label in order:
             if in_a_row > 1:
                 functions[label]()
-            taken = [seconds_of(functions[label], device) for _ in range(in_a_row)]
+            taken = [seconds_of(functions[label], device, clock) for _ in range(in_a_row)]
             if turn >= 0:
                 seconds[label] += taken
     return seconds
 
 
-def seconds_of(function: Callable[[], object], device: torch.device | None = None) -> float:
+def seconds_of(
+    function: Callable[[], object],
+    device: torch.device | None = None,
+    clock: Callable[[], float] | None = None,
+) -> float:
     """Seconds of one call, the work that it queues on a GPU included.
 
     Args:
         function: what is timed.
         device: what it computes on; see `take_turns`.
+        clock: likewise.
     """
+    read = clock or time.perf_counter
     synchronise(device)
-    started = time.perf_counter()
+    started = read()
     function()
     synchronise(device)
-    return time.perf_counter() - started
+    return read() - started
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[Callable[[], float]]:
+    """One thread on a CPU as long as the block lasts, and the clock that suits it.
+
+    Args:
+        device: what is computed on; a GPU has the wall's clock and leaves threads alone.
+
+    Returns:
+        On a CPU the seconds that this process computed: a machine that does other things beside does not
+        stretch them.
+    """
+    if device.type != "cpu":
+        yield time.perf_counter
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield time.process_time
+    finally:
+        torch.set_num_threads(before)
 
 
 def synchronise(device: torch.device | None = None) -> None:

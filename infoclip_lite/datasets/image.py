@@ -59,6 +59,21 @@ def from_pil(picture: Image.Image, *, upright: bool = True) -> Tensor:
     Raises:
         ValueError: values that are no picture's.
     """
+    return as_floats(stored_pixels(picture, upright=upright))
+
+
+def stored_pixels(picture: Image.Image, *, upright: bool = False) -> Tensor:
+    """A PIL image as (3, H, W): uint8 where it has 8 bits, else float32 in [0, 1]; see `read_image`.
+
+    Who reduces a picture does it in bytes, a quarter of what floats are.
+
+    Args:
+        picture: of any mode.
+        upright: turn it by its EXIF tag; False leaves it as it is stored, where its labels were drawn.
+
+    Raises:
+        ValueError: values that are no picture's.
+    """
     # Upright: a model that learnt from upright pictures sees a turned one as another scene.
     picture = ImageOps.exif_transpose(picture) if upright else picture
     if picture.mode.startswith("I") or picture.mode == "F":
@@ -72,7 +87,22 @@ def from_pil(picture: Image.Image, *, upright: bool = True) -> Tensor:
         picture = picture.convert("RGBA")
         ground = Image.new("RGBA", picture.size, "white")
         picture = Image.alpha_composite(ground, picture)
-    return _from_array(np.asarray(picture.convert("RGB")))
+    # Nothing to convert is the usual case, and `convert` would copy all the same.
+    pixels = np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def as_floats(image: Tensor) -> Tensor:
+    """Bytes (3, H, W) as float32 in [0, 1]; what is float is left as it is.
+
+    Raises:
+        ValueError: a picture without pixels.
+    """
+    if image.dtype != torch.uint8:
+        return image
+    # Put in order as bytes, a quarter of what floats are; never out of range.
+    planes = image.contiguous().float().div_(255)
+    return planes if planes.numel() else _checked(planes)
 
 
 def _from_array(array: np.ndarray) -> Tensor:
@@ -83,9 +113,8 @@ def _from_array(array: np.ndarray) -> Tensor:
     if array.dtype not in (np.uint8, np.uint16) and not np.issubdtype(array.dtype, np.floating):
         raise ValueError(f"got an array of {array.dtype}; expected uint8, uint16 or floats in [0, 1]")
     if array.dtype == np.uint8 and array.shape[2] == 3:
-        # Nearly every picture: put in order as bytes, a quarter of what floats are; never out of range.
-        planes = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
-        return planes.float().div_(255) if planes.numel() else _checked(planes.float())
+        # Nearly every picture.
+        return as_floats(torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1))))
     if np.issubdtype(array.dtype, np.integer):
         array = array.astype(np.float32) / np.iinfo(array.dtype).max
     image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).permute(2, 0, 1)

@@ -71,14 +71,39 @@ class Pictures(SegmentationDataset):
         return len(self.files)
 
     def __getitem__(self, index: int) -> Sample:
-        import torch  # here, so that data sets can be listed without it
+        from .image import as_floats  # here, so that data sets can be listed without torch
 
-        path, labels = self.files[index]
-        image, mask = read_photo(path), torch.from_numpy(self._classes(labels))
-        if image.shape[1:] != mask.shape:
-            raise ValueError(_sizes(path, tuple(image.shape[1:]), labels, tuple(mask.shape)))
+        image, mask, path = self._read(index)
+        image, mask = as_floats(image), mask.long()
         if self.shorter is not None and min(mask.shape) > self.shorter:
             image, mask = _reduced(image, mask, self.shorter)
+        return Sample(image, mask, path)
+
+    def for_crop(self, index: int, shorter: int) -> Sample:
+        """An item as its files have it, for who reduces it anyway.
+
+        Args:
+            index: of the item, from 0 on.
+            shorter: pixels that its shorter side will have. A JPEG of four times as many or more is decoded
+                at a half, a quarter or an eighth, which never has less than twice as many.
+
+        Returns:
+            A Sample whose image is uint8 where its file has 8 bits, and whose mask is int32 and of the file's
+            size, from which the image's may differ by that factor, rounded up.
+        """
+        # What is reduced as other programs did it must not be reduced in another way before; and who makes
+        # items in a way of his own has the last word.
+        if self.shorter is not None or type(self).__getitem__ is not Pictures.__getitem__:
+            return self[index]
+        # Twice, as Pillow's own thumbnails: so near to the end the decoder's way to reduce would show.
+        return self._read(index, 2 * shorter)
+
+    def _read(self, index: int, at_least: int | None = None) -> Sample:
+        path, labels = self.files[index]
+        image, size = read_photo(path, at_least)
+        mask = self._classes(labels)
+        if size != mask.shape:
+            raise ValueError(_sizes(path, size, labels, tuple(mask.shape)))
         return Sample(image, mask, path)
 
     def settings(self) -> dict[str, object]:
@@ -89,16 +114,21 @@ class Pictures(SegmentationDataset):
             "labels": fingerprint(self.lookup.tolist()),
         }
 
-    def _classes(self, path: str) -> np.ndarray:
+    def _classes(self, path: str) -> Tensor:
+        """(H, W) int32 of a label file."""
+        import torch  # here, so that data sets can be listed without it
+
         # One look-up a pixel does all: gaps, other numbers, what does not count, and what must not be there.
         raw = decoded(self.read, path)
         if raw.ndim != 2 or not np.issubdtype(raw.dtype, np.integer):
             raise ValueError(_no_labels(path, raw))
         low, high = int(raw.min()), int(raw.max())
         if low >= 0 and high < len(self.lookup):
-            classes = self.lookup[raw]
-            if classes.min() >= 0:
-                return classes
+            # By torch, in half of numpy's time, and in half of the memory that 64 bits would take.
+            table = torch.from_numpy(self.lookup.astype(np.int32))
+            classes = table.index_select(0, torch.from_numpy(raw.astype(np.int32)).flatten())
+            if classes.numpy().min() >= 0:
+                return classes.view(raw.shape)
         wrong = np.setdiff1d(np.unique(raw), np.flatnonzero(self.lookup >= 0))[:5].tolist()
         raise ValueError(f"{path} has the labels {wrong}; expected {self.expected}")
 
@@ -128,20 +158,33 @@ def lookup_table(
     return table
 
 
-def read_photo(path: str) -> Tensor:
-    """(3, H, W) float32 in [0, 1], as stored.
+def read_photo(path: str, at_least: int | None = None) -> tuple[Tensor, tuple[int, int]]:
+    """A picture as it is stored, and its (height, width) before any reduction.
 
     Labels were drawn on the stored pixels, so an EXIF turn is not followed. 16 bits keep their range, and
     what is transparent is white, as in `read_image`.
 
+    Args:
+        path: of the file.
+        at_least: a JPEG may come at a half, a quarter or an eighth of its size, rounded up, if its shorter
+            side then still has so many pixels; None keeps its size.
+
+    Returns:
+        (3, H, W), uint8 where the file has 8 bits and else float32 in [0, 1], and the size of the file.
+
     Raises:
         DamagedFile: it cannot be decoded.
     """
-    from .image import from_pil  # here, so that data sets can be listed without torch
+    from .image import stored_pixels  # here, so that data sets can be listed without torch
 
-    def load(path: str) -> Tensor:
+    def load(path: str) -> tuple[Tensor, tuple[int, int]]:
         with Image.open(path) as file:
-            return from_pil(file, upright=False)
+            size = (file.height, file.width)
+            if at_least is not None:
+                # The decoder leaves out the fine waves of every 8 x 8 block: less work, and no moire. Other
+                # formats know no such thing and pay no heed.
+                file.draft(None, (at_least, at_least))
+            return stored_pixels(file), size
 
     return decoded(load, path)
 

@@ -6,7 +6,7 @@ A few words at a time, so that memory does not grow with their number: 847 words
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,13 +16,11 @@ from torch import Tensor
 
 from .protocol import WHOLE, EvaluationProtocol
 from .vocabulary import Vocabulary
-from .windows import WindowLogits, enlarged, resized, run_windows
+from .windows import WindowLogits, enlarged, run_windows
 
 if TYPE_CHECKING:
     from ..clip.refinements import Scores
     from ..segmentors.base import Segmentor
-
-    Refine = Callable[[Scores, Sequence[slice]], Scores]
 
 CHUNK_VALUES = 2**26  # scores that are enlarged at a time if nobody says how many: 256 MB of float32
 
@@ -84,15 +82,15 @@ def predict(
     decided = _decided(size, protocol)
     try:
         windows = run_windows(segmentor, images, vocabulary.text, protocol, window_batch)
-        refine = _refine(segmentor, images, vocabulary.text, protocol, decided)
-        without = _small_classes(windows, vocabulary, decided, protocol.area, class_chunk, refine)
+        scores = _refined(segmentor, windows, vocabulary, protocol, decided, class_chunk)
+        without = _small_classes(windows, vocabulary, decided, protocol.area, class_chunk, scores)
         found = best_words(
             windows,
             vocabulary,
             decided,
             gammas=gammas,
             chunk=class_chunk,
-            refine=refine,
+            scores=scores,
             threshold=protocol.threshold,
             confidence=confidence,
             scale=_softmax_scale(segmentor, protocol, confidence),
@@ -115,7 +113,7 @@ def best_words(
     *,
     gammas: Sequence[float] = (0.0,),
     chunk: int | None = None,
-    refine: Refine | None = None,
+    scores: Scores | None = None,
     threshold: float = 0.0,
     confidence: bool = False,
     scale: float = 1.0,
@@ -129,7 +127,7 @@ def best_words(
         size: (H, W) of the labels; scores are brought to it before the best is chosen.
         gammas: constants subtracted from the scores of seen classes.
         chunk: words at a time; None: as many as CHUNK_VALUES allow. The labels do not depend on it.
-        refine: what is made of the scores at that size, and of the slices that name all words.
+        scores: of some words at that size; None enlarges what the windows say.
         threshold: of the confidence, below which the vocabulary's background is the label.
         confidence: whether to compute it; a threshold needs it in any case.
         scale: what scores are multiplied with before the softmax.
@@ -143,14 +141,11 @@ def best_words(
     best: list[tuple[Tensor, Tensor]] = []
     total: Tensor | None = None  # log of the softmax's denominator
     valid = torch.ones((), dtype=torch.bool, device=vocabulary.owners.device)
-    parts = [slice(first, first + chunk) for first in range(0, count, chunk)]
-    scores_of = _enlarged_scores(windows, size)
-    if refine is not None:
-        scores_of = refine(scores_of, parts)
-    for part in parts:
-        scores = scores_of(part)
+    scores_of = scores or _enlarged_scores(windows, size)
+    for part in _parts(count, chunk):
+        own = scores_of(part)
         # Only now: a refinement takes from neighbours and other words, and would spread what is infinite.
-        running = _running(scores, without, part)
+        running = _running(own, without, part)
         found = [
             (score, word + part.start) for score, word in _maxima(running, vocabulary.seen[part], gammas)
         ]
@@ -158,9 +153,9 @@ def best_words(
         valid = valid & ~found[0][0].isnan().any()
         best = [_better(old, new) for old, new in zip(best, found, strict=True)] if best else found
         if threshold > 0 or confidence:
-            summed = (scores * scale).logsumexp(1)
+            summed = (own * scale).logsumexp(1)
             total = summed if total is None else torch.logaddexp(total, summed)
-        del scores, running  # before the next part is enlarged
+        del own, running  # before the next part is enlarged
     labels = [vocabulary.owners[word] for _, word in best]
     fraction = None if total is None else (best[0][0] * scale - total).exp()
     if fraction is not None and threshold > 0 and vocabulary.background is not None:
@@ -179,13 +174,13 @@ def _small_classes(
     size: tuple[int, int],
     area: float,
     chunk: int | None,
-    refine: Refine | None,
+    scores: Scores | None,
 ) -> Tensor | None:
     """(B, words) True for the words of classes that are too small in a picture, as in SCLIP's code."""
     if area == 0 or vocabulary.background is None:
         return None
     # A first look at what would win: before any threshold, but of refined scores [S].
-    labels = best_words(windows, vocabulary, size, chunk=chunk, refine=refine).labels[0].flatten(1)
+    labels = best_words(windows, vocabulary, size, chunk=chunk, scores=scores).labels[0].flatten(1)
     pixels = torch.stack([(labels == owner).sum(1) for owner in vocabulary.owners], 1)
     foreground = (labels != vocabulary.background).sum(1, keepdim=True)
     # Background never goes: where all other words do, it has the pixels.
@@ -196,23 +191,34 @@ def _enlarged_scores(windows: WindowLogits, size: tuple[int, int]) -> Scores:
     return lambda part: enlarged(windows.scores(part), size)
 
 
-def _refine(
+def _refined(
     segmentor: Segmentor,
-    images: Tensor,
-    text: Tensor,
+    windows: WindowLogits,
+    vocabulary: Vocabulary,
     protocol: EvaluationProtocol,
     size: tuple[int, int],
-) -> Refine | None:
-    """The protocol's refinement, told everything but the scores."""
+    chunk: int | None,
+) -> Scores | None:
+    """Scores at the size of the labels after the protocol's refinement; None where it has none."""
     if protocol.refine is None:
         return None
-    refinement = protocol.refine
     # The picture that the model saw, enlarged again, and not the sharper original, as NACLIP does it [S].
-    seen = resized(images.to(text.device), protocol, segmentor.clip.patch_size)[0]
-    picture = enlarged(seen.float(), size)
+    picture = enlarged(windows.picture.float(), size)
+    parts = _parts(len(vocabulary.owners), chunk or _chunk(len(picture), size, windows.size))
     # Scores of cosines carry CLIP's scale; what others give is taken as it is [O].
     scale = 1.0 if segmentor.independent else 1 / float(segmentor.clip.logit_scale)
-    return lambda scores, parts: refinement.refined(picture, scores, parts, text, scale)
+    given = _enlarged_scores(windows, size)
+    refined = protocol.refine.refined(picture, given, parts, vocabulary.text, scale)
+    if protocol.area == 0 or len(parts) > 1:
+        return refined
+    # Small classes are left out at a second look: words that fit at once are refined once for both.
+    whole = refined(parts[0])
+    return lambda part: whole[:, part]
+
+
+def _parts(count: int, chunk: int) -> list[slice]:
+    """Slices that together name all words."""
+    return [slice(first, first + chunk) for first in range(0, count, chunk)]
 
 
 def _maxima(scores: Tensor, seen: Tensor, gammas: Sequence[float]) -> list[tuple[Tensor, Tensor]]:

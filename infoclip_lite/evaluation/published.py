@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import NamedTuple
 
-from ..clip.refinements import Pamr
+from ..clip.refinements import Pamr, Propagation
 from ..core.lookup import find
 from ..datasets.official.classes import class_table
 from .protocol import WHOLE, EvaluationProtocol
@@ -120,6 +120,7 @@ SCLIP = replace(TRAINING_FREE, name="sclip", partial="cut", positions="factor")
 CLEARCLIP = replace(SCLIP, name="clearclip", shorter=448, window=448, stride=224, logit_scale=50.0)
 NACLIP = replace(SCLIP, name="naclip", refine=Pamr(iterations=10, dilations=(8, 16)))
 RESCLIP = replace(SCLIP, name="resclip")
+PEARL = replace(NACLIP, name="pearl", refine=Propagation(grid=80))
 
 # SCLIP's words for what is none of PASCAL VOC's classes; the best of the 26 speaks for background.
 _BEHIND = (
@@ -187,7 +188,7 @@ def _with_lists(base: EvaluationProtocol) -> dict[str, tuple[EvaluationProtocol,
 
 
 def _one_picture(base: EvaluationProtocol) -> dict[str, tuple[EvaluationProtocol, str]]:
-    """NACLIP's numbers, which ResCLIP's are: PASCAL VOC without windows."""
+    """NACLIP's numbers, which ResCLIP's and PEARL's are: PASCAL VOC without windows."""
     voc = replace(base, words=_VOC_WITH_SYNONYMS, window=None, stride=None)
     behind = replace(voc, words=(("background", _BEHIND), *voc.words), threshold=0.1)
     return {
@@ -355,6 +356,19 @@ PUBLISHED: dict[str, Published] = {
         _one_picture(RESCLIP),
         lacking="its read-out's weights and its threshold, which differ from data set to data set: read-out "
         "`resclip` has COCO-Stuff's; COCO-Object and Cityscapes are no data sets here",
+    ),
+    "pearl": Published(
+        PEARL,
+        "PEARL (2603.21528): PGSmall/PEARL; NACLIP's numbers and lists, its propagation in the place of PAMR",
+        {
+            **_OF_KIN,
+            "refine": "[C] pearl_ovss.py: use_prop on, grid 80; of the scores at the picture's own size",
+            "area": _NO_STEP,
+        },
+        _one_picture(PEARL),
+        lacking="on ADE20K its config weighs keys with 0.3 in place of 0.08 (alpha_kk), an argument of the "
+        "read-out and not of a protocol; the brightness is of CLIP's normalised picture there; COCO-Object "
+        "(threshold 0.1) and Cityscapes (shorter side 560) are no data sets here",
     ),
 }
 PROTOCOLS = {name: published.protocol for name, published in PUBLISHED.items()}

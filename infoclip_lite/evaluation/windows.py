@@ -38,6 +38,7 @@ class WindowLogits:
         size: (H, W) of the picture.
         window: side in pixels of the pass over the whole picture.
         sigmoid: whether each window's logits go through a sigmoid before they are averaged.
+        picture: (B, 3, ., .) the pictures after step 3 of the protocol, on the model's device.
     """
 
     logits: list[Tensor]
@@ -46,6 +47,7 @@ class WindowLogits:
     size: tuple[int, int]
     window: int
     sigmoid: bool
+    picture: Tensor
 
     def scores(self, words: slice = slice(None)) -> Tensor:
         """Scores (B, c, H, W) of some words, of all by default."""
@@ -122,7 +124,8 @@ def run_windows(
             logits += logits_of(torch.cat(windows)).split(len(images))
         # "whole": all context once more, which windows lack
         whole = logits_of(enlarged(picture, (window, window))) if protocol.whole else None
-    return WindowLogits(logits, regions, whole, (height, width), window, takes_sigmoid(segmentor, protocol))
+    sigmoid = takes_sigmoid(segmentor, protocol)
+    return WindowLogits(logits, regions, whole, (height, width), window, sigmoid, picture)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,7 +15,8 @@ from torch import Tensor
 from ..clip import DenseCLIP, load_clip
 from ..core.processes import default_device
 from ..core.reports import JsonObject, write_report
-from ..core.timing import kept_for_gradient, medians, take_turns
+from ..core.timing import kept_for_gradient, medians, seconds_of, take_turns
+from ..objectives import Batch
 from ..segmentors import Segmentor, ZeroShotSegmentor, build_segmentor
 from ..training.acceleration import autocast
 from ..training.build import build_task
@@ -80,6 +82,66 @@ def _cost_row(what: str, recipe: FineTuneRecipe, repeats: int) -> StepCost:
         kept_off_mb=round(kept_off, 1),
         kept_on_mb=round(kept_on, 1),
     )
+
+
+def objective_share(
+    *, recipe: FineTuneRecipe | None = None, repeats: int = 5, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, object]:
+    """What the objective adds to a step beside its teacher, measured by itself.
+
+    The difference of two whole steps drowns in their noise: the objective is timed alone, forward and back
+    to what the student made, and divided by a step that is put together from its parts.
+
+    Args:
+        recipe: with an objective; the paper's at its size, without its data and weights, by default.
+        repeats: timed passes of the objective and of the teacher; the median counts. Of the step without
+            them one is timed.
+        clock: see `take_turns`.
+
+    Returns:
+        {"what", "step_off_s", "teacher_forward_s", "objective_s", "share_beside_teacher"}: the share of the
+        whole step, teacher and all.
+    """
+    plan = rendered("paper/infoclip-vitb16") if recipe is None else recipe
+    task = build_task(plan)[0]
+    batch, objective = _batch(task), task.objective
+    if objective is None:
+        raise ValueError("got a recipe without an objective; expected one, such as paper/infoclip-vitb16")
+    device = task.segmentor.clip.device
+    met: list[Batch] = []
+    handle = objective.register_forward_pre_hook(lambda module, inputs: met.append(inputs[0]))
+    with torch.no_grad():
+        task.loss(0, batch)
+    handle.remove()
+    given = met[0]
+    student = given.student
+    leaves = [part.detach().requires_grad_() for part in (student.dense, student.text)]
+    alone = Batch.of(
+        teacher=given.teacher,
+        student=student._replace(dense=leaves[0], text=leaves[1]),
+        images=given.images,
+        target=given.target,
+        grid=given.grid,
+        progress=given.progress,
+    )
+
+    def beside() -> None:
+        with autocast(device, task.dtype):
+            total = objective(alone)["total"]
+        total.backward()
+
+    passes = {"objective": beside, "teacher": _teacher_pass(task, batch)}
+    took = medians(take_turns(passes, repeats, device=device, clock=clock))
+    off = build_task(replace(plan, objective=None, anchors=None))[0]
+    step = seconds_of(partial(_step, off, batch), device, clock)
+    share = took["objective"] / (step + took["teacher"] + took["objective"])
+    return {
+        "what": f"{plan.name}, {plan.batch} pictures",
+        "step_off_s": round(step, 3),
+        "teacher_forward_s": round(took["teacher"], 3),
+        "objective_s": round(took["objective"], 4),
+        "share_beside_teacher": round(share, 4),
+    }
 
 
 def _batch(task: FineTuning) -> tuple[Tensor, ...]:

@@ -1,10 +1,12 @@
-"""What CAT-Seg's head costs against the same head written out plainly, and how that grows."""
+"""What CAT-Seg's head costs against the same head in CAT-Seg's own form, and how that grows."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -13,13 +15,14 @@ from torch import Tensor, nn
 
 from ..core.timing import kept_for_gradient, medians, take_turns
 from ..segmentors.catseg import model as catseg
-from ..segmentors.catseg.model import Aggregator, GuidedLinear, Up
-from .peers import Contest, contest, same_outputs
+from ..segmentors.catseg.model import Aggregator, ClassAggregation, GuidedLinear, SpatialAggregation, Up
+from .peers import Clock, Contest, contest, same_outputs
 
-# What a step of the papers has: words of a crop's data set, patches a side, pictures.
+# At which both forms are compared: words, patches a side as at 384 pixels, width of the joint space.
 WORDS, SIDE, DIM = 40, 24, 512
-# How far from that each axis is gone.
-_AXES: dict[str, tuple[int, ...]] = {"words": (20, 40, 80, 160), "side": (12, 24, 48), "batch": (1, 2, 4)}
+# Growth is measured round a smaller step, so that much more of anything is still a matter of seconds.
+_BASE = {"words": 40, "side": 12, "batch": 1}
+_AXES: dict[str, tuple[int, ...]] = {"words": (40, 80, 160), "side": (12, 24, 36), "batch": (1, 2, 4)}
 
 
 def _pairs_built(
@@ -28,6 +31,31 @@ def _pairs_built(
     """Queries, keys and values as the paper writes them: linear layers on [x, guidance]."""
     pair = torch.cat([x, guidance.expand(*x.shape[:-1], -1)], -1)
     return F.linear(pair, q.weight, q.bias), F.linear(pair, k.weight, k.bias), v(x)
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention in its three steps, whatever faster kernel there is."""
+    logits = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
+    return (logits if mask is None else logits + mask).softmax(-1) @ v
+
+
+def _turned(x: Tensor) -> Tensor:
+    """Maps (B, C, h, w, hidden) with their channels first, and back: two copies."""
+    return x.permute(0, 4, 1, 2, 3).contiguous().permute(0, 2, 3, 4, 1).contiguous()
+
+
+class _PlainSpatial(SpatialAggregation):
+    """Between the layers channels stand before classes and places, as in CAT-Seg's code [S]."""
+
+    def forward(self, x: Tensor, appearance: Tensor) -> Tensor:
+        return super().forward(_turned(x), appearance)
+
+
+class _PlainClasses(ClassAggregation):
+    """Likewise."""
+
+    def forward(self, x: Tensor, words: Tensor, pooling: int | None = None) -> Tensor:
+        return super().forward(_turned(x), words, pooling)
 
 
 class _PlainUp(Up):
@@ -40,37 +68,48 @@ class _PlainUp(Up):
 
 
 class Plain(Aggregator):
-    """An aggregator whose parts build every pair of features and guidance, with another one's weights."""
+    """An aggregator in CAT-Seg's own form, with another one's weights.
+
+    Every pair of features and guidance is built, attention is taken in three steps, and channels stand first
+    between the layers. Written anew from the official code's operations [S], of which it does a little less.
+    """
 
     def forward(
         self, features: Tensor, text: Tensor, guides: Sequence[Tensor], pooling: int | None = None
     ) -> Tensor:
         """As `Aggregator.forward`."""
-        fast = catseg.project_guided
-        catseg.project_guided = _pairs_built
+        fast = catseg.project_guided, catseg.attend
+        catseg.project_guided, catseg.attend = _pairs_built, _attended
         try:
             return super().forward(features, text, guides, pooling)
         finally:
-            catseg.project_guided = fast
+            catseg.project_guided, catseg.attend = fast
+
+
+_PLAIN = {"spatial": _PlainSpatial, "classes": _PlainClasses, "decoder": _PlainUp}
 
 
 def written_out(aggregator: Aggregator) -> Plain:
-    """The same weights in a head that is written as the paper has it."""
+    """The same weights in a head of CAT-Seg's own form."""
     twin = copy.deepcopy(aggregator)
-    for up in twin.decoder:
-        up.__class__ = _PlainUp
+    for part, kind in _PLAIN.items():
+        for layer in getattr(twin, part):
+            layer.__class__ = kind
     twin.__class__ = Plain
     return twin  # type: ignore[return-value]
 
 
-def against_pairs(rounds: int, *, words: int = WORDS, side: int = SIDE, batch: int = 1) -> list[Contest]:
-    """The head forward, and forward and backward, against the same head written out.
+def against_catseg(
+    rounds: int, *, words: int = WORDS, side: int = SIDE, batch: int = 1, clock: Clock = perf_counter
+) -> list[Contest]:
+    """The head forward, and forward and backward, against the same head in CAT-Seg's own form.
 
     Args:
         rounds: turns of each.
         words: classes.
         side: patches.
         batch: pictures.
+        clock: see `take_turns`.
 
     Raises:
         RuntimeError: the outputs differ.
@@ -79,29 +118,38 @@ def against_pairs(rounds: int, *, words: int = WORDS, side: int = SIDE, batch: i
     plain = written_out(ours)
     inputs = _inputs(words, side, batch)
     with torch.no_grad():
-        same_outputs(ours(*inputs), plain(*inputs), "the head written out")
+        same_outputs(ours(*inputs), plain(*inputs), "CAT-Seg's own form")
+    kept = [kept_for_gradient(partial(_loss, head, inputs), head) / 1e6 for head in (ours, plain)]
     rows = []
     for what, step in (("forward", _forward), ("forward and backward", _both)):
-        label = f"CAT-Seg's head, {what}, {words} words, {side} x {side}, against pairs that are built"
-        rows.append(contest(label, partial(step, ours, inputs), partial(step, plain, inputs), rounds))
+        label = f"CAT-Seg's head, {what}, {words} words, {side} x {side}, against its own form"
+        row = contest(label, partial(step, ours, inputs), partial(step, plain, inputs), rounds, clock=clock)
+        # Only of both passes anything is kept from the one to the other.
+        if step is _both:
+            row = replace(row, ours_kept_mb=round(kept[0], 1), peer_kept_mb=round(kept[1], 1))
+        rows.append(row)
     return rows
 
 
-def growth(rounds: int) -> list[dict[str, object]]:
+def growth(rounds: int, clock: Clock = perf_counter) -> list[dict[str, object]]:
     """Seconds and memory of a step of the head for more words, larger pictures, larger batches.
 
+    Args:
+        rounds: turns of each size.
+        clock: see `take_turns`.
+
     Returns:
-        For each axis {"axis", "values", "seconds", "kept_mb", "exponent"}: time grows as value**exponent, by
-        least squares of logarithms.
+        For each axis {"axis", "values", "others", "seconds", "kept_mb", "exponent"}: time grows as
+        value**exponent, by least squares of logarithms, with the other axes at `others`.
     """
     aggregator, rows = _aggregator(), []
     for axis, values in _AXES.items():
-        sizes = [{"words": WORDS, "side": SIDE, "batch": 1} | {axis: value} for value in values]
+        sizes = [_BASE | {axis: value} for value in values]
         inputs = [_inputs(**size) for size in sizes]
         steps: dict[str, Callable[[], object]] = {
             str(value): partial(_both, aggregator, each) for value, each in zip(values, inputs, strict=True)
         }
-        took = medians(take_turns(steps, rounds))
+        took = medians(take_turns(steps, rounds, clock=clock))
         seconds = [took[str(value)] for value in values]
         kept = [kept_for_gradient(partial(_loss, aggregator, each), aggregator) / 1e6 for each in inputs]
         slope = float(np.polyfit(np.log(values), np.log(seconds), 1)[0])
@@ -109,6 +157,7 @@ def growth(rounds: int) -> list[dict[str, object]]:
             {
                 "axis": axis,
                 "values": list(values),
+                "others": {name: value for name, value in _BASE.items() if name != axis},
                 "seconds": [round(each, 4) for each in seconds],
                 "kept_mb": [round(each, 1) for each in kept],
                 "exponent": round(slope, 2),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from ..evaluation import SegmentationMetrics
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
 
+Clock = Callable[[], float]
 WORDS, SIDE = 847, 640  # ADE20K's long list, and the side its pictures are brought to
 
 
@@ -35,16 +38,25 @@ class Contest:
         what: was done.
         ours_s, peer_s: seconds, medians over rounds.
         ratio: the peer's time by ours in the same round, median; above one, ours is faster.
+        pictures: that were dealt with in those seconds; None where none were.
+        ours_kept_mb, peer_kept_mb: 10^6 bytes kept for the gradient; None where there is none.
     """
 
     what: str
     ours_s: float
     peer_s: float
     ratio: float
+    pictures: int | None = None
+    ours_kept_mb: float | None = None
+    peer_kept_mb: float | None = None
 
     def to_json(self) -> dict[str, object]:
-        """The row that the report "speed" holds."""
-        return asdict(self)
+        """The row that the report "speed" holds: what applies, and pictures a second of both."""
+        row = {key: value for key, value in asdict(self).items() if value is not None}
+        if self.pictures is not None:
+            row["ours_pictures_per_s"] = round(self.pictures / self.ours_s, 2)
+            row["peer_pictures_per_s"] = round(self.pictures / self.peer_s, 2)
+        return row
 
 
 def contest(
@@ -53,6 +65,8 @@ def contest(
     peer: Callable[[], object],
     rounds: int,
     device: torch.device | None = None,
+    clock: Clock = perf_counter,
+    pictures: int | None = None,
 ) -> Contest:
     """Time both in turns; the first round does not count.
 
@@ -61,14 +75,18 @@ def contest(
         ours, peer: do it.
         rounds: turns of each.
         device: they compute on.
+        clock: see `take_turns`.
+        pictures: that each of them deals with.
     """
-    seconds = take_turns({"ours": ours, "peer": peer}, rounds, device=device)
+    seconds = take_turns({"ours": ours, "peer": peer}, rounds, device=device, clock=clock)
     took, ratio = medians(seconds), median(ratios(seconds, "ours")["peer"])
-    return Contest(what, round(took["ours"], 4), round(took["peer"], 4), round(ratio, 3))
+    return Contest(what, round(took["ours"], 4), round(took["peer"], 4), round(ratio, 3), pictures)
 
 
-def against_open_clip(clip: DenseCLIP, rounds: int, batch: int = 4) -> Contest:
-    """The vanilla read-out against open_clip's own forward pass with its tokens, projected."""
+def against_open_clip(
+    clip: DenseCLIP, rounds: int, batch: int = 4, clock: Clock = perf_counter
+) -> list[Contest]:
+    """The vanilla read-out, then two others, against open_clip's own forward pass with projected tokens."""
     visual, images = clip.visual, _pictures(clip, batch)
 
     @torch.inference_mode()
@@ -81,12 +99,22 @@ def against_open_clip(clip: DenseCLIP, rounds: int, batch: int = 4) -> Contest:
             visual.output_tokens = False
         return F.normalize(tokens @ visual.proj, dim=-1)
 
+    @torch.inference_mode()
+    def two() -> list[Tensor]:
+        return clip.encode_each(images, ("value", "cls_value"))
+
     ours = _vanilla(clip, images)
     same_outputs(ours(), peer(), "open_clip")
-    return contest("dense encoding, against open_clip's own forward", ours, peer, rounds, clip.device)
+    named = {"dense encoding": ours, "dense encoding with two read-outs": two}
+    return [
+        contest(f"{what}, against open_clip's own forward", own, peer, rounds, clip.device, clock, batch)
+        for what, own in named.items()
+    ]
 
 
-def against_transformers(clip: DenseCLIP, rounds: int, batch: int = 4) -> Contest:
+def against_transformers(
+    clip: DenseCLIP, rounds: int, batch: int = 4, clock: Clock = perf_counter
+) -> Contest:
     """The vanilla read-out against the same weights in Hugging Face's CLIP.
 
     Raises:
@@ -101,10 +129,11 @@ def against_transformers(clip: DenseCLIP, rounds: int, batch: int = 4) -> Contes
 
     ours = _vanilla(clip, images)
     same_outputs(ours(), peer(), "transformers")
-    return contest("dense encoding, against Hugging Face's CLIP", ours, peer, rounds, clip.device)
+    what = "dense encoding, against Hugging Face's CLIP"
+    return contest(what, ours, peer, rounds, clip.device, clock, batch)
 
 
-def against_torchmetrics(rounds: int, pictures: int = 4) -> Contest:
+def against_torchmetrics(rounds: int, pictures: int = 4, clock: Clock = perf_counter) -> Contest:
     """Counting pictures of 640 pixels and 847 classes, against torchmetrics' confusion matrix.
 
     Raises:
@@ -131,36 +160,62 @@ def against_torchmetrics(rounds: int, pictures: int = 4) -> Contest:
         return matrix.compute()
 
     same_outputs(ours(), peer(), "torchmetrics")
-    return contest(f"counting {WORDS} classes, against torchmetrics' confusion matrix", ours, peer, rounds)
+    what = f"counting {WORDS} classes, against torchmetrics' confusion matrix"
+    return contest(what, ours, peer, rounds, None, clock, pictures)
 
 
-def against_torchvision(rounds: int, pictures: int = 16) -> Contest:
-    """Training crops of JPEGs of COCO's size, against torchvision's own pipeline; one process each.
+def against_torchvision(rounds: int, pictures: int = 8, clock: Clock = perf_counter) -> list[Contest]:
+    """Training crops of JPEGs of 480 x 640 pixels, against torchvision's own pipeline; one process each.
 
-    Decoders and draws differ, so that outputs are alike and not equal: shapes alone are compared.
+    At the size of the papers' crops and at CLIP's own, and with colours changed as training does it and
+    without. The pipeline is the one that torchvision's training scripts have: bytes as long as it can be [S].
+    Decoders and draws differ, so that outputs are alike and not equal.
     """
-    from torchvision import tv_tensors
-    from torchvision.io import ImageReadMode, decode_image
-    from torchvision.transforms import v2
-
-    size = 384
-    pipeline = v2.Compose([v2.Resize(size, antialias=True), v2.RandomCrop(size), v2.RandomHorizontalFlip()])
+    rows = []
     with TemporaryDirectory() as folder:
         data = _photographs(Path(folder), pictures)
-        crops = TrainingCrops(data, size, colour=False)
+        for size in (384, 224):
+            for colour in (True, False):
+                crops = TrainingCrops(data, size, colour=colour)
+                own, peer = partial(_crops, crops, pictures), partial(_piped, _pipeline(size, colour), data)
+                what = f"training crops of {size} pixels, {'with' if colour else 'without'} colours changed"
+                label = f"{what}, against torchvision's own pipeline"
+                rows.append(contest(label, own, peer, rounds, None, clock, pictures))
+    return rows
 
-        def ours() -> None:
-            for index in range(pictures):
-                crops[index]
 
-        def peer() -> None:
-            for path, labels in data.files:
-                image = tv_tensors.Image(decode_image(path, ImageReadMode.RGB).float().div_(255))
-                pipeline(image, tv_tensors.Mask(decode_image(labels, ImageReadMode.GRAY)))
+def _crops(crops: TrainingCrops, count: int) -> list[Tensor]:
+    return [crops[index].image for index in range(count)]
 
-        return contest(
-            f"{pictures} training crops of {size} pixels, against torchvision's own", ours, peer, rounds
-        )
+
+def _piped(pipeline: Callable[..., tuple[Tensor, Tensor]], data: Folder) -> list[Tensor]:
+    from torchvision import tv_tensors
+    from torchvision.io import ImageReadMode, decode_image, read_file
+
+    images = []
+    for path, labels in data.files:
+        image = tv_tensors.Image(decode_image(read_file(path), ImageReadMode.RGB))
+        mask = tv_tensors.Mask(decode_image(read_file(labels), ImageReadMode.GRAY))
+        images.append(pipeline(image, mask)[0])
+    return images
+
+
+def _pipeline(size: int, colour: bool) -> Callable[..., tuple[Tensor, Tensor]]:
+    """What torchvision has for it: the shorter side resized, a window, colours, a flip, then floats."""
+    from torchvision import tv_tensors
+    from torchvision.transforms import v2
+
+    kinds = {tv_tensors.Image: torch.float32, tv_tensors.Mask: torch.int64, "others": None}
+    colours = [v2.RandomPhotometricDistort()] if colour else []
+    return v2.Compose(
+        [
+            v2.Resize(size, antialias=True),
+            v2.RandomCrop(size),
+            *colours,
+            v2.RandomHorizontalFlip(),
+            v2.ToDtype(kinds, scale=True),
+        ]
+    )
 
 
 def _photographs(folder: Path, count: int) -> Folder:

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..clip import DenseCLIP, load_clip
+from ..core.environment import environment
+from ..core.files import whole_file
 from ..core.processes import default_device
 from ..core.reports import JsonObject, write_report
-from ..core.timing import kept_for_gradient, medians, peak_memory, seconds_of, take_turns
-from ..datasets import Sample, SegmentationDataset
-from ..evaluation import evaluate, get_protocol
+from ..core.timing import kept_for_gradient, medians, one_thread, peak_memory, seconds_of, take_turns
+from ..evaluation import get_protocol
+from ..evaluation.predict import best_words
+from ..evaluation.vocabulary import Vocabulary
+from ..evaluation.windows import WindowLogits, run_windows
 from ..segmentors import CostAggregationSegmentor, Segmentor, ZeroShotSegmentor
 from ..training.acceleration import accelerate, autocast, dtype_of
 from ..training.build import build_task
 from ..training.dry_run import Timed, counted
 from ..training.loop import fit
-from .cost import cost_rows, rendered
-from .growth import against_pairs, growth
+from .cost import objective_share, rendered
+from .growth import against_catseg, growth
 from .peers import (
     SIDE,
     WORDS,
+    Clock,
+    Contest,
     against_open_clip,
     against_torchmetrics,
     against_torchvision,
@@ -40,58 +48,104 @@ from .peers import (
 from .rows import TrainingWay
 
 _T = TypeVar("_T")
-# (size of CAT-Seg's head or none, words whose scores are enlarged at a time): as it is, and with all words
-# at once.
-_MEMORY = (("vit_b", None), ("vit_b", WORDS), ("none", None), ("none", WORDS))
+_PARTS = Path("runs/speed")  # of a measurement that is not over
 
 
-def speed(*, rounds: int = 21, model: str = "ViT-B-16-quickgelu", out: Path | None = None) -> JsonObject:
-    """Measure everything and write data/reports/speed.json.
+def speed(*, model: str = "ViT-B-16-quickgelu", out: Path | None = None) -> JsonObject:
+    """Measure everything and write data/reports/speed.json: ratios, each of two things done in turns.
+
+    Some ten minutes of one CPU thread, in seconds that this process computed. Every part is kept in
+    runs/speed as soon as it is measured, so that the same command goes on; the report replaces them.
 
     Args:
-        rounds: turns that ours and the peer take; medians count.
         model: of open_clip, with random weights.
         out: where the report is written; data/reports by default.
 
     Returns:
-        {"model", "contests", "matrix_peak_tflops", "memory", "growth", "forward_tflop", "objective",
-        "training"}; see `Contest`, `evaluation_memory`, `growth`, `forward_cost`, `StepCost` and
-        `TrainingWay`.
+        {"model", "contests", "objective", "evaluation", "growth", "matrix_peak_tflops", "forward_tflop",
+        "training"}; see `Contest`, `objective_share`, `evaluation_cost`, `growth`, `matrix_peak`,
+        `forward_cost` and `TrainingWay`.
 
     Raises:
         ImportError: transformers or torchmetrics, the peers, are not installed.
         RuntimeError: a peer's output differs from ours.
     """
     device = default_device()
-    clip = load_clip(model, device=device)
-    contests = [
-        against_open_clip(clip, rounds),
-        against_transformers(clip, rounds),
-        against_torchmetrics(rounds),
-        against_torchvision(rounds),
-        *against_pairs(rounds),
-    ]
-    peaks = {name: round(matrix_peak(dtype_of(name), device) / 1e12, 3) for name in ("float32", "bfloat16")}
-    content: dict[str, object] = {
-        "model": model,
-        "contests": [found.to_json() for found in contests],
-        "matrix_peak_tflops": peaks,
-        "memory": [in_own_process(head, chunk) for head, chunk in _MEMORY],
-        "growth": growth(rounds=5),
-        "forward_tflop": {"words": 171, "side": 384, **forward_cost(clip)},
-        "objective": [row.to_json() for row in cost_rows(repeats=3, sizes=("mini",))],
+    with one_thread(device) as clock:
+        parts = _measured(model, device, clock)
+        found = {name: _kept(name, model, measure) for name, measure in parts.items()}
+        contests = [row for name in _CONTESTS for row in found.pop(name)]
+        # Written before the threads are given back: they are part of what a number was measured on.
+        report = write_report("speed", {"model": model, "contests": contests, **found}, out)
+    for name in parts:
+        (_PARTS / f"{name}.json").unlink(missing_ok=True)
+    return report
+
+
+_CONTESTS = ("encoding", "counting", "loading", "head")  # parts that are lists of contests
+
+
+def _measured(model: str, device: torch.device, clock: Clock) -> dict[str, Callable[[], object]]:
+    """Every part of the report, and what measures it; what is cheap comes first."""
+
+    def clip() -> DenseCLIP:
+        return load_clip(model, device=device)
+
+    def encoding() -> list[Contest]:
+        one = clip()
+        others = against_transformers(one, rounds=9, batch=1, clock=clock)
+        return [*against_open_clip(one, rounds=9, batch=1, clock=clock), others]
+
+    def training() -> list[TrainingWay]:
+        return training_speed(clip(), rounds=1, peaks=_peaks(device, clock), batch=1, clock=clock)
+
+    return {
+        "encoding": encoding,
+        "counting": lambda: [against_torchmetrics(rounds=9, clock=clock)],
+        "loading": lambda: against_torchvision(rounds=15, clock=clock),
+        "matrix_peak_tflops": lambda: _peaks(device, clock),
+        "forward_tflop": lambda: {"words": 171, "side": 384, **forward_cost(clip())},
+        "head": lambda: against_catseg(rounds=3, clock=clock),
+        "objective": lambda: [objective_share(clock=clock)],
+        "evaluation": lambda: [in_own_process(head, model) for head in ("none", "vit_b")],
+        "growth": lambda: growth(rounds=1, clock=clock),
+        "training": training,
     }
-    # Last, because training changes the weights.
-    content["training"] = [way.to_json() for way in training_speed(clip, rounds=3, peaks=peaks)]
-    return write_report("speed", content, out)
 
 
-def matrix_peak(dtype: torch.dtype, device: torch.device) -> float:
+def _kept(name: str, model: str, measure: Callable[[], object]) -> Any:
+    """A part as JSON has it: of an earlier call on this machine and revision, else measured now."""
+    path, here = _PARTS / f"{name}.json", {"model": model, **environment()}
+    if path.is_file():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["environment"] == here:
+            return kept["found"]
+    found = measure()
+    rows = (
+        [row.to_json() if hasattr(row, "to_json") else row for row in found]
+        if isinstance(found, list)
+        else found
+    )
+    with whole_file(path) as scratch:
+        scratch.write_text(json.dumps({"found": rows, "environment": here}))
+    print(f"measured: {name}", flush=True)
+    return json.loads(path.read_text(encoding="utf-8"))["found"]
+
+
+_TYPES = ("float32", "bfloat16")
+
+
+def _peaks(device: torch.device, clock: Clock = time.perf_counter) -> dict[str, float]:
+    """10^12 multiplications and additions a second at most, by type."""
+    return {name: round(matrix_peak(dtype_of(name), device, clock) / 1e12, 3) for name in _TYPES}
+
+
+def matrix_peak(dtype: torch.dtype, device: torch.device, clock: Clock = time.perf_counter) -> float:
     """Multiplications and additions a second of square matrices: the most this device does in this type."""
     side = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     # The best of ten: a peak is what the device can do, not what it does while others disturb it.
-    return 2 * side**3 / min(seconds_of(lambda: a @ b, device) for _ in range(10))
+    return 2 * side**3 / min(seconds_of(lambda: a @ b, device, clock) for _ in range(10))
 
 
 @dataclass(frozen=True)
@@ -117,6 +171,7 @@ def training_speed(
     peaks: Mapping[str, float],
     side: int = 384,
     batch: int = 4,
+    clock: Clock = time.perf_counter,
 ) -> list[TrainingWay]:
     """Training steps of the image tower in turns: float32, bfloat16, and bfloat16 recomputed or compiled.
 
@@ -125,6 +180,7 @@ def training_speed(
         rounds: timed steps of each; medians count.
         peaks: of `matrix_peak`, in 10^12 a second, by type.
         side, batch: of the pictures.
+        clock: see `take_turns`.
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(batch, 3, side, side, generator=generator).to(clip.device)
@@ -151,7 +207,8 @@ def training_speed(
     with FlopCounterMode(display=False) as counter:
         step("float32")
     # The round that does not count compiles.
-    took = medians(take_turns({name: partial(step, name) for name in _WAYS}, rounds, device=clip.device))
+    steps = {name: partial(step, name) for name in _WAYS}
+    took = medians(take_turns(steps, rounds, device=clip.device, clock=clock))
     clip.block = plain
     return [
         TrainingWay(
@@ -194,54 +251,57 @@ def forward_cost(
     return cost
 
 
-def in_own_process(head: str, chunk: int | None) -> dict[str, object]:
-    """`evaluation_memory` in a process of its own, whose peak is nobody else's."""
+def in_own_process(head: str, model: str) -> dict[str, object]:
+    """`evaluation_cost` in a process of its own, whose peak is nobody else's."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(evaluation_memory, head, chunk).result()
+        return pool.submit(evaluation_cost, head, model).result()
 
 
-def evaluation_memory(
-    head: str, chunk: int | None, *, model: str = "ViT-B-16-quickgelu"
-) -> dict[str, object]:
-    """Peak memory of evaluating a picture of 640 pixels with 847 words in CAT-Seg's protocol.
+@torch.inference_mode()
+def evaluation_cost(head: str, model: str = "ViT-B-16-quickgelu") -> dict[str, object]:
+    """A picture of 640 pixels and 847 words in CAT-Seg's protocol: a few words at a time, and all at once.
+
+    Words are random vectors: their encoding, once for all pictures, is no part of it. Both ways share one
+    pass of the model. All words at once come second, for a peak only rises.
 
     Args:
         head: "vit_b" (CAT-Seg's) or "none" (cosines alone).
-        chunk: words whose scores are enlarged at a time; None is `evaluate`'s own choice.
         model: of open_clip, with random weights.
+
+    Returns:
+        {"head", "words", "side", "loaded_gb", "ways": {"in parts", "at once": {"peak_gb", "model_s",
+        "labels_s", "pictures_per_s"}}}.
     """
     device = default_device()
-    clip = load_clip(model, device=device)
-    segmentor: Segmentor = ZeroShotSegmentor(clip, "cls_value")
-    if head != "none":
-        segmentor = CostAggregationSegmentor(clip, "cls_value", head).to(device).eval()
-    # One prompt: an ensemble of eighty would measure the text tower.
-    protocol = replace(get_protocol("catseg"), templates=("a photo of a {}",))
-    before, started = peak_memory(), time.perf_counter()
-    evaluate(segmentor, _ManyWords(), limit=1, protocol=protocol, class_chunk=chunk)
-    seconds = time.perf_counter() - started
-    return {
-        "head": head,
-        "words_at_a_time": chunk or "chosen",
-        "before_gb": round(before / 1e9, 2),
-        "peak_gb": round(peak_memory() / 1e9, 2),
-        "seconds": round(seconds, 1),
-    }
+    with one_thread(device) as clock:
+        clip = load_clip(model, device=device)
+        segmentor: Segmentor = ZeroShotSegmentor(clip, "cls_value")
+        if head != "none":
+            segmentor = CostAggregationSegmentor(clip, "cls_value", head).to(device)
+        segmentor.eval()
+        draw = torch.Generator().manual_seed(0)
+        image = torch.rand(1, 3, SIDE, SIDE, generator=draw)
+        text = F.normalize(torch.randn(WORDS, clip.embed_dim, generator=draw), dim=-1).to(device)
+        seen = torch.ones(WORDS, dtype=torch.bool, device=device)
+        vocabulary = Vocabulary(text, torch.arange(WORDS, device=device), seen)
+        windows: list[WindowLogits] = []
+        loaded = peak_memory()
 
+        def look() -> None:
+            windows.append(run_windows(segmentor, image, text, get_protocol("catseg")))
 
-class _ManyWords(SegmentationDataset):
-    """One picture of 640 pixels, and 847 words."""
-
-    def __init__(self) -> None:
-        super().__init__([f"word {i}" for i in range(WORDS)])
-
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> Sample:
-        generator = torch.Generator().manual_seed(index)
-        image = torch.rand(3, SIDE, SIDE, generator=generator)
-        return Sample(image, torch.randint(WORDS, (SIDE, SIDE), generator=generator), "drawn")
+        seen_s = seconds_of(look, device, clock)
+        ways = {}
+        for way, chunk in (("in parts", None), ("at once", WORDS)):
+            label = partial(best_words, windows[0], vocabulary, (SIDE, SIDE), chunk=chunk)
+            seconds = seconds_of(label, device, clock)
+            ways[way] = {
+                "peak_gb": round(peak_memory() / 1e9, 2),
+                "model_s": round(seen_s, 2),
+                "labels_s": round(seconds, 2),
+                "pictures_per_s": round(1 / (seen_s + seconds), 4),
+            }
+    return {"head": head, "words": WORDS, "side": SIDE, "loaded_gb": round(loaded / 1e9, 2), "ways": ways}
 
 
 # What is trained at the papers' size: a recipe, and what a machine without data and weights changes in it.
@@ -274,7 +334,7 @@ def paper_size(*, steps: int = 300, minutes: float = 8.0, out: Path | None = Non
         hint = "name another file with --out to measure the CPU"
         raise ValueError(f"got no GPU; expected one for data/reports/gpu.json: {hint}")
     device = default_device()
-    peaks = {name: matrix_peak(dtype_of(name), device) / 1e12 for name in ("float32", "bfloat16")}
+    peaks = {name: matrix_peak(dtype_of(name), device) / 1e12 for name in _TYPES}
     each = 60 * minutes / len(PAPER_SIZE)
     rows = [
         _paper_row(what, name, changes, steps, each, peaks) for what, (name, changes) in PAPER_SIZE.items()

@@ -185,6 +185,14 @@ def test_scores_are_refined_from_the_command_line(
     assert "unknown refinement 'pmar'; did you mean 'pamr'" in capsys.readouterr().err
 
 
+def test_a_protocol_without_a_name_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", "--dataset", "collage", "--limit", "1", "--protocol", ""])
+    said = capsys.readouterr().err.strip()
+    assert stopped.value.code == 2 and "unknown protocol ''; expected one of whole, catseg" in said
+    assert "\n" not in said and "Traceback" not in said
+
+
 def test_options_of_a_folder_are_refused_for_other_data(birds: Path) -> None:
     with pytest.raises(ValueError, match="unknown key 'images'"):
         chosen_data({"name": "collage", "images": "photos"})

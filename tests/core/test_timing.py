@@ -9,7 +9,15 @@ import torch
 from torch import nn
 
 from infoclip_lite.core import timing
-from infoclip_lite.core.timing import kept_for_gradient, medians, peak_memory, ratios, seconds_of, take_turns
+from infoclip_lite.core.timing import (
+    kept_for_gradient,
+    medians,
+    one_thread,
+    peak_memory,
+    ratios,
+    seconds_of,
+    take_turns,
+)
 
 CUDA = torch.device("cuda", 0)
 
@@ -84,3 +92,14 @@ def test_what_is_kept_counts_a_storage_once_and_no_weights() -> None:
 
 def test_memory_is_counted_in_bytes() -> None:
     assert 10e6 < peak_memory() < 1e12
+
+
+def test_one_thread_has_a_clock_that_stands_still_while_others_compute() -> None:
+    before = torch.get_num_threads()
+    with one_thread(torch.device("cpu")) as clock:
+        assert torch.get_num_threads() == 1
+        assert seconds_of(lambda: time.sleep(0.1), clock=clock) < 0.05
+        assert take_turns({"a": lambda: time.sleep(0.1)}, 1, warmup=0, clock=clock)["a"][0] < 0.05
+    assert torch.get_num_threads() == before
+    with one_thread(CUDA) as clock:
+        assert clock is time.perf_counter and torch.get_num_threads() == before

@@ -14,11 +14,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn.datasets import load_sample_image
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import functional as V
 
-from infoclip_lite.datasets import Sample, SegmentationDataset, TrainingCrops, build_dataset
-from infoclip_lite.datasets.crops import distort
+from infoclip_lite.datasets import Folder, Sample, SegmentationDataset, TrainingCrops, build_dataset
+from infoclip_lite.datasets.crops import _turned, distort
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the official .* split has")
 
@@ -226,3 +228,71 @@ def test_options_out_of_range_are_refused(options: dict) -> None:
         TrainingCrops(Squares(0), 16)
     with pytest.raises(IndexError):
         TrainingCrops(Squares(), 16)[-1]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A folder with one photograph of 427 x 640 pixels."""
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "names.txt").write_text("ground\nthing\n")
+    picture = load_sample_image("china.jpg")
+    Image.fromarray(picture).save(tmp_path / "images/a.jpg", quality=90)
+    Image.fromarray((picture[..., 0] > 128).astype(np.uint8)).save(tmp_path / "masks/a.png")
+    return tmp_path
+
+
+class Whole(Folder):
+    """Pictures that are never decoded small."""
+
+    def __getitem__(self, index: int) -> Sample:
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize(
+    ("size", "factor"), [(384, 1), (107, 1), (106, 2), (54, 2), (53, 4), (26, 8), (16, 8)]
+)
+def test_a_jpeg_is_decoded_as_small_as_its_crop_allows_and_no_smaller(
+    photo: Path, size: int, factor: int
+) -> None:
+    image, mask, _ = Folder(photo, "all").for_crop(0, size)
+    assert image.dtype == torch.uint8 and tuple(mask.shape) == (427, 640)
+    assert tuple(image.shape[1:]) == (-(-427 // factor), -(-640 // factor)) and min(
+        image.shape[1:]
+    ) >= size * min(factor, 2)
+
+
+@pytest.mark.parametrize("size", [224, 106, 64, 40])
+def test_a_crop_of_it_shows_what_one_of_the_whole_picture_shows(photo: Path, size: int) -> None:
+    """Some two levels of 255 in the mean, where a JPEG of quality 75 changes five."""
+    small, whole = (TrainingCrops(kind(photo, "all"), size, colour=False) for kind in (Folder, Whole))
+    for index in range(4):
+        (image, mask, _), (wanted, its_mask, _) = small[index], whole[index]
+        difference = 255 * (image - wanted).abs()
+        assert difference.mean() <= 2.5 and torch.equal(mask, its_mask)
+        assert image.shape == wanted.shape and image.is_contiguous()
+
+
+def test_other_formats_and_pictures_of_another_size_than_their_labels(photo: Path) -> None:
+    with Image.open(photo / "images/a.jpg") as picture:
+        picture.save(photo / "images/a.png")
+    (photo / "images/a.jpg").unlink()
+    assert tuple(Folder(photo, "all").for_crop(0, 16).image.shape) == (3, 427, 640)
+    # The file's own size counts, not that at which it is decoded.
+    picture.resize((214, 320)).save(photo / "images/a.jpg")
+    (photo / "images/a.png").unlink()
+    with pytest.raises(ValueError, match=r"\(320, 214\), its labels .* are \(427, 640\)"):
+        Folder(photo, "all").for_crop(0, 16)
+
+
+def test_bytes_are_resized_as_floats_are_but_for_rounding(photo: Path) -> None:
+    bytewise, floats = (TrainingCrops(kind(photo, "all"), 384, colour=False) for kind in (Folder, Whole))
+    assert (255 * (bytewise[0].image - floats[0].image)).abs().max() <= 1.01
+
+
+@given(st.floats(-1 / 6, 1 / 6), st.integers(0, 10**6))
+def test_hue_is_torchvisions(turn: float, seed: int) -> None:
+    image = torch.rand(3, 4, 5, generator=torch.Generator().manual_seed(seed))
+    image[:, 0] = image[0, 0]  # greys
+    image[1, 1], image[2, 2] = image[0, 1], image[1, 2]  # two equal channels
+    assert torch.allclose(_turned(image, turn), V.adjust_hue(image, turn), atol=2e-5)

@@ -14,10 +14,11 @@ from toy_segmentors import PICTURE, SMALL, Neighbours, Photos, Reader, scaled
 
 from infoclip_lite import DenseCLIP
 from infoclip_lite.clip.refinements import Pamr, Propagation, Refinement
+from infoclip_lite.evaluation import windows as windows_module
 from infoclip_lite.evaluation.predict import best_words, predict
 from infoclip_lite.evaluation.protocol import WHOLE, EvaluationProtocol
 from infoclip_lite.evaluation.vocabulary import Vocabulary, encode_vocabulary, flatten_synonyms, vocabulary_of
-from infoclip_lite.evaluation.windows import WindowLogits, resized, run_windows
+from infoclip_lite.evaluation.windows import WindowLogits, enlarged, resized, run_windows
 from infoclip_lite.segmentors import ZeroShotSegmentor
 
 WORDS = 7
@@ -116,6 +117,26 @@ def test_small_classes_are_small_after_the_scores_were_refined(refinement: Refin
     found = predict(Neighbours(WORDS), PICTURE, words, protocol, class_chunk=chunk)
     assert torch.equal(found.labels[0], wanted)
     assert found.confidence is not None and torch.allclose(found.confidence, confidence, atol=1e-5)
+
+
+@pytest.mark.parametrize(("chunk", "times"), [(None, 1), (3, 2)])
+def test_what_fits_at_once_is_refined_once_and_a_picture_is_resized_once(
+    chunk: int | None, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small classes need a second look: only words in parts are then refined again."""
+    asked: list[str] = []
+
+    class Counted(Pamr):
+        def spread(self, maps: Tensor, weights: Tensor) -> Tensor:
+            asked.append("spread")
+            return super().spread(maps, weights)
+
+    own = windows_module.resized
+    monkeypatch.setattr(windows_module, "resized", lambda *given: (asked.append("resized"), own(*given))[1])
+    protocol = replace(SMALL["training-free"], refine=Counted(dilations=(1, 2)), area=0.01)
+    words = Vocabulary(torch.eye(WORDS), torch.arange(WORDS) // 2, torch.ones(WORDS, dtype=torch.bool), 0)
+    predict(Neighbours(WORDS), PICTURE, words, protocol, class_chunk=chunk)
+    assert asked.count("resized") == 1 and asked.count("spread") == times * -(-WORDS // (chunk or WORDS))
 
 
 @pytest.mark.parametrize("name", list(SMALL))
@@ -261,7 +282,13 @@ def test_scores_are_refined_where_the_model_is(refinement: Refinement, tiny: Den
             words,
             (60, 90),
             chunk=2,
-            refine=lambda scores, parts: refinement.refined(picture, scores, parts, words.text, 0.1),
+            scores=refinement.refined(
+                picture,
+                lambda part: enlarged(windows.scores(part), (60, 90)),
+                [slice(0, 2), slice(2, 4)],
+                words.text,
+                0.1,
+            ),
         )
         assert found.labels[0].shape == (2, 60, 90) and found.labels[0].device == CUDA
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from infoclip_lite.clip.refinements import Pamr
+from infoclip_lite.clip.refinements import Pamr, Propagation
 from infoclip_lite.datasets.registry import DATASETS
 from infoclip_lite.evaluation.protocol import WHOLE
 from infoclip_lite.evaluation.published import PROTOCOLS, PUBLISHED, get_protocol, value_names
@@ -53,6 +53,9 @@ def test_what_differs_on_a_data_set_has_its_own_source(name: str) -> None:
         ("naclip", "a150", {"refine": Pamr(iterations=10, dilations=(8, 16)), "area": 0}),
         ("naclip", "pas20b", {"refine": Pamr(iterations=10, dilations=(8, 16))}),
         ("resclip", "pas20b", {"refine": None}),
+        ("pearl", "pas20b", {"refine": Propagation(grid=80), "window": None, "threshold": 0.1}),
+        ("pearl", "a150", {"refine": Propagation(grid=80), "window": 224, "stride": 112, "logit_scale": 40}),
+        ("pearl", "coco_stuff", {"shorter": 336, "partial": "cut", "positions": "factor", "area": 0}),
         ("sclip", "pas20b", {"refine": None}),
         ("maskclip", "pas20", {"shorter": 512, "longest": 2048, "window": None, "partial": "pad"}),
         ("maskclip", "pc59", {"shorter": 520, "longest": 520, "positions": "size"}),
@@ -70,8 +73,9 @@ def test_prompts_are_as_many_as_were_read() -> None:
     assert PROTOCOLS["sclip"].prompts == prompts[:80] and prompts[-1] == "this is one {} in the scene."
 
 
-def test_resclips_numbers_are_naclips_without_pamr() -> None:
+def test_resclips_and_pearls_numbers_are_naclips_with_another_refinement() -> None:
     for dataset in DATASETS:
         naclip = get_protocol("naclip", dataset)
         assert replace(naclip, name="resclip", refine=None) == get_protocol("resclip", dataset)
+        assert replace(naclip, name="pearl", refine=Propagation()) == get_protocol("pearl", dataset)
         assert naclip.refine is not None

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from masks import RECIPE, named_while_training
+from resume import assert_same_run, moved, same, stopped_and_gone_on, weights
 from torch import Tensor
 
 from infoclip_lite import DenseCLIP, train
 from infoclip_lite.clip.blocks import standard_block
 from infoclip_lite.core.labels import NO_LABEL
+from infoclip_lite.datasets import Collage
 from infoclip_lite.segmentors import Segmentor, Target, build_segmentor
 from infoclip_lite.segmentors.cascade import CascadeSegmentor
 from infoclip_lite.segmentors.queries import dice_loss, sigmoid_focal_loss
+from infoclip_lite.training.finetuning import FineTuning
 
 MakeTiny = Callable[..., DenseCLIP]
 
@@ -142,6 +148,52 @@ def test_the_recipe_trains_prompts_and_decoders_and_not_clip(tiny_checkpoint: ob
     before, after = run.reference.state_dict(), run.model.clip.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert isinstance(run.model, Segmentor) and run.model.independent
+
+
+@pytest.fixture
+def recipe(tiny_checkpoint: Path) -> dict[str, Any]:
+    return {
+        **RECIPE,
+        "base": "mini/cascade",
+        "clip": {"name": str(tiny_checkpoint)},
+        "segmentor": {"groups": 2, "prompts": 4, "layers": 1},
+    }
+
+
+def test_a_training_names_no_unseen_word_and_moves_all_but_clip(recipe: dict[str, Any]) -> None:
+    with named_while_training() as named:
+        run = train(recipe, progress=False)
+    assert named.seen and not named.unseen
+    assert run.reference is not None and same(weights(run.model.clip), weights(run.reference))
+    torch.manual_seed(0)
+    fresh = build_segmentor({"name": "cascade", **recipe["segmentor"]}, run.reference, "a photo of a {}")
+    parts = {name.split(".")[0] for name in moved(run.model, weights(fresh))}
+    assert parts >= {"prompts", "prompt_projection", "relations", "decoders", "neighbours"}
+    assert "clip" not in parts
+
+
+def test_pixels_of_unseen_classes_have_no_say(
+    recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training in which they are nobody's is the same in every bit."""
+    whole = train(recipe, progress=False)
+    collage = Collage.__getitem__
+
+    def without(self: Collage, index: int) -> Any:
+        item = collage(self, index)
+        unseen = torch.isin(item.mask, torch.tensor(self.unseen))
+        return item._replace(mask=item.mask.masked_fill(unseen, self.ignore))
+
+    monkeypatch.setattr(Collage, "__getitem__", without)
+    assert_same_run(train(recipe, progress=False), whole)
+
+
+def test_a_stopped_training_goes_on_bit_for_bit(recipe: dict[str, Any], tmp_path: Path) -> None:
+    whole = train(recipe, progress=False)
+    again = stopped_and_gone_on(
+        FineTuning, 3, lambda: train(recipe, folder=tmp_path, progress=False, save_every=2)
+    )
+    assert_same_run(again, whole)
 
 
 @pytest.mark.parametrize(

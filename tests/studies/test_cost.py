@@ -11,7 +11,7 @@ from torch import Tensor
 
 from infoclip_lite.core import timing
 from infoclip_lite.studies import cost
-from infoclip_lite.studies.cost import cost_rows, rendered
+from infoclip_lite.studies.cost import cost_rows, objective_share, rendered
 from infoclip_lite.training.build import build_task
 from infoclip_lite.training.recipe import load_finetuning
 
@@ -65,3 +65,26 @@ def test_a_papers_recipe_is_rendered_at_its_size_without_weights() -> None:
     assert recipe.data == {"name": "collage", "size": paper.data["size"]} and recipe.batch == 2
     assert (recipe.clip.name, recipe.clip.pretrained) == (paper.clip.name, None)
     assert recipe.objective == paper.objective and recipe.optimizer == paper.optimizer
+
+
+def test_the_objectives_share_is_put_together_from_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = iter(range(10**6))
+    recipe = load_finetuning("mini/infoclip", batch=2)
+    found = objective_share(recipe=recipe, repeats=1, clock=lambda: float(next(counted)))
+    # Every time is one tick of this clock.
+    assert found["step_off_s"] == found["teacher_forward_s"] == found["objective_s"] == 1
+    assert found["share_beside_teacher"] == pytest.approx(1 / 3, abs=1e-4)
+    with pytest.raises(ValueError, match="a recipe without an objective"):
+        objective_share(recipe=load_finetuning("mini/plain", batch=2))
+
+
+def test_the_objective_is_timed_to_what_the_student_made_and_no_further(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its gradient is that of a whole step where the two meet."""
+    recipe = load_finetuning("mini/infoclip", batch=2)
+    task = build_task(recipe)[0]
+    monkeypatch.setattr(cost, "build_task", lambda plan: (task, None))
+    objective_share(recipe=recipe, repeats=1)
+    weights = [p for p in task.segmentor.parameters() if p.grad is not None]
+    assert weights == [] or all(float(p.grad.abs().sum()) == 0 for p in weights)

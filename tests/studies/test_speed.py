@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ def test_contest_is_the_peers_time_by_ours() -> None:
 
 
 def test_peers_give_our_outputs(tiny: DenseCLIP) -> None:
-    assert peers.against_open_clip(tiny, rounds=1).ratio > 0
+    one, two = peers.against_open_clip(tiny, rounds=1)
+    assert one.ratio > 0 and two.ratio > 0 and "two read-outs" in two.what
     pytest.importorskip("transformers", reason="needs the paper extra")
     assert peers.against_transformers(tiny, rounds=1).ratio > 0
     twin = peers.transformers_twin(tiny)
@@ -61,7 +63,8 @@ def test_the_head_written_out_gives_our_outputs_and_gradients() -> None:
     inputs = growth._inputs(words=3, side=12, batch=2)
     for head in (ours, plain):
         head(*inputs).square().mean().backward()
-    assert len(growth.against_pairs(rounds=1, words=3, side=12)) == 2
+    forward, both = growth.against_catseg(rounds=1, words=3, side=12)
+    assert forward.ours_kept_mb is None and 0 < both.ours_kept_mb < both.peer_kept_mb
     for (name, a), b in zip(ours.named_parameters(), plain.parameters(), strict=True):
         if a.grad is not None and b.grad is not None:
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-6, msg=name)
@@ -70,16 +73,22 @@ def test_the_head_written_out_gives_our_outputs_and_gradients() -> None:
 
 def test_growth_is_fitted_along_every_axis(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(growth, "_AXES", {"words": (2, 4), "batch": (1, 2)})
-    monkeypatch.setattr(growth, "WORDS", 2)
-    monkeypatch.setattr(growth, "SIDE", 6)
+    monkeypatch.setattr(growth, "_BASE", {"words": 2, "side": 6, "batch": 1})
     rows = growth.growth(rounds=1)
     assert [row["axis"] for row in rows] == ["words", "batch"]
-    assert all(len(row["seconds"]) == len(row["kept_mb"]) == 2 and row["exponent"] for row in rows)
+    assert all(len(row["seconds"]) == len(row["kept_mb"]) == 2 for row in rows)
+    assert all(isinstance(row["exponent"], float) for row in rows)
     assert all(row["kept_mb"][1] > row["kept_mb"][0] for row in rows)
+    assert rows[1]["others"] == {"words": 2, "side": 6}
 
 
 def test_loaders_are_timed_on_the_same_pictures() -> None:
-    assert peers.against_torchvision(rounds=1, pictures=2).what.startswith("2 training crops")
+    rows = peers.against_torchvision(rounds=1, pictures=2)
+    assert [row.what.startswith("training crops of 384") for row in rows] == [True, True, False, False]
+    assert ["with colours changed" in row.what for row in rows] == [True, False, True, False]
+    said = rows[0].to_json()
+    assert said["ours_pictures_per_s"] == pytest.approx(2 / rows[0].ours_s, abs=0.01)
+    assert "ours_kept_mb" not in said
 
 
 def test_ways_of_training_are_measured_against_float32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,9 +116,63 @@ def test_many_words_fit_because_prompts_and_scores_are_taken_in_parts(
     whole = tiny.encode_text(words, ("a {}",))
     assert asked == [512, 188]
     assert torch.allclose(tiny.encode_text(words[510:514], ("a {}",)), whole[510:514], atol=1e-6)
+
+
+def test_evaluation_is_measured_in_parts_and_at_once(
+    tiny: DenseCLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(speed, "load_clip", lambda model, device: tiny)
-    found = speed.evaluation_memory("none", 100)
-    assert found["words_at_a_time"] == 100 and found["peak_gb"] >= found["before_gb"] > 0
+    monkeypatch.setattr(speed, "WORDS", 9)
+    asked: list[int | None] = []
+    own = speed.best_words
+    monkeypatch.setattr(
+        speed, "best_words", lambda *given, chunk: (asked.append(chunk), own(*given, chunk=chunk))[1]
+    )
+    found = speed.evaluation_cost("none")
+    parts, whole = found["ways"]["in parts"], found["ways"]["at once"]
+    assert asked == [None, 9] and parts["model_s"] == whole["model_s"]
+    assert whole["peak_gb"] >= parts["peak_gb"] >= found["loaded_gb"] > 0 and parts["pictures_per_s"] > 0
+
+
+def test_parts_are_kept_until_the_report_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "_PARTS", tmp_path / "parts")
+    monkeypatch.setattr(speed, "_CONTESTS", ("first",))
+    asked: list[str] = []
+
+    def measured(
+        model: str, device: torch.device, clock: peers.Clock
+    ) -> dict[str, Callable[[], list[peers.Contest]]]:
+        def part(name: str, fails: bool) -> Callable[[], list[peers.Contest]]:
+            def measure() -> list[peers.Contest]:
+                asked.append(name)
+                assert torch.get_num_threads() == 1 and clock is time.process_time
+                if fails and asked.count(name) == 1:
+                    raise KeyboardInterrupt
+                return [peers.Contest(name, 1.0, 2.0, 2.0)]
+
+            return measure
+
+        return {"first": part("first", fails=False), "second": part("second", fails=True)}
+
+    monkeypatch.setattr(speed, "_measured", measured)
+    with pytest.raises(KeyboardInterrupt):
+        speed.speed(out=tmp_path / "speed.json")
+    report = speed.speed(out=tmp_path / "speed.json")
+    assert asked == ["first", "second", "second"] and not list((tmp_path / "parts").iterdir())
+    assert report["contests"][0]["what"] == "first" and report["second"][0]["ratio"] == 2
+    # Of another revision or machine nothing is taken.
+    with pytest.raises(KeyboardInterrupt):
+        asked.clear()
+        speed.speed(out=tmp_path / "speed.json")
+    monkeypatch.setattr(speed, "environment", lambda: {"git": "another"})
+    speed.speed(out=tmp_path / "speed.json")
+    assert asked == ["first", "second", "first", "second"]
+
+
+def test_every_part_of_the_report_can_be_measured() -> None:
+    """By name alone: measuring takes minutes."""
+    parts = speed._measured("ViT-B-16", torch.device("cpu"), time.process_time)
+    assert set(speed._CONTESTS) < set(parts) and all(callable(measure) for measure in parts.values())
 
 
 def test_paper_size_needs_a_gpu_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -49,7 +51,30 @@ def test_the_counter_counts() -> None:
     assert len(waits.met) == 2
 
 
-@pytest.mark.parametrize("name", ["mini/plain", "mini/infoclip", "mini/chimera"])
+@contextmanager
+def fetched() -> Iterator[list[str]]:
+    """The methods by which values are brought to the CPU, as they are called: no dispatcher sees these."""
+    met: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("tolist", "numpy", "cpu", "item", "__bool__", "__float__", "__int__", "__index__"):
+            own = getattr(torch.Tensor, name)
+
+            def counting(self: torch.Tensor, *given: Any, _own: Any = own, _name: str = name) -> Any:
+                met.append(_name)
+                return _own(self, *given)
+
+            patch.setattr(torch.Tensor, name, counting)
+        yield met
+
+
+def test_methods_are_counted_too() -> None:
+    with fetched() as met:
+        value = torch.ones(2)
+        value.tolist(), value.cpu(), value.sum().item(), bool(value.sum() > 0)
+    assert met == ["tolist", "cpu", "item", "__bool__"]
+
+
+@pytest.mark.parametrize("name", ["mini/plain", "mini/infoclip", "mini/chimera", "mini/cascade"])
 def test_a_step_waits_for_nothing_but_its_loss(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_finetuning(name, start=None, batch=2, machine={"dtype": "float32"}, data={"size": 64})
     # On a CPU one_hot looks at its ids before it believes them; on a GPU it does not.
@@ -58,7 +83,7 @@ def test_a_step_waits_for_nothing_but_its_loss(name: str, monkeypatch: pytest.Mo
     engine = _Engine(task, 1.0, lambda step: 1.0)
     batch = next(iter(task.batches(0, 1)))
     engine.step(0, [batch])  # what is made once, such as embeddings that do not change
-    with Waits() as waits:
+    with Waits() as waits, fetched() as met:
         engine.step(1, [batch])
-    # Terms become numbers in one `tolist`, which asks for none of these.
-    assert waits.met == []
+    # Terms become numbers in one `tolist`, and nothing else is asked for.
+    assert waits.met == [] and met == ["tolist"]
