@@ -31,8 +31,8 @@ python_maximum_signature_line_length = 88
 
 html_theme = "sphinx_book_theme"
 html_title = "InfoCLIP Lite"
-html_static_path = ["_static"]
-html_css_files = ["site.css"]
+html_static_path = ["_static", "generated/static"]
+html_css_files = ["site.css", "explorers/style.css"]
 html_theme_options = {
     "use_download_button": True,
     "use_fullscreen_button": False,

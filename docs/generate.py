@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import explorers
 import house
 import pack
 import plans
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LIVE = "application/vnd.jupyter.widget-view+json"
-# A page has no kernel: every explorer has a still figure beside it.
+# A page has no kernel. Where it has no explorer of its own either, there is a still figure beside it.
 STILL = "*The sliders are live in JupyterLab; this page shows the figure beside them.*"
 _TIME = re.compile(
     r"\*\*Time\*\*: (?:about )?(.*?)(?: to run)?(?: on [a-z]+ cores?)?(?: to run)?, (?:and )?(.*?) to read\.",
@@ -272,7 +273,9 @@ def protocols_part() -> str:
 
 
 def site_copy(notebook: dict[str, Any]) -> dict[str, Any]:
-    """A notebook as the site shows it: badges are links of text, live widgets say where they live."""
+    """A notebook as the site shows it: badges are links of text, live widgets are explorers of the page's own
+    or say where they live.
+    """
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
@@ -281,7 +284,12 @@ def site_copy(notebook: dict[str, Any]) -> dict[str, Any]:
             cell["source"] = source
         for output in cell.get("outputs", []):
             if output.get("data", {}).pop(LIVE, None):
-                output["data"] = {"text/markdown": STILL}
+                page = explorers.instead_of(source)
+                output["data"] = {"text/html": page} if page else {"text/markdown": STILL}
+        if cell["cell_type"] == "code" and (page := explorers.below(source)):
+            cell["outputs"].append(
+                {"output_type": "display_data", "metadata": {}, "data": {"text/html": page}}
+            )
     return notebook
 
 
@@ -454,6 +462,7 @@ def write_all(folder: Path) -> None:
     texts |= {f"notebooks/{path.name}": json.dumps(site_copy(json.loads(path.read_text()))) for path in paths}
     for stale in set((folder / "notebooks").glob("*.ipynb")) - {folder / name for name in texts}:
         stale.unlink()
+    explorers.write_all(folder / "generated" / "static" / "explorers", folder / "_build" / "explorer-parts")
     for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)
