@@ -25,7 +25,8 @@ SCENES = 6  # the first of the validation split, where the notebooks' explorers 
 MEASURED = 40  # scenes over which the selection is measured: an interval of a few hundredths [O]
 SMALLEST = 16  # positions at the end, the default of `compute_selection`
 STOPS = 20  # of the slider of progress
-THOUSANDTHS = 1000  # cosines are stored as whole thousandths; two digits are shown
+SCALE = 10_000  # cosines are stored as whole numbers of this; a page shows two digits
+DIGITS = 6  # of shares and cosines as text: a page rounds once more
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ def scenes(folder: Path) -> list[Shown]:
 def similarity(folder: Path) -> JsonObject:
     """Cosines of all patches with one another and with words, under every read-out: `compute_similarity`.
 
-    Each scene's are in a file of their own, similarity-I.bin: int16 thousandths, for each read-out the lower
-    triangle of patches by patches, row by row, and then words by patches.
+    Each scene's are in a file of their own, similarity-I.bin: int16, times `SCALE`; for each read-out the
+    lower triangle of patches by patches, row by row, and then words by patches.
 
     Args:
         folder: of the explorers.
@@ -81,7 +82,7 @@ def similarity(folder: Path) -> JsonObject:
         "patch": [3, 3],  # where the notebook begins
         "read_outs": list(READ_OUTS),
         "words": words,
-        "scale": THOUSANDTHS,
+        "scale": SCALE,
         **_about(shown),
     }
 
@@ -92,7 +93,7 @@ def _cosines(clip: DenseCLIP, image: Tensor, text: Tensor) -> list[bytes]:
         patches = dense[0].flatten(1)  # (D, N)
         among = (patches.T @ patches)[np.tril_indices(patches.shape[1])]
         every = torch.cat([among, (text @ patches).flatten()]).numpy()
-        found.append((every * THOUSANDTHS).round().astype("<i2").tobytes())
+        found.append((every * SCALE).round().astype("<i2").tobytes())
     return found
 
 
@@ -122,14 +123,14 @@ def selection(folder: Path) -> JsonObject:
         "kept": kept,
         "measured": MEASURED,
         "outlines": [_rows(view.outline) for view in first[:SCENES]],
-        "chances": [round(view.chance, 4) for view in first[:SCENES]],
+        "chances": [round(view.chance, DIGITS) for view in first[:SCENES]],
         "similarity": {
             name: [_numbers(view.similarity) for view in each[:SCENES]] for name, each in views.items()
         },
         # From the most similar patch on: which it is, and what the first K of them show.
         "order": {name: [_order(view).tolist() for view in each[:SCENES]] for name, each in views.items()},
         "on_objects": {
-            name: [[round(share, 4) for share in _shares(view)] for view in each[:SCENES]]
+            name: [[round(share, DIGITS) for share in _shares(view)] for view in each[:SCENES]]
             for name, each in views.items()
         },
         "over_scenes": {name: _over_scenes(each) for name, each in views.items()},
@@ -156,11 +157,11 @@ def _over_scenes(views: list[SelectionView]) -> list[list[float]]:
 def _interval(values: list[float]) -> list[float]:
     """Mean and half-width of the 95% interval."""
     found = interval(values)
-    return [round(found.mean, 4), round(found.ci95, 4)]
+    return [round(found.mean, DIGITS), round(found.ci95, DIGITS)]
 
 
 def _numbers(grid: Tensor) -> list[float]:
-    return [round(value, 4) for value in grid.flatten().tolist()]
+    return [round(value, DIGITS) for value in grid.flatten().tolist()]
 
 
 def _rows(outline: Tensor) -> list[str]:

@@ -80,4 +80,4 @@ def _row(position: dict[str, object]) -> JsonObject:
 
 
 def _rounded(values: list[float]) -> list[float]:
-    return [round(value, 3) for value in values]
+    return [round(value, 4) for value in values]

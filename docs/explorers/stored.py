@@ -21,7 +21,7 @@ from infoclip_lite.studies.rows import (
 
 # Studies with contrasts that were planned; a report without any adds nothing.
 STUDIES = ("infoclip", "chimera")
-DIGITS = 4  # of shares: a page shows tenths of a percent
+DIGITS = 6  # of shares: a page rounds once more, to tenths of a percent
 
 
 def again(*names: str) -> list[str]:
@@ -93,7 +93,7 @@ def objective() -> JsonObject:
 
 
 def leaderboard() -> JsonObject:
-    """All rows with scores, ranks and cost, the difference of every two, and the contrasts that were planned."""
+    """All rows with scores, ranks and cost, the difference of every two, and the planned contrasts."""
     board = read_leaderboard()
     first = next(iter(board.methods.values()))
     metrics = shown_metrics(first.scores[SPLITS[0]])

@@ -29,7 +29,7 @@ export function legend(series) {
 export function sample({ stroke, dashes = "", shape, band, line = true }) {
   const node = svg("svg", { viewBox: "0 0 34 12", "aria-hidden": "true", width: 34, height: 12 });
   if (band) node.append(svg("rect", { x: 1, y: 1, width: 32, height: 10, fill: stroke, class: "band" }));
-  else if (line) node.append(svg("line", { x1: 1, x2: 33, y1: 6, y2: 6, stroke, "stroke-width": 2.5, "stroke-dasharray": dashes }));
+  if (line) node.append(svg("line", { x1: 1, x2: 33, y1: 6, y2: 6, stroke, "stroke-width": 2.5, "stroke-dasharray": dashes }));
   if (shape) node.append(mark(shape, 17, 6, 4, stroke));
   return node;
 }
@@ -38,7 +38,7 @@ export function sample({ stroke, dashes = "", shape, band, line = true }) {
 export function ticks(low, high, most = 5) {
   const rough = (high - low) / most || 1;
   const unit = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].map((each) => each * unit).find((each) => each >= rough);
+  const step = [1, 2, 2.5, 5, 10].map((each) => each * unit).find((each) => each >= rough);
   const found = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) found.push(i * step);
   return found;
@@ -52,7 +52,7 @@ const short = (value) => String(Number(value.toPrecision(3)));
  *   series [{stroke, dashes, shape, points: [[x, y]], band: [[x, low, high]]}], at (a line upright), level {y, text}
  */
 export function curves({ width, height = 240, label, x, y, series, at, level }) {
-  const [left, right, top, bottom] = [52, 12, 24, 42];
+  const [left, right, top, bottom] = [52, 20, 24, 42];
   const figure = svg("svg", { role: "img", "aria-label": label, viewBox: `0 0 ${width} ${height}`, width, height });
   const px = (value) => left + ((width - left - right) * (value - x.low)) / (x.high - x.low || 1);
   const py = (value) => top + (height - top - bottom) * (1 - (value - y.low) / (y.high - y.low || 1));

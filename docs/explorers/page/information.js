@@ -109,7 +109,7 @@ export async function start(place, data) {
         series,
       }),
       legend(series),
-      outside ? element("p", { class: "note" }, `${outside} of ${draws.length} draws lie outside the picture.`) : "",
+      outside ? element("p", { class: "remark" }, `${outside} of ${draws.length} draws lie outside the picture.`) : "",
     );
   }
 

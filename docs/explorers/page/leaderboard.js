@@ -1,7 +1,7 @@
 // The leaderboard with filters, the ranks that are possible, and the difference of any two methods.
 
-import { colour, intervals, legend, MARKS, sample } from "./charts.js";
-import { boxes, choice, element, numbers, panel, percent, points, redrawn, slider, table, unique, withHalf } from "./parts.js";
+import { colour, intervals, MARKS, sample } from "./charts.js";
+import { boxes, choice, element, numbers, panel, points, redrawn, slider, table, unique, withHalf } from "./parts.js";
 
 const NAMES = { mIoU_seen: "mIoU, seen words", mIoU_unseen: "mIoU, unseen words", mIoU_stuff: "mIoU, stuff", hIoU: "hIoU" };
 const SPLITS = { test: "new instances (test)", "test-known": "known instances (test-known)" };
@@ -86,11 +86,9 @@ export async function start(place, data) {
     const x = scores
       ? { label: `${NAMES[name] ?? name} (%), mean and 95% interval`, low: 0, high: 1.04 * Math.max(0.01, ...lines.map((line) => line.high)), say: (value) => (100 * value).toFixed(0) }
       : { label: `ranks that are possible, among ${rows.length}; the mark is the place by the mean`, low: 0, high: rows.length + 1 };
-    const used = families.filter((each) => drawn.some((row) => row.family === each));
     chart.replaceChildren(
-      legend(used.map((each) => ({ name: each, ...look(each), line: false }))),
       intervals({ width: Math.max(260, chart.clientWidth), label: `${drawn.length} methods; numbers in the table below`, x, rows: lines, broad: !scores }),
-      element("p", { class: "note" }, `${about.scenes} scenes of ${about.size} pixels, ${about.words} words; intervals over ${about.seeds} trainings, of what is not trained over scenes.`),
+      element("p", { class: "remark" }, `${about.scenes} scenes of ${about.size} pixels, ${about.words} words; intervals over ${about.seeds} trainings, of what is not trained over scenes.`),
     );
   }
 
@@ -133,7 +131,7 @@ function contrast({ rows, splits, differences }) {
     element("div", { class: "controls" }, one.node, other.node),
     chart,
     said,
-    element("p", { class: "note" }, note),
+    element("p", { class: "remark" }, note),
   );
   redrawn(chart, draw);
   return node;

@@ -25,7 +25,7 @@ export async function start(place, data) {
   const legendOf = () => {
     const bar = element("span", { class: "bar", "aria-hidden": "true" });
     bar.style.background = `linear-gradient(to right, ${[-1, -0.5, 0, 0.5, 1].map((part) => diverging(part, 1).ground).join()})`;
-    return element("p", { class: "note" }, points(-most, 0), " ", bar, ` ${points(most, 0)} points from plain fine-tuning. One training a square.`);
+    return element("p", { class: "remark" }, points(-most, 0), " ", bar, ` ${points(most, 0)} points from plain fine-tuning. One training a square.`);
   };
   const key = legendOf();
 

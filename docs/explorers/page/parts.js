@@ -46,7 +46,7 @@ export function panel(place, title, again = []) {
   return { body, controls, figures, said, under };
 }
 
-/** A slider over a list of values. `node.dataset.value` is what is chosen; `values()` may be asked again. */
+/** A slider over a list of values; `say` names one. */
 export function slider(text, values, start, changed, say = String) {
   const id = unique("slider");
   const input = element("input", { id, type: "range", min: 0, max: values.length - 1, step: 1 });
@@ -61,7 +61,7 @@ export function slider(text, values, start, changed, say = String) {
     changed();
   });
   tell();
-  const node = element("div", { class: "control" }, element("label", { for: id }, text), input, output);
+  const node = element("div", { class: "control" }, element("span", {}, element("label", { for: id }, text), " ", output), input);
   return {
     node,
     get value() {

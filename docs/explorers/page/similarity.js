@@ -20,11 +20,11 @@ export async function start(place, data) {
   const picture = canvas("The scene", SIDE);
   const grid = element(
     "div",
-    { class: "grid", role: "application", tabindex: 0, "aria-label": "Patches of the scene; arrow keys move the frame", keydown: move, click: point },
+    { class: "patches", role: "application", tabindex: 0, "aria-label": "Patches of the scene; arrow keys move the frame", keydown: move, click: point },
     picture,
   );
   const maps = readOuts.map((name) => ({ name, target: canvas(name, SIDE), under: element("figcaption") }));
-  figures.classList.add("small");
+  figures.classList.add("maps");
   figures.append(
     element("figure", {}, grid, element("figcaption", {}, "Click a patch, or move the frame with the arrow keys.")),
     ...maps.map((map) => element("figure", {}, map.target, map.under)),

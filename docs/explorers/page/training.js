@@ -42,7 +42,7 @@ export async function start(place, data) {
   rows.forEach((each, i) => paintPicture(each.scene, images, i, scenes));
   const chart = element("div", { class: "chart" });
   figures.append(
-    ...rows.map((each) => element("figure", { class: "row" }, each.scene, each.truth, each.now, each.caption)),
+    element("div", { class: "scenes" }, ...rows.map((each) => element("figure", { class: "strip" }, each.scene, each.truth, each.now, each.caption))),
     words,
     chart,
   );
@@ -104,7 +104,7 @@ export async function start(place, data) {
         at: steps[at],
       }),
       legend(series),
-      element("p", { class: "note" }, seeds.value === null ? "Lines: this one training." : `Lines: this one training. Bands: 95% intervals of the mean of ${data.seeds[seeds.value]} seeds of ${seeds.value}.`),
+      element("p", { class: "remark" }, seeds.value === null ? "Lines: this one training." : `Lines: this one training. Bands: 95% intervals of the mean of ${data.seeds[seeds.value]} seeds of ${seeds.value}.`),
     );
   }
 
