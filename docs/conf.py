@@ -25,6 +25,7 @@ myst_links_external_new_tab = True
 
 napoleon_use_ivar = True
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True  # a default that is an object would make a signature that nothing can parse
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "exclude-members": "training"}
 python_maximum_signature_line_length = 88

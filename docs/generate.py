@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 LIVE = "application/vnd.jupyter.widget-view+json"
 # A page has no kernel. Where it has no explorer of its own either, there is a still figure beside it.
 STILL = "*The sliders are live in JupyterLab; this page shows the figure beside them.*"
+IGNORED = "# NBVAL_IGNORE_OUTPUT\n"
+WIDE = 2.2  # widths of a height: panels side by side, too small on a phone unless they may scroll [O]
 _TIME = re.compile(
     r"\*\*Time\*\*: (?:about )?(.*?)(?: to run)?(?: on [a-z]+ cores?)?(?: to run)?, (?:and )?(.*?) to read\.",
     re.DOTALL,
@@ -274,10 +278,11 @@ def protocols_part() -> str:
 
 def site_copy(notebook: dict[str, Any]) -> dict[str, Any]:
     """A notebook as the site shows it: badges are links of text, live widgets are explorers of the page's own
-    or say where they live.
+    or say where they live, and figures keep their text alternatives.
     """
     for cell in notebook["cells"]:
-        source = "".join(cell["source"])
+        # A remark for the tests says nothing to a reader.
+        cell["source"] = source = "".join(cell["source"]).removeprefix(IGNORED)
         if cell["cell_type"] == "markdown":
             source = _BADGE.sub(r"[\1]", source)  # a picture of a badge would be fetched from elsewhere
             source = source.replace("](../docs/", "](../").replace("](../README.md)", "](../index.md)")
@@ -287,10 +292,23 @@ def site_copy(notebook: dict[str, Any]) -> dict[str, Any]:
                 page = explorers.instead_of(source)
                 output["data"] = {"text/html": page} if page else {"text/markdown": STILL}
         if cell["cell_type"] == "code" and (page := explorers.below(source)):
-            cell["outputs"].append(
-                {"output_type": "display_data", "metadata": {}, "data": {"text/html": page}}
-            )
+            shown = {"output_type": "display_data", "metadata": {}, "data": {"text/html": page}}
+            cell["outputs"].append(shown)
+        if options := _figure_options(cell):
+            cell.setdefault("metadata", {})["mystnb"] = {"image": options}
     return notebook
+
+
+def _figure_options(cell: dict[str, Any]) -> dict[str, str]:
+    """How the page sets a cell's figure: what myst-nb does not read from the output itself."""
+    for output in cell.get("outputs", []):
+        if picture := output.get("data", {}).get("image/png"):
+            # Width and height stand behind eight bytes of signature and eight of the first chunk's head.
+            width, height = struct.unpack(">II", base64.b64decode("".join(picture))[16:24])
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+            options = {"alt": alt} if alt else {}
+            return options | ({"classes": "wide"} if width > WIDE * height else {})
+    return {}
 
 
 def escape_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

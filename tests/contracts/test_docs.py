@@ -7,7 +7,6 @@ import importlib
 import inspect
 import json
 import re
-import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -71,26 +70,6 @@ def generate() -> ModuleType:
 @pytest.fixture(scope="module")
 def pack() -> ModuleType:
     return part("pack")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-W",
-        "--keep-going",
-        "-q",
-        "-d",
-        str(folder / "trees"),
-        str(DOCS),
-        str(folder / "html"),
-    ]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    return folder / "html"
 
 
 @pytest.fixture(scope="module")
