@@ -19,11 +19,12 @@ import pack
 import plans
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+DRAWING = "image/svg+xml"
 LIVE = "application/vnd.jupyter.widget-view+json"
 # A page has no kernel. Where it has no explorer of its own either, there is a still figure beside it.
 STILL = "*The sliders are live in JupyterLab; this page shows the figure beside them.*"
 IGNORED = "# NBVAL_IGNORE_OUTPUT\n"
-WIDE = 2.2  # widths of a height: panels side by side, too small on a phone unless they may scroll [O]
+WIDE = 2.3  # widths of a height: panels side by side, too small on a phone unless they may scroll [O]
 _TIME = re.compile(
     r"\*\*Time\*\*: (?:about )?(.*?)(?: to run)?(?: on [a-z]+ cores?)?(?: to run)?, (?:and )?(.*?) to read\.",
     re.DOTALL,
@@ -302,13 +303,21 @@ def site_copy(notebook: dict[str, Any]) -> dict[str, Any]:
 def _figure_options(cell: dict[str, Any]) -> dict[str, str]:
     """How the page sets a cell's figure: what myst-nb does not read from the output itself."""
     for output in cell.get("outputs", []):
-        if picture := output.get("data", {}).get("image/png"):
-            # Width and height stand behind eight bytes of signature and eight of the first chunk's head.
-            width, height = struct.unpack(">II", base64.b64decode("".join(picture))[16:24])
-            alt = output.get("metadata", {}).get("image/png", {}).get("alt")
+        for kind, picture in output.get("data", {}).items():
+            if kind not in ("image/png", DRAWING):
+                continue
+            alt = output.get("metadata", {}).get(kind, {}).get("alt")
             options = {"alt": alt} if alt else {}
-            return options | ({"classes": "wide"} if width > WIDE * height else {})
+            # A drawing is full of words, whatever its shape.
+            wide = kind == DRAWING or _is_wide("".join(picture))
+            return options | ({"classes": "wide"} if wide else {})
     return {}
+
+
+def _is_wide(picture: str) -> bool:
+    # Width and height stand behind eight bytes of signature and eight of the first chunk's head.
+    width, height = struct.unpack(">II", base64.b64decode(picture)[16:24])
+    return width > WIDE * height
 
 
 def escape_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
@@ -322,6 +331,15 @@ def escape_docstring(app: Any, what: str, name: str, thing: Any, options: Any, l
         pieces = re.split(r"(`[^`]*`)", line)
         pieces[::2] = [re.sub(r"([*|\\]|(?<=\w)_(?=\W|$))", r"\\\1", piece) for piece in pieces[::2]]
         lines[index] = "".join(pieces)
+
+
+def signature_that_parses(
+    app: Any, what: str, name: str, thing: Any, options: Any, signature: str | None, result: str | None
+) -> tuple[str | None, str | None]:
+    """The signature with dots for a default that is made anew for each object: with the "<factory>" that
+    dataclasses say, Sphinx would set the whole signature as plain text.
+    """
+    return signature and signature.replace("<factory>", "..."), result
 
 
 def readouts_part() -> str:

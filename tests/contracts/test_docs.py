@@ -102,6 +102,16 @@ def test_every_figure_of_a_notebook_is_on_its_page(pages: dict[str, Page], gener
         ), stem
 
 
+def test_every_figure_has_its_text_alternative(pages: dict[str, Page]) -> None:
+    named = {
+        (name, picture["src"])
+        for name, page in pages.items()
+        for picture in page.pictures
+        if len(picture["alt"] or "") < 10 or (picture["alt"] or "").endswith((".png", ".svg"))
+    }
+    assert named == set()
+
+
 def test_nothing_is_loaded_from_elsewhere(pages: dict[str, Page], site: Path) -> None:
     outside = {
         (name, load)
@@ -163,6 +173,15 @@ def test_formulas_are_drawn_by_the_browser(pages: dict[str, Page], site: Path) -
         pages[name].formulas
         for name in ("notation.html", "glossary.html", "notebooks/04_from_distances_to_entropy.html")
     )
+    formulas = re.compile(r"<math.*?</math>", re.DOTALL)
+    # What the converter does not know it prints as it stands.
+    unknown = [
+        (name, found)
+        for name in pages
+        for formula in formulas.findall((site / name).read_text())
+        for found in re.findall(r"\\\w+", re.sub(r"<[^>]+>", " ", formula))
+    ]
+    assert unknown == []
     scripts = re.compile(r"<script[^>]*(?:mathjax|katex)", re.IGNORECASE)
     assert [name for name in pages if scripts.search((site / name).read_text())] == []
 

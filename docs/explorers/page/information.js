@@ -130,7 +130,7 @@ function ask(body, { rows, rho, start, of_truth: names }) {
   predict(
     body,
     `which estimator will be furthest from the truth at ${most} + ${most} dimensions, and in which direction?`,
-    [["Estimator", names], ["Its answer is", ["too high", "too low"]]],
+    [["Furthest off", names], ["Its answer is", ["too high", "too low"]]],
     ([name, direction]) => ({
       right: name === worst && direction === way(bias(worst)),
       why: `With ${start.n} samples and a correlation of ${start.rho}: ${names.map((each) => `${each} ${signed(bias(each), 2)}`).join(", ")} nats from the truth.`,
