@@ -35,6 +35,7 @@ html_theme = "sphinx_book_theme"
 html_title = "InfoCLIP Lite"
 html_static_path = ["_static", "generated/static"]
 html_css_files = ["site.css", "explorers/style.css"]
+html_js_files = ["site.js"]
 html_theme_options = {
     "use_download_button": True,
     "use_fullscreen_button": False,

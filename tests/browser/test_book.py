@@ -32,7 +32,7 @@ webdriver = pytest.importorskip("selenium.webdriver", reason="selenium not found
 Select = pytest.importorskip("selenium.webdriver.support.ui").Select
 pytest.importorskip("sphinx", reason="the docs extra is not installed")
 
-PATIENCE = 60.0  # seconds, for a machine that does other things too
+PATIENCE = 180.0  # seconds, for a machine that does other things too
 CHROMIUM = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --window-size=1280,1000 "
     "--disable-background-networking --disable-component-update --disable-sync"

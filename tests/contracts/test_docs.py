@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import importlib
 import inspect
 import json
 import re
+import struct
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -140,6 +142,20 @@ def test_a_badge_becomes_a_link_of_text_and_a_live_widget_a_sentence(generate: M
     words, code = generate.site_copy({"cells": cells})["cells"]
     assert words["source"] == "[Open in Colab](https://colab/a.ipynb)"
     assert list(code["outputs"][0]["data"]) == ["text/markdown"]
+
+
+def test_a_page_keeps_a_figures_words_and_drops_what_is_for_the_tests(generate: ModuleType) -> None:
+    wide = base64.b64encode(b"8 bytes.8 of IHD" + struct.pack(">II", 900, 300)).decode()
+    output = {
+        "output_type": "display_data",
+        "data": {"image/png": wide},
+        "metadata": {"image/png": {"alt": "Figure: a line that rises."}},
+    }
+    source = ["# NBVAL_IGNORE_OUTPUT\n", "plot()"]
+    cell = {"cell_type": "code", "metadata": {}, "source": source, "outputs": [output]}
+    (shown,) = generate.site_copy({"cells": [cell]})["cells"]
+    assert shown["source"] == "plot()"
+    assert shown["metadata"]["mystnb"]["image"] == {"alt": "Figure: a line that rises.", "classes": "wide"}
 
 
 def test_what_is_loaded_is_there(pages: dict[str, Page], site: Path) -> None:
@@ -292,6 +308,7 @@ def test_notation_names_every_symbol_of_both_papers() -> None:
 
 def test_every_public_name_has_an_entry(site: Path) -> None:
     page = (site / "api.html").read_text()
+    assert "~infoclip_lite" not in page, "a signature that Sphinx could not parse"
     faces = ("", ".clip", ".datasets", ".evaluation", ".information", ".objectives", ".segmentors")
     for module in faces:
         names = importlib.import_module(f"infoclip_lite{module}").__all__
