@@ -95,8 +95,9 @@ def objective() -> JsonObject:
 def leaderboard() -> JsonObject:
     """All rows with scores, ranks and cost, the difference of every two, and the planned contrasts."""
     board = read_leaderboard()
-    first = next(iter(board.methods.values()))
-    metrics = shown_metrics(first.scores[SPLITS[0]])
+    # Of what every row was measured by, in the order of every table.
+    measured = [set(scores) for method in board.methods.values() for scores in method.scores.values()]
+    metrics = shown_metrics(set.intersection(*measured))
     return {
         "again": again("leaderboard"),
         "about": {key: getattr(board, key) for key in ("size", "scenes", "words", "seeds")},

@@ -444,6 +444,13 @@ def test_no_request_leaves_the_pages_and_no_error_is_logged(book: Book) -> None:
     assert [each for each in severe if "favicon.ico" not in each] == []
 
 
+@pytest.mark.parametrize("name", ["similarity", "selection"])
+def test_every_scene_is_credited(site: Path, name: str) -> None:
+    data = served_json(site, name)
+    assert [each for each in data["scenes"] if f">{each['title']}</th>" not in data["credits"]] == []
+    assert "<a href=" in data["credits"]
+
+
 def test_explorers_are_small(site: Path) -> None:
     files = [path for path in (site / "_static" / "explorers").iterdir() if path.is_file()]
     assert sum(len(gzip.compress(path.read_bytes(), 6)) for path in files) <= KILOBYTES * 1000
