@@ -22,11 +22,13 @@ class Crop(NamedTuple):
         image: (3, size, size) float32 in [0, 1].
         mask: (size, size) int64, class ids or the data set's `ignore`.
         skipped: damaged files that this crop stands in for.
+        captions: of the whole picture, where the data set's items have any.
     """
 
     image: Tensor
     mask: Tensor
     skipped: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
 
 
 class TrainingCrops(SegmentationDataset):
@@ -99,7 +101,8 @@ class TrainingCrops(SegmentationDataset):
         sample, skipped = self._sample(epoch, place)
         # A generator of its own for every crop: any worker, in any order, after any restart, draws the same.
         rng = random.Random(f"crops/{self.seed}/{index}")
-        return self._crop(sample, rng)._replace(skipped=skipped)
+        captions = tuple(getattr(sample, "captions", ()))
+        return self._crop(sample, rng)._replace(skipped=skipped, captions=captions)
 
     def place(self, number: int) -> int:
         """The crop that a training takes as its `number`-th: that one, for there is no end of them."""
