@@ -134,10 +134,12 @@ class ClipES:
     def _chances(self, spread: Tensor, image: Tensor) -> Tensor:
         """(K + 1, H, W): maps at the picture's size, the background, and mean field."""
         size = (image.shape[1], image.shape[2])
+        # A picture without words is background, and nothing but.
+        if not len(spread):
+            return spread.new_ones(1, *size)
         large = F.interpolate(spread[None], size, mode="bilinear", align_corners=False)[0]
-        # What no word claims is background [C]; a picture without words is nothing else.
-        behind = 1 - large.amax(0, keepdim=True) if len(large) else large.new_ones(1, *size)
-        maps = torch.cat([large, behind])
+        # What no word claims is background [C].
+        maps = torch.cat([large, 1 - large.amax(0, keepdim=True)])
         return mean_field(maps / maps.sum(0), image, self)
 
 

@@ -152,13 +152,14 @@ def test_mean_field_against_loops_over_pixels() -> None:
 def test_the_background_is_what_no_word_claims_and_what_is_not_sure_does_not_count(
     clip: DenseCLIP, text: Tensor
 ) -> None:
-    maps = ClipES(weight=0.0, sure=0.5).maps(clip, PICTURE, text[:2], text[2:])
+    maps = ClipES(weight=0.0).maps(clip, PICTURE, text[:2], text[2:])
     large = F.interpolate(maps.spread[None], (24, 32), mode="bilinear")[0]
     every = torch.cat([large, 1 - large.amax(0, keepdim=True)])
     chances = every / every.sum(0)
     assert torch.allclose(maps.chances, chances, atol=1e-5)
-    labels = maps.labels(0.5)
-    unsure = chances.max(0).values < 0.5
+    sure = float(maps.chances.max(0).values.median())
+    labels = maps.labels(sure)
+    unsure = maps.chances.max(0).values < sure
     assert 0 < unsure.sum() < unsure.numel()
     assert (labels[unsure] == IGNORE).all()
     assert torch.equal(labels[~unsure], chances.argmax(0)[~unsure])
