@@ -172,6 +172,7 @@ def dry_run(
     watched: Segmented | None = None
     if isinstance(loaded, FineTuneRecipe):
         drawn: Segmented | None = None
+        loaded = _keeping_nothing(loaded)
         if noise:
             loaded, drawn, watched = stand_in(loaded)
         task: Any = build_task(loaded, data=drawn)[0]
@@ -222,6 +223,14 @@ def dry_run(
         half=not isinstance(loaded, FineTuneRecipe) or loaded.machine.dtype != "float32",
         noise=noise,
     )
+
+
+def _keeping_nothing(recipe: FineTuneRecipe) -> FineTuneRecipe:
+    """The recipe, whose pseudo masks are made and not kept."""
+    section = recipe.supervision
+    if section is None or "folder" not in section:
+        return recipe
+    return replace(recipe, supervision={**section, "folder": None})
 
 
 def _saved(task: Timed, steps: int) -> tuple[int, float]:

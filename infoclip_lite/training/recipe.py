@@ -103,6 +103,8 @@ class FineTuneRecipe:
         segmentor: {"name": one of `segmentors.SEGMENTORS`, and its options}.
         data: {"name": "collage", an official data set or "folder", and its options}; `size` is the side of
             the pictures in pixels.
+        supervision: {"name": one of `supervision.SUPERVISIONS`, and its options}: what is learnt from in
+            place of masks, which are then never read; None: the data set's masks.
         objective: {"name": one of `objectives.OBJECTIVES`, and its options}; None is plain fine-tuning.
         loss: {"name": "cross_entropy" or "bce", and its options}; None is the segmentor's own loss.
         tune: "full" (both towers), "image" (the image tower), "qv" (query and value projections) or "none",
@@ -124,6 +126,7 @@ class FineTuneRecipe:
     clip: ClipSection = field(default_factory=ClipSection)
     segmentor: Section = field(default_factory=lambda: {"name": "zero_shot"})
     data: Section = field(default_factory=lambda: {"name": "collage"})
+    supervision: Section | None = None
     objective: Section | None = None
     loss: Section | None = None
     tune: Tune = "full"
@@ -136,7 +139,7 @@ class FineTuneRecipe:
     machine: MachineSection = field(default_factory=MachineSection)
 
     def __post_init__(self) -> None:
-        for what in ("segmentor", "data", "objective", "loss"):
+        for what in ("segmentor", "data", "supervision", "objective", "loss"):
             section = getattr(self, what)
             if section is not None:
                 split_section(section, what)

@@ -250,7 +250,11 @@ def _pretrain(recipe: PretrainRecipe, options: _Options) -> Run:
 
 # Where files are and who reads them changes no number, so two runs that differ in nothing else are the same
 # run.
-_ELSEWHERE: dict[str, dict[str, object]] = {"data": {"root": None}, "machine": {"workers": 0}}
+_ELSEWHERE: dict[str, dict[str, object]] = {
+    "data": {"root": None},
+    "machine": {"workers": 0},
+    "supervision": {"folder": None},
+}
 
 
 def _claim(folder: Path, recipe: Recipe, data: Segmented | None) -> None:
@@ -258,7 +262,7 @@ def _claim(folder: Path, recipe: Recipe, data: Segmented | None) -> None:
     kept: dict[str, Any] = {"kind": type(recipe).__name__, **asdict(recipe)}
     for section, values in _ELSEWHERE.items():
         for key, value in values.items():
-            if key in kept.get(section, ()):
+            if key in (kept.get(section) or ()):
                 kept[section] = {**kept[section], key: value}
     if data is not None:
         kept["data"] = data.describe()

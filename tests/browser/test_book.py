@@ -44,8 +44,8 @@ PAGES = {
     "training": "02_alignment_degradation",
     "information": "03_what_is_mutual_information",
     "objective": "06_transfer",
-    "selection": "09_global_to_local",
-    "leaderboard": "11_leaderboard",
+    "selection": "10_global_to_local",
+    "leaderboard": "12_leaderboard",
 }
 ASK_FIRST = ("information", "objective")
 KILOBYTES = 650  # of all explorers together, compressed; a page loads a sixth of it
