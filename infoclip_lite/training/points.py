@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,6 +57,29 @@ class Lesson(NamedTuple):
     image: Tensor
 
 
+@dataclass(frozen=True)
+class Lessons:
+    """What a training learns from: scenes that the teacher has looked at, and words.
+
+    Attributes:
+        scenes: one lesson each.
+        text: (C, D) embeddings of all names.
+        seen: ids of the classes that may be learnt from.
+        scale: CLIP's logit scale.
+        data: what tells the data set from another.
+    """
+
+    scenes: Sequence[Lesson]
+    text: Tensor
+    seen: Sequence[int]
+    scale: Tensor
+    data: Mapping[str, object]
+
+    def describe(self) -> dict[str, object]:
+        """What JSON can hold."""
+        return dict(self.data)
+
+
 @dataclass
 class PointRun:
     """A finished training.
@@ -84,28 +107,22 @@ class PointTraining:
 
     Args:
         recipe: weights of the terms, batch and rates.
-        data: scenes with `names` and `unseen`.
-        clip: the frozen teacher.
+        lessons: of `prepare`.
 
     Raises:
-        ValueError: a scene that is none (says which), every class unseen, or an encoder's wrong options.
+        ValueError: an encoder's wrong options.
     """
 
     dtype = torch.float32
 
-    def __init__(self, recipe: PointsRecipe, data: Points, clip: DenseCLIP) -> None:
-        self.recipe = recipe
-        self.seen = [i for i in range(len(data.names)) if i not in set(data.unseen)]
-        if not self.seen:
-            raise ValueError(f"all {len(data.names)} classes are unseen; expected one to learn from")
-        with torch.no_grad():
-            self.text = clip.encode_text(data.names)
+    def __init__(self, recipe: PointsRecipe, lessons: Lessons) -> None:
+        self.recipe, self.lessons = recipe, lessons.scenes
+        self.text, self.seen = lessons.text, list(lessons.seen)
         with torch.random.fork_rng():  # the caller keeps the generator as it was
             torch.manual_seed(recipe.seed)
-            encoder = call(PointEncoder, (clip.embed_dim,), recipe.encoder, "the point encoder")
-        self.model = PointSegmentor(encoder, clip.logit_scale).to(clip.device)
+            encoder = call(PointEncoder, (self.text.shape[1],), recipe.encoder, "the point encoder")
+        self.model = PointSegmentor(encoder, lessons.scale).to(self.text.device)
         self.module: nn.Module = self.model
-        self.lessons = [lesson(data, index, clip, self.text) for index in range(len(data))]
 
     def groups(self) -> list[dict[str, object]]:
         """The encoder's matrices, which decay, and its other weights."""
@@ -176,6 +193,25 @@ class PointTraining:
         return loss / (labels != NO_LABEL).sum().clamp(min=1)
 
 
+def prepare(data: Points, clip: DenseCLIP) -> Lessons:
+    """All that trainings on a data set need of frozen CLIP, which looks at every picture once.
+
+    Args:
+        data: scenes with `names` and `unseen`.
+        clip: the teacher.
+
+    Raises:
+        ValueError: every class unseen, or a scene that is none; says which.
+    """
+    seen = [i for i in range(len(data.names)) if i not in set(data.unseen)]
+    if not seen:
+        raise ValueError(f"all {len(data.names)} classes are unseen; expected one to learn from")
+    with torch.no_grad():
+        text, scale = clip.encode_text(data.names), clip.logit_scale.detach()
+    scenes = [lesson(data, index, clip, text) for index in range(len(data))]
+    return Lessons(scenes, text, seen, scale, data.describe())
+
+
 def lesson(data: Points, index: int, clip: DenseCLIP, text: Tensor) -> Lesson:
     """A scene with what frozen CLIP says of it.
 
@@ -224,7 +260,7 @@ def augmented(points: Tensor, colours: Tensor, generator: torch.Generator) -> tu
 def train_points(
     recipe: str | Path | Mapping[str, Any] | PointsRecipe,
     *,
-    data: Points | None = None,
+    data: Points | Lessons | None = None,
     folder: str | Path | None = None,
     progress: bool = True,
     tensorboard: bool = False,
@@ -235,7 +271,7 @@ def train_points(
 
     Args:
         recipe: name ("mini/points"), file or content; see `load_recipe`.
-        data: scenes to learn from; None takes the pack's "train".
+        data: scenes to learn from, or what `prepare` made of them; None takes the pack's "train".
         folder: where the state is kept; a run that finds one there goes on from it. None keeps nothing.
         progress: show a progress bar.
         tensorboard: write losses into `folder`/tensorboard too.
@@ -251,8 +287,10 @@ def train_points(
     with held(where) if where is not None else nullcontext():
         if where is not None:
             claim(where, loaded, data)
-        clip = load_clip(loaded.clip.name, loaded.clip.pretrained).to(default_device()).requires_grad_(False)
-        task = PointTraining(loaded, Points("train") if data is None else data, clip)
+        if not isinstance(data, Lessons):
+            clip = load_clip(loaded.clip.name, loaded.clip.pretrained).to(default_device())
+            data = prepare(Points("train") if data is None else data, clip.requires_grad_(False))
+        task = PointTraining(loaded, data)
         log = fit(
             task,
             steps=loaded.steps,
