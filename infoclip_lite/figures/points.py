@@ -76,7 +76,7 @@ def points_page(
         name=f"points-{next(_numbers)}",
         side=side,
         alt=escape(alt, quote=True),
-        script=(files(__package__) / "points.js").read_text(encoding="utf-8"),
+        script=(files("infoclip_lite") / "figures" / "points.js").read_text(encoding="utf-8"),
         data=content,
     )
 

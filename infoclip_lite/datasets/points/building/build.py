@@ -31,7 +31,7 @@ floors of these works, scaled and moved, and sampled as points; the manifest say
 of them are free (CC0, public domain) or under CC-BY, so that they may meet in one scene: give these credits,
 and the pack may be used as a whole under CC-BY 3.0.
 """
-_WEBP: dict[str, Any] = {"quality": 82, "method": 6}
+_WEBP: dict[str, Any] = {"quality": 68, "method": 6}
 
 
 def build(target: Path, packages: Path | None = None, cache: Path | None = None) -> dict[str, Any]:
