@@ -29,7 +29,7 @@ def test_a_page_needs_nothing_else_and_holds_every_point_in_every_look() -> None
     assert "http" not in page and "src=" not in page and len(page) < 8000
     assert page.count("</script>") == 1, "a name cannot end the script"
     data = data_of(page)
-    place = np.frombuffer(base64.b64decode(data["points"]), "<i2").reshape(-1, 3)
+    place = np.frombuffer(base64.b64decode(data["points"]), "<i2").reshape(-1, 3).astype(int)
     assert (place[1] - place[0]).tolist() == pytest.approx([60000, 30000, 0], abs=2)
     looks = {
         look["name"]: np.frombuffer(base64.b64decode(look["colours"]), np.uint8) for look in data["looks"]

@@ -114,7 +114,7 @@ def credits(manifest: Mapping[str, Any]) -> str:
 def _write_split(folder: Path, split: str, built: Sequence[Built]) -> None:
     arrays = {name: np.stack([getattr(scene, name) for scene in built]) for name in _ARRAYS}
     with whole_file(folder / f"{split}.npz") as part, open(part, "wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     # One picture for all views: a row a scene, a column a camera. Hundreds of small files would say no more.
     sheet = np.concatenate([np.concatenate(list(scene.views), 1) for scene in built], 0)
     with whole_file(folder / f"{split}.webp") as part:
