@@ -47,14 +47,15 @@ CONTRASTS = (
     ("+ pseudo labels", "pseudo labels without alignment"),
     ("+ pseudo labels", FROZEN),
 )
-# One weight after another; the one that is chosen stands in the recipe.
+# One weight at a time, the others as they were before anything was chosen; the recipe has what won.
+_START = {"local_alignment": 1.0, "global_alignment": 0.1, "pseudo_labels": 1.0}
 GRID: dict[str, dict[str, float]] = {
-    "local 1": {"global_alignment": 0.0, "pseudo_labels": 0.0},
-    "local 4": {"global_alignment": 0.0, "pseudo_labels": 0.0, "local_alignment": 4.0},
-    "global 0.1": {"pseudo_labels": 0.0, "global_alignment": 0.1},
-    "global 1": {"pseudo_labels": 0.0, "global_alignment": 1.0},
-    "pseudo 0.3": {"pseudo_labels": 0.3},
-    "pseudo 1": {"pseudo_labels": 1.0},
+    "local 1": _START,
+    "local 4": {**_START, "local_alignment": 4.0},
+    "global 0.1": _START,
+    "global 1": {**_START, "global_alignment": 1.0},
+    "pseudo 1": _START,
+    "pseudo 0.3": {**_START, "pseudo_labels": 0.3},
 }
 GRID_SEED = 100  # of no run that is reported
 

@@ -16,7 +16,7 @@ from infoclip_lite.core.labels import NO_LABEL
 from infoclip_lite.datasets.points import Points, PointScene
 from infoclip_lite.training import points as training
 from infoclip_lite.training.dry_run import dry_run
-from infoclip_lite.training.points import PointTraining, augmented, prepare, train_points
+from infoclip_lite.training.points import PointTraining, augmented, prepare, thinned, train_points
 from infoclip_lite.training.recipe import PointsRecipe, load_recipe
 
 ONLY_LABELS = {"local_alignment": 0.0, "global_alignment": 0.0, "pseudo_labels": 0.0}
@@ -142,6 +142,19 @@ def test_turned_clouds_keep_their_heights_and_shapes() -> None:
     assert torch.allclose(scale, scale[:1].expand(9), atol=1e-5) and 0.9 <= scale[0] <= 1.1
     assert torch.allclose(torch.cdist(other, other), scale[0] * torch.cdist(points, points), atol=1e-4)
     assert tinted.min() >= 0 and tinted.max() <= 1
+
+
+def test_a_thinned_lesson_keeps_what_belongs_together(data: Points, tiny: DenseCLIP) -> None:
+    own = prepare(data, tiny).scenes[0]
+    sizes = set()
+    for seed in range(20):
+        part = thinned(own, torch.Generator().manual_seed(seed))
+        places = [own.points.tolist().index(point) for point in part.points.tolist()]
+        assert len(set(places)) == len(places) and torch.equal(part.labels, own.labels[places])
+        assert torch.equal(part.visible, own.visible[:, places])
+        assert torch.equal(part.pictures, own.pictures[places]) and torch.equal(part.image, own.image)
+        sizes.add(len(places))
+    assert min(sizes) >= COUNT // 4 and max(sizes) <= COUNT and len(sizes) > 5
 
 
 # Bad scenes

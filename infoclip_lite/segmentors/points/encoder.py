@@ -39,7 +39,7 @@ class PointEncoder(nn.Module):
         self,
         embed_dim: int,
         *,
-        width: int = 48,
+        width: int = 32,
         cells: Sequence[float] = (0.15, 0.4, 1.0),
         neighbours: int = 8,
     ) -> None:
@@ -108,7 +108,12 @@ def grid_means(points: Tensor, cell: float) -> Tensor:
     >>> grid_means(torch.tensor([[0.1, 0.0, 0.0], [0.3, 0.0, 0.0], [1.5, 0.0, 0.0]]), 1.0)[:, 0]
     tensor([0.2000, 1.5000])
     """
-    places, owner = torch.unique((points / cell).floor().long(), dim=0, return_inverse=True)
+    cells = (points / cell).floor().long()
+    cells = cells - cells.min(0).values
+    _, height, depth = (cells.max(0).values + 1).tolist()
+    # One number a cell: several times faster to sort than rows.
+    number = (cells[:, 0] * height + cells[:, 1]) * depth + cells[:, 2]
+    places, owner = torch.unique(number, return_inverse=True)
     total = points.new_zeros(len(places), 3).index_add(0, owner, points)
     return total / torch.bincount(owner, minlength=len(places))[:, None]
 
@@ -145,9 +150,9 @@ def check_cloud(points: Tensor, colours: Tensor) -> None:
 
 
 def _layers(inputs: int, *widths: int) -> nn.Sequential:
-    """Linear maps with layer norm and GELU between them and behind."""
+    """Linear maps with layer norm and ReLU between them and behind."""
     layers: list[nn.Module] = []
     for width in widths:
-        layers += [nn.Linear(inputs, width), nn.LayerNorm(width), nn.GELU()]
+        layers += [nn.Linear(inputs, width), nn.LayerNorm(width), nn.ReLU()]
         inputs = width
     return nn.Sequential(*layers)
