@@ -14,7 +14,7 @@ from infoclip_lite.core.statistics import Score
 from infoclip_lite.datasets.points import Points
 from infoclip_lite.evaluation.points import count_points
 from infoclip_lite.studies import points as study
-from infoclip_lite.studies.points import BASELINE, CONTRASTS, FROZEN, GRID, VARIANTS
+from infoclip_lite.studies.points import BASELINE, CONTRASTS, FROZEN, GRID, START, VARIANTS
 from infoclip_lite.training.recipe import PointsRecipe, load_recipe
 
 
@@ -115,10 +115,8 @@ def test_the_report_is_of_the_recipe_and_the_scenes_that_ship() -> None:
 
 def test_the_weights_of_the_recipe_are_the_best_of_the_grid() -> None:
     grid, recipe = read_report("points")["grid"], study._recipe({}, 0)
-    for what, key in (
-        ("local", "local_alignment"),
-        ("global", "global_alignment"),
-        ("pseudo", "pseudo_labels"),
-    ):
-        own = {float(label.split()[1]): row["hIoU"] for label, row in grid.items() if label.startswith(what)}
-        assert getattr(recipe, key) == max(own, key=own.__getitem__), what
+    assert set(grid) == set(GRID)
+    for label in GRID.keys() - {"start"}:
+        (key,) = (key for key in START if GRID[label][key] != START[key])
+        best = max(("start", label), key=lambda each: grid[each]["hIoU"])
+        assert getattr(recipe, key) == GRID[best][key], label
