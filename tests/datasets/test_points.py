@@ -202,7 +202,7 @@ def test_a_scene_has_its_shapes(pack: Path) -> None:
 def test_each_view_is_its_own_part_of_the_sheet(pack: Path) -> None:
     data = Points("val", folder=pack)
     sheet = torch.from_numpy(data.views).permute(2, 0, 1) / 255
-    assert torch.allclose(data[2].views[1], sheet[:, 2 * SIDE : 3 * SIDE, SIDE : 2 * SIDE])
+    assert torch.allclose(data[2].views[0], sheet[:, 2 * SIDE : 3 * SIDE, :SIDE])
 
 
 def test_groups_are_those_of_the_split(pack: Path) -> None:
