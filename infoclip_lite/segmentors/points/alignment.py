@@ -94,10 +94,8 @@ def global_loss(pooled: Tensor, pictures: Tensor, scale: Tensor) -> Tensor:
         scale: CLIP's logit scale, a scalar.
 
     Returns:
-        A scalar in nats; zero for fewer than two pairs, which have nothing to tell apart.
+        A scalar in nats; zero for one pair, which has nothing to be told from.
     """
-    if len(pooled) < 2:
-        return pooled.sum() * 0
     logits = scale * pooled @ pictures.T
     own = torch.arange(len(pooled), device=pooled.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
