@@ -35,7 +35,6 @@ class Benchmark:
 
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "degradation": Benchmark("studies.degradation:degradation", "plain fine-tuning over seeds", ("seeds",)),
     "degradation_map": Benchmark(
         "studies.degradation_map:degradation_map", "rates, steps and what is tuned", ("seeds", "part")
     ),
