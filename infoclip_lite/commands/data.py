@@ -113,6 +113,7 @@ def _show(root: Path | None) -> None:
 
     scenes = Collage("test")
     print(f"collage       {len(scenes.names)} classes, {len(scenes.unseen)} of them unseen nouns; {_pack()}")
+    print(f"points        {_clouds()}")
     print(f"recipes       {', '.join(list_recipes())}")
     print(f"reports       {', '.join(list_reports())}")
     print(f"root          {data_root(root)}\n\n{table(survey(root), problems=False)}")
@@ -125,6 +126,17 @@ def _pack() -> str:
     return (
         f"{len(pictures)} cut-outs of {len({record['instance'] for record in pictures})} instances "
         f"({len(manifest['nouns'])} nouns), {len(manifest['textures'])} textures"
+    )
+
+
+def _clouds() -> str:
+    """What the point clouds are, in one line."""
+    manifest = json.loads((data_dir() / "points" / "manifest.json").read_text(encoding="utf-8"))
+    nouns, scenes = manifest["nouns"], manifest["scenes"]
+    return (
+        f"{sum(map(len, nouns.values()))} nouns, {len(nouns['unseen'])} of them unseen, on "
+        f"{len(manifest['stuff'])} floors; {sum(map(len, scenes.values()))} scenes of "
+        f"{len(manifest['works'])} models and floors"
     )
 
 

@@ -18,10 +18,10 @@ function showPoints(root, data) {
     paper.fillStyle = "#fff";
     paper.fillRect(0, 0, side, side);
     for (const [x, y, depth, i] of seen) {
-      const zoom = side / (85000 - depth), colour = looks[shown];
+      const zoom = 1.3 * side / (85000 - depth), colour = looks[shown];
       paper.fillStyle = `rgb(${colour[3 * i]},${colour[3 * i + 1]},${colour[3 * i + 2]})`;
       paper.beginPath();
-      paper.arc(side / 2 + x * zoom, side / 2 - y * zoom, 900 * zoom, 0, 7);
+      paper.arc(side / 2 + x * zoom, side / 2 - y * zoom, 700 * zoom, 0, 7);
       paper.fill();
     }
   }
