@@ -25,7 +25,7 @@ from ..evaluation import evaluate
 from .build import build_pretraining, build_task, held_out
 from .finetuning import FineTuning
 from .loop import Task, fit
-from .recipe import FineTuneRecipe, load_recipe
+from .recipe import FineTuneRecipe, PointsRecipe, load_recipe
 from .stand_in import stand_in
 
 STEPS = 4  # the first is slower and not counted
@@ -167,6 +167,11 @@ def dry_run(
         torch.OutOfMemoryError: it does not fit; with what to change.
     """
     loaded = load_recipe(recipe, **changes)
+    if isinstance(loaded, PointsRecipe):
+        raise ValueError(
+            f"got a dry run of {loaded.name!r}, which learns from points; expected a training of it: "
+            "all that it needs ships, and it takes a minute"
+        )
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     watched: Segmented | None = None
