@@ -105,9 +105,8 @@ def what_is_finished(seeds: int, folder: Path = FOLDER) -> JsonObject:
         (path[0] for label, runs in found.items() if not label.startswith("head/") for path in runs.values()),
         None,
     )
-    # How far seeds lie apart must be known of one cell at least.
-    told = any(len(runs) > 1 for runs in found.values())
-    rows = cell_rows(found, zero_shot) if zero_shot is not None and told else {}
+    told = _told(found)
+    rows = cell_rows(told, zero_shot) if zero_shot is not None and told else {}
     return {
         "seeds": seeds,
         "missing": {
@@ -155,6 +154,13 @@ def _distance(weights: Mapping[str, Tensor], begun: Mapping[str, Tensor]) -> flo
     return math.sqrt(float(moved / sum(weight.square().sum() for weight in begun.values())))
 
 
+def _told(found: Mapping[str, Evaluations]) -> dict[str, Evaluations]:
+    """Cells of which it is known how far seeds lie apart, if only from their like."""
+    kinds = {label: label.startswith("head/") for label in found}
+    known = {kinds[label] for label, runs in found.items() if len(runs) > 1}
+    return {label: runs for label, runs in found.items() if kinds[label] in known}
+
+
 def _shown(measured: Mapping[str, float]) -> dict[str, float]:
     return {key: value for key, value in measured.items() if key != "step" and not key.startswith(IOU)}
 
@@ -187,12 +193,21 @@ def _changes(
     found: Mapping[str, Evaluations], zero_shot: Mapping[str, float], metric: str
 ) -> dict[str, Interval]:
     """From zero-shot to the last evaluated step, of every cell."""
-    return pooled_intervals(
+    return _pooled(
         {
             label: [path[-1][metric] - zero_shot[metric] for path in runs.values()]
             for label, runs in found.items()
         }
     )
+
+
+def _pooled(values: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
+    """Intervals of cells: one spread for those that tune CLIP, one for heads, which begin at random."""
+    heads = {label: of for label, of in values.items() if label.startswith("head/")}
+    rest = {label: of for label, of in values.items() if label not in heads}
+    return {
+        label: found for group in (rest, heads) if group for label, found in pooled_intervals(group).items()
+    }
 
 
 def _curves(found: Mapping[str, Evaluations]) -> dict[str, Curves]:
@@ -202,7 +217,7 @@ def _curves(found: Mapping[str, Evaluations]) -> dict[str, Curves]:
     for metric in _shown(first[0]):
         for place, at in enumerate(first):
             values = {label: [path[place][metric] for path in runs.values()] for label, runs in found.items()}
-            for label, score in pooled_intervals(values).items():
+            for label, score in _pooled(values).items():
                 # Five digits, as the rows have.
                 point = Point(round(score.mean, 5), round(score.ci95, 5), at["step"])
                 curves[label].setdefault(metric, []).append(point)

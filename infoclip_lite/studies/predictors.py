@@ -70,8 +70,8 @@ def predictors(*, seeds: int = 3, folder: Path = FOLDER, out: Path | None = None
         out: where the report is written; data/reports by default.
 
     Returns:
-        {"seeds", "cells", "points": as of `points`, "correlation": {probe: as of `correlations`}, "stopping":
-        as of `stopping`}.
+        {"seeds", "cells", "points": as of `points`, "correlation": {probe: as of `correlations`, and
+        "than bits": as of `differences`}, "stopping": as of `stopping`}.
 
     Raises:
         FileNotFoundError: no cell is finished.
@@ -91,7 +91,13 @@ def predictors(*, seeds: int = 3, folder: Path = FOLDER, out: Path | None = None
         "seeds": seeds,
         "cells": list(records),
         "points": [point for training in trainings for point in points(training)],
-        "correlation": {name: correlations(trainings, probe) for name, probe in PROBES.items()},
+        "correlation": {
+            name: {
+                **correlations(trainings, probe),
+                "than bits": differences(trainings, probe, PROBES["bits shared"]),
+            }
+            for name, probe in PROBES.items()
+        },
         "stopping": stopping(trainings),
     }
     return write_report("predictors", content, out)
@@ -124,19 +130,54 @@ def correlations(trainings: Sequence[Training], probe: Probe) -> dict[str, dict[
         "all", each tuning, and "within", their mean: {"rho", "low", "high"}. Cells are drawn again with
         replacement: steps and seeds of a cell are no independent witnesses.
     """
-    by_tuning: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    by_tuning = _pairs(trainings, probe)
+    draws = _drawn_rhos(by_tuning)
+    found = _rhos({tuning: list(of.values()) for tuning, of in by_tuning.items()})
+    return {name: {"rho": rho, **_middle([draw[name] for draw in draws])} for name, rho in found.items()}
+
+
+def differences(trainings: Sequence[Training], probe: Probe, other: Probe) -> dict[str, dict[str, float]]:
+    """rho of a probe less that of another, from the same draws: two intervals that overlap tell no order.
+
+    Args:
+        trainings: as for `correlations`.
+        probe, other: of an evaluation.
+
+    Returns:
+        "all" and "within": {"rho", "low", "high"}, of the difference.
+    """
+    both = [_pairs(trainings, each) for each in (probe, other)]
+    first, second = (_rhos({tuning: list(of.values()) for tuning, of in each.items()}) for each in both)
+    drawn = list(zip(*(_drawn_rhos(each) for each in both), strict=True))
+    return {
+        scope: {
+            "rho": first[scope] - second[scope],
+            **_middle([ours[scope] - theirs[scope] for ours, theirs in drawn]),
+        }
+        for scope in ("all", "within")
+    }
+
+
+# By tuning and cell, a probe beside what is kept, a pair a look.
+_Pairs = dict[str, dict[str, list[tuple[float, float]]]]
+
+
+def _pairs(trainings: Sequence[Training], probe: Probe) -> _Pairs:
+    by_tuning: _Pairs = {}
     for training in trainings:
         start = training.path[0][UNSEEN]
         pairs = [(probe(at), at[UNSEEN] - start) for at in training.path[1:]]
         by_tuning.setdefault(training.tuning, {}).setdefault(training.cell, []).extend(pairs)
+    return by_tuning
+
+
+def _drawn_rhos(by_tuning: _Pairs) -> list[dict[str, float]]:
+    """rhos of cells drawn again, those of each tuning among themselves; the same draws for every probe."""
     rng = random.Random("predictors")
-    draws: dict[str, list[float]] = {}
-    for _ in range(DRAWS):
-        drawn = {t: [rng.choice(list(c.values())) for _ in c] for t, c in by_tuning.items()}
-        for name, rho in _rhos(drawn).items():
-            draws.setdefault(name, []).append(rho)
-    found = _rhos({tuning: list(of.values()) for tuning, of in by_tuning.items()})
-    return {name: {"rho": rho, **_middle(draws[name])} for name, rho in found.items()}
+    return [
+        _rhos({t: [rng.choice(list(c.values())) for _ in c] for t, c in by_tuning.items()})
+        for _ in range(DRAWS)
+    ]
 
 
 def _rhos(by_tuning: Mapping[str, Sequence[Sequence[tuple[float, float]]]]) -> dict[str, float]:

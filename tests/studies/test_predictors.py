@@ -65,6 +65,29 @@ def test_a_probe_that_follows_is_told_from_one_that_goes_against() -> None:
     assert set(follows) == {"all", "full", "qv", "within"}
 
 
+def test_two_probes_are_compared_in_the_same_draws() -> None:
+    rates = {"full": (0.0, 0.2, 0.4), "qv": (0.1, 0.3, 0.5)}
+    runs = [
+        training(
+            f"{tuning}/{rate}",
+            0,
+            [0.9, 0.8 - rate, 0.5 - rate / 2, 0.4],
+            margin=[0.9, 0.8 - rate, 0.5 - rate, 0.4],
+        )
+        for tuning, of in rates.items()
+        for rate in of
+    ]
+    bits, margin = PROBES["bits shared"], PROBES["word margin"]
+    same = study.differences(runs, bits, PROBES["caption recall"])
+    assert same == {scope: {"rho": 0.0, "low": 0.0, "high": 0.0} for scope in ("all", "within")}
+    found = study.differences(runs, margin, bits)["all"]
+    rho = [study.correlations(runs, probe)["all"]["rho"] for probe in (margin, bits)]
+    assert (
+        found["rho"] == pytest.approx(rho[0] - rho[1])
+        and found["low"] <= found["rho"] <= found["high"] < 0.01
+    )
+
+
 def test_a_difference_between_tunings_is_no_correlation_within() -> None:
     """A probe that only knows which tuning it is."""
     low, high = [0.9, 0.3, 0.31, 0.3], [0.9, 0.7, 0.71, 0.7]

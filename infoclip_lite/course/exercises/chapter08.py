@@ -135,7 +135,7 @@ def stop(answer: Callable[..., object]) -> None:
     ones with seed 0.
     """
     kept, begun, places = [], [], []
-    for path in trainings(first=1):
+    for path in trainings((1, 2)):
         step = number(answer(shown(path)), "the step")
         found = [place for place, at in enumerate(path) if at["step"] == step]
         if not found:
@@ -154,10 +154,10 @@ def stop(answer: Callable[..., object]) -> None:
 
 
 @functools.cache
-def trainings(first: int) -> tuple[Evaluated, ...]:
-    """Evaluations of the map's trainings, those of a head alone left out, with seeds from `first` on."""
+def trainings(seeds: tuple[int, ...]) -> tuple[Evaluated, ...]:
+    """Evaluations of the map's trainings with some seeds, those of a head alone left out."""
     of_clip = {label: variant for label, variant in cells().items() if not label.startswith("head/")}
-    records = gather_any(of_clip, range(first, 3), FOLDER)
+    records = gather_any(of_clip, seeds, FOLDER)
     return tuple(
         run["evaluations"] for runs in records.values() for run in runs if UNSEEN in run["evaluations"][0]
     )
