@@ -15,6 +15,7 @@ project, author = "InfoCLIP Lite", "the authors of InfoCLIP Lite"
 version = release = installed("infoclip-lite")
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "mathml"]
 exclude_patterns = ["_build", "generated/*.part.md"]
+templates_path = ["_templates"]
 default_role = "code"
 
 nb_execution_mode = "off"  # what was stored is shown
@@ -25,14 +26,16 @@ myst_links_external_new_tab = True
 
 napoleon_use_ivar = True
 autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "exclude-members": "training"}
 python_maximum_signature_line_length = 88
 
 html_theme = "sphinx_book_theme"
 html_title = "InfoCLIP Lite"
-html_static_path = ["_static"]
-html_css_files = ["site.css"]
+html_static_path = ["_static", "generated/static"]
+html_css_files = ["site.css", "explorers/style.css"]
+html_js_files = ["site.js"]
 html_theme_options = {
     "use_download_button": True,
     "use_fullscreen_button": False,
@@ -54,3 +57,4 @@ def setup(app):
         ),
     )
     app.connect("autodoc-process-docstring", generate.escape_docstring, priority=100)
+    app.connect("autodoc-process-signature", generate.signature_that_parses)

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import explorers
 import house
 import pack
 import plans
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+DRAWING = "image/svg+xml"
 LIVE = "application/vnd.jupyter.widget-view+json"
-# A page has no kernel: every explorer has a still figure beside it.
+# A page has no kernel. Where it has no explorer of its own either, there is a still figure beside it.
 STILL = "*The sliders are live in JupyterLab; this page shows the figure beside them.*"
+IGNORED = "# NBVAL_IGNORE_OUTPUT\n"
+WIDE = 2.3  # widths of a height: panels side by side, too small on a phone unless they may scroll [O]
 _TIME = re.compile(
     r"\*\*Time\*\*: (?:about )?(.*?)(?: to run)?(?: on [a-z]+ cores?)?(?: to run)?, (?:and )?(.*?) to read\.",
     re.DOTALL,
@@ -272,17 +278,46 @@ def protocols_part() -> str:
 
 
 def site_copy(notebook: dict[str, Any]) -> dict[str, Any]:
-    """A notebook as the site shows it: badges are links of text, live widgets say where they live."""
+    """A notebook as the site shows it: badges are links of text, live widgets are explorers of the page's own
+    or say where they live, and figures keep their text alternatives.
+    """
     for cell in notebook["cells"]:
-        source = "".join(cell["source"])
+        # A remark for the tests says nothing to a reader.
+        cell["source"] = source = "".join(cell["source"]).removeprefix(IGNORED)
         if cell["cell_type"] == "markdown":
             source = _BADGE.sub(r"[\1]", source)  # a picture of a badge would be fetched from elsewhere
             source = source.replace("](../docs/", "](../").replace("](../README.md)", "](../index.md)")
             cell["source"] = source
         for output in cell.get("outputs", []):
             if output.get("data", {}).pop(LIVE, None):
-                output["data"] = {"text/markdown": STILL}
+                page = explorers.instead_of(source)
+                output["data"] = {"text/html": page} if page else {"text/markdown": STILL}
+        if cell["cell_type"] == "code" and (page := explorers.below(source)):
+            shown = {"output_type": "display_data", "metadata": {}, "data": {"text/html": page}}
+            cell["outputs"].append(shown)
+        if options := _figure_options(cell):
+            cell.setdefault("metadata", {})["mystnb"] = {"image": options}
     return notebook
+
+
+def _figure_options(cell: dict[str, Any]) -> dict[str, str]:
+    """How the page sets a cell's figure: what myst-nb does not read from the output itself."""
+    for output in cell.get("outputs", []):
+        for kind, picture in output.get("data", {}).items():
+            if kind not in ("image/png", DRAWING):
+                continue
+            alt = output.get("metadata", {}).get(kind, {}).get("alt")
+            options = {"alt": alt} if alt else {}
+            # A drawing is full of words, whatever its shape.
+            wide = kind == DRAWING or _is_wide("".join(picture))
+            return options | ({"classes": "wide"} if wide else {})
+    return {}
+
+
+def _is_wide(picture: str) -> bool:
+    # Width and height stand behind eight bytes of signature and eight of the first chunk's head.
+    width, height = struct.unpack(">II", base64.b64decode(picture)[16:24])
+    return width > WIDE * height
 
 
 def escape_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
@@ -296,6 +331,15 @@ def escape_docstring(app: Any, what: str, name: str, thing: Any, options: Any, l
         pieces = re.split(r"(`[^`]*`)", line)
         pieces[::2] = [re.sub(r"([*|\\]|(?<=\w)_(?=\W|$))", r"\\\1", piece) for piece in pieces[::2]]
         lines[index] = "".join(pieces)
+
+
+def signature_that_parses(
+    app: Any, what: str, name: str, thing: Any, options: Any, signature: str | None, result: str | None
+) -> tuple[str | None, str | None]:
+    """The signature with dots for a default that is made anew for each object: with the "<factory>" that
+    dataclasses say, Sphinx would set the whole signature as plain text.
+    """
+    return signature and signature.replace("<factory>", "..."), result
 
 
 def readouts_part() -> str:
@@ -498,6 +542,7 @@ def write_all(folder: Path) -> None:
     texts |= {f"notebooks/{path.name}": json.dumps(site_copy(json.loads(path.read_text()))) for path in paths}
     for stale in set((folder / "notebooks").glob("*.ipynb")) - {folder / name for name in texts}:
         stale.unlink()
+    explorers.write_all(folder / "generated" / "static" / "explorers", folder / "_build" / "explorer-parts")
     for name, text in texts.items():
         path = folder / name
         path.parent.mkdir(exist_ok=True)

@@ -82,12 +82,12 @@ WEEKS: tuple[tuple[str, tuple[Part, ...], tuple[Part, ...]], ...] = (
     (
         "write both losses of InfoCLIP, find what the paper leaves open, judge the ablation",
         (Part("", "05", exercises=("5.1",)), Part("", "06", exercises=("6.2",))),
-        (Part("", "07", exercises=("7.2",)),),
+        (Part("", "07", exercises=("7.2",)), Part("", "08", (5, 6))),
     ),
     (
         "build a model of parts, say what is paper and what is reading, defend a comparison",
-        (Part("", "08", exercises=("8.3",)), Part("", "09", exercises=("9.1",))),
-        (Part("", "10", exercises=("10.2",)), Part("", "11", exercises=("11.1",))),
+        (Part("", "09", exercises=("9.3",)), Part("", "10", exercises=("10.1",))),
+        (Part("", "11", exercises=("11.2",)), Part("", "12", exercises=("12.1",))),
     ),
 )
 

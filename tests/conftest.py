@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -128,3 +130,19 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(open_clip, "create_model", unreachable)
     return asked
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The book as HTML, built without a warning; it takes minutes, and BUILT_SITE names one that is there."""
+    pytest.importorskip("sphinx", reason="the docs extra is not installed")
+    if built := os.environ.get("BUILT_SITE"):
+        return Path(built)
+    folder = tmp_path_factory.mktemp("site")
+    docs = Path(__file__).parents[1] / "docs"
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(folder / "trees")]
+    ran = subprocess.run(
+        [*command, str(docs), str(folder / "html")], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    return folder / "html"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import html
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
 
 import content  # noqa: E402
 import onnx  # noqa: E402
 import towers  # noqa: E402
+from credits import credits_table  # noqa: E402
 
 from infoclip_lite import DenseCLIP, load_clip  # noqa: E402
 from infoclip_lite.core.files import whole_file  # noqa: E402
@@ -140,8 +142,8 @@ def write_content(clip: DenseCLIP, folder: Path) -> None:
     said = content.write_still(clip, folder)
     for path in sorted((HERE / "page").iterdir()):
         shutil.copyfile(path, folder / path.name)
-    filled = {"{{credits}}": content.credits_table([*pictures, *scenes])}
-    filled |= {f"{{{{still {name}}}}}": content.html.escape(text) for name, text in said.items()}
+    filled = {"{{credits}}": credits_table([*pictures, *scenes])}
+    filled |= {f"{{{{still {name}}}}}": html.escape(text) for name, text in said.items()}
     page = (HERE / "page" / "index.html").read_text("utf-8")
     for mark, text in filled.items():
         page = page.replace(mark, text)

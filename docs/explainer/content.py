@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import shutil
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from credits import records
 from open_clip.tokenizer import SimpleTokenizer
 from PIL import Image
 from towers import EXPORTED, ImageTower
@@ -22,7 +22,6 @@ from infoclip_lite.core.files import data_dir
 from infoclip_lite.core.overlay import overlay, picture_row
 from infoclip_lite.core.reports import JsonObject, read_report
 from infoclip_lite.datasets import Collage
-from infoclip_lite.datasets.collage.building.credits import LINKS
 from infoclip_lite.datasets.image import read_image
 from infoclip_lite.studies.degradation_frames import unpack
 from infoclip_lite.training.build import held_out
@@ -79,7 +78,7 @@ def write_pictures(folder: Path) -> list[Shown]:
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
     shown = [_scene(folder, index) for index in SCENES]
     for file, others in PHOTOGRAPHS.items():
-        noun = {record["file"]: record["noun"] for record in _records("photographs.json")}[file]
+        noun = {record["file"]: record["noun"] for record in records("photographs.json")}[file]
         target = f"pictures/{Path(file).name}"
         shutil.copyfile(data_dir() / "collage" / file, folder / target)
         shown.append(Shown(Path(file).stem, target, f"photograph: {noun}", (noun, *others), (file,)))
@@ -189,46 +188,6 @@ def content_json(
 
 def _hex(shade: Iterable[float]) -> str:
     return "#" + "".join(f"{round(255 * channel):02x}" for channel in shade)
-
-
-def credits_table(pictures: Iterable[Shown]) -> str:
-    """HTML: whose works the pictures are made of, and under which licence."""
-    records = {
-        record["file"]: record
-        for record in (
-            *_records("manifest.json", "pictures"),
-            *_records("manifest.json", "textures"),
-            *_records("photographs.json"),
-        )
-    }
-    rows = []
-    for picture in pictures:
-        for place, file in enumerate(picture.sources):
-            first = f'<th scope="rowgroup" rowspan="{len(picture.sources)}">{html.escape(picture.title)}</th>'
-            rows.append(f"<tr>{'' if place else first}{_credit(records[file])}</tr>")
-    head = "<tr><th>picture</th><th>work</th><th>author</th><th>licence</th></tr>"
-    return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
-
-
-def _credit(record: JsonObject) -> str:
-    name = Path(record["file"]).stem
-    licence = record["licence"]
-    cells = (
-        _link(record.get("url"), name),
-        html.escape(record["author"]),
-        _link(LINKS.get(licence), licence),
-    )
-    return "".join(f"<td>{cell}</td>" for cell in cells)
-
-
-def _link(address: str | None, text: str) -> str:
-    text = html.escape(text)
-    return f'<a href="{html.escape(address)}" rel="noreferrer">{text}</a>' if address else text
-
-
-def _records(file: str, key: str | None = None) -> list[JsonObject]:
-    content = json.loads((data_dir() / "collage" / file).read_text())
-    return content if key is None else content[key]
 
 
 def write_still(clip: DenseCLIP, folder: Path) -> dict[str, str]:

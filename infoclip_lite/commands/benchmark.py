@@ -35,7 +35,6 @@ class Benchmark:
 
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "degradation": Benchmark("studies.degradation:degradation", "plain fine-tuning over seeds", ("seeds",)),
     "degradation_map": Benchmark(
         "studies.degradation_map:degradation_map", "rates, steps and what is tuned", ("seeds", "part")
     ),
@@ -72,6 +71,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         "studies.objective_sweep:objective_sweep", "a map of its settings, one seed"
     ),
     "chimera": Benchmark("studies.chimera:chimera", "what each part of Chimera-Seg adds", ("seeds", "part")),
+    "points": Benchmark(
+        "studies.points:points", "what each term that teaches points CLIP's words adds", ("seeds", "part")
+    ),
     "chimera_cost": Benchmark("studies.cost:chimera_cost", "time and parameters at inference"),
     "leaderboard": Benchmark(
         "studies.leaderboard:leaderboard",

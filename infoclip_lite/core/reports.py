@@ -19,7 +19,7 @@ def write_report(name: str, content: Mapping[str, object], out: Path | None = No
     """Write a report with versions and hardware.
 
     Args:
-        name: of the report, such as "degradation".
+        name: of the report, such as "degradation_map".
         content: what was measured: texts, numbers, lists and mappings of them.
         out: another file than data/reports/NAME.json.
 
@@ -40,7 +40,7 @@ def read_report(name: str) -> JsonObject:
     """A report that ships.
 
     Args:
-        name: such as "degradation"; `list_reports` has them all.
+        name: such as "degradation_map"; `list_reports` has them all.
 
     Raises:
         FileNotFoundError: there is none of that name.

@@ -31,6 +31,22 @@ class Sample(NamedTuple):
     path: str
 
 
+class ImageLevel(NamedTuple):
+    """What is known of a whole picture, without a look at the labels of its pixels.
+
+    Attributes:
+        image: (3, H, W) float32 in [0, 1], at the picture's own size.
+        words: ids of the classes that it shows, each once; of unseen ones too.
+        captions: sentences about it; none where the data set has none.
+        path: of the picture, or what it is called.
+    """
+
+    image: Tensor
+    words: tuple[int, ...]
+    captions: tuple[str, ...]
+    path: str
+
+
 @runtime_checkable
 class Item(Protocol):
     """An item with a label for every pixel: a tuple that begins with image and mask, such as `Sample`."""
@@ -187,6 +203,24 @@ def known_as(dataset: Segmented) -> str:
     """What `DATASETS` calls a data set; "" for one that was not built by its name."""
     # Asked for by name, as above: protocols have numbers of their own for some data sets of the field.
     return getattr(dataset, "known_as", "")
+
+
+def image_level(dataset: Segmented, index: int) -> ImageLevel:
+    """What a data set knows of a whole picture: what trainings without masks are given.
+
+    Args:
+        dataset: any with a method `image_level(index)`; Collage, VOC and COCO-Stuff have one.
+        index: of the item.
+
+    Raises:
+        ValueError: a data set without.
+    """
+    # Asked for by name, as above: no data set has to have it.
+    of = getattr(dataset, "image_level", None)
+    if of is None:
+        got = f"a {type(dataset).__name__}, which says nothing of whole pictures"
+        raise ValueError(f"got {got}; expected a method image_level(index) -> ImageLevel: words or captions")
+    return of(index)
 
 
 def fingerprint(value: object) -> str:

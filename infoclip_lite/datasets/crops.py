@@ -23,11 +23,13 @@ class Crop(NamedTuple):
         image: (3, size, size) float32 in [0, 1].
         mask: (size, size) int64, class ids or the data set's `ignore`.
         skipped: damaged files that this crop stands in for.
+        captions: of the whole picture, where the data set's items have any.
     """
 
     image: Tensor
     mask: Tensor
     skipped: tuple[str, ...] = ()
+    captions: tuple[str, ...] = ()
 
 
 class TrainingCrops(SegmentationDataset):
@@ -104,7 +106,8 @@ class TrainingCrops(SegmentationDataset):
         # Drawn before the picture is read, which need not be decoded larger than that.
         shorter = self.shorter[int(rng.random() * len(self.shorter))]
         sample, skipped = self._sample(epoch, place, shorter)
-        return self._crop(sample, shorter, rng)._replace(skipped=skipped)
+        captions = tuple(getattr(sample, "captions", ()))
+        return self._crop(sample, shorter, rng)._replace(skipped=skipped, captions=captions)
 
     def place(self, number: int) -> int:
         """The crop that a training takes as its `number`-th: that one, for there is no end of them."""

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from PIL import Image
 
-from .base import Sample, SegmentationDataset, fingerprint
+from .base import ImageLevel, Sample, SegmentationDataset, fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _T = TypeVar("_T")
 Reader = Callable[[str], np.ndarray]
+# From a picture's path to the names that it shows, and to sentences about it.
+Tags = Callable[[str], Sequence[str]]
 
 
 class DamagedFile(ValueError):
@@ -37,6 +39,9 @@ class Pictures(SegmentationDataset):
         shorter: pictures whose shorter side is longer than this are reduced to it, labels too; None keeps
             every size.
         expected: the labels that files may have, in words, for the message about any other.
+        shown: from a picture to the names of what it shows, for trainings without masks; others than `names`
+            are passed over. None: nobody knows.
+        captions: from a picture to sentences about it. None: there are none.
 
     Raises:
         ValueError: on reading, a picture and labels of different size, or a label that the data set does not
@@ -59,6 +64,8 @@ class Pictures(SegmentationDataset):
         read: Reader | None = None,
         shorter: int | None = None,
         expected: str | None = None,
+        shown: Tags | None = None,
+        captions: Tags | None = None,
     ) -> None:
         super().__init__(names, split=split, ignore=ignore, unseen=unseen, words=words, owners=owners)
         self.files = list(files)
@@ -66,6 +73,7 @@ class Pictures(SegmentationDataset):
         self.read = read or read_png
         self.shorter = shorter
         self.expected = expected or _known_labels(lookup)
+        self.shown, self.captions = shown, captions
 
     def __len__(self) -> int:
         return len(self.files)
@@ -105,6 +113,31 @@ class Pictures(SegmentationDataset):
         if size != mask.shape:
             raise ValueError(_sizes(path, size, labels, tuple(mask.shape)))
         return Sample(image, mask, path)
+
+    def image_level(self, index: int) -> ImageLevel:
+        """A picture without its mask, whose file is not opened.
+
+        Args:
+            index: of the picture.
+
+        Raises:
+            ValueError: nobody knows what the picture shows, and there are no captions.
+            FileNotFoundError: the file that would say it is not there.
+            DamagedFile: the picture, or that file, cannot be decoded.
+        """
+        if self.shown is None and self.captions is None:
+            raise ValueError(
+                "this data set has labels of pixels alone; expected one that says what whole pictures show: "
+                "voc_zss, pas20 and pas20b name words, coco_stuff and coco_stuff_zss have captions"
+            )
+        from .image import as_floats  # here, so that data sets can be listed without torch
+
+        path, _ = self.files[index]
+        place = {name: i for i, name in enumerate(self.names)}
+        found = () if self.shown is None else self.shown(path)
+        words = tuple(sorted({place[name] for name in found if name in place}))
+        captions = () if self.captions is None else tuple(self.captions(path))
+        return ImageLevel(as_floats(read_photo(path)[0]), words, captions, path)
 
     def settings(self) -> dict[str, object]:
         """The files, as they were listed, what their labels mean, and what is done with their sizes."""

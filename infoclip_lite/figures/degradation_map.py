@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import seaborn as sns
 
 from ..core.colours import shades
-from ..core.statistics import Row
+from ..core.statistics import Interval, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,23 +26,28 @@ TUNINGS: Mapping[str, str] = {
 GROUNDS: Mapping[str, str] = {
     "kept": "#e3f1e3",
     "forgetting": "#fbdcd6",
+    "lost": "#fdf0d2",
     "broken": "#d9d9de",
     "no gain": "#ffffff",
 }
 _MEANINGS: Mapping[str, str] = {
     "kept": "seen up, unseen not below",
     "forgetting": "seen up, unseen below: forgetting",
+    "lost": "seen neither, unseen below",
     "broken": "seen below: broken",
-    "no gain": "seen neither",
+    "no gain": "neither moved, or unseen up alone",
 }
 
 
-def plot_map(report: Row, curves: Mapping[str, str], *, ylabel: str, height: float = 1.35) -> Figure:
+def plot_map(
+    report: Row, curves: Mapping[str, str], *, split: str, ylabel: str, height: float = 1.35
+) -> Figure:
     """A panel for each tuning and rate: changes from zero-shot over training steps, with 95% bands.
 
     Args:
         report: of `infoclip-lite benchmark degradation_map`.
         curves: {measure: label}, keys of a cell's "curves"; fractions, drawn in points.
+        split: of the test scenes whose verdict colours the ground.
         ylabel: of the first column.
         height: of a panel in inches.
 
@@ -67,7 +72,7 @@ def plot_map(report: Row, curves: Mapping[str, str], *, ylabel: str, height: flo
             axis.axis("off")
         for axis, rate in zip(line, rates[tuning], strict=False):
             cell = cells[f"{tuning}/{rate}"]
-            axis.set_facecolor(GROUNDS[cell["verdict"]])
+            axis.set_facecolor(GROUNDS[cell["verdict"][split]])
             used = " ★" if report["usable"].get(tuning) == rate else ""
             axis.set_title(f"rate {float(rate):g}{used}", fontsize=8)
             _changes(axis, cell["curves"], curves, report["zero_shot"])
@@ -75,7 +80,7 @@ def plot_map(report: Row, curves: Mapping[str, str], *, ylabel: str, height: flo
     for axis in axes[-1]:
         axis.set_xlabel("step", fontsize=8)
     handles = axes[0][0].get_legend_handles_labels()[0]
-    found = {cell["verdict"] for cell in cells.values()}
+    found = {cell["verdict"][split] for cell in cells.values()}
     handles += [
         Patch(facecolor=GROUNDS[each], edgecolor="grey", label=_MEANINGS[each])
         for each in GROUNDS
@@ -84,6 +89,42 @@ def plot_map(report: Row, curves: Mapping[str, str], *, ylabel: str, height: flo
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
     sns.despine(figure)
     return figure
+
+
+def rate_rows(report: Row, cells: Sequence[str]) -> list[dict[str, object]]:
+    """Some cells as rows of a table: what validation says of seen nouns, and the changes on test scenes.
+
+    Args:
+        report: of `infoclip-lite benchmark degradation_map`.
+        cells: "tuning/rate"; those that are not finished are left out.
+
+    Returns:
+        Percent and points, with 95% intervals.
+    """
+    rows: list[dict[str, object]] = []
+    for label in cells:
+        if label not in report["cells"]:
+            continue
+        cell, (tuning, rate) = report["cells"][label], label.split("/")
+        changes = {
+            f"{group}, {sort}": _interval(cell["differences"][f"{split}/mIoU_{group}"])
+            for sort, split in (("new", "test"), ("known", "test-known"))
+            for group in ("seen", "unseen")
+        }
+        rows.append(
+            {
+                "tuned": TUNINGS[tuning].replace("\n", " "),
+                "rate": f"{float(rate):g}",
+                "seeds": cell["seeds"],
+                "validation, seen": _interval(cell["curves"]["mIoU_seen"][-1]),
+                **changes,
+            }
+        )
+    return rows
+
+
+def _interval(row: Row) -> Interval:
+    return Interval(100 * row["mean"], 100 * row["half"])
 
 
 def _changes(

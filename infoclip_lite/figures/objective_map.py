@@ -17,7 +17,7 @@ from ..studies.rows import METRICS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MEASURES = {"hIoU": "hIoU (%)", "mIoU_unseen": "mIoU of unseen words (%)"}
+MEASURES = {"hIoU": "hIoU (%)", "mIoU_unseen": "mIoU of unseen words (%)"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def compute_objective(
                 for one in COMPRESSION
             ]
         )
-        for key in _MEASURES
+        for key in MEASURES
     }
     point = points()[label]
     options = "".join(f", {key}={value!r}" for key, value in point.changes.items())
@@ -115,7 +115,7 @@ def plot_objective(view: ObjectiveView) -> Figure:
         view: of `compute_objective`; its point is framed.
     """
     figure, axes = plt.subplots(1, 2, figsize=(9, 2.9), layout="constrained")
-    for axis, (key, title) in zip(axes, _MEASURES.items(), strict=True):
+    for axis, (key, title) in zip(axes, MEASURES.items(), strict=True):
         values, plain = 100 * view.plane[key], 100 * view.plain[key]
         sns.heatmap(
             values - plain,

@@ -163,7 +163,7 @@ def curves_with_bands(
     """One panel for each metric, one curve with a 95% band for each training.
 
     Args:
-        summaries: {training: {metric: points}}, as from `degradation_curves`.
+        summaries: {training: {metric: points}}, as from `map_curves`.
         metrics: {metric: title of its panel}.
         ylabel: what the metrics measure, with the unit.
         height: of a panel in inches.

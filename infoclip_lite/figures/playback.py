@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _NAMES = ("mIoU, seen", "mIoU, unseen", "nouns recognised", "recall, image to text")
-_TITLES = dict(zip(KEYS, _NAMES, strict=True))
+TITLES = dict(zip(KEYS, _NAMES, strict=True))
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def compute_frame(step: int = 200, report: Row | None = None) -> FrameView:
 def describe_frame(view: FrameView) -> str:
     """One sentence on the figure, for those who do not see it."""
     at = view.steps.index(view.step)
-    parts = [f"{_TITLES[key]} {values[at]:.2f} (from {values[0]:.2f})" for key, values in view.curves.items()]
+    parts = [f"{TITLES[key]} {values[at]:.2f} (from {values[0]:.2f})" for key, values in view.curves.items()]
     return f"After {view.step} steps of plain fine-tuning: {', '.join(parts)}."
 
 
@@ -92,7 +92,7 @@ def plot_frame(view: FrameView, *, height: float = 1.6) -> Figure:
     axis = bottom.subplots()
     looks = zip(shades(len(view.curves)), "osv^", strict=True)
     for (key, values), (colour, mark) in zip(view.curves.items(), looks, strict=True):
-        axis.plot(view.steps, values, color=colour, marker=mark, markersize=4, label=_TITLES[key])
+        axis.plot(view.steps, values, color=colour, marker=mark, markersize=4, label=TITLES[key])
     axis.axvline(view.step, color="black", linewidth=1)
     axis.set(xlabel="training step", ylabel="share", ylim=(0, 1))
     axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)

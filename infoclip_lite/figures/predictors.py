@@ -13,7 +13,7 @@ from ..core.statistics import Row
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MARKS = "osv^D"  # a tuning each, so that colour is not all that tells them apart
+_MARKS = "osv^DP"  # a tuning each, so that colour is not all that tells them apart
 
 
 def plot_kept(report: Row, probes: Sequence[str], *, height: float = 2.6) -> Figure:

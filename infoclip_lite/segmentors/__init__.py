@@ -15,11 +15,13 @@ from .catseg import AggregationConfig, CostAggregationSegmentor
 from .chimera import ChimeraSeg
 from .clip_teacher import CLIPTeacher
 from .clsclip import ClsCLIP
+from .pacl import PACL
 from .split_matching import SplitMatching
 from .zero_shot import ZeroShotSegmentor
 from .zsseg import ZSSeg
 
 __all__ = [
+    "PACL",
     "SEGMENTORS",
     "AggregationConfig",
     "CLIPTeacher",
@@ -46,6 +48,7 @@ SEGMENTORS: dict[str, type[Segmentor]] = {
     "split_matching": SplitMatching,
     "clsclip": ClsCLIP,
     "clip_teacher": CLIPTeacher,
+    "pacl": PACL,
 }
 
 

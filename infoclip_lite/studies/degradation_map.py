@@ -2,8 +2,8 @@
 
 Two things look alike at the end of a training that went wrong, and are told apart here. *Broken*: seen nouns,
 whose pixels are learnt from, fall below where they began; the optimiser was too fast. *Forgetting*: seen
-nouns gain, unseen nouns fall below where they began and stay there. Both are told on test scenes, since of
-most seen nouns validation scenes show one instance; the rate that one would use is chosen on these.
+nouns gain, unseen nouns fall below where they began and stay there. Both are told on test scenes, of new and
+of known instances; the rate that one would use is chosen on validation scenes, by seen nouns alone.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ from torch import Tensor
 
 from ..core.files import data_dir
 from ..core.reports import JsonObject, write_report
-from ..core.statistics import Interval, paired_interval
+from ..core.statistics import Interval, pooled_intervals
 from ..datasets import held_out_data
 from ..datasets.base import class_groups
 from ..evaluation import evaluate
 from ..segmentors import Segmentor
 from ..training.recipe import FineTuneRecipe
-from ..training.run import Watch
-from .degradation import Evaluations, evaluations_of, score_nothing, summarise
-from .rows import METRICS, SPLITS, STUFF, curves_json
-from .runs import gather, run_variants
+from ..training.run import Run, Watch
+from .rows import METRICS, SPLITS, STUFF, Curves, Point, curves_json
+from .runs import gather_any, run_variants
 from .variants import Variant, settings_of
 
 FOLDER = data_dir() / "rows" / "degradation_map"
@@ -38,9 +37,14 @@ BACKGROUND_RATES = (3e-5, 1e-4, 3e-4)
 HEAD_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 TUNINGS = ("full", "qv", "image", "stem")
 SEEN, UNSEEN = "test/mIoU_seen", "test/mIoU_unseen"  # new instances
+# What a verdict is of: names of seen and of unseen nouns on scenes of one sort.
+SORTS: Mapping[str, tuple[str, str]] = {
+    split: (f"{split}/mIoU_seen", f"{split}/mIoU_unseen") for split in SPLITS
+}
 IOU = "test/IoU of "  # a noun's, in the rows alone
 
-Verdict = Literal["broken", "forgetting", "kept", "no gain"]
+Evaluations = Mapping[str, Sequence[Mapping[str, float]]]  # seed -> what was measured, one record a step
+Verdict = Literal["broken", "forgetting", "lost", "kept", "no gain"]
 
 
 def cells() -> dict[str, Variant]:
@@ -67,37 +71,55 @@ def degradation_map(
     folder: Path = FOLDER,
     out: Path | None = None,
 ) -> JsonObject:
-    """Run the cells that are missing and write degradation_map.json with those that all seeds have finished.
+    """Run the cells that are missing and write degradation_map.json with what is finished.
 
     Args:
-        seeds: of each cell, at least two.
+        seeds: of each cell.
         part: (k, n) does the k-th of n parts of the runs.
         folder: where finished runs are kept; they are small, and are read from there the next time.
         out: where the report is written; data/reports by default.
 
     Returns:
-        {"seeds", "missing", "settings", "zero_shot": {metric: mean before any training}, "cells":
-        {tuning/rate: {"verdict", "differences": {metric: {"mean", "half"}}, "curves": {metric: [{"step",
-        "mean", "half"}]}}}, "usable": {tuning: rate}}; differences are of the last step to zero-shot, paired
-        by seed.
+        {"seeds", "missing": {tuning/rate: number of seeds}, "settings", "zero_shot": {metric: mean before any
+        training}, "cells": {tuning/rate: {"seeds", "verdict": {split: word}, "differences": {metric: {"mean",
+        "half"}}, "curves": {metric: [{"step", "mean", "half"}]}}}, "usable": {tuning: rate}}; differences are
+        of the last step to zero-shot, paired by seed. Intervals of all cells share one spread over seeds.
     """
+    run_variants(cells(), range(seeds), folder, score_nothing, watch=on_every_split, part=part)
+    return write_report("degradation_map", what_is_finished(seeds, folder), out)
+
+
+def score_nothing(run: Run) -> dict[str, object]:
+    """What is looked at here is measured along the way; a record keeps the run's evaluations anyway."""
+    return {}
+
+
+def what_is_finished(seeds: int, folder: Path = FOLDER) -> JsonObject:
+    """The content of the report, from the runs in a folder; arguments as of `degradation_map`."""
     variants = cells()
-    run_variants(variants, range(seeds), folder, score_nothing, watch=on_every_split, part=part)
-    records = gather(variants, range(seeds), folder)
-    found = {label: evaluations_of(runs) for label, runs in records.items()}
-    # Where every tuning of CLIP itself begins; a head begins at random, and is measured from here too.
-    begun = next((runs for label, runs in found.items() if not label.startswith("head/")), None)
-    zero_shot = {} if begun is None else {seed: path[0] for seed, path in begun.items()}
-    rows = {label: _cell(runs, zero_shot) for label, runs in found.items()} if zero_shot else {}
-    content = {
+    records = gather_any(variants, range(seeds), folder)
+    found = {label: {str(run["seed"]): run["evaluations"] for run in runs} for label, runs in records.items()}
+    # Where every tuning of CLIP itself begins, whatever the seed; a head begins at random, and is measured
+    # from here too.
+    zero_shot = next(
+        (path[0] for label, runs in found.items() if not label.startswith("head/") for path in runs.values()),
+        None,
+    )
+    # How far seeds lie apart must be known of one cell at least.
+    told = any(len(runs) > 1 for runs in found.values())
+    rows = cell_rows(found, zero_shot) if zero_shot is not None and told else {}
+    return {
         "seeds": seeds,
-        "missing": [label for label in variants if label not in rows],
+        "missing": {
+            label: seeds - len(found.get(label, ()))
+            for label in variants
+            if len(found.get(label, ())) < seeds
+        },
         "settings": settings_of({label: variants[label] for label in rows}),
-        "zero_shot": _means(list(zero_shot.values())),
+        "zero_shot": {} if zero_shot is None else _shown(zero_shot),
         "cells": rows,
         "usable": usable(rows),
     }
-    return write_report("degradation_map", content, out)
 
 
 def on_every_split(recipe: FineTuneRecipe) -> Watch:
@@ -133,47 +155,76 @@ def _distance(weights: Mapping[str, Tensor], begun: Mapping[str, Tensor]) -> flo
     return math.sqrt(float(moved / sum(weight.square().sum() for weight in begun.values())))
 
 
-ZeroShot = Mapping[str, Mapping[str, float]]  # seed -> what was measured before any training
+def _shown(measured: Mapping[str, float]) -> dict[str, float]:
+    return {key: value for key, value in measured.items() if key != "step" and not key.startswith(IOU)}
 
 
-def _means(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    keys = [key for key in measured[0] if key != "step" and not key.startswith(IOU)] if measured else []
-    return {key: fmean(each[key] for each in measured) for key in keys}
+def cell_rows(found: Mapping[str, Evaluations], zero_shot: Mapping[str, float]) -> dict[str, JsonObject]:
+    """Every cell's row of the report.
 
-
-def _cell(runs: Evaluations, zero_shot: ZeroShot) -> JsonObject:
-    curves = {metric: points for metric, points in summarise(runs).items() if not metric.startswith(IOU)}
+    Args:
+        found: by cell and seed, the evaluations from the start to the last step.
+        zero_shot: what was measured before any training.
+    """
+    metrics = [metric for pair in SORTS.values() for metric in pair]
+    ends = {metric: _changes(found, zero_shot, metric) for metric in metrics}
+    curves = _curves(found)
     return {
-        "verdict": verdict(runs, zero_shot),
-        "differences": {metric: _change(runs, zero_shot, metric).to_json() for metric in (SEEN, UNSEEN)},
-        "curves": curves_json(curves),
+        label: {
+            "seeds": len(runs),
+            "verdict": {
+                split: verdict(ends[seen][label], ends[unseen][label])
+                for split, (seen, unseen) in SORTS.items()
+            },
+            "differences": {metric: ends[metric][label].to_json() for metric in metrics},
+            "curves": curves_json(curves[label]),
+        }
+        for label, runs in found.items()
     }
 
 
-def _change(runs: Evaluations, zero_shot: ZeroShot, metric: str) -> Interval:
-    """From zero-shot to the last evaluated step, seed by seed."""
-    last = [path[-1][metric] for path in runs.values()]
-    return paired_interval(last, [zero_shot[seed][metric] for seed in runs])
+def _changes(
+    found: Mapping[str, Evaluations], zero_shot: Mapping[str, float], metric: str
+) -> dict[str, Interval]:
+    """From zero-shot to the last evaluated step, of every cell."""
+    return pooled_intervals(
+        {
+            label: [path[-1][metric] - zero_shot[metric] for path in runs.values()]
+            for label, runs in found.items()
+        }
+    )
 
 
-def verdict(runs: Evaluations, zero_shot: ZeroShot) -> Verdict:
-    """What the 95% intervals over seeds say of a training on new instances, its last step against zero-shot.
+def _curves(found: Mapping[str, Evaluations]) -> dict[str, Curves]:
+    """By cell and metric, mean and interval at each step that was evaluated."""
+    curves: dict[str, Curves] = {label: {} for label in found}
+    first = next(iter(next(iter(found.values())).values()))
+    for metric in _shown(first[0]):
+        for place, at in enumerate(first):
+            values = {label: [path[place][metric] for path in runs.values()] for label, runs in found.items()}
+            for label, score in pooled_intervals(values).items():
+                # Five digits, as the rows have.
+                point = Point(round(score.mean, 5), round(score.ci95, 5), at["step"])
+                curves[label].setdefault(metric, []).append(point)
+    return curves
+
+
+def verdict(seen: Interval, unseen: Interval) -> Verdict:
+    """What the 95% intervals of a training's last step against zero-shot say.
 
     Args:
-        runs: by seed, the evaluations from the start to the last step.
-        zero_shot: by seed, what was measured before any training.
+        seen, unseen: change of mIoU.
 
     Returns:
-        "broken": seen nouns end below where they began. "no gain": they end neither above nor below.
-        "forgetting": they gain and unseen nouns end below. "kept": they gain and unseen nouns do not end
-        below.
+        "broken": seen nouns end below where they began. "forgetting": they gain, and unseen nouns end below.
+        "lost": unseen nouns end below, and seen ones did not even gain. Where unseen nouns do not end below:
+        "kept" if seen nouns gain, "no gain" if not.
     """
-    seen, unseen = (_change(runs, zero_shot, metric) for metric in (SEEN, UNSEEN))
     if seen.high < 0:
         return "broken"
-    if seen.low <= 0:
-        return "no gain"
-    return "forgetting" if unseen.high < 0 else "kept"
+    if unseen.high < 0:
+        return "forgetting" if seen.low > 0 else "lost"
+    return "kept" if seen.low > 0 else "no gain"
 
 
 def usable(rows: Mapping[str, JsonObject]) -> dict[str, str]:

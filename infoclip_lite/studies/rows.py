@@ -294,14 +294,14 @@ class Point(Interval):
 Curves = dict[str, list[Point]]  # metric -> one point for each evaluated step
 
 
-def degradation_curves() -> dict[str, Curves]:
-    """Metrics and probes along plain fine-tuning: {training: {metric: [Point, ...]}}.
+def map_curves() -> dict[str, Curves]:
+    """Metrics and probes along plain fine-tuning: {"tuning/rate": {metric: [Point, ...]}}.
 
     Raises:
         FileNotFoundError: no such report ships.
     """
-    summary = read_report("degradation")["summary"]
-    return {name: _curves(rows) for name, rows in summary.items()}
+    cells = read_report("degradation_map")["cells"]
+    return {label: _curves(cell["curves"]) for label, cell in cells.items()}
 
 
 def curves_json(curves: Curves) -> dict[str, list[dict[str, object]]]:

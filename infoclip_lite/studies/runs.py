@@ -141,10 +141,20 @@ def run_path(folder: Path, label: str, seed: int) -> Path:
 def gather(variants: Mapping[str, Variant], seeds: Sequence[int], folder: Path) -> Records:
     """The records of the variants that all seeds have finished, by label, in the order of the seeds."""
     paths = {label: [run_path(folder, label, seed) for seed in seeds] for label in variants}
-    finished = {label: files for label, files in paths.items() if all(path.exists() for path in files)}
+    return _read({label: files for label, files in paths.items() if all(path.exists() for path in files)})
+
+
+def gather_any(variants: Mapping[str, Variant], seeds: Sequence[int], folder: Path) -> Records:
+    """The records of those seeds that are finished, of every variant with one at least."""
+    paths = {label: [run_path(folder, label, seed) for seed in seeds] for label in variants}
+    there = {label: [path for path in files if path.exists()] for label, files in paths.items()}
+    return _read({label: files for label, files in there.items() if files})
+
+
+def _read(paths: Mapping[str, Sequence[Path]]) -> Records:
     return {
         label: [json.loads(path.read_text(encoding="utf-8")) for path in files]
-        for label, files in finished.items()
+        for label, files in paths.items()
     }
 
 

@@ -29,6 +29,7 @@ from .linear_start import start_linearly
 from .pool import build_pool, pack_words, stem_examples
 from .pretraining import Pretraining, Stage, TextSection, distilled
 from .recipe import FineTuneRecipe, PretrainRecipe
+from .supervision import build_supervision
 
 
 class Finished(Protocol):
@@ -54,6 +55,7 @@ def build_task(
             objective refuse.
     """
     join_processes()
+    supervision = build_supervision(recipe.supervision)
     scenes = learnt_from(recipe, data)  # before any weights are fetched: missing files are said at once
     anchors = _anchors(recipe, scenes)
     with (
@@ -65,6 +67,8 @@ def build_task(
         if start is not None:
             _begin_with(segmentor, start, recipe)
         machine = recipe.machine
+        if supervision is not None:
+            scenes = supervision.scenes(scenes, reference, seed=recipe.seed, workers=machine.workers)
         accelerate(
             segmentor,
             compile=machine.compile,
@@ -76,7 +80,8 @@ def build_task(
             objective = build_objective(recipe.objective, segmentor.clip, reference).to(segmentor.clip.device)
         if start is None and segmentor.prepared_with:
             segmentor.prepare(_unlabelled(scenes, segmentor.prepared_with).to(segmentor.clip.device))
-        task = FineTuning(
+        build = FineTuning if supervision is None else supervision.task
+        task = build(
             segmentor,
             scenes,
             batch=recipe.batch,

@@ -25,7 +25,7 @@ from ..evaluation import evaluate
 from .build import build_pretraining, build_task, held_out
 from .finetuning import FineTuning
 from .loop import Task, fit
-from .recipe import FineTuneRecipe, load_recipe
+from .recipe import FineTuneRecipe, PointsRecipe, load_recipe
 from .stand_in import stand_in
 
 STEPS = 4  # the first is slower and not counted
@@ -167,11 +167,17 @@ def dry_run(
         torch.OutOfMemoryError: it does not fit; with what to change.
     """
     loaded = load_recipe(recipe, **changes)
+    if isinstance(loaded, PointsRecipe):
+        raise ValueError(
+            f"got a dry run of {loaded.name!r}, which learns from points; expected a training of it: "
+            "all that it needs ships, and it takes a minute"
+        )
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     watched: Segmented | None = None
     if isinstance(loaded, FineTuneRecipe):
         drawn: Segmented | None = None
+        loaded = _keeping_nothing(loaded)
         if noise:
             loaded, drawn, watched = stand_in(loaded)
         task: Any = build_task(loaded, data=drawn)[0]
@@ -222,6 +228,14 @@ def dry_run(
         half=not isinstance(loaded, FineTuneRecipe) or loaded.machine.dtype != "float32",
         noise=noise,
     )
+
+
+def _keeping_nothing(recipe: FineTuneRecipe) -> FineTuneRecipe:
+    """The recipe, whose pseudo masks are made and not kept."""
+    section = recipe.supervision
+    if section is None or "folder" not in section:
+        return recipe
+    return replace(recipe, supervision={**section, "folder": None})
 
 
 def _saved(task: Timed, steps: int) -> tuple[int, float]:

@@ -5,8 +5,8 @@ aligned.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar, cast, get_args
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -125,7 +125,7 @@ class FineTuning:
                 "got an objective without a teacher, or a teacher without one; expected both or neither"
             )
         passes = self.machine.accumulate
-        if passes < 1 or self.batch % (passes * world()):
+        if passes < 1 or self.batch % self.parts:
             raise ValueError(
                 f"got a batch of {self.batch} scenes, accumulate={passes} and {world()} processes; "
                 "expected a batch that divides evenly"
@@ -136,6 +136,11 @@ class FineTuning:
                 f"anchors name the unseen classes {sorted(unseen)[:3]}; "
                 "expected other words: training must not know them"
             )
+
+    @property
+    def parts(self) -> int:
+        """How many a batch is divided into, of all processes together."""
+        return self.machine.accumulate * world()
 
     def groups(self) -> list[dict[str, object]]:
         """CLIP's matrices, CLIP's other weights, and the same of the heads, those that exist."""
@@ -164,28 +169,40 @@ class FineTuning:
         Raises:
             OSError: a worker hangs, or was killed; says what to do.
         """
-        own = self.batch // world()
-        begins = [step * self.batch + rank() * own for step in range(first, last)]
-        indices = [[self.dataset.place(begin + i) for i in range(own)] for begin in begins]
         passes = self.machine.accumulate
-        loader: DataLoader[tuple[Tensor, Tensor, list[str]]] = DataLoader(
-            self.dataset,  # type: ignore[arg-type]
-            batch_sampler=indices,
-            num_workers=self.machine.workers,
-            prefetch_factor=4 if self.machine.workers else None,
-            timeout=PATIENCE if self.machine.workers else 0,
-            collate_fn=_collate,
-            generator=torch.Generator(),  # a loader draws a seed: not from torch's own generator
-        )
-        for images, masks, skipped in _watched(loader):
+        for images, masks, skipped in self.loaded(first, last, _collate):
             self.skipped.update(skipped)
-            if passes == world() == 1:
+            if self.parts == 1:
                 yield images, masks
                 continue
             labelled = (self.relabel[masks] != NO_LABEL).sum().float()
             mean = mean_over_processes(labelled) / passes
             parts = zip(images.chunk(passes), masks.chunk(passes), strict=True)
             yield [(part, mask, mean) for part, mask in parts]
+
+    def loaded(self, first: int, last: int, collate: Callable[[Sequence[Any]], _T]) -> Iterator[_T]:
+        """This process's items of steps first .. last - 1, put together step by step.
+
+        Args:
+            first, last: the steps.
+            collate: from the items of a step to what is yielded.
+
+        Raises:
+            OSError: a worker hangs, or was killed; says what to do.
+        """
+        own = self.batch // world()
+        begins = [step * self.batch + rank() * own for step in range(first, last)]
+        indices = [[self.dataset.place(begin + i) for i in range(own)] for begin in begins]
+        loader: DataLoader[_T] = DataLoader(
+            self.dataset,  # type: ignore[arg-type]
+            batch_sampler=indices,
+            num_workers=self.machine.workers,
+            prefetch_factor=4 if self.machine.workers else None,
+            timeout=PATIENCE if self.machine.workers else 0,
+            collate_fn=collate,
+            generator=torch.Generator(),  # a loader draws a seed: not from torch's own generator
+        )
+        yield from _watched(loader)
 
     def loss(self, step: int, batch: Part) -> dict[str, Tensor]:
         """{"total"} in nats a pixel; with an objective also "task" and the objective's terms.

@@ -103,6 +103,8 @@ class FineTuneRecipe:
         segmentor: {"name": one of `segmentors.SEGMENTORS`, and its options}.
         data: {"name": "collage", an official data set or "folder", and its options}; `size` is the side of
             the pictures in pixels.
+        supervision: {"name": one of `supervision.SUPERVISIONS`, and its options}: what is learnt from in
+            place of masks, which are then never read; None: the data set's masks.
         objective: {"name": one of `objectives.OBJECTIVES`, and its options}; None is plain fine-tuning.
         loss: {"name": "cross_entropy" or "bce", and its options}; None is the segmentor's own loss.
         tune: "full" (both towers), "image" (the image tower), "qv" (query and value projections) or "none",
@@ -124,6 +126,7 @@ class FineTuneRecipe:
     clip: ClipSection = field(default_factory=ClipSection)
     segmentor: Section = field(default_factory=lambda: {"name": "zero_shot"})
     data: Section = field(default_factory=lambda: {"name": "collage"})
+    supervision: Section | None = None
     objective: Section | None = None
     loss: Section | None = None
     tune: Tune = "full"
@@ -136,7 +139,7 @@ class FineTuneRecipe:
     machine: MachineSection = field(default_factory=MachineSection)
 
     def __post_init__(self) -> None:
-        for what in ("segmentor", "data", "objective", "loss"):
+        for what in ("segmentor", "data", "supervision", "objective", "loss"):
             section = getattr(self, what)
             if section is not None:
                 split_section(section, what)
@@ -213,10 +216,60 @@ class PretrainRecipe:
             )
 
 
-Recipe = FineTuneRecipe | PretrainRecipe
-RECIPES: dict[str, type[FineTuneRecipe] | type[PretrainRecipe]] = {
+@dataclass(frozen=True)
+class PointsRecipe:
+    """CLIP's knowledge into a point encoder; recipes/mini/points.yaml is written in these words.
+
+    Attributes:
+        name: what reports call it.
+        steps: of the optimizer.
+        seed: of the encoder's first weights, the order of the scenes and how they are turned.
+        batch: scenes a step.
+        clip: the frozen teacher, whose words are the classifier.
+        encoder: options of `segmentors.points.PointEncoder`.
+        labels: weight of the cross entropy on points of seen classes.
+        local_alignment, global_alignment: weights of the alignment of points with pixels and of clouds with
+            pictures; 0 leaves one out.
+        pseudo_labels: weight of the cross entropy on points of unseen classes under frozen CLIP's own labels;
+            above 0 all words compete in training (transductive), at 0 the seen ones alone (inductive).
+        optimizer: `lr` is the encoder's; everything begins at random.
+    """
+
+    name: str
+    steps: int
+    seed: int = 0
+    batch: int = 8
+    clip: ClipSection = field(default_factory=ClipSection)
+    encoder: Section = field(default_factory=dict)
+    labels: float = 1.0
+    local_alignment: float = 1.0
+    global_alignment: float = 1.0
+    pseudo_labels: float = 1.0
+    optimizer: OptimizerSection = field(default_factory=OptimizerSection)
+
+    def __post_init__(self) -> None:
+        for what, least in (("steps", 1), ("batch", 1)):
+            if getattr(self, what) < least:
+                raise ValueError(f"{what} is {getattr(self, what)}; expected at least {least}")
+        weights = {
+            what: getattr(self, what)
+            for what in ("labels", "local_alignment", "global_alignment", "pseudo_labels")
+        }
+        # Not `value < 0`: NaN is no weight either.
+        if not all(value >= 0 for value in weights.values()) or not any(weights.values()):
+            raise ValueError(f"got weights {weights}; expected none below 0, and one above it")
+        if self.global_alignment and self.batch < 2:
+            raise ValueError(
+                f"batch is {self.batch} and global_alignment {self.global_alignment}; expected at least 2 "
+                "scenes, of which the loss tells one from another"
+            )
+
+
+Recipe = FineTuneRecipe | PretrainRecipe | PointsRecipe
+RECIPES: dict[str, type[FineTuneRecipe] | type[PretrainRecipe] | type[PointsRecipe]] = {
     "finetune": FineTuneRecipe,
     "pretrain": PretrainRecipe,
+    "points": PointsRecipe,
 }
 
 
@@ -248,7 +301,8 @@ def load_finetuning(recipe: str | Path | Mapping[str, Any], **changes: Any) -> F
     """
     loaded = load_recipe(recipe, **changes)
     if not isinstance(loaded, FineTuneRecipe):
-        raise ValueError(f"{loaded.name!r} is a recipe for pretraining; expected one with task: finetune")
+        what = "pretraining" if isinstance(loaded, PretrainRecipe) else "points"
+        raise ValueError(f"{loaded.name!r} is a recipe for {what}; expected one with task: finetune")
     return loaded
 
 

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -28,7 +28,15 @@ from .build import build_pretraining, build_task, held_out
 from .finetuning import FineTuning, release
 from .loop import fit
 from .pretraining import known_tokens
-from .recipe import FineTuneRecipe, PretrainRecipe, Recipe, load_recipe, merged
+from .recipe import RECIPES, FineTuneRecipe, PointsRecipe, PretrainRecipe, Recipe, load_recipe, merged
+
+
+class Described(Protocol):
+    """A data set that says what tells it from another."""
+
+    def describe(self) -> dict[str, object]:
+        """What JSON can hold."""
+
 
 Record = dict[str, float]
 Watch = Callable[[int, Segmentor], Mapping[str, float]]
@@ -114,13 +122,18 @@ def train(
     if isinstance(data, Mapping):
         changes["data"], data = data, None
     loaded = _changed(recipe, changes) if isinstance(recipe, Recipe) else load_recipe(recipe, **changes)
+    if isinstance(loaded, PointsRecipe):
+        raise ValueError(
+            f"{loaded.name!r} is a recipe for points; expected one with task: finetune or pretrain, or "
+            "training.points.train_points, which knows point clouds"
+        )
     options = _Options(None if folder is None else Path(folder), progress, tensorboard, save_every)
     with ExitStack() as stack:
         if options.folder is not None:
             # Of processes that were launched together the first one writes, and speaks for all.
             if rank() == 0:
                 stack.enter_context(held(options.folder))
-            _claim(options.folder, loaded, data)
+            claim(options.folder, loaded, data)
         if isinstance(loaded, PretrainRecipe):
             return _pretrain(loaded, options)
         if loaded.start is not None and start is None:
@@ -144,7 +157,7 @@ def _changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """A loaded recipe with some keys replaced, section by section as in `load_recipe`."""
     if not changes:
         return recipe
-    task = "pretrain" if isinstance(recipe, PretrainRecipe) else "finetune"
+    task = next(name for name, kind in RECIPES.items() if isinstance(recipe, kind))
     return load_recipe(merged({"task": task, **asdict(recipe)}, changes))
 
 
@@ -250,15 +263,28 @@ def _pretrain(recipe: PretrainRecipe, options: _Options) -> Run:
 
 # Where files are and who reads them changes no number, so two runs that differ in nothing else are the same
 # run.
-_ELSEWHERE: dict[str, dict[str, object]] = {"data": {"root": None}, "machine": {"workers": 0}}
+_ELSEWHERE: dict[str, dict[str, object]] = {
+    "data": {"root": None},
+    "machine": {"workers": 0},
+    "supervision": {"folder": None},
+}
 
 
-def _claim(folder: Path, recipe: Recipe, data: Segmented | None) -> None:
-    """Keep the recipe beside the state, and refuse a folder that holds another recipe's state."""
+def claim(folder: Path, recipe: Recipe, data: Described | None) -> None:
+    """Keep the recipe beside the state, and refuse a folder that holds another recipe's state.
+
+    Args:
+        folder: of the run.
+        recipe: what is run there.
+        data: a data set in place of the recipe's.
+
+    Raises:
+        ValueError: the folder holds another recipe's run.
+    """
     kept: dict[str, Any] = {"kind": type(recipe).__name__, **asdict(recipe)}
     for section, values in _ELSEWHERE.items():
         for key, value in values.items():
-            if key in kept.get(section, ()):
+            if key in (kept.get(section) or ()):
                 kept[section] = {**kept[section], key: value}
     if data is not None:
         kept["data"] = data.describe()

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from ..datasets import Sample, SegmentationDataset
+from ..datasets.base import ImageLevel
 from ..datasets.official.classes import COCO_STUFF_UNSEEN, VOC_UNSEEN, class_table
 from .recipe import FineTuneRecipe
 
@@ -49,6 +50,12 @@ class Noise(SegmentationDataset):
         image = torch.rand(3, *self.size, generator=generator)
         mask = torch.randint(len(self.names), self.size, generator=generator)
         return Sample(image, mask, f"noise {index}")
+
+    def image_level(self, index: int) -> ImageLevel:
+        """The picture, a word or two, and a sentence."""
+        sample = self[index]
+        words = tuple({index % len(self.names), (3 * index + 1) % len(self.names)})
+        return ImageLevel(sample.image, words, (f"a photo of a {self.names[words[0]]}",), sample.path)
 
     def place(self, number: int) -> int:
         """Another picture for every number, for as long as there are any."""

@@ -4,19 +4,13 @@ what a reader or a server does wrong is said.
 
 from __future__ import annotations
 
-import functools
 import gzip
-import importlib.util
 import json
-import os
 import shutil
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +21,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from served import served
 
 from infoclip_lite import DenseCLIP, segment
 from infoclip_lite.datasets.image import read_image
@@ -34,7 +29,6 @@ from infoclip_lite.datasets.image import read_image
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium not found: pip install -e '.[test]'")
 pytest.importorskip("onnxscript", reason="onnxscript not found: pip install -e '.[chimera]'")
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
 PATIENCE = 180.0  # seconds, for a machine that does other things too; a wait ends when its object is there
 MEGABYTES = 25
 SIDE = 96
@@ -111,49 +105,6 @@ class Page:
             "const {names, labels} = window.explainer.labels; return [names, Array.from(labels)]"
         )
         return names, np.array(flat, dtype=np.uint8).reshape(SIDE, SIDE)
-
-
-def server(folder: Path, types: dict[str, str] | None = None) -> ThreadingHTTPServer:
-    """A server of files like any other, or one that calls some endings something else."""
-
-    class Quiet(SimpleHTTPRequestHandler):
-        extensions_map = {
-            **SimpleHTTPRequestHandler.extensions_map,
-            ".wasm": "application/wasm",
-            **(types or {}),
-        }
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    return ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
-
-
-@contextmanager
-def served(folder: Path, types: dict[str, str] | None = None) -> Iterator[str]:
-    with server(folder, types) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{running.server_port}"
-        finally:
-            running.shutdown()
-
-
-@pytest.fixture(scope="module")
-def explainer(chromium: tuple[str, str]) -> ModuleType:
-    """The module that builds the page."""
-    if shutil.which("npm") is None:
-        reason = "npm not found; on Debian: apt-get install npm"
-        (pytest.fail if os.environ.get("BROWSER_TESTS") == "required" else pytest.skip)(reason)
-    spec = importlib.util.spec_from_file_location("explainer_build", DOCS / "explainer" / "__main__.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before = list(sys.path)
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path[:] = before
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -403,7 +354,7 @@ def test_a_training_is_dragged_by_keys(page: Page) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280, 1920])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_width_and_no_scheme_hinders(page: Page, explainer: ModuleType, width: int, scheme: str) -> None:
+def test_no_width_and_no_scheme_hinders(page: Page, axe: str, width: int, scheme: str) -> None:
     screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
@@ -412,7 +363,6 @@ def test_no_width_and_no_scheme_hinders(page: Page, explainer: ModuleType, width
         assert page.browser.execute_script("return document.documentElement.scrollWidth") <= width
         if width != 1920:
             page.browser.execute_script("document.querySelector('details').open = true")
-            axe = (explainer.PARTS / "npm" / "node_modules" / "axe-core" / "axe.min.js").read_text()
             page.browser.execute_script(axe)
             found = page.run("return (await axe.run()).violations")
             serious = [

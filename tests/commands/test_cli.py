@@ -73,7 +73,7 @@ def test_a_command_stands_in_the_file_of_its_name(name: str) -> None:
         (("benchmark", "sped"), "unknown benchmark 'sped'; did you mean 'speed'?"),
         (("benchmark", "infoclip", "--part", "3/2"), "part is '3/2'; expected K/N"),
         (("benchmark", "speed", "--seeds", "3"), "benchmark 'speed' takes no --seeds"),
-        (("benchmark", "degradation", "--retrain"), "benchmark 'degradation' takes no --retrain"),
+        (("benchmark", "predictors", "--retrain"), "benchmark 'predictors' takes no --retrain"),
         (("evaluate", "--gammas", "1,x"), "gammas is '1,x'; expected numbers"),
         (("evaluate", "--dataset", "pas2"), "unknown data set 'pas2'; did you mean 'pas20'?"),
         (("evaluate", "--weights", "model.pth"), "got weights without a recipe"),
@@ -131,7 +131,7 @@ def test_data_list_names_what_ships_and_what_is_missing(
     scenes = Collage("test")
     assert status == 0 and f"{len(scenes.names)} classes, {len(scenes.unseen)} of them unseen nouns" in out
     assert f"{len(list((PACK / 'cutouts').iterdir()))} cut-outs of " in out
-    assert "mini/plain" in out and "degradation" in out and str(tmp_path) in out and "missing" in out
+    assert "mini/plain" in out and "ceiling" in out and str(tmp_path) in out and "missing" in out
 
 
 @pytest.mark.parametrize("name", [(), ("collage",)])
@@ -288,4 +288,6 @@ def test_the_module_is_the_command() -> None:
 def test_help_can_be_asked_for_as_the_site_does(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="infoclip-lite", args=["benchmark", "--help"])
-    assert "degradation: plain fine-tuning over seeds (--seeds)" in " ".join(capsys.readouterr().out.split())
+    assert "degradation_map: rates, steps and what is tuned (--seeds, --part)" in " ".join(
+        capsys.readouterr().out.split()
+    )

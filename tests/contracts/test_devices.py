@@ -101,6 +101,8 @@ def test_a_recipes_loss_is_computed_where_its_model_is(
         monkeypatch.setattr(build, "load_clip", stand_in(make_tiny))
     if "weights" in recipe.segmentor and side == 512:
         recipe.segmentor["weights"] = None
+    supervision = recipe.supervision or {}
+    supervision.pop("called", None)  # of classes that Collage does not have
     # Which query answers for which mask, and how many masks there are, are values: nobody computes them here.
     for module in ("zsseg", "split_matching"):
         monkeypatch.setattr(f"infoclip_lite.segmentors.{module}.assign", first_query)
@@ -110,8 +112,10 @@ def test_a_recipes_loss_is_computed_where_its_model_is(
         finetuning, "autocast", lambda *_: torch.no_grad()
     )  # fake CUDA has no autocast on a CPU build
     images, masks = torch.rand(2, 3, side, side), torch.zeros(2, side, side, dtype=torch.long)
+    told = (["a fish", "the sky"], torch.eye(2).bool())
     with fake_machine() as mode:
         there = moved_in(task, mode)
         assert {p.device for p in there.module.parameters()} == {CUDA} and there.segmentor.clip.device == CUDA
-        terms = there.loss(0, (mode.from_tensor(images), mode.from_tensor(masks)))
+        labels = told if supervision.get("name") == "captions" else (mode.from_tensor(masks),)
+        terms = there.loss(0, (mode.from_tensor(images), *labels))
         assert {value.device for value in terms.values()} == {CUDA} and "total" in terms

@@ -32,13 +32,13 @@ def test_what_is_no_json_leaves_the_old_report_and_no_scratch_file(tmp_path: Pat
 
 
 def test_every_report_that_is_listed_can_be_read() -> None:
-    assert {"degradation", "infoclip", "chimera", "leaderboard"} <= set(list_reports())
+    assert {"ceiling", "infoclip", "chimera", "leaderboard"} <= set(list_reports())
     assert all(isinstance(read_report(name), dict) for name in list_reports())
 
 
 def test_a_report_that_is_not_there_is_named_with_those_that_are() -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"no report 'nope'; expected one of .*degradation.*benchmark nope"
+        FileNotFoundError, match=r"no report 'nope'; expected one of .*ceiling.*benchmark nope"
     ):
         read_report("nope")
 

@@ -15,7 +15,7 @@ HERE = Path("here")
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """No action does anything: what is not refused is neither fetched nor rebuilt."""
-    for name in ("_show", "_verify", "_verify_collage", "_rebuild", "_sheets"):
+    for name in ("_show", "_verify", "_verify_collage", "_rebuild", "_points", "_sheets"):
         monkeypatch.setattr(data, name, lambda *_: None)
     monkeypatch.setattr("infoclip_lite.datasets.fetching.download.download", lambda *_, **__: None)
 
@@ -38,6 +38,13 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
             "got --out for data rebuild; expected --packages or --cache or --words",
         ),
         (("rebuild", "voc"), {}, "got rebuild voc; expected no name"),
+        (
+            ("rebuild", "points"),
+            {"words": ("a",)},
+            "got --words for data rebuild points; expected --packages",
+        ),
+        (("verify", "points"), {"sample": 1}, "got --sample for data verify points; expected no option"),
+        (("sheet", "points"), {}, "got sheet points; expected no name"),
         (("sheet",), {"packages": HERE}, "got --packages for data sheet; expected --words or --out"),
         (("sheet", "voc"), {}, "got sheet voc; expected no name"),
     ],
@@ -65,3 +72,8 @@ def test_sheets_go_to_the_folder_sheets_and_real_data_are_sampled(
     for options in ({}, {"sample": 0}, {"sample": 7}):
         data_command("verify", "voc", root=tmp_path, **options)
     assert sampled == [200, 0, 7]
+
+
+def test_the_pack_of_points_is_verified_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    data_command("verify", "points")
+    assert "scenes in" in capsys.readouterr().out

@@ -383,8 +383,8 @@ def test_every_diagram_is_in_its_chapter_once() -> None:
         "block": "01",
         "infoclip": "05",
         "catseg": "07",
-        "chimera": "08",
-        "global_to_local": "09",
+        "chimera": "09",
+        "global_to_local": "10",
     }
     assert len(list(shown())) == len(DIAGRAMS)
 

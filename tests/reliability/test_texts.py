@@ -26,7 +26,13 @@ from infoclip_lite.datasets.folder import read_names
 from infoclip_lite.datasets.wording import read_words
 from infoclip_lite.objectives import build_objective
 from infoclip_lite.training import recipe as recipes
-from infoclip_lite.training.recipe import FineTuneRecipe, PretrainRecipe, list_recipes, load_recipe
+from infoclip_lite.training.recipe import (
+    FineTuneRecipe,
+    PointsRecipe,
+    PretrainRecipe,
+    list_recipes,
+    load_recipe,
+)
 
 SHIPPED = [(recipes._shipped() / f"{name}.yaml").read_text() for name in list_recipes()]
 PACK = data_dir() / "collage"
@@ -43,7 +49,7 @@ def test_changed_recipes_load_or_are_refused(tally: Tally, tiny: DenseCLIP, cont
         return
     what = "recipes with entries that do not belong"
     loaded = tally.tried(what, lambda: load_recipe(content))
-    assert loaded is None or isinstance(loaded, FineTuneRecipe | PretrainRecipe)
+    assert loaded is None or isinstance(loaded, FineTuneRecipe | PretrainRecipe | PointsRecipe)
     # What only the builder of a section knows is refused there.
     if isinstance(loaded, FineTuneRecipe) and loaded.objective is not None:
         section = loaded.objective

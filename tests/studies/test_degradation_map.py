@@ -7,55 +7,89 @@ from pathlib import Path
 import pytest
 import torch
 
-from infoclip_lite.core.reports import JsonObject
+from infoclip_lite.core.reports import JsonObject, read_report
+from infoclip_lite.core.statistics import Interval
 from infoclip_lite.datasets import held_out_data
 from infoclip_lite.datasets.collage import segmentation_nouns, stuff
 from infoclip_lite.studies import degradation_map as study
+from infoclip_lite.studies.rows import curves_json, map_curves
 from infoclip_lite.studies.runs import _as_json
 from infoclip_lite.training.build import build_segmentor
-from infoclip_lite.training.recipe import load_finetuning
+from infoclip_lite.training.recipe import FineTuneRecipe, load_finetuning
+
+METRICS = ("mIoU_seen", *(metric for pair in study.SORTS.values() for metric in pair))
 
 
-def runs(seen: float, unseen: float, spread: float = 0.0) -> dict[str, list[dict[str, float]]]:
-    """Three seeds that begin at 0.3 and 0.2 and end that much above, give or take `spread`."""
+def runs(
+    seen: float, unseen: float, spread: float = 0.0, seeds: int = 3
+) -> dict[str, list[dict[str, float]]]:
+    """Seeds that begin at 0.3 and 0.2 and end that much above, give or take `spread`."""
     found = {}
-    for seed, noise in enumerate((-spread, 0.0, spread)):
-        start = {"step": 0, "mIoU_seen": 0.3, study.SEEN: 0.3, study.UNSEEN: 0.2}
-        end = {"step": 800, study.SEEN: 0.3 + seen + noise, study.UNSEEN: 0.2 + unseen + noise}
-        found[str(seed)] = [start, end | {"mIoU_seen": 0.3 + seen}]
+    for seed, noise in zip(range(seeds), (-spread, spread, 0.0), strict=False):
+        start = {"step": 0, **{metric: 0.3 if "un" not in metric else 0.2 for metric in METRICS}}
+        end = {
+            metric: value + noise + (unseen if "un" in metric else seen)
+            for metric, value in start.items()
+            if metric != "step"
+        }
+        found[str(seed)] = [start, {"step": 800, **end}]
     return found
 
 
 @pytest.mark.parametrize(
-    ("seen", "unseen", "spread", "wanted"),
+    ("seen", "unseen", "wanted"),
     [
-        (-0.1, -0.1, 0.01, "broken"),
-        (0.1, -0.1, 0.01, "forgetting"),
-        (0.1, 0.1, 0.01, "kept"),
-        (0.1, -0.01, 0.02, "kept"),  # below, but not by more than the seeds differ
-        (0.01, -0.1, 0.02, "no gain"),
-        (-0.01, 0.1, 0.02, "no gain"),
+        (-0.1, -0.1, "broken"),
+        (0.1, -0.1, "forgetting"),
+        (0.1, 0.1, "kept"),
+        (0.1, -0.01, "kept"),  # below, but not by more than the seeds differ
+        (0.01, -0.1, "lost"),
+        (0.01, -0.01, "no gain"),
+        (-0.01, 0.1, "no gain"),
     ],
 )
-def test_a_cell_is_called_by_what_its_intervals_say(
-    seen: float, unseen: float, spread: float, wanted: str
-) -> None:
-    found = runs(seen, unseen, spread)
-    assert study.verdict(found, {seed: path[0] for seed, path in found.items()}) == wanted
+def test_a_cell_is_called_by_what_its_intervals_say(seen: float, unseen: float, wanted: str) -> None:
+    assert study.verdict(Interval(seen, 0.03), Interval(unseen, 0.03)) == wanted
+
+
+def test_cells_share_one_spread_over_seeds_and_one_seed_is_enough_for_a_cell() -> None:
+    zero_shot = runs(0, 0)["0"][0]
+    found = {
+        "full/1e-05": runs(0.1, 0.1, 0.02),
+        "full/0.0001": runs(0.1, -0.1, 0.02, seeds=2),
+        "qv/0.0001": runs(0.01, -0.1, seeds=1),
+    }
+    rows = study.cell_rows(found, zero_shot)
+    assert [row["seeds"] for row in rows.values()] == [3, 2, 1]
+    halves = [row["differences"][study.SEEN]["half"] for row in rows.values()]
+    assert halves == pytest.approx([halves[2] / 3**0.5, halves[2] / 2**0.5, halves[2]]) and halves[2] > 0.01
+    assert [row["verdict"]["test"] for row in rows.values()] == ["kept", "forgetting", "lost"]
+    last = rows["full/0.0001"]["curves"][study.UNSEEN][-1]
+    assert last == {"step": 800, "mean": 0.1, "half": round(halves[1], 5)}
+
+
+def test_new_and_known_instances_have_verdicts_of_their_own() -> None:
+    known_seen, known_unseen = study.SORTS["test-known"]
+    found = {"full/1e-05": runs(-0.1, -0.1, 0.01)}
+    for path in found["full/1e-05"].values():
+        path[-1] |= {known_seen: 0.5, known_unseen: 0.1}
+    row = study.cell_rows(found, runs(0, 0)["0"][0])["full/1e-05"]
+    assert row["verdict"] == {"test": "broken", "test-known": "forgetting"}
 
 
 def test_a_head_that_begins_at_random_is_measured_from_zero_shot() -> None:
-    found = runs(0.1, 0.1)
-    better = {seed: {study.SEEN: 0.5, study.UNSEEN: 0.2} for seed in found}
-    assert study.verdict(found, better) == "broken", "0.3 is where it began, 0.5 what CLIP could before"
+    better = runs(0, 0)["0"][0] | {study.SEEN: 0.5}
+    row = study.cell_rows({"head/0.01": runs(0.1, 0.1, 0.01)}, better)["head/0.01"]
+    assert row["verdict"]["test"] == "broken", "0.3 is where it began, 0.5 what CLIP could before"
 
 
-def test_a_rate_is_usable_by_seen_nouns_alone() -> None:
+def test_a_rate_is_usable_by_seen_nouns_of_validation_scenes_alone() -> None:
     ends = {"full/1e-05": (0.1, 0.3), "full/0.0001": (0.3, -0.2), "full/0.001": (0.2, 0), "qv/1e-05": (0, 0)}
-    zero_shot = {str(seed): {study.SEEN: 0.3, study.UNSEEN: 0.2} for seed in range(3)}
-    rows = {label: study._cell(runs(*end), zero_shot) for label, end in ends.items()}
+    found = {label: runs(*end) for label, end in ends.items()}
+    for path in found["full/0.001"].values():
+        path[-1][study.SEEN] = 0.9  # test scenes are not asked
+    rows = study.cell_rows(found, runs(0, 0)["0"][0])
     assert study.usable(rows) == {"full": "0.0001", "qv": "1e-05"}
-    assert rows["full/0.0001"]["differences"][study.UNSEEN]["mean"] == pytest.approx(-0.2)
 
 
 def test_the_map_has_five_tunings_and_five_rates_that_load() -> None:
@@ -75,18 +109,34 @@ def test_the_map_has_five_tunings_and_five_rates_that_load() -> None:
 def test_what_is_finished_is_reported_and_the_rest_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def quick(recipe: object, starts: object, score: object, watch: object, progress: bool) -> JsonObject:
-        return {"recipe": _as_json(recipe), "evaluations": runs(0.1, -0.1)["0"]}
+    def quick(
+        recipe: FineTuneRecipe, starts: object, score: object, watch: object, progress: bool
+    ) -> JsonObject:
+        return {"recipe": _as_json(recipe), "evaluations": runs(0.1, -0.1, 0.01)[str(recipe.seed % 3)]}
 
     monkeypatch.setattr("infoclip_lite.studies.runs._run", quick)
     out = tmp_path / "map.json"
     first = study.degradation_map(seeds=2, part=(1, 3), folder=tmp_path, out=out)
-    assert not first["cells"] and len(first["missing"]) == len(study.cells()), (
-        "one seed of a third of the cells"
-    )
+    assert not first["cells"] and len(first["missing"]) == len(study.cells()), "no cell has two seeds"
+    assert first["missing"]["full/1e-05"] == 1
     whole = study.degradation_map(seeds=2, folder=tmp_path, out=out)
     assert not whole["missing"] and set(whole["cells"]) == set(study.cells())
     assert whole["cells"]["full/0.0001"]["curves"][study.SEEN][-1]["step"] == 800
+
+
+def test_the_report_that_ships_is_of_the_runs_that_ship() -> None:
+    report = read_report("degradation_map")
+    found = study.what_is_finished(report["seeds"])
+    assert found["missing"] == report["missing"] and found["usable"] == report["usable"]
+    read = map_curves()
+    assert read.keys() == found["cells"].keys()
+    for label, cell in found["cells"].items():
+        shipped = report["cells"][label]
+        assert (cell["seeds"], cell["verdict"]) == (shipped["seeds"], shipped["verdict"]), label
+        assert curves_json(read[label]) == shipped["curves"]
+        for metric, points in cell["curves"].items():
+            ends = [(points[-1][key], shipped["curves"][metric][-1][key]) for key in ("mean", "half")]
+            assert all(ours == pytest.approx(theirs, abs=1e-5) for ours, theirs in ends), (label, metric)
 
 
 def test_a_cell_is_watched_on_new_and_known_instances_noun_by_noun() -> None:

@@ -24,13 +24,14 @@ def training(cell: str, seed: int, unseen: list[float], **probes: list[float]) -
         others = (
             "relation_bits",
             "margin",
+            "margin_unseen",
             "image_to_text",
             "text_to_image",
             "noun_recognition",
             "mIoU_seen",
         )
         at = {"step": step, **followed, **dict.fromkeys(others, unseen[i]), "weight_distance": 1 - unseen[i]}
-        at |= {SEEN: 0.3, UNSEEN: unseen[i], "test/hIoU": unseen[i]}
+        at |= {SEEN: 0.3, UNSEEN: unseen[i], "test/hIoU": unseen[i], "hIoU": unseen[i]}
         path.append(at | {key: values[i] for key, values in probes.items()})
     return Training(cell, seed, path)
 
@@ -76,12 +77,13 @@ def test_a_difference_between_tunings_is_no_correlation_within() -> None:
 def test_a_run_stops_before_its_probe_has_fallen_too_far() -> None:
     path = training("full/1", 0, FALLING).path
     bits = PROBES["bits shared"]
-    assert [study.stop_at(path, bits, part)["step"] for part in (1.0, 0.8, 0.5, 0.0)] == [0, 50, 100, 200]
+    limits = (-0.05, -0.15, -0.45, -0.8)
+    assert [study.stop_at(path, bits, limit)["step"] for limit in limits] == [0, 50, 100, 200]
     moved = training("full/1", 0, FALLING, weight_distance=[0.0, 0.1, 0.3, 0.8]).path
     distance = PROBES["weight distance"]
-    assert [study.stop_at(moved, distance, part)["step"] for part in (1.0, 0.9, 0.5)] == [0, 50, 100]
+    assert [study.stop_at(moved, distance, limit)["step"] for limit in (-0.05, -0.15, -0.5)] == [0, 50, 100]
     back = training("full/1", 0, [0.9, 0.1, 0.9, 0.9]).path
-    assert study.stop_at(back, bits, 0.5)["step"] == 0, "what comes after a stop is not seen"
+    assert study.stop_at(back, bits, -0.4)["step"] == 0, "what comes after a stop is not seen"
 
 
 def test_a_rule_is_set_up_on_other_tunings() -> None:
@@ -98,7 +100,7 @@ def test_a_rule_is_set_up_on_other_tunings() -> None:
 
 def test_the_report_is_of_the_maps_finished_cells(tmp_path: Path) -> None:
     labels = [label for label in cells() if label.startswith(("full", "qv"))]
-    for label in labels:
+    for label in [*labels, "head/0.01"]:
         for seed in range(2):
             path = run_path(tmp_path, label, seed)
             path.parent.mkdir(exist_ok=True, parents=True)
@@ -108,5 +110,7 @@ def test_the_report_is_of_the_maps_finished_cells(tmp_path: Path) -> None:
     assert report["cells"] == labels and len(report["points"]) == len(labels) * 2 * (len(STEPS) - 1)
     assert report["points"][0]["kept"] == pytest.approx(0.8 - 0.9)
     assert set(report["correlation"]) == set(PROBES) and set(PROBES) < set(report["stopping"]) | {"seen mIoU"}
-    with pytest.raises(FileNotFoundError, match="no cell with all 3 seeds"):
-        study.predictors(seeds=3, folder=tmp_path, out=tmp_path / "predictors.json")
+    more = study.predictors(seeds=3, folder=tmp_path, out=tmp_path / "predictors.json")
+    assert more["points"] == report["points"], "a third seed that is not finished changes nothing"
+    with pytest.raises(FileNotFoundError, match="no run of the first 3 seeds"):
+        study.predictors(seeds=3, folder=tmp_path / "empty", out=tmp_path / "predictors.json")

@@ -33,8 +33,9 @@ def test_every_method_has_as_many_tries_as_any_other_in_both_settings() -> None:
     tries = {method: len(strengths) for method, strengths in study.METHODS.items() if method != "plain"}
     assert set(tries.values()) == {3}
     labels = list(study.candidates())
-    for method, count in tries.items():
-        for setting in study.SETTINGS:
+    assert set(study.COMPARED["full"]) == set(study.METHODS)
+    for setting, methods in study.COMPARED.items():
+        for method, count in ((m, tries[m]) for m in methods if m != "plain"):
             assert len([each for each in labels if each.startswith(f"{setting}: {method} | ")]) == count
 
 
@@ -91,9 +92,8 @@ def test_tuning_looks_at_validation_scenes_and_reports_the_best(
     monkeypatch.setattr("infoclip_lite.studies.runs._run", quick)
     report = study.tune(folder=tmp_path, out=tmp_path / "grid.json")
     assert set(report["measured"]) == set(study.candidates())
-    assert {setting: best["wise"] for setting, best in report["best"].items()} == dict.fromkeys(
-        study.SETTINGS, "0.5"
-    )
+    assert {setting: tuple(best) for setting, best in report["best"].items()} == study.COMPARED
+    assert report["best"]["full"]["wise"] == "0.5" and "wise" not in report["best"]["qv"]
 
 
 def test_a_difference_is_drawn_over_nouns_with_the_same_ones_for_both() -> None:

@@ -223,7 +223,7 @@ def test_further_changes_of_a_variant_join_those_it_has() -> None:
 def test_a_description_tells_what_differs_from_the_defaults() -> None:
     got = settings_of({"ours": Variant("mini/plain", {"tune": "qv"}, paper=True)}, seed=5)["ours"]
     assert (
-        got["recipe"] == "mini/plain" and got["paper"] is True and got["tune"] == "qv" and got["steps"] == 200
+        got["recipe"] == "mini/plain" and got["paper"] is True and got["tune"] == "qv" and got["steps"] == 400
     )
     assert "seed" not in got and "machine" not in got
     plain = load_recipe("mini/plain").optimizer

@@ -1,218 +1,168 @@
-"""Chapter 8: the chimera."""
+"""Chapter 8: do bits predict what is kept?"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 import torch
-from torch import Tensor, nn
+from scipy import stats
 
-from ...clip import load_clip
-from ...segmentors import ChimeraSeg
+from ...studies.degradation_map import FOLDER, UNSEEN, cells
+from ...studies.predictors import HARMONIC, PROBES, Evaluated
+from ...studies.runs import gather_any
 from . import exercise
-from .compare import Case, Wrong, answered, close_each, tensor, varies
+from .compare import Case, Wrong, answered, close_each, number, varies
+
+
+@exercise("8.1", "Ranks ask whether two things rise together, not whether they do so in a line.")
+def rho(answer: Callable[..., object]) -> None:
+    """The answer is a function: two lists of numbers, ties among them -> Spearman's rank correlation."""
+    cases = []
+    for seed, n in ((0, 9), (1, 14), (2, 30)):
+        generator = torch.Generator().manual_seed(seed)
+        # Rounded, so that there are ties; bent, so that no line fits.
+        first = (torch.randn(n, generator=generator) * 3).round()
+        second = (first + 2 * torch.randn(n, generator=generator)).exp()
+        x, y = first.tolist(), second.tolist()
+        truth = float(stats.spearmanr(x, y).statistic)
+        order = [[sorted(v).index(each) for each in v] for v in (x, y)]
+        traps = [
+            (float(stats.pearsonr(x, y).statistic), "that is Pearson's: put ranks in place of the numbers"),
+            (float(stats.pearsonr(*order).statistic), "equal numbers share the mean of their places"),
+            (float(stats.kendalltau(x, y).statistic), "that is Kendall's tau"),
+        ]
+        cases.append(Case(f"{n} pairs", answer(x, y), truth, traps))
+    close_each(cases, tolerance=1e-4)
+
+
+@exercise("8.2", "Points of one curve stand and fall together: draw what was repeated, the trainings.")
+def redraw(answer: Callable[..., object]) -> None:
+    """The answer is a function.
+
+    points by cell {cell: [(probe, kept), ...]}, a random.Random -> as many cells drawn with replacement, all
+    their points in one list.
+    """
+    given = {f"cell {i}": [(float(i), float(j)) for j in range(3 + i)] for i in range(6)}
+    drawn, counts = [], []
+    for seed in range(40):
+        points = answered(answer({name: list(of) for name, of in given.items()}, random.Random(seed)))
+        if not isinstance(points, (list, tuple)) or not all(len(point) == 2 for point in points):
+            raise Wrong(
+                f"a {type(points).__name__}", "one list of pairs", "join the lists of the drawn cells"
+            )
+        drawn.append(sorted(points))
+        counts.append(_whole_cells(given, points))
+    varies(drawn, what="what is drawn: use the random generator that is given")
+    if len({sum(count.values()) for count in counts}) > 1 or sum(counts[0].values()) != len(given):
+        raise Wrong(
+            f"{sorted({sum(count.values()) for count in counts})} cells",
+            f"{len(given)} in every draw",
+            "draw as many as there are",
+        )
+    if all(max(count.values()) == 1 for count in counts):
+        raise Wrong(
+            "every cell once", "some twice, some not at all", "with replacement: rng.choice, not sample"
+        )
+    share = fmean(count["cell 5"] for count in counts)
+    if not 0.6 < share < 1.5:
+        got = f"the cell of most points {share:.1f} times a draw"
+        raise Wrong(got, "once on average", "draw cells, not points: all are equally likely")
+
+
+def _whole_cells(
+    given: Mapping[str, Sequence[tuple[float, float]]], points: Sequence[object]
+) -> Counter[str]:
+    """How often each cell was drawn."""
+    counted, found = Counter(tuple(point) for point in points), Counter()  # type: ignore[arg-type,var-annotated]
+    for name, of in given.items():
+        times = {counted.pop(point, 0) for point in of}
+        if len(times) > 1:
+            raise Wrong(
+                f"points of {name} drawn {sorted(times)} times",
+                "all points of a cell equally often",
+                "draw whole cells: points of one training are no independent witnesses",
+            )
+        found[name] = times.pop()
+    if counted:
+        raise Wrong(f"a point {next(iter(counted))}", "points of the cells", "return the points as they are")
+    return found
+
+
+@exercise("8.3", "What tells tunings apart may say nothing within any of them: ask both.")
+def within(answer: Callable[..., object]) -> None:
+    """The answer is a function: points by tuning {tuning: [(probe, kept), ...]} -> mean of their rhos."""
+    cases = []
+    for seed, groups in ((0, 3), (1, 4), (2, 5)):
+        generator = torch.Generator().manual_seed(seed)
+        by_tuning: dict[str, list[tuple[float, float]]] = {}
+        for group in range(groups):
+            # Groups that stand apart, each falling within: the whole rises.
+            probe = 5 * group + torch.randn(6 + 3 * group, generator=generator)
+            kept = 10 * group - probe + 0.5 * torch.randn(len(probe), generator=generator)
+            by_tuning[f"tuning {group}"] = list(zip(probe.tolist(), kept.tolist(), strict=True))
+        rhos = [_rho(points) for points in by_tuning.values()]
+        joined = [point for points in by_tuning.values() for point in points]
+        weighted = sum(r * len(p) for r, p in zip(rhos, by_tuning.values(), strict=True)) / len(joined)
+        traps = [
+            (_rho(joined), "that is over all points at once: tunings that differ hide what happens in each"),
+            (weighted, "every tuning counts once, however many points it has"),
+            (sum(rhos), "divide by the number of tunings"),
+        ]
+        cases.append(Case(f"{groups} tunings", answer(by_tuning), fmean(rhos), traps))
+    close_each(cases, tolerance=1e-4)
+
+
+def _rho(points: Sequence[tuple[float, float]]) -> float:
+    return float(stats.spearmanr(*zip(*points, strict=True)).statistic)
+
+
+# What a rule may look at.
+SHOWN = ("bits shared", "CKA, block 6", "caption recall", "noun recognition", "seen mIoU")
+_GAIN = 0.004
+
+
+@exercise(
+    "8.4", "Captions cost no pixel label, and their loss shows when a change of CLIP has begun to hurt."
+)
+def stop(answer: Callable[..., object]) -> None:
+    """The answer is a function: log of one training -> the step to stop at.
+
+    A log is a list of records with "step" and the probes of `SHOWN`; trainings are those of the map but the
+    ones with seed 0.
+    """
+    kept, begun, places = [], [], []
+    for path in trainings(first=1):
+        step = number(answer(shown(path)), "the step")
+        found = [place for place, at in enumerate(path) if at["step"] == step]
+        if not found:
+            steps = ", ".join(f"{at['step']:g}" for at in path)
+            raise Wrong(f"step {step:g}", f"one of {steps}", 'return record["step"] of one of the records')
+        places.append(found[0])
+        kept.append(path[found[0]][HARMONIC])
+        begun.append(path[0][HARMONIC])
+    gain = fmean(kept) - fmean(begun)
+    got = f"hIoU on new instances {100 * gain:+.1f} points from zero-shot, mean over {len(kept)} trainings"
+    expected = f"at least {100 * _GAIN:+.1f}"
+    if len(set(places)) == 1:
+        raise Wrong(got, expected, "the same step every time: your rule does not look at the log")
+    if gain < _GAIN:
+        raise Wrong(got, expected, "some trainings went on too long: which probe falls when words are lost?")
 
 
 @functools.cache
-def _chimera() -> ChimeraSeg:
-    torch.manual_seed(0)
-    return ChimeraSeg(load_clip("collage-mini"), weights=None).eval()
-
-
-@exercise(
-    "8.1", "One block and the way out are a tenth of ViT-B/16's image encoder; nine tenths stay at home."
-)
-def borrowed(answer: Callable[..., object]) -> None:
-    """The answer is a function.
-
-    width, joint -> weights of a block and the projection (7.5 million), within 1%.
-    """
-    cases = []
-    # Three widths: a formula is asked for, not a number.
-    for width, joint in ((768, 512), (256, 256), (1024, 640)):
-        block = sum(p.numel() for p in nn.TransformerEncoderLayer(width, 4, 4 * width).parameters())
-        truth = block + 2 * width + width * joint
-        traps = [
-            (block, "the projection is borrowed, too"),
-            (4 * width**2 + width * joint, "that is attention alone: the feed-forward layers are 8 w^2"),
-            (8 * width**2 + width * joint, "that is the feed-forward layers alone: attention is 4 w^2"),
-            (12 * (12 * width**2) + width * joint, "one block, not all twelve"),
-            (truth / 1e6, "that is in millions: return the number itself"),
-        ]
-        cases.append(Case(f"width {width}, joint space {joint}", answer(width, joint), truth, traps))
-    close_each(cases, tolerance=0.01, relative=True)
-
-
-@exercise(
-    "8.2",
-    "A frozen way to the words holds for all of them; a trained one is determined by the seen words only.",
-)
-def another_way(answer: Callable[..., object]) -> None:
-    """The answer is a function.
-
-    weight (D, W), seen (C, D), unseen (D,) -> another weight: the same logits of the seen words for any
-    feature, others of the unseen one.
-    """
-    drawn = []
-    for width, joint, words in ((6, 10, 4), (5, 16, 9)):
-        generator = torch.Generator().manual_seed(joint)
-        drawn.append(
-            (
-                torch.randn(joint, width, generator=generator, dtype=torch.float64),
-                nn.functional.normalize(torch.randn(words, joint, generator=generator, dtype=torch.float64)),
-                nn.functional.normalize(torch.randn(joint, generator=generator, dtype=torch.float64), dim=0),
-            )
-        )
-    given = [answer(weight.clone(), seen.clone(), unseen.clone()) for weight, seen, unseen in drawn]
-    varies(given, what="another weight beside the one that it gets")
-    for got, (weight, seen, unseen) in zip(given, drawn, strict=True):
-        rule = "a matrix of the shape of `weight`"
-        other = tensor(got, weight.shape, what="the other weight", perhaps=rule)
-        # Logits of any feature f are words @ weight @ f: they are alike for all f if these rows are.
-        of_seen = float((seen @ (other - weight)).abs().max())
-        of_unseen = float((unseen @ (other - weight)).abs().max())
-        moved = f"seen logits moved by up to {of_seen:.3f}, the unseen one's by {of_unseen:.3f} a feature"
-        expected = "not at all for seen words (to 0.0001), at least 0.1 for the unseen one"
-        if bool((other == weight).all()):
-            raise Wrong(moved, expected, "nothing was changed: which directions does no seen word touch?")
-        if of_seen > 1e-4:
-            advice = (
-                "what you add has to be orthogonal to every seen word: take off its part in their span first"
-            )
-            raise Wrong(moved, expected, advice)
-        if of_unseen < 0.1:
-            raise Wrong(moved, expected, "the change does not reach the unseen word, or is too small")
-
-
-@exercise(
-    "8.3",
-    "A frozen weight is a constant: it learns nothing, and the gradient passes it on its way to the body.",
-)
-def through_frozen(answer: Callable[..., object]) -> None:
-    """The answer is a function: block, tokens -> output; tokens get a gradient, the block's weights none."""
-    for seed, width in ((0, 16), (1, 8)):
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            block = nn.TransformerEncoderLayer(width, 2, 32, dropout=0.0, batch_first=True)
-            tokens = torch.randn(2, 5, width, requires_grad=True)
-        _check_passed(answer, block, tokens)
-
-
-def _check_passed(answer: Callable[..., object], block: nn.Module, tokens: Tensor) -> None:
-    truth = block(tokens).detach()
-    out = answered(answer(block, tokens))
-    value = tensor(
-        out.detach() if isinstance(out, Tensor) else out,
-        truth.shape,
-        what="the output",
-        perhaps="return what the block returns",
+def trainings(first: int) -> tuple[Evaluated, ...]:
+    """Evaluations of the map's trainings, those of a head alone left out, with seeds from `first` on."""
+    of_clip = {label: variant for label, variant in cells().items() if not label.startswith("head/")}
+    records = gather_any(of_clip, range(first, 3), FOLDER)
+    return tuple(
+        run["evaluations"] for runs in records.values() for run in runs if UNSEEN in run["evaluations"][0]
     )
-    if not torch.allclose(value, truth.double(), atol=1e-5):
-        unchanged = torch.allclose(value, tokens.detach().double())
-        advice = "call the block once, on the tokens as they are"
-        raise Wrong(
-            "the tokens themselves" if unchanged else "another output",
-            "what the block makes of the tokens",
-            "the block was not used at all: " + advice if unchanged else advice,
-        )
-    if not (isinstance(out, Tensor) and out.requires_grad):
-        wall = "that is a wall: no_grad and detach forget the tokens as well; freeze the weights alone"
-        raise Wrong(
-            "an output that no gradient can leave", "one through which the tokens get a gradient", wall
-        )
-    out.square().sum().backward()
-    if tokens.grad is None or not tokens.grad.any():
-        raise Wrong(
-            "tokens without a gradient", "tokens with one", "that is a wall: did you detach the tokens?"
-        )
-    if any(p.grad is not None for p in block.parameters()):
-        raise Wrong(
-            "weights with gradients",
-            "none at the block's weights",
-            "the block is not frozen yet: say so to its weights",
-        )
 
 
-@exercise("8.4", "Attention and maps of single positions do not know where; the place comes from the body.")
-def cares_for_place(answer: Callable[..., object]) -> None:
-    """The answer is a function.
-
-    head, features (B, C, h, w), order -> largest difference; 0 for CLIP's head.
-    """
-    generator = torch.Generator().manual_seed(0)
-    features, order = torch.randn(2, 256, 4, 6, generator=generator), torch.randperm(24, generator=generator)
-    torch.manual_seed(0)
-    # Convolutions too: who returns 0 for everything has not looked.
-    parts = {
-        "CLIP's head": _chimera().head,
-        "a convolution": nn.Conv2d(256, 8, 3, padding=1),
-        "a convolution of single positions": nn.Conv2d(256, 8, 1),
-    }
-
-    def shuffle(maps: Tensor) -> Tensor:
-        return maps.flatten(2)[:, :, order].unflatten(2, (4, 6))
-
-    cases = []
-    for name, part in parts.items():
-        with torch.no_grad():
-            moved, plain = part(shuffle(features)), part(features)
-        gap = moved - shuffle(plain)
-        traps = [
-            (
-                float((moved - plain).abs().max()),
-                "the output moves along with the positions: shuffle the second output, too",
-            ),
-            (float(gap.abs().mean()), "that is the mean: take the largest"),
-            (float(gap.max()), "take the absolute value before the largest"),
-        ]
-        got = answer(part, features.clone(), order.clone())
-        got = got.detach() if isinstance(got, Tensor) else got
-        cases.append(Case(name, got, float(gap.abs().max()), traps))
-    close_each(cases, tolerance=1e-4, otherwise="compare head(shuffled) with shuffled head(features)")
-
-
-@exercise(
-    "8.5",
-    "A frozen block knows tokens of one scale, channel by channel; bring them to it, and it says "
-    "what it was taught to say.",
-)
-def matched(answer: Callable[..., object]) -> None:
-    """The answer is a function.
-
-    tokens, theirs (B, N, W) -> tokens with theirs' mean and deviation a channel.
-    """
-    for seed, pictures in ((0, 4), (1, 3)):
-        generator = torch.Generator().manual_seed(seed)
-        # Each channel has a scale of its own: one deviation for all of them does not pass.
-        scale, shift = torch.linspace(1, 6, 8), torch.linspace(-2, 3, 8)
-        tokens, theirs = (torch.randn(pictures, 9, 8, generator=generator) for _ in range(2))
-        theirs = theirs * scale + shift
-        _check_matched(answer(tokens.clone(), theirs.clone()), tokens, theirs)
-
-
-def _check_matched(answer: object, tokens: Tensor, theirs: Tensor) -> None:
-    perhaps = "return the moved tokens, in the shape they came in"
-    got = tensor(answer, tokens.shape, what="the result", perhaps=perhaps)
-    spread, middle = theirs.double().flatten(0, 1).std(0), theirs.double().flatten(0, 1).mean(0)
-    worst = float((got.flatten(0, 1).std(0) / spread - 1).abs().max())
-    if worst > 0.03:
-        one = abs(float(got.std() / theirs.double().std()) - 1) < 0.03
-        perhaps = (
-            "one deviation for all channels: take std over B and N only"
-            if one
-            else "divide by your own deviation, then times theirs"
-        )
-        raise Wrong(f"deviations that are up to {worst:.0%} off", "those of theirs in each channel", perhaps)
-    off = float((got.flatten(0, 1).mean(0) - middle).abs().max())
-    if off > 0.02:
-        raise Wrong(
-            f"means that are up to {off:.2f} off",
-            "those of theirs in each channel",
-            "subtract your own mean first, and add theirs last",
-        )
-    own = tokens.double().flatten(0, 1)
-    if not torch.allclose(got.flatten(0, 1), (own - own.mean(0)) / own.std(0) * spread + middle, atol=0.2):
-        raise Wrong(
-            "tokens that say something else", "your tokens, moved and stretched", "return tokens, not theirs"
-        )
+def shown(path: Evaluated) -> list[dict[str, float]]:
+    """A training as a rule sees it."""
+    return [{"step": at["step"], **{name: PROBES[name](at) for name in SHOWN}} for at in path]

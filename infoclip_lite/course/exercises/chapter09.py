@@ -1,226 +1,218 @@
-"""Chapter 9: from global to local."""
+"""Chapter 9: the chimera."""
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...clip import load_clip
-from ...datasets.collage import Collage, stuff
-from ...objectives import SelectiveDenseDistillation
+from ...segmentors import ChimeraSeg
 from . import exercise
-from .compare import Case, Wrong, answered, close_each, listed, number, varies
-
-
-class _Scenes(NamedTuple):
-    """24 validation scenes.
-
-    Attributes:
-        cls: (B, D) unit vectors.
-        patches: (B, N, D) unit vectors.
-        share: (B, N) the part of each patch that shows an object.
-        word: (B, N) class id of the most frequent word of each patch.
-    """
-
-    cls: Tensor
-    patches: Tensor
-    share: Tensor
-    word: Tensor
+from .compare import Case, Wrong, answered, close_each, tensor, varies
 
 
 @functools.cache
-def _scenes() -> _Scenes:
-    clip, scenes = load_clip("collage-mini"), Collage("val", size=64, length=24)
-    # Validation scenes: a choice that is made here is not made on test scenes.
-    rendered = [scenes[i] for i in range(24)]
-    images, masks = torch.stack([s.image for s in rendered]), torch.stack([s.mask for s in rendered])
-    with torch.no_grad():
-        cls = clip.encode_image(images)
-        patches = F.normalize(
-            torch.stack([clip.encode_dense(images, name) for name in clip.read_outs]).sum(0).flatten(2).mT,
-            dim=-1,
-        )
-    area = F.avg_pool2d(F.one_hot(masks, len(scenes.names)).float().permute(0, 3, 1, 2), 8).flatten(2)
-    noun = torch.tensor([name not in stuff() for name in scenes.names])
-    return _Scenes(cls, patches, area[:, noun].sum(1), area.argmax(1))
-
-
-def _on_objects(cls: Tensor, patches: Tensor, count: int) -> float:
-    similar = torch.einsum("bd,bnd->bn", F.normalize(cls, dim=-1), F.normalize(patches, dim=-1))
-    return float(_scenes().share.gather(1, similar.topk(count).indices).mean())
+def _chimera() -> ChimeraSeg:
+    torch.manual_seed(0)
+    return ChimeraSeg(load_clip("collage-mini"), weights=None).eval()
 
 
 @exercise(
-    "9.1",
-    "More candidates, a higher ceiling: log(batch + queue) nats is all that InfoNCE can teach about "
-    "one picture.",
+    "9.1", "One block and the way out are a tenth of ViT-B/16's image encoder; nine tenths stay at home."
 )
-def loss_of_saying_nothing(answer: Callable[..., object]) -> None:
-    """The answer is a function: batch, queue -> loss in nats."""
+def borrowed(answer: Callable[..., object]) -> None:
+    """The answer is a function.
+
+    width, joint -> weights of a block and the projection (7.5 million), within 1%.
+    """
     cases = []
-    # Without a queue too: then the batch alone counts.
-    for batch, queue in ((16, 256), (16, 0), (8, 24)):
+    # Three widths: a formula is asked for, not a number.
+    for width, joint in ((768, 512), (256, 256), (1024, 640)):
+        block = sum(p.numel() for p in nn.TransformerEncoderLayer(width, 4, 4 * width).parameters())
+        truth = block + 2 * width + width * joint
         traps = [
-            (math.log2(batch + queue), "that is bits: use the natural logarithm"),
-            (math.log(batch + queue - 1), "the right one is a candidate too"),
-            (math.log(batch), "the queue holds candidates too"),
-            (math.log(max(1, queue)), "the other pictures of the batch are candidates too"),
-            (-math.log(batch + queue), "a loss is minus the logarithm of a probability: the sign"),
+            (block, "the projection is borrowed, too"),
+            (4 * width**2 + width * joint, "that is attention alone: the feed-forward layers are 8 w^2"),
+            (8 * width**2 + width * joint, "that is the feed-forward layers alone: attention is 4 w^2"),
+            (12 * (12 * width**2) + width * joint, "one block, not all twelve"),
+            (truth / 1e6, "that is in millions: return the number itself"),
         ]
-        what = f"a batch of {batch} and a queue of {queue}"
-        cases.append(Case(what, answer(batch, queue), math.log(batch + queue), traps))
-    close_each(cases, tolerance=0.002, unit=" nats")
+        cases.append(Case(f"width {width}, joint space {joint}", answer(width, joint), truth, traps))
+    close_each(cases, tolerance=0.01, relative=True)
 
 
 @exercise(
     "9.2",
-    "A small temperature chooses softly; with the root of D all positions weigh the same, and a hard "
-    "choice has work to do.",
+    "A frozen way to the words holds for all of them; a trained one is determined by the seen words only.",
 )
-def heaviest_over_lightest(answer: Callable[..., object]) -> None:
-    """The answer is a function: cosines (N,), temperature -> ratio, exp((max - min) / temperature)."""
-    cases = []
-    for low, high, temperature in ((0.70, 0.89, 0.07), (0.70, 0.89, 16.0), (0.10, 0.45, 0.2)):
-        generator = torch.Generator().manual_seed(0)
-        cosines = torch.linspace(low, high, 64)[torch.randperm(64, generator=generator)]
-        width = high - low
-        truth = math.exp(width / temperature)
-        traps = [
-            (math.exp(width * temperature), "you multiplied by the temperature: divide by it"),
-            (1 / truth, "that is the lightest over the heaviest"),
-            (high / low, "that is a ratio of cosines: take the softmax first"),
-            (math.exp(width), "where is the temperature?"),
-        ]
-        what = f"cosines between {low:.2f} and {high:.2f} at a temperature of {temperature:g}"
-        cases.append(Case(what, answer(cosines, temperature), truth, traps))
-    close_each(cases, tolerance=0.002, relative=True)
+def another_way(answer: Callable[..., object]) -> None:
+    """The answer is a function.
+
+    weight (D, W), seen (C, D), unseen (D,) -> another weight: the same logits of the seen words for any
+    feature, others of the unseen one.
+    """
+    drawn = []
+    for width, joint, words in ((6, 10, 4), (5, 16, 9)):
+        generator = torch.Generator().manual_seed(joint)
+        drawn.append(
+            (
+                torch.randn(joint, width, generator=generator, dtype=torch.float64),
+                nn.functional.normalize(torch.randn(words, joint, generator=generator, dtype=torch.float64)),
+                nn.functional.normalize(torch.randn(joint, generator=generator, dtype=torch.float64), dim=0),
+            )
+        )
+    given = [answer(weight.clone(), seen.clone(), unseen.clone()) for weight, seen, unseen in drawn]
+    varies(given, what="another weight beside the one that it gets")
+    for got, (weight, seen, unseen) in zip(given, drawn, strict=True):
+        rule = "a matrix of the shape of `weight`"
+        other = tensor(got, weight.shape, what="the other weight", perhaps=rule)
+        # Logits of any feature f are words @ weight @ f: they are alike for all f if these rows are.
+        of_seen = float((seen @ (other - weight)).abs().max())
+        of_unseen = float((unseen @ (other - weight)).abs().max())
+        moved = f"seen logits moved by up to {of_seen:.3f}, the unseen one's by {of_unseen:.3f} a feature"
+        expected = "not at all for seen words (to 0.0001), at least 0.1 for the unseen one"
+        if bool((other == weight).all()):
+            raise Wrong(moved, expected, "nothing was changed: which directions does no seen word touch?")
+        if of_seen > 1e-4:
+            advice = (
+                "what you add has to be orthogonal to every seen word: take off its part in their span first"
+            )
+            raise Wrong(moved, expected, advice)
+        if of_unseen < 0.1:
+            raise Wrong(moved, expected, "the change does not reach the unseen word, or is too small")
 
 
 @exercise(
     "9.3",
-    "The teacher chooses, by its own patches, and its common part is taken off both: what is left to learn "
-    "is what differs, where there is something.",
+    "A frozen weight is a constant: it learns nothing, and the gradient passes it on its way to the body.",
 )
-def selected_lesson(answer: Callable[..., object]) -> None:
-    """The answer is a function.
-
-    cls (B, D), teacher (B, N, D), student (B, N, D), count -> 1 - cosine at the teacher's chosen positions,
-    its mean taken off both.
-    """
-    cls, patches, *_ = _scenes()
-    cases = []
-    for seed, count in ((0, 16), (1, 4), (2, 40)):
-        generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(cls), generator=generator)[:6]
-        # A student that knows something: its features lie between the teacher's and noise.
-        noise = torch.randn(6, *patches.shape[1:], generator=generator) / patches.shape[-1] ** 0.5
-        student = F.normalize(patches[chosen] + 1.5 * noise + 0.3, dim=-1)
-        got = answer(cls[chosen].clone(), patches[chosen].clone(), student.clone(), count)
-        cases.append(_lesson_case(cls[chosen], patches[chosen], student, count, got))
-    close_each(cases, tolerance=1e-3)
+def through_frozen(answer: Callable[..., object]) -> None:
+    """The answer is a function: block, tokens -> output; tokens get a gradient, the block's weights none."""
+    for seed, width in ((0, 16), (1, 8)):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            block = nn.TransformerEncoderLayer(width, 2, 32, dropout=0.0, batch_first=True)
+            tokens = torch.randn(2, 5, width, requires_grad=True)
+        _check_passed(answer, block, tokens)
 
 
-def _lesson_case(cls: Tensor, teacher: Tensor, student: Tensor, count: int, got: object) -> Case:
-    def lesson(chooser: Tensor, of_teacher: Tensor, of_student: Tensor, keep: int = count) -> float:
-        kept = torch.einsum("bd,bnd->bn", cls, chooser).topk(keep).indices[..., None]
-        wanted, given = (
-            (features - mean).gather(1, kept.expand(-1, -1, features.shape[-1]))
-            for features, mean in ((teacher, of_teacher), (student, of_student))
+def _check_passed(answer: Callable[..., object], block: nn.Module, tokens: Tensor) -> None:
+    truth = block(tokens).detach()
+    out = answered(answer(block, tokens))
+    value = tensor(
+        out.detach() if isinstance(out, Tensor) else out,
+        truth.shape,
+        what="the output",
+        perhaps="return what the block returns",
+    )
+    if not torch.allclose(value, truth.double(), atol=1e-5):
+        unchanged = torch.allclose(value, tokens.detach().double())
+        advice = "call the block once, on the tokens as they are"
+        raise Wrong(
+            "the tokens themselves" if unchanged else "another output",
+            "what the block makes of the tokens",
+            "the block was not used at all: " + advice if unchanged else advice,
         )
-        return 1 - float(F.cosine_similarity(given, wanted, dim=-1).mean())
-
-    mean, nothing = teacher.mean((0, 1)), torch.zeros(teacher.shape[-1])
-    # At the end of a training as many positions are kept as its smallest number says.
-    module = SelectiveDenseDistillation(smallest=count)
-    truth = float(module(cls, teacher, student, 1.0)["dense"])
-    traps = [
-        (
-            lesson(student, mean, mean),
-            "the student chose: the positions are those where the *teacher* is like cls",
-        ),
-        (lesson(teacher, nothing, nothing), "nothing was subtracted: take the teacher's mean off both"),
-        (
-            lesson(teacher, mean, student.mean((0, 1))),
-            "the same mean for both, the teacher's: with its own "
-            "the student could keep what all positions share",
-        ),
-        (lesson(teacher, mean, nothing), "the mean has to come off the student's features, too"),
-        (lesson(teacher, mean, mean, teacher.shape[1]), "those are all positions: keep `count` of them"),
-        (1 - truth, "that is the cosine: a loss goes down as it grows"),
-    ]
-    return Case(f"{count} of {teacher.shape[1]} positions", got, truth, traps)
+    if not (isinstance(out, Tensor) and out.requires_grad):
+        wall = "that is a wall: no_grad and detach forget the tokens as well; freeze the weights alone"
+        raise Wrong(
+            "an output that no gradient can leave", "one through which the tokens get a gradient", wall
+        )
+    out.square().sum().backward()
+    if tokens.grad is None or not tokens.grad.any():
+        raise Wrong(
+            "tokens without a gradient", "tokens with one", "that is a wall: did you detach the tokens?"
+        )
+    if any(p.grad is not None for p in block.parameters()):
+        raise Wrong(
+            "weights with gradients",
+            "none at the block's weights",
+            "the block is not frozen yet: say so to its weights",
+        )
 
 
-@exercise(
-    "9.4",
-    "Whether centring helps the choice is counted, not guessed, and may change with how many positions are "
-    "kept; the lesson is another matter.",
-)
-def centred_choice(answer: Callable[..., object]) -> None:
+@exercise("9.4", "Attention and maps of single positions do not know where; the place comes from the body.")
+def cares_for_place(answer: Callable[..., object]) -> None:
     """The answer is a function.
 
-    cls, patches, share (B, N), count -> mean share of objects, about 0.2 for 16.
+    head, features (B, C, h, w), order -> largest difference; 0 for CLIP's head.
     """
-    cls, patches, share, _ = _scenes()
-    middle, common = cls.mean(0), patches.mean((0, 1))
+    generator = torch.Generator().manual_seed(0)
+    features, order = torch.randn(2, 256, 4, 6, generator=generator), torch.randperm(24, generator=generator)
+    torch.manual_seed(0)
+    # Convolutions too: who returns 0 for everything has not looked.
+    parts = {
+        "CLIP's head": _chimera().head,
+        "a convolution": nn.Conv2d(256, 8, 3, padding=1),
+        "a convolution of single positions": nn.Conv2d(256, 8, 1),
+    }
+
+    def shuffle(maps: Tensor) -> Tensor:
+        return maps.flatten(2)[:, :, order].unflatten(2, (4, 6))
+
     cases = []
-    for count in (16, 4):
+    for name, part in parts.items():
+        with torch.no_grad():
+            moved, plain = part(shuffle(features)), part(features)
+        gap = moved - shuffle(plain)
         traps = [
-            (_on_objects(cls, patches, count), "that is the choice as it is: nothing was subtracted"),
             (
-                _on_objects(cls, patches - common, count),
-                "only the patches were centred: the mean of cls over scenes has to go, too",
+                float((moved - plain).abs().max()),
+                "the output moves along with the positions: shuffle the second output, too",
             ),
-            (
-                _on_objects(cls - middle, patches, count),
-                "only cls was centred: the mean of all patches has to go, too",
-            ),
-            (
-                _on_objects(cls - middle, patches - patches.mean(1, keepdim=True), count),
-                "one mean for all scenes, not one a scene",
-            ),
-            (float(share.mean()), "that is chance: take the shares of the chosen positions only"),
+            (float(gap.abs().mean()), "that is the mean: take the largest"),
+            (float(gap.max()), "take the absolute value before the largest"),
         ]
-        got = answer(cls.clone(), patches.clone(), share.clone(), count)
-        truth = _on_objects(cls - middle, patches - common, count)
-        cases.append(Case(f"the share at {count} of 64", got, truth, traps))
-    close_each(cases, tolerance=1e-3)
+        got = answer(part, features.clone(), order.clone())
+        got = got.detach() if isinstance(got, Tensor) else got
+        cases.append(Case(name, got, float(gap.abs().max()), traps))
+    close_each(cases, tolerance=1e-4, otherwise="compare head(shuffled) with shuffled head(features)")
 
 
 @exercise(
     "9.5",
-    "Positions that differ from each other show more words than those that agree with CLS, and lie "
-    "on objects less often.",
+    "A frozen block knows tokens of one scale, channel by channel; bring them to it, and it says "
+    "what it was taught to say.",
 )
-def choose(answer: Callable[..., object]) -> None:
+def matched(answer: Callable[..., object]) -> None:
     """The answer is a function.
 
-    cls (D,), patches (N, D), count -> indices; open, judged by the words shown.
+    tokens, theirs (B, N, W) -> tokens with theirs' mean and deviation a channel.
     """
-    cls, patches, _, word = _scenes()
-    count, chosen = 8, []
-    for one, around in zip(cls, patches, strict=True):
-        given = answered(answer(one.clone(), around.clone(), count))
-        places = [int(number(place)) for place in listed(given, what="the answer")]
-        if len(set(places)) != count or not all(0 <= place < patches.shape[1] for place in places):
-            expected = f"{count} different ones, each from 0 to {patches.shape[1] - 1}"
-            advice = "a position was chosen twice, or there are too many or too few"
-            raise Wrong(f"positions {places}", expected, advice)
-        chosen.append(places)
-    varies(chosen, what="positions of the picture that it gets")
-    yours = sum(len(set(word[i, places].tolist())) for i, places in enumerate(chosen)) / len(cls)
-    nearest = torch.einsum("bd,bnd->bn", cls, patches).topk(count).indices
-    plain = sum(len(set(words.tolist())) for words in word.gather(1, nearest)) / len(cls)
-    if yours < plain + 0.25:
+    for seed, pictures in ((0, 4), (1, 3)):
+        generator = torch.Generator().manual_seed(seed)
+        # Each channel has a scale of its own: one deviation for all of them does not pass.
+        scale, shift = torch.linspace(1, 6, 8), torch.linspace(-2, 3, 8)
+        tokens, theirs = (torch.randn(pictures, 9, 8, generator=generator) for _ in range(2))
+        theirs = theirs * scale + shift
+        _check_matched(answer(tokens.clone(), theirs.clone()), tokens, theirs)
+
+
+def _check_matched(answer: object, tokens: Tensor, theirs: Tensor) -> None:
+    perhaps = "return the moved tokens, in the shape they came in"
+    got = tensor(answer, tokens.shape, what="the result", perhaps=perhaps)
+    spread, middle = theirs.double().flatten(0, 1).std(0), theirs.double().flatten(0, 1).mean(0)
+    worst = float((got.flatten(0, 1).std(0) / spread - 1).abs().max())
+    if worst > 0.03:
+        one = abs(float(got.std() / theirs.double().std()) - 1) < 0.03
+        perhaps = (
+            "one deviation for all channels: take std over B and N only"
+            if one
+            else "divide by your own deviation, then times theirs"
+        )
+        raise Wrong(f"deviations that are up to {worst:.0%} off", "those of theirs in each channel", perhaps)
+    off = float((got.flatten(0, 1).mean(0) - middle).abs().max())
+    if off > 0.02:
         raise Wrong(
-            f"{yours:.2f} words a scene",
-            f"at least {plain + 0.25:.2f}, a quarter more than the {plain:.2f} of the eight most like CLS",
-            "your choice still takes patches that look like each other: compare each candidate with "
-            "those already chosen",
+            f"means that are up to {off:.2f} off",
+            "those of theirs in each channel",
+            "subtract your own mean first, and add theirs last",
+        )
+    own = tokens.double().flatten(0, 1)
+    if not torch.allclose(got.flatten(0, 1), (own - own.mean(0)) / own.std(0) * spread + middle, atol=0.2):
+        raise Wrong(
+            "tokens that say something else", "your tokens, moved and stretched", "return tokens, not theirs"
         )

@@ -1,193 +1,188 @@
-"""Chapter 11: the leaderboard."""
+"""Chapter 11: Chimera-Seg, end to end."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 import torch
+from torch import Tensor, nn
 
-from ...core.statistics import holm, interval, paired_interval
 from . import exercise
-from .compare import Case, Wrong, answered, close_each, listed, number, varies
+from .compare import Case, Wrong, answered, close, close_each, number, varies
 
-_Scores = Mapping[str, Sequence[float]]  # method -> hIoU, one number a seed, the same seeds for all
+_Scores = Mapping[frozenset[str], float]  # parts that are there -> hIoU in points
 
 
-def _league(seed: int, methods: int, seeds: int = 5) -> _Scores:
-    """Made-up scores: what a seed does to all methods is larger than what it does to one.
+@exercise(
+    "11.1",
+    "What a part adds depends on what is there before it: a ladder is one order of many. Say which one you "
+    "climbed.",
+)
+def credit(answer: Callable[..., object]) -> None:
+    """The answer is a function: scores {frozenset of parts: hIoU} -> {part: mean gain over all orders}."""
+    tables = [_made_up(parts, seed) for seed, parts in enumerate((("GLM", "SGD", "SAM"), ("head", "SGD")))]
+    given = [answered(answer(dict(scores))) for scores in tables]
+    varies([str(found) for found in given], what="the gains in the table that it gets")
+    for found, scores in zip(given, tables, strict=True):
+        parts = sorted(frozenset().union(*scores))
+        if not isinstance(found, dict) or set(found) != set(parts):
+            got = sorted(map(str, found)) if isinstance(found, dict) else type(found).__name__
+            raise Wrong(f"{got}", f"a dictionary with {', '.join(parts)}", "one number for each part")
+        for part in parts:
+            case = _credit_case(part, parts, scores, found[part])
+            close(case.got, case.truth, what=case.what, tolerance=1e-3, unit=" points", traps=case.traps)
 
-    Not sorted, so that a place in the table is no place by the mean.
-    """
+
+def _made_up(parts: Sequence[str], seed: int) -> _Scores:
+    """hIoU of every set of parts; together they gain less, or more, than the sum of each alone."""
     generator = torch.Generator().manual_seed(seed)
-    common = 3 * torch.randn(seeds, generator=generator)
-    levels = 0.5 * torch.randperm(methods, generator=generator)
+    subsets = [
+        frozenset(chosen) for n in range(len(parts) + 1) for chosen in itertools.combinations(parts, n)
+    ]
     return {
-        f"method {chr(ord('A') + i)}": (
-            40 + levels[i] + common + 0.6 * torch.randn(seeds, generator=generator)
-        ).tolist()
-        for i in range(methods)
+        chosen: round(0.6 + 7 * len(chosen) ** 0.5 + 6 * float(torch.rand(1, generator=generator)), 2)
+        for chosen in subsets
     }
 
 
-def _above(scores: _Scores, label: str, *, paired: bool = True) -> int:
-    """How many methods are surely above one."""
-    return sum(_sure(scores[other], scores[label], paired) for other in scores if other != label)
+def _credit_case(part: str, parts: Sequence[str], scores: _Scores, got: object) -> Case:
+    def gain(before: Sequence[str]) -> float:
+        return scores[frozenset({*before, part})] - scores[frozenset(before)]
 
-
-def _sure(first: Sequence[float], second: Sequence[float], paired: bool = True) -> bool:
-    if paired:
-        return paired_interval(first, second).low > 0
-    return interval(first).low > interval(second).high
-
-
-@exercise("11.1", "A place in a table is not a result: ask which places the intervals allow.")
-def possible_winners(answer: Callable[..., object]) -> None:
-    """The answer is a function: scores {method: hIoU a seed} -> how many may be first."""
-    cases = []
-    for seed, methods in ((0, 7), (1, 5), (2, 9)):
-        scores = _league(seed, methods)
-        truth = sum(_above(scores, label) == 0 for label in scores)
-        unpaired = sum(_above(scores, label, paired=False) == 0 for label in scores)
-        means = {label: fmean(values) for label, values in scores.items()}
-        first = max(means, key=lambda label: means[label])
-        traps = [
-            (unpaired, "each seed is its own control: take the interval of the differences, seed by seed"),
-            (
-                sum(_above(scores, label) > 0 for label in scores),
-                "those cannot be first: somebody is surely above them",
-            ),
-            (
-                sum(_sure(scores[first], scores[label]) for label in scores),
-                "those are surely below the first: count the others",
-            ),
-        ]
-        traps = [trap for trap in traps if trap[0] != truth]
-        got = number(answer({label: list(values) for label, values in scores.items()}), "the number")
-        cases.append(Case(f"{methods} methods", got, truth, traps))
-    if all(case.got == 1 for case in cases):
-        advice = "that is the place by the mean; count methods that no other is surely above"
-        raise Wrong("1 every time", "as many as the intervals allow", advice)
-    close_each(cases, tolerance=0.4)
+    orders = list(itertools.permutations(parts))
+    gains = [gain(order[: order.index(part)]) for order in orders]
+    others = [other for other in parts if other != part]
+    sets = [c for n in range(len(parts)) for c in itertools.combinations(others, n)]
+    traps = [
+        (gain(()), "that is what it adds alone, to nothing"),
+        (gain(others), "that is what it adds last, to all the others"),
+        (gain(parts[: parts.index(part)]), "that is one order: take the mean over all of them"),
+        (
+            fmean(gain(c) for c in sets),
+            "that is a mean over sets: a set that more orders come by counts more",
+        ),
+        (
+            (scores[frozenset(parts)] - scores[frozenset()]) / len(parts),
+            "that is an equal share of the whole",
+        ),
+        (sum(gains), "that is a sum over all orders: take the mean"),
+    ]
+    return Case(f"what {part} adds", got, fmean(gains), traps)
 
 
 @exercise(
     "11.2",
-    "Ask many questions and some answer yes by luck; Holm asks more of the surest first. Few questions, "
-    "planned beforehand, cost little.",
+    "What is chosen on validation scenes is reported on others. A gamma chosen on the scenes that are "
+    "reported is fitted to them, and always looks better.",
 )
-def corrected(answer: Callable[..., object]) -> None:
-    """The answer is a function: p-values -> Holm's corrected ones, in the order in which they came."""
-    asked = ([0.01, 0.04, 0.03], [0.2, 0.004, 0.011, 0.6, 0.013], [0.03, 0.02, 0.028, 0.9])
-    given = [
-        [number(p, "a p-value") for p in listed(answer(list(values)), what="the answer")] for values in asked
-    ]
-    varies(given, what="these p-values, corrected")
-    for got, values in zip(given, asked, strict=True):
-        _check_corrected(got, values)
+def calibrated(answer: Callable[..., object]) -> None:
+    """The answer is a function.
+
+    val, test {gamma: hIoU} -> (gamma that is best on val, points over gamma = 0 on test).
+    """
+    gammas = (0.0, 0.5, 1.0, 1.5, 2.0, 4.0)
+    curves = (
+        # On the test scenes another gamma is the best, and once the chosen one loses.
+        ((0.19, 0.21, 0.22, 0.24, 0.23, 0.15), (0.20, 0.22, 0.26, 0.23, 0.22, 0.14)),
+        ((0.30, 0.33, 0.31, 0.30, 0.29, 0.20), (0.31, 0.30, 0.33, 0.32, 0.30, 0.22)),
+        ((0.12, 0.13, 0.13, 0.14, 0.16, 0.15), (0.11, 0.12, 0.15, 0.15, 0.14, 0.16)),
+    )
+    chosen, added = [], []
+    for of_val, of_test in curves:
+        val, test = dict(zip(gammas, of_val, strict=True)), dict(zip(gammas, of_test, strict=True))
+        pair = answered(answer(dict(val), dict(test)))
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise Wrong(repr(pair), "a pair (gamma, points)", "return both: the gamma, and what it adds")
+        first, second = _calibrated_cases(val, test, *pair)
+        chosen.append(first)
+        added.append(second)
+    close_each(chosen, tolerance=1e-6, otherwise="take the gamma with the largest hIoU on validation scenes")
+    close_each(added, tolerance=0.005, unit=" points")
 
 
-def _check_corrected(got: Sequence[float], values: Sequence[float]) -> None:
-    truth, n = holm(values), len(values)
-    steps = {p: p * (n - place) for place, p in enumerate(sorted(values))}
-    traps = [
-        (
-            [min(1.0, n * p) for p in values],
-            "that is Bonferroni: the second smallest is times n - 1, and so on",
+def _calibrated_cases(
+    val: Mapping[float, float], test: Mapping[float, float], gamma: object, points: object
+) -> tuple[Case, Case]:
+    best, fitted = (max(sweep, key=lambda g: sweep[g]) for sweep in (val, test))
+    gain = 100 * (test[best] - test[0.0])
+    cheating = "that one is best on the scenes that are reported: choose on the validation scenes"
+    return (
+        Case("the gamma", gamma, best, [(fitted, cheating)]),
+        Case(
+            f"what gamma = {best:g} adds",
+            points,
+            gain,
+            [
+                (gain / 100, "that is a share: times 100 for points"),
+                (100 * (val[best] - val[0.0]), "that is what it adds on the scenes it was chosen on"),
+                (100 * test[best], "that is hIoU itself: subtract what gamma = 0 has"),
+                (-gain, "the sign: what gamma adds is hIoU with it minus hIoU without it"),
+            ],
         ),
-        (sorted(truth), "give them back in the order in which they came"),
-        (
-            [min(1.0, steps[p]) for p in values],
-            "none may be smaller than that of a smaller p: take the larger",
-        ),
-        ([steps[p] for p in values], "a chance is at most 1, and none smaller than that of a smaller p"),
-        (list(values), "nothing was corrected"),
-    ]
-
-    def same(other: Sequence[float]) -> bool:
-        return len(got) == len(other) and all(abs(a - b) < 1e-6 for a, b in zip(got, other, strict=True))
-
-    if same(truth):
-        return
-    perhaps = next((mistake for trap, mistake in traps if same(trap)), "look at the hint")
-    raise Wrong(f"{_rounded(got)} for {_rounded(values)}", _rounded(truth), perhaps)
-
-
-def _rounded(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.3g}" for value in values)
+    )
 
 
 @exercise(
     "11.3",
-    "New instances reorder the table: what was chosen on one kind of scene need not be best on another.",
+    "A harmonic mean hears the smaller number: with seen words at 50%, unseen ones have to reach "
+    "twice what they have.",
 )
-def same_order(answer: Callable[..., object]) -> None:
-    """The answer is a function: old, new {method: mean} -> share of pairs that stand in the same order."""
+def unseen_needed(answer: Callable[..., object]) -> None:
+    """The answer is a function: seen, hiou -> unseen; h s / (2 s - h)."""
     cases = []
-    for seed, methods in ((0, 6), (1, 9)):
-        generator = torch.Generator().manual_seed(seed)
-        old = torch.rand(methods, generator=generator)
-        new = old + 0.5 * torch.rand(methods, generator=generator)
-        labels = [f"method {i}" for i in range(methods)]
-        tables = [dict(zip(labels, values.tolist(), strict=True)) for values in (old, new)]
-        # The second table in another order: who pairs by place compares other methods.
-        turned = dict(reversed(tables[1].items()))
-        pairs = [(a, b) for i, a in enumerate(labels) for b in labels[:i]]
-        agree = sum((tables[0][a] > tables[0][b]) == (turned[a] > turned[b]) for a, b in pairs)
-        places = list(turned.values())
-        by_place = sum((old[i] > old[j]) == (places[i] > places[j]) for i in range(methods) for j in range(i))
+    # A case that can be checked in the head, and others.
+    for seen, hiou in ((0.5, 0.348), (0.5, 0.5), (0.6, 0.2), (0.3, 0.41)):
+        truth = hiou * seen / (2 * seen - hiou)
         traps = [
-            (agree, "that is the number of pairs: divide by how many pairs there are"),
+            (2 * hiou - seen, "that solves the arithmetic mean: hIoU is the harmonic one"),
             (
-                2 * agree / len(pairs) - 1,
-                "that is Kendall's tau: it counts disagreement as minus one; here a share is asked for",
+                2 * hiou * seen / (hiou + seen),
+                "that is a harmonic mean of what is given: solve for the unknown",
             ),
-            (agree / methods**2, "divide by the number of pairs, n (n - 1) / 2, and not by n squared"),
-            (1 - agree / len(pairs), "those are the pairs that changed places"),
-            (float(by_place) / len(pairs), "pair methods by their names: the tables are sorted differently"),
+            (hiou**2 / seen, "that solves the geometric mean: hIoU is the harmonic one"),
+            (100 * truth, "that is in percent: return a share"),
         ]
-        cases.append(Case(f"{methods} methods", answer(dict(tables[0]), turned), agree / len(pairs), traps))
-    close_each(cases, tolerance=0.004, otherwise="compare the means pair by pair")
+        cases.append(Case(f"seen {seen:.3f} and hIoU {hiou:.3f}", answer(seen, hiou), truth, traps))
+    close_each(cases, tolerance=5e-4)
+
+
+class _Chimera(nn.Module):
+    """A toy of the real one: a body, a frozen head, an encoder left at home, and one layer used twice."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Conv2d(3, width, 3)
+        self.twice = nn.Conv2d(width, width, 1)
+        self.head = nn.Conv2d(width, 2, 1).requires_grad_(False)
+        self.left_at_home = nn.Linear(width, 10 * width)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        return self.head(self.twice(self.twice(self.body(picture)).relu()))
 
 
 @exercise(
     "11.4",
-    "A rank is an interval, too: below all who are surely above, and above all who are surely below.",
+    "Count what a picture meets, not what a file holds: what is left at home costs nothing, what is frozen "
+    "costs as much as what is trained.",
 )
-def rank_table(answer: Callable[..., object]) -> None:
-    """The answer is a function: scores {method: hIoU a seed} -> {method: (best, worst) place}."""
-    leagues = [_league(seed, methods) for seed, methods in ((3, 6), (4, 8))]
-    given = [
-        answered(answer({label: list(values) for label, values in scores.items()})) for scores in leagues
-    ]
-    varies([str(found) for found in given], what="the places in the table that it gets")
-    for found, scores in zip(given, leagues, strict=True):
-        if not isinstance(found, dict) or set(found) != set(scores):
-            expected = f"a dictionary with the {len(scores)} methods"
-            raise Wrong(f"a {type(found).__name__}", expected, "one pair (best, worst) for each method")
-        for label in scores:
-            pair = listed(found[label], what=f"the places of {label}", perhaps="a pair (best, worst)")
-            _check_range(tuple(int(number(place)) for place in pair), scores, label)
-
-
-def _check_range(pair: tuple[int, ...], scores: _Scores, label: str) -> None:
-    n = len(scores)
-    below = sum(_sure(scores[label], scores[other]) for other in scores if other != label)
-    truth = (1 + _above(scores, label), n - below)
-    if pair == truth:
-        return
-    means = sorted((fmean(values) for values in scores.values()), reverse=True)
-    place = 1 + means.index(fmean(scores[label]))
-    unpaired_below = sum(_sure(scores[label], scores[other], False) for other in scores if other != label)
-    traps: dict[tuple[int, ...], str] = {
-        (place, place): "that is the place by the mean, for both",
-        (truth[1], truth[0]): "best first: 1 is the best place",
-        (truth[0] - 1, truth[1] - 1): "places begin at 1",
-        (
-            1 + _above(scores, label, paired=False),
-            n - unpaired_below,
-        ): "each seed is its own control: pair them",
-        (1 + below, n - _above(scores, label)): "turned round: those that are surely *above* cost places",
-    }
-    perhaps = traps.get(pair, "count who is surely above it, and who surely below")
-    raise Wrong(f"{pair} for {label}", f"{truth}", perhaps)
+def weights_met(answer: Callable[..., object]) -> None:
+    """The answer is a function: model, picture (1, 3, H, W) -> number of weights that the picture meets."""
+    cases = []
+    for width in (4, 9):
+        with torch.random.fork_rng():
+            torch.manual_seed(width)
+            model = _Chimera(width)
+        sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+        total, met = sum(sizes.values()), sum(sizes.values()) - sizes["left_at_home"]
+        traps = [
+            (total, "those are all its weights: what no picture meets was left at home"),
+            (met - sizes["head"], "frozen weights are met, too: a gradient does not show them"),
+            (total - sizes["head"], "those are the weights that can be trained, met or not"),
+            (met + sizes["twice"], "a layer that is used twice has its weights once"),
+        ]
+        with torch.enable_grad():  # whatever the notebook has switched off
+            got = number(answer(model, torch.rand(1, 3, 8, 8)), "the number of weights")
+        cases.append(Case(f"a model of {total} weights", got, met, traps))
+    close_each(cases, tolerance=0.4, unit=" weights")

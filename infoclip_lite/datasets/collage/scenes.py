@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.files import data_dir
-from ..base import SegmentationDataset, fingerprint
+from ..base import ImageLevel, SegmentationDataset, fingerprint
 from .building.licences import GROUPS
 from .captions import describe
 from .words import Instance, dev_nouns, manifest, seen_nouns, segmentation_nouns, stuff
@@ -211,6 +211,16 @@ class Collage(SegmentationDataset):
         canvas, mask, caption, nouns = self.render(index % self.length)
         image = torch.from_numpy(canvas).permute(2, 0, 1).float() / 255
         return Scene(image, torch.from_numpy(mask.astype(np.int64)), caption, nouns)
+
+    def image_level(self, index: int) -> ImageLevel:
+        """A scene without its mask: the words that can be seen, and its caption.
+
+        Args:
+            index: of the scene.
+        """
+        scene = self[index]
+        words = tuple(self.names.index(noun) for noun in scene.nouns)
+        return ImageLevel(scene.image, words, (scene.caption,), f"scene {index}")
 
     def place(self, number: int) -> int:
         """The scene that a training takes as its `number`-th: after `length` of them they come again."""

@@ -2,6 +2,7 @@
 
     root/coco-stuff/images/{train2017,val2017}/*.jpg           train2017.zip, val2017.zip
     root/coco-stuff/annotations/{train2017,val2017}/*.png      stuffthingmaps_trainval2017.zip
+    root/coco-stuff/annotations/captions_train2017.json        annotations_trainval2017.zip, if wanted
 
 A PNG says COCO's category id minus one, 0..181, and 255 where nothing is labelled. Eleven categories (street
 sign, hat, shoe, ...) were never labelled: their ids are gaps.
@@ -9,8 +10,10 @@ sign, hat, shoe, ...) were never labelled: their ids are gaps.
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
+from functools import cache, partial
 from pathlib import Path
 
 from ...core.labels import IGNORE
@@ -19,6 +22,8 @@ from ..pictures import Pictures, lookup_table
 from .classes import COCO_STUFF_UNSEEN, class_table
 
 OFFICIAL = {"train": 118287, "val": 5000}
+# [P] cocodataset.org, "2017 Train/Val annotations [241MB]"; from memory.
+_CAPTIONS = "http://images.cocodataset.org/annotations/annotations_trainval2017.zip"
 
 
 def coco_stuff(root: Path, split: str, *, zero_shot: bool = False, synonyms: bool = False) -> Pictures:
@@ -59,4 +64,47 @@ def coco_stuff(root: Path, split: str, *, zero_shot: bool = False, synonyms: boo
         split=split,
         unseen=[table.names.index(name) for name in COCO_STUFF_UNSEEN] if zero_shot else (),
         words=table.synonyms if synonyms else table.words,
+        captions=partial(captions_of, root / "coco-stuff" / "annotations", folder),
     )
+
+
+def captions_of(annotations: Path, folder: str, path: str) -> tuple[str, ...]:
+    """COCO's captions of one picture, none if it has none; see `read_captions`.
+
+    Args:
+        annotations, folder: as for `read_captions`.
+        path: of the picture.
+    """
+    return read_captions(annotations, folder).get(Path(path).name, ())
+
+
+@cache
+def read_captions(annotations: Path, folder: str) -> dict[str, tuple[str, ...]]:
+    """COCO's captions, five or so for each picture.
+
+    Args:
+        annotations: the folder they are in.
+        folder: "train2017" or "val2017".
+
+    Returns:
+        From a picture's file name to its sentences, blank ones left out.
+
+    Raises:
+        FileNotFoundError: they are not there; says where to get them.
+        ValueError: the file is not COCO's.
+    """
+    path = annotations / f"captions_{folder}.json"
+    if not path.is_file():
+        hint = f"get {_CAPTIONS} and unpack it in {annotations.parent}"
+        raise FileNotFoundError(f"no {path}; {hint}")
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        names = {image["id"]: image["file_name"] for image in told["images"]}
+        found: dict[str, list[str]] = {}
+        for each in told["annotations"]:
+            if sentence := " ".join(each["caption"].split()):
+                found.setdefault(names[each["image_id"]], []).append(sentence)
+    except (ValueError, KeyError, TypeError) as error:
+        expected = f"its images and annotations: get {_CAPTIONS}"
+        raise ValueError(f"{path} holds no captions of COCO ({error!r}); expected {expected}") from error
+    return {name: tuple(sentences) for name, sentences in found.items()}

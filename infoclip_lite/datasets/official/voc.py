@@ -5,6 +5,9 @@ VOCtrainval_11-May-2012.tar, and for training benchmark.tgz (SBD):
     root/VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,ImageSets/Segmentation}
     root/benchmark_RELEASE/dataset/{cls,train.txt,val.txt}
 
+Words of whole pictures, for trainings without masks, are those of root/VOCdevkit/VOC2012/Annotations, which
+the same archive has for every picture.
+
 VOC's labels are palette PNGs: 0 background, 1..20 classes, 255 the border of objects and what is hard to
 tell. SBD's are .mat files without a border.
 """
@@ -13,12 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 
 from ...core.labels import IGNORE
 from ..fetching.files import check_files, read_list, split_of
-from ..pictures import Pictures, lookup_table, read_png
+from ..pictures import Pictures, decoded, lookup_table, read_png
 from .classes import VOC_UNSEEN, class_table
 
 BACKGROUND = 20
@@ -32,6 +36,7 @@ def pascal_voc(
     zero_shot: bool = False,
     fold: int | None = None,
     synonyms: bool = False,
+    others: bool = True,
     sbd: bool = True,
 ) -> Pictures:
     """VOC 2012: 1,449 pictures of val, or 10,582 of train (VOC's own 1,464, and SBD's that are not in val).
@@ -46,6 +51,8 @@ def pascal_voc(
             PASCAL-5i trains on pictures without them and asks for one class at a time; here their pixels are
             ignored in training, and all classes compete [O].
         synonyms: encode synonyms beside the names that the papers encode.
+        others: False encodes the word "background" and not those 39 names, for a model that was trained to
+            say it.
         sbd: False trains on VOC's own 1,464, without SBD's download; the split is then called "train without
             SBD", for the papers' numbers are from 10,582.
 
@@ -65,7 +72,8 @@ def pascal_voc(
         # The words of PC-59 that are no class of VOC stand for what lies behind: grass, sky, wall.
         names.append("background")
         labels[0] = BACKGROUND
-        words += [word for word in class_table("pc59").words if word not in table.words]
+        named = class_table("pc59").words if others else ["background"]
+        words += [word for word in named if word not in table.words]
     return Pictures(
         files,
         names,
@@ -75,6 +83,7 @@ def pascal_voc(
         words=words,
         owners=[min(i, BACKGROUND) for i in range(len(words))],
         read=read_voc_labels,
+        shown=read_voc_objects,
     )
 
 
@@ -108,3 +117,24 @@ def read_voc_labels(path: str) -> np.ndarray:
 
         return scipy.io.loadmat(path, variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0]
     return read_png(path)
+
+
+def read_voc_objects(path: str) -> list[str]:
+    """The names of the objects of a picture of VOC, as its annotation lists them, difficult ones too [C].
+
+    Args:
+        path: of the picture, .../JPEGImages/NAME.jpg.
+
+    Raises:
+        FileNotFoundError: no annotation beside it.
+        DamagedFile: it is no XML.
+    """
+    picture = Path(path)
+    annotation = picture.parent.parent / "Annotations" / f"{picture.stem}.xml"
+    if not annotation.is_file():
+        raise FileNotFoundError(
+            f"no {annotation}; expected what VOCtrainval_11-May-2012.tar has: unpack its Annotations too"
+        )
+    objects = decoded(lambda file: ElementTree.parse(file).findall("object"), str(annotation))
+    # The name of the object alone: parts of persons (head, hand, foot) have names of their own inside.
+    return [str(each.findtext("name")) for each in objects]

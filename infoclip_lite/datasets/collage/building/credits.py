@@ -39,13 +39,13 @@ def credits(manifest: dict[str, Any], photographs: list[dict[str, Any]]) -> str:
         ("Photographs of the real test", photographs),
     ):
         parts.append(
-            f"## {title}\n\n| work | author | licence | package |\n|---|---|---|---|\n{_rows(records)}"
+            f"## {title}\n\n| work | author | licence | package |\n|---|---|---|---|\n{rows(records)}"
         )
     parts.append("## Licences\n\n" + "\n".join(f"- {name}: <{link}>" for name, link in LINKS.items()))
     return "\n".join(parts)
 
 
-def _rows(records: list[dict[str, Any]]) -> str:
+def rows(records: list[dict[str, Any]]) -> str:
     """One row for each author, licence and package: the works' names, linked where an address is known."""
     works: dict[tuple[str, str, str], dict[str, str]] = defaultdict(dict)
     for record in records:

@@ -40,7 +40,7 @@ def look(
         if not len(alive):
             break
         point = start[alive] + rays[alive] * distance[:, None]
-        paint, opacity, gloss = _surface(tracer.mesh, triangle, weight)
+        paint, opacity, gloss = surface(tracer.mesh, triangle, weight)
         share = clear[alive] * opacity
         solid = opacity > 0.02
         colour[alive[solid]] += share[solid, None] * _lit(
@@ -59,10 +59,16 @@ def look(
     return colour, 1 - clear
 
 
-def _surface(
+def surface(
     mesh: Mesh, triangle: np.ndarray, weight: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Linear colour (N, 3), opacity (N,) and gloss (N,) of the points that were met."""
+    """Linear colour (N, 3), opacity (N,) and gloss (N,) of the points that were met.
+
+    Args:
+        mesh: the triangles.
+        triangle: (N,) which one was met.
+        weight: (N, 3) where, in barycentric coordinates.
+    """
     material = mesh.material[triangle]
     uv = (mesh.uv[triangle] * weight[..., None]).sum(1)
     colour, opacity, gloss = np.zeros((len(triangle), 3)), np.ones(len(triangle)), np.zeros(len(triangle))

@@ -63,7 +63,7 @@ def render(mesh: Mesh, view: View, side: int = SIDE) -> Image.Image:
     tracer = Tracer(mesh)
     turn = _turned(view)
     eye, rays = _camera(mesh, view, turn, side * _SAMPLES)
-    light = _direction(view.azimuth + view.sun, 48.0)
+    light = direction(view.azimuth + view.sun, 48.0)
     colour, alpha = look(tracer, eye, rays.reshape(-1, 3), light)
     height, width = rays.shape[:2]
     rgba = np.concatenate([colour, alpha[:, None]], 1).reshape(height, width, 4)
@@ -74,7 +74,7 @@ def render(mesh: Mesh, view: View, side: int = SIDE) -> Image.Image:
             f"nothing of the model can be seen from {view}; expected a solid surface in front of the viewer"
         )
     straight = rgba[..., :3] / np.maximum(rgba[..., 3:], 1e-6)
-    encoded = np.concatenate([_to_srgb(_film(straight)), rgba[..., 3:]], -1)
+    encoded = np.concatenate([developed(straight), rgba[..., 3:]], -1)
     picture = Image.fromarray((encoded * 255 + 0.5).clip(0, 255).astype(np.uint8), "RGBA")
     return picture.crop(picture.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox())
 
@@ -98,14 +98,20 @@ def _camera(mesh: Mesh, view: View, turn: np.ndarray, side: int) -> tuple[np.nda
 
 def _turned(view: View) -> np.ndarray:
     """Rows: the viewer's right, up and backwards axes in the model's space."""
-    back = _direction(view.azimuth, view.elevation)
+    back = direction(view.azimuth, view.elevation)
     right = unit(np.cross([0.0, 1.0, 0.0], back))
     return np.stack([right, np.cross(back, right), back])
 
 
-def _direction(azimuth: float, elevation: float) -> np.ndarray:
+def direction(azimuth: float, elevation: float) -> np.ndarray:
+    """Unit vector (3,) towards a place on the sky, in degrees; azimuth 0 lies in front of a model."""
     a, e = math.radians(azimuth), math.radians(elevation)
     return np.array([math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)])
+
+
+def developed(linear: np.ndarray) -> np.ndarray:
+    """Light (..., 3) as a picture's sRGB in [0, 1]."""
+    return _to_srgb(_film(linear))
 
 
 def _film(linear: np.ndarray) -> np.ndarray:

@@ -1,0 +1,9 @@
+// What scrolls sideways is reached by keys: the theme sees to code, this to formulas, tables and figures.
+const reach = () => {
+  for (const box of document.querySelectorAll(".math-block, .bd-article table, .cell_output")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+};
+addEventListener("load", reach);
+addEventListener("resize", reach);

@@ -1,0 +1,1 @@
+"""How the pack of point clouds is made, from the same models as Collage."""
