@@ -14,7 +14,7 @@ from infoclip_lite.studies.objective_sweep import ALPHAS, AXES, COMPRESSION, TRA
 from infoclip_lite.studies.rows import (
     SPLITS,
     Leaderboard,
-    degradation_curves,
+    map_curves,
     read_leaderboard,
     shown_metrics,
 )
@@ -31,8 +31,8 @@ def again(*names: str) -> list[str]:
 
 
 def training() -> JsonObject:
-    """One training step by step (`compute_frame`), and the curves of several seeds with their intervals."""
-    report, study = read_report("degradation_frames"), read_report("degradation")
+    """One training step by step (`compute_frame`), and curves of the map with their intervals."""
+    report, study = read_report("degradation_frames"), read_report("degradation_map")
     curves = {
         name: {
             metric: [
@@ -41,10 +41,10 @@ def training() -> JsonObject:
             for metric, points in measured.items()
             if metric in TITLES
         }
-        for name, measured in degradation_curves().items()
+        for name, measured in map_curves().items()
     }
     return {
-        "again": again("degradation_frames", "degradation"),
+        "again": again("degradation_frames", "degradation_map"),
         "recipe": report["recipe"],
         "names": report["names"],
         "unseen": report["unseen"],
@@ -56,8 +56,7 @@ def training() -> JsonObject:
         "truth": report["truth"],
         "frames": report["frames"],
         "curves": curves,
-        "seeds": {name: len(runs) for name, runs in study["curves"].items()},
-        "recipes": {name: recipe["recipe"] for name, recipe in study["recipes"].items()},
+        "seeds": {name: cell["seeds"] for name, cell in study["cells"].items()},
     }
 
 

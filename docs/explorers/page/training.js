@@ -15,7 +15,6 @@ export async function start(place, data) {
   const [there, ...found] = [truth, ...labels].map((strip) => labelsOf(strip, scenes));
   const steps = frames.map((frame) => frame.step);
   const keys = Object.keys(titles);
-  const own = Object.keys(data.recipes).find((name) => data.recipes[name] === data.recipe);
   const studies = Object.keys(data.curves);
   const leftOut = new Set(data.unseen);
 
@@ -25,9 +24,9 @@ export async function start(place, data) {
     mark: (_, i) => sample({ stroke: colour(i), dashes: dash(i), shape: MARKS[i] }),
   });
   const seeds = choice(
-    "Bands: several seeds of",
+    "Bands: trainings of the map",
     [[null, "none"], ...studies.map((name) => [name, `${name} (${data.seeds[name]} seeds)`])],
-    own ?? null,
+    null,
     () => draw(),
   );
   controls.append(step.node, seeds.node, measures.node);
@@ -93,7 +92,7 @@ export async function start(place, data) {
       band: bands[key]?.map(([when, mean, half]) => [when, mean - half, mean + half]),
     }));
     const label = `${chosen.map(({ key }) => `${titles[key]} ${percent(frames[at][key])}`).join(", ")} at step ${steps[at]}; numbers in the table below`;
-    const last = Math.max(...steps);
+    const last = Math.max(...steps, ...series.flatMap(({ band }) => (band ?? []).map(([when]) => when)));
     chart.replaceChildren(
       curves({
         width: Math.max(260, chart.clientWidth),
