@@ -442,7 +442,9 @@ def test_no_request_leaves_the_pages_and_no_error_is_logged(book: Book) -> None:
     assert f"{book.address}/_static/explorers/selection.json" in asked
     assert hosts == {urlsplit(book.address).netloc}
     severe = [entry["message"] for entry in book.browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert [each for each in severe if "favicon.ico" not in each] == []
+    # The theme says at a first visit that no mode was chosen yet; the book has no icon.
+    harmless = ("favicon.ico", "Got invalid theme mode")
+    assert [each for each in severe if not any(known in each for known in harmless)] == []
 
 
 @pytest.mark.parametrize("name", ["similarity", "selection"])

@@ -54,13 +54,17 @@ def test_every_supervision_has_a_mini_and_a_paper_recipe() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "segmentor", "supervision"),
-    [("clip-es-deeplab", BODY, {**QUICK, "called": {}}), ("pacl-vitb16", {}, {})],
+    ("name", "segmentor", "supervision", "protocol"),
+    [
+        ("clip-es-deeplab", BODY, {**QUICK, "called": {}}, "zero-shot"),
+        ("pacl-vitb16", {}, {}, "whole"),
+    ],
 )
 def test_a_dry_run_does_one_of_everything_and_keeps_nothing(
     name: str,
     segmentor: dict[str, Any],
     supervision: dict[str, Any],
+    protocol: str,
     make_tiny: MakeTiny,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -73,7 +77,7 @@ def test_a_dry_run_does_one_of_everything_and_keeps_nothing(
         "supervision": supervision,
         "data": {"size": 64},
         "machine": {"dtype": "float32"},
-        "evaluation": {"at": [0], "scenes": 1, "protocol": "whole"},
+        "evaluation": {"at": [0], "scenes": 1, "protocol": protocol},
     }
     found = dry_run(f"paper/{name}", noise=True, **small)
     assert found.steps == load_finetuning(f"paper/{name}").steps and found.picture is not None
