@@ -46,7 +46,7 @@ PLANS: dict[str, tuple[int, tuple[Part, ...]]] = {
             Part("A picture, a sentence, your own words; what is missing", "00", (2, 6)),
             Part("Patches, the CLS token, the value path", "01", (1, 6)),
             BREAK,
-            Part("Fine-tune, and watch words go; one run proves nothing", "02", (1, 5)),
+            Part("Fine-tune, and watch words go", "02", (1, 3)),
             Part("Discussion: the first three questions below", minutes=10),
         ),
     ),

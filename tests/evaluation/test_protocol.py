@@ -28,7 +28,7 @@ def test_the_published_numbers() -> None:
 def test_protocols_are_found_by_name_and_pass_through() -> None:
     assert list(PROTOCOLS) == [
         *("whole", "catseg", "training-free", "zero-shot"),
-        *("maskclip", "sclip", "clearclip", "naclip", "resclip"),
+        *("maskclip", "sclip", "clearclip", "naclip", "resclip", "pearl"),
     ]
     assert all(get_protocol(name) is protocol for name, protocol in PROTOCOLS.items())
     own = EvaluationProtocol("own", window=9)

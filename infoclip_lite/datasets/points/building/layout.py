@@ -156,8 +156,8 @@ def stretch(size: Sequence[float]) -> tuple[float, float, float]:
 
     A table lamp in its own size would be smaller than a patch of CLIP, and a bunk bed would fill a room.
 
-    >>> stretch((50.0, 100.0, 50.0)), stretch((10.0, 20.0, 10.0))
-    ((0.5, 1.0, 0.5), (0.3, 0.6, 0.3))
+    >>> stretch((50.0, 100.0, 50.0)), [round(side, 3) for side in stretch((10.0, 20.0, 10.0))]
+    ((0.5, 1.0, 0.5), [0.3, 0.6, 0.3])
     """
     longest = max(size) / 100
     scale = min(max(longest, _SIZE[0]), _SIZE[1]) / longest / 100
