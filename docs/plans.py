@@ -55,7 +55,7 @@ PLANS: dict[str, tuple[int, tuple[Part, ...]]] = {
         (
             Part("A picture, a sentence, your own words; what is missing", "00", (2, 6)),
             Part("Patches, the CLS token, the value path", "01", (1, 6)),
-            Part("What fine-tuning forgets", "02", (1, 5)),
+            Part("What fine-tuning forgets", "02", (1, 3)),
             BREAK,
             Part("Four numbers, exact truths, guessing games", "03", (1, 4)),
             Part("From distances to entropy; alike in both", "04", (1, 4), ("4.1",)),
@@ -72,7 +72,7 @@ WEEKS: tuple[tuple[str, tuple[Part, ...], tuple[Part, ...]], ...] = (
     (
         "read dense features from a ViT by hand and compare read-outs fairly",
         (Part("", "00"), Part("", "01", (1, 4))),
-        (Part("", "01", (5, 9)), Part("", "02", exercises=("2.1",))),
+        (Part("", "01", (5, 9)), Part("", "02", (1, 4), ("2.1",))),
     ),
     (
         "test an estimator against known truth; derive the entropy at order 2",
@@ -81,7 +81,7 @@ WEEKS: tuple[tuple[str, tuple[Part, ...], tuple[Part, ...]], ...] = (
     ),
     (
         "write both losses of InfoCLIP, find what the paper leaves open, judge the ablation",
-        (Part("", "05", exercises=("5.1",)), Part("", "06", exercises=("6.2",))),
+        (Part("", "05", exercises=("5.1",)), Part("", "06", (1, 4), ("6.2",))),
         (Part("", "07", exercises=("7.2",)), Part("", "08", (5, 6))),
     ),
     (

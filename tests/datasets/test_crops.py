@@ -106,7 +106,7 @@ def test_image_and_mask_are_cut_together_at_the_size_asked_for(shape: tuple[int,
     crops = TrainingCrops(Squares(shape=shape), 16, colour=False)
     flipped = 0
     for i in range(40):
-        image, mask, _ = crops[i]
+        image, mask, *_ = crops[i]
         assert image.shape == (3, 16, 16) and mask.shape == (16, 16) and mask.dtype == torch.int64
         assert image.min() >= 0 and image.max() <= 1
         across = image[0].mean(0)
@@ -267,7 +267,7 @@ def test_a_crop_of_it_shows_what_one_of_the_whole_picture_shows(photo: Path, siz
     """Some two levels of 255 in the mean, where a JPEG of quality 75 changes five."""
     small, whole = (TrainingCrops(kind(photo, "all"), size, colour=False) for kind in (Folder, Whole))
     for index in range(4):
-        (image, mask, _), (wanted, its_mask, _) = small[index], whole[index]
+        (image, mask, *_), (wanted, its_mask, *_) = small[index], whole[index]
         difference = 255 * (image - wanted).abs()
         assert difference.mean() <= 2.5 and torch.equal(mask, its_mask)
         assert image.shape == wanted.shape and image.is_contiguous()

@@ -183,5 +183,5 @@ def test_the_table_says_in_numbers_where_zero_is() -> None:
 
 def test_the_rival_costs_what_everybody_may_spend() -> None:
     rival, budget = RIVAL[1].load(0), load_finetuning(capstone.BUDGET)
-    assert capstone._labelled(rival) == capstone._labelled(budget) == 1600
+    assert capstone._labelled(rival) == capstone._labelled(budget) == 3200
     assert (rival.data, rival.clip) == (budget.data, budget.clip) and rival.objective is None
