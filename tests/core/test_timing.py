@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -103,3 +107,11 @@ def test_one_thread_has_a_clock_that_stands_still_while_others_compute() -> None
     assert torch.get_num_threads() == before
     with one_thread(CUDA) as clock:
         assert clock is time.perf_counter and torch.get_num_threads() == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux says it there")
+def test_a_peak_is_of_this_program_and_not_of_the_one_that_started_it() -> None:
+    held = bytearray(os.urandom(1 << 20)) * 1500  # 1.5 GB that are really there
+    asked = "from infoclip_lite.core.timing import peak_memory; print(peak_memory())"
+    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert peak_memory() > len(held) > 1.2 * int(told.stdout)

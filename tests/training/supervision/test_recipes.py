@@ -47,7 +47,9 @@ def test_pacl_has_the_published_rates_and_says_that_it_is_reduced() -> None:
 
 
 def test_every_supervision_has_a_mini_and_a_paper_recipe() -> None:
-    every = {name: load_finetuning(name) for name in list_recipes() if name not in ("mini/pretrain", "mini/points")}
+    every = {
+        name: load_finetuning(name) for name in list_recipes() if name not in ("mini/pretrain", "mini/points")
+    }
     for kind in SUPERVISIONS:
         own = [name for name, recipe in every.items() if (recipe.supervision or {}).get("name") == kind]
         assert [name.split("/")[0] for name in own] == ["mini", "paper"]
