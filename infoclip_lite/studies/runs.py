@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -134,8 +135,9 @@ def _is_of(kept: JsonObject, recipe: FineTuneRecipe) -> bool:
 
 
 def run_path(folder: Path, label: str, seed: int) -> Path:
-    """Where the record of one run is."""
-    return folder / "runs" / f"{label.replace('/', '-')}-{seed}.json"
+    """Where the record of one run is; rows travel, and to machines that allow fewer names than others."""
+    name = re.sub(r'[<>:"/|?*]', "-", label)
+    return folder / "runs" / f"{name}-{seed}.json"
 
 
 def gather(variants: Mapping[str, Variant], seeds: Sequence[int], folder: Path) -> Records:

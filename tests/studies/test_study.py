@@ -331,3 +331,8 @@ def test_the_longest_prefix_says_the_baseline() -> None:
     assert [trial.baseline_of(label) for label in ("kl", "full: kl")] == ["plain", "full: plain"]
     with pytest.raises(ValueError, match="got label 'kl'; expected one that begins with full: "):
         Study("trial", {}, {"full: ": "full: plain"}, scored).baseline_of("kl")
+
+
+def test_a_row_has_a_name_that_every_system_allows(tmp_path: Path) -> None:
+    assert run_path(tmp_path, "full: wise | 0.5", 3) == tmp_path / "runs" / "full- wise - 0.5-3.json"
+    assert run_path(tmp_path, "full/1e-05", 0).name == "full-1e-05-0.json"
