@@ -76,20 +76,14 @@ def predictors(*, seeds: int = 3, folder: Path = FOLDER, out: Path | None = None
     Raises:
         FileNotFoundError: no cell is finished.
     """
-    of_clip = {label: variant for label, variant in cells().items() if not label.startswith("head/")}
-    records = gather_any(of_clip, range(seeds), folder)
-    if not records:
+    trainings = finished(range(seeds), folder)
+    if not trainings:
         raise FileNotFoundError(
             f"{folder} has no run of the first {seeds} seeds; expected some of the map's runs"
         )
-    trainings = [
-        Training(label, int(run["seed"]), run["evaluations"])
-        for label, runs in records.items()
-        for run in runs
-    ]
     content = {
         "seeds": seeds,
-        "cells": list(records),
+        "cells": list(dict.fromkeys(training.cell for training in trainings)),
         "points": [point for training in trainings for point in points(training)],
         "correlation": {
             name: {
@@ -101,6 +95,21 @@ def predictors(*, seeds: int = 3, folder: Path = FOLDER, out: Path | None = None
         "stopping": stopping(trainings),
     }
     return write_report("predictors", content, out)
+
+
+def finished(seeds: Sequence[int], folder: Path = FOLDER) -> list[Training]:
+    """The map's trainings with some seeds that are finished, those of a head alone left out.
+
+    Args:
+        seeds: of the runs.
+        folder: where the map keeps them.
+    """
+    of_clip = {label: variant for label, variant in cells().items() if not label.startswith("head/")}
+    return [
+        Training(label, int(run["seed"]), run["evaluations"])
+        for label, runs in gather_any(of_clip, seeds, folder).items()
+        for run in runs
+    ]
 
 
 def points(training: Training) -> list[dict[str, object]]:

@@ -11,9 +11,7 @@ from statistics import fmean
 import torch
 from scipy import stats
 
-from ...studies.degradation_map import FOLDER, UNSEEN, cells
-from ...studies.predictors import HARMONIC, PROBES, Evaluated
-from ...studies.runs import gather_any
+from ...studies.predictors import HARMONIC, PROBES, Evaluated, finished
 from . import exercise
 from .compare import Case, Wrong, answered, close_each, number, varies
 
@@ -156,11 +154,7 @@ def stop(answer: Callable[..., object]) -> None:
 @functools.cache
 def trainings(seeds: tuple[int, ...]) -> tuple[Evaluated, ...]:
     """Evaluations of the map's trainings with some seeds, those of a head alone left out."""
-    of_clip = {label: variant for label, variant in cells().items() if not label.startswith("head/")}
-    records = gather_any(of_clip, seeds, FOLDER)
-    return tuple(
-        run["evaluations"] for runs in records.values() for run in runs if UNSEEN in run["evaluations"][0]
-    )
+    return tuple(training.path for training in finished(seeds))
 
 
 def shown(path: Evaluated) -> list[dict[str, float]]:
