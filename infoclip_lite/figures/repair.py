@@ -1,4 +1,4 @@
-"""Where fine-tuning forgets, what keeps unseen nouns? Reports "repair_grid" and "repair" as tables, a figure."""
+"""Where fine-tuning forgets, what keeps unseen nouns? Both reports of the repair as tables, and a figure."""
 
 from __future__ import annotations
 

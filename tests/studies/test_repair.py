@@ -14,7 +14,7 @@ from infoclip_lite.studies.runs import _as_json
 from infoclip_lite.training.recipe import FineTuneRecipe, load_finetuning
 
 # What a method may name: everything else is the plain training's.
-FREE = ("objective", "interpolate", "tune", "optimizer")
+FREE = ("objective", "interpolate", "anchors", "tune", "optimizer")
 
 
 @pytest.mark.parametrize("table", [study.candidates(), study.variants()], ids=["candidates", "variants"])
