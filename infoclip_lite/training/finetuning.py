@@ -264,7 +264,8 @@ class FineTuning:
             return View(dense, words, self.segmentor.clip.logit_scale.float())
 
         def image_and_dense() -> tuple[Tensor, Tensor]:
-            image, dense = asked(f"both {teacher.read_outs}", lambda: teacher.encode_both(images, teacher.read_outs))
+            names = teacher.read_outs
+            image, dense = asked(f"both {names}", lambda: teacher.encode_both(images, names))
             return image, dense.flatten(2).mT
 
         def image() -> Tensor:
