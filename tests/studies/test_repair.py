@@ -31,7 +31,7 @@ def test_methods_share_everything_but_what_they_compare(table: dict) -> None:
 
 def test_every_method_has_as_many_tries_as_any_other_in_both_settings() -> None:
     tries = {method: len(strengths) for method, strengths in study.METHODS.items() if method != "plain"}
-    assert set(tries.values()) == {3}
+    assert set(tries.values()) == {4}
     labels = list(study.candidates())
     assert set(study.COMPARED["full"]) == set(study.METHODS)
     for setting, methods in study.COMPARED.items():
@@ -44,8 +44,10 @@ def test_strengths_are_chosen_on_seeds_that_are_not_reported() -> None:
 
 
 def test_the_best_strength_is_the_one_with_the_highest_harmonic_mean() -> None:
-    measured = {f"full: wise | {part}": {"hIoU": score} for part, score in (("0.3", 0.1), ("0.5", 0.3))}
-    assert study.best_strengths(measured) == {}, "one of three is missing"
+    measured = {
+        f"full: wise | {part}": {"hIoU": score} for part, score in (("0.3", 0.1), ("0.4", 0.2), ("0.5", 0.3))
+    }
+    assert study.best_strengths(measured) == {}, "one of four is missing"
     measured["full: wise | 0.8"] = {"hIoU": 0.2}
     assert study.best_strengths(measured) == {"full": {"wise": "0.5"}}
 
