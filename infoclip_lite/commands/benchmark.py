@@ -80,6 +80,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "chimera_seg": Benchmark(
         "studies.chimera_seg:chimera_seg", "what each part of Chimera-Seg adds", ("seeds", "part")
     ),
+    "chimera_seg_planned": Benchmark(
+        "studies.chimera_seg:chimera_seg_planned", "further seeds of its planned contrasts", ("part",)
+    ),
     "chimera_heads": Benchmark(
         "studies.chimera_heads:chimera_heads",
         "CLIP's head or a linear map, over the steps of a training",

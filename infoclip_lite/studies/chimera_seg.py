@@ -230,7 +230,7 @@ def chimera_seg(
     """Run what is missing, and write chimera_seg.json with what is finished.
 
     Args:
-        seeds: of each variant; those of planned contrasts have `PLANNED_SEEDS` if these are more.
+        seeds: of each variant.
         part: (k, n) does the k-th of n parts of the runs.
         folder: where finished runs are kept; they are small, and are read from there the next time.
         out: where the report is written; data/reports by default.
@@ -240,8 +240,15 @@ def chimera_seg(
     """
     zero_shot(folder)
     run_variants(VARIANTS, range(seeds), folder, score, part=part)
-    run_variants(planned(), range(seeds, PLANNED_SEEDS), folder, score, part=part)
     return write_report("chimera_seg", what_is_finished(seeds, folder), out)
+
+
+def chimera_seg_planned(
+    *, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None
+) -> JsonObject:
+    """Give what planned contrasts name its further seeds, and write chimera_seg.json; see `chimera_seg`."""
+    run_variants(planned(), range(PLANNED_SEEDS), folder, score, part=part)
+    return write_report("chimera_seg", what_is_finished(folder=folder), out)
 
 
 def score(run: Run) -> dict[str, object]:

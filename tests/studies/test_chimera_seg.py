@@ -177,17 +177,21 @@ def test_a_report_is_written_of_whatever_is_there(tmp_path: Path, monkeypatch: p
     names = held_out_data(study.LADDER["linear"].load(0).data, "test", length=1).names
 
     def quick(recipe: FineTuneRecipe, *_: object) -> JsonObject:
-        value = 0.2 + 0.1 * (recipe.segmentor["head"] == "semantic") + 0.01 * recipe.seed
+        above = 0.1 + 0.001 * recipe.seed**2 if recipe.segmentor["head"] == "semantic" else 0.0
+        value = 0.2 + above + 0.01 * recipe.seed
         (record,) = runs(value, nouns=dict.fromkeys(names, value), seconds={"train": 40.0})
         return {**record, "recipe": _as_json(recipe), "seed": recipe.seed}
 
     monkeypatch.setattr("infoclip_lite.studies.runs._run", quick)
     monkeypatch.setattr(study, "VARIANTS", {label: study.VARIANTS[label] for label in ("linear", "head")})
     monkeypatch.setattr(study, "zero_shot", lambda folder: {})
-    report = study.chimera_seg(seeds=2, folder=tmp_path, out=tmp_path / "a.json")
+    first = study.chimera_seg(seeds=2, folder=tmp_path, out=tmp_path / "a.json")
+    assert len(first["table"]["head"]["test/hIoU"]["values"]) == 2
+    assert first["missing"] == dict.fromkeys(("linear", "head"), study.PLANNED_SEEDS - 2)
+    report = study.chimera_seg_planned(folder=tmp_path, out=tmp_path / "a.json")
     assert report["missing"] == {} and set(report["table"]) == {"linear", "head"}
     assert len(report["table"]["head"]["test/hIoU"]["values"]) == study.PLANNED_SEEDS
     assert set(report["table"]["head"]) >= {f"{split}/{key}" for split in ("test", "val") for key in METRICS}
     assert [row["first"] for row in report["contrasts"]["test"]] == ["head"]
-    assert report["contrasts_over_nouns"]["head - linear"]["mean"] == pytest.approx(0.1)
+    assert report["contrasts_over_nouns"]["head - linear"]["mean"] == pytest.approx(0.106)
     assert report["seconds_a_step"] == {"linear": 0.1, "head": 0.1}
