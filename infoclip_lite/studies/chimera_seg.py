@@ -156,7 +156,7 @@ VARIANTS: Mapping[str, Variant] = {
     "voc: linear, all positions": _in_voc(_everywhere("linear")),
     "voc: head, all positions": _in_voc(_everywhere("semantic")),
 }
-# Named before anything was measured: each rung against the one below it, and the two heads with lessons.
+# Named before anything was measured: each rung against the one before it, and the two heads with lessons.
 CONTRASTS: Sequence[tuple[str, str]] = (
     *zip(list(LADDER)[1:], LADDER, strict=False),
     ("head, all positions", "linear, all positions"),

@@ -64,8 +64,12 @@ def test_one_head_is_drawn_without_a_difference_and_none_is_refused() -> None:
 
 
 def test_contrasts_have_a_star_where_they_hold_with_all_that_are_planned() -> None:
-    new, known = plot_contrasts(parts()).axes
-    assert [text.get_text() for text in new.get_yticklabels()] == ["head minus linear *"]
+    report = parts()
+    (sure,) = report["contrasts"]["test"]
+    report["contrasts"]["test"].append({**sure, "first": "head, GLM", "second": "head", "corrected": 0.06})
+    new, known = plot_contrasts(report).axes
+    named = [text.get_text() for text in new.get_yticklabels()]
+    assert named == ["head minus linear *", "head, GLM minus head"], "p alone is below 0.05 for both"
     assert new.get_title() == "new instances" and known.get_title() == "known instances"
     with pytest.raises(ValueError, match="without a contrast"):
         plot_contrasts({"contrasts": {"test": [], "test-known": []}})
