@@ -437,17 +437,20 @@ class ChimeraObjective(Objective):
             )
         weights = {"global": distillation, "local": local, "alignment": alignment}
         self.weights = {name: weight for name, weight in weights.items() if weight}
-        options = {"temperature": temperature, "summary_temperature": summary_temperature, "queue": queue}
         # What has no weight is not built: its parameters would stay without a gradient, and a state
         # would carry a queue that nobody fills.
         self.parts = nn.ModuleDict()
-        if "global" in self.weights and source == "student":
+        if "global" in self.weights:
+            # With the teacher's positions the selection is the local term's; the global one is then
+            # CLIP-ZSS's, of all positions.
             self.parts["global"] = SelectiveGlobalDistillation(
-                dim, smallest=smallest, schedule=schedule, **options
+                dim,
+                smallest=smallest,
+                schedule=schedule if source == "student" else "constant",
+                queue=queue,
+                temperature=temperature,
+                summary_temperature=summary_temperature,
             )
-        elif "global" in self.weights:
-            # The selection is then the local term's; the global one is CLIP-ZSS's, of all positions.
-            self.parts["global"] = SelectiveGlobalDistillation(dim, schedule="constant", **options)
         if "local" in self.weights:
             self.parts["local"] = SelectiveDenseDistillation(smallest=smallest, schedule=schedule)
         if "alignment" in self.weights:
