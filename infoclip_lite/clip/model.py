@@ -193,12 +193,15 @@ class DenseCLIP(nn.Module):
         patches = [F.normalize(self.read(tower, name), dim=-1) for name in read_outs]  # (B, N, D) each
         return [each.mT.unflatten(2, tower.grid) for each in patches]
 
-    def encode_both(self, images: Tensor, read_outs: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def encode_both(
+        self, images: Tensor, read_outs: Sequence[str], *, tower: TowerPass | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Global and dense embeddings from one pass through the tower.
 
         Args:
             images: (B, 3, H, W) floats in [0, 1].
             read_outs: whose embeddings are averaged.
+            tower: these pictures' pass, where somebody else reads it too.
 
         Returns:
             (B, D) and (B, D, h, w) float32 unit vectors.
@@ -207,7 +210,8 @@ class DenseCLIP(nn.Module):
             ValueError: no read-out or an unknown one, or images of another shape.
         """
         chosen = check_read_outs(read_outs)
-        tower = self.tower(images, keep=len(chosen) > 1)
+        if tower is None:
+            tower = self.tower(images, keep=len(chosen) > 1)
         # Unit vectors before the mean, so that no read-out outweighs another by its length; and after it.
         dense = [F.normalize(self.read(tower, name), dim=-1) for name in chosen]
         mean = F.normalize(torch.stack(dense).mean(0), dim=-1)

@@ -70,7 +70,24 @@ BENCHMARKS: dict[str, Benchmark] = {
     "objective_sweep": Benchmark(
         "studies.objective_sweep:objective_sweep", "a map of its settings, one seed"
     ),
-    "chimera": Benchmark("studies.chimera:chimera", "what each part of Chimera-Seg adds", ("seeds", "part")),
+    # Of the first collage-mini; goes with its report when chimera_seg has its rows.
+    "chimera": Benchmark(
+        "studies.chimera:chimera", "what each part of Chimera-Seg adds, first model", ("seeds", "part")
+    ),
+    "chimera_seg_grid": Benchmark(
+        "studies.chimera_seg:tune", "settings of Chimera-Seg, on validation scenes", ("part",)
+    ),
+    "chimera_seg": Benchmark(
+        "studies.chimera_seg:chimera_seg", "what each part of Chimera-Seg adds", ("seeds", "part")
+    ),
+    "chimera_seg_planned": Benchmark(
+        "studies.chimera_seg:chimera_seg_planned", "further seeds of its planned contrasts", ("part",)
+    ),
+    "chimera_heads": Benchmark(
+        "studies.chimera_heads:chimera_heads",
+        "CLIP's head or a linear map, over the steps of a training",
+        ("seeds", "part"),
+    ),
     "points": Benchmark(
         "studies.points:points", "what each term that teaches points CLIP's words adds", ("seeds", "part")
     ),

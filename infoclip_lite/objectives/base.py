@@ -38,12 +38,15 @@ class Sources:
         student: the view of the CLIP (or body) that learns.
         image_and_dense: the frozen CLIP's CLS embeddings (B, D) and patches (B, N, D), from one pass.
         image: its CLS embeddings (B, D) alone, which cost less.
+        compared: its patches (B, N, D) of the read-out by which an objective chooses positions; None where
+            none does.
     """
 
     teacher: Callable[[], View]
     student: Callable[[], View]
     image_and_dense: Callable[[], tuple[Tensor, Tensor]]
     image: Callable[[], Tensor]
+    compared: Callable[[], Tensor] | None = None
 
 
 class Batch:
@@ -82,6 +85,7 @@ class Batch:
         student: View | None = None,
         image: Tensor | None = None,
         dense: Tensor | None = None,
+        compared: Tensor | None = None,
         images: Tensor | None = None,
         target: Tensor | None = None,
         grid: tuple[int, int] | None = None,
@@ -93,6 +97,7 @@ class Batch:
             teacher, student: views of the same pictures and words.
             image: (B, D) the teacher's CLS embeddings.
             dense: (B, N, D) its patches.
+            compared: (B, N, D) its patches by which positions are chosen.
             images, target, grid, progress: as for `Batch`.
 
         Returns:
@@ -103,6 +108,7 @@ class Batch:
             student=lambda: _given(student, "student"),
             image_and_dense=lambda: (_given(image, "image"), _given(dense, "dense")),
             image=lambda: _given(image, "image"),
+            compared=lambda: _given(compared, "compared"),
         )
         return cls(sources, images=images, target=target, grid=grid, progress=progress)
 
@@ -145,8 +151,16 @@ class Batch:
 
     @cached_property
     def dense(self) -> Tensor:
-        """(B, N, D) patches of the frozen CLIP, the mean of its best read-outs, unit vectors."""
+        """(B, N, D) patches of the frozen CLIP, the mean of its best read-outs or of those that the objective
+        names as its `lesson`, unit vectors.
+        """
         return self._both[1]
+
+    @cached_property
+    def compared(self) -> Tensor:
+        """(B, N, D) patches of the frozen CLIP in the read-out that the objective chooses positions by."""
+        source = self._sources.compared
+        return _given(None if source is None else source(), "compared")
 
 
 def _given(part: _P | None, name: str) -> _P:
@@ -163,9 +177,13 @@ class Objective(nn.Module, ABC):
     Attributes:
         wants_dense: whether `forward` touches `batch.dense`, so that `batch.image` can
             come from the same pass.
+        lesson: read-outs of the teacher whose mean is `batch.dense`; None: the teacher's own.
+        chosen_by: the read-out of the teacher that is `batch.compared`; None where it is not touched.
     """
 
     wants_dense: bool = False
+    lesson: tuple[str, ...] | None = None
+    chosen_by: str | None = None
 
     @classmethod
     def needed(cls, student: DenseCLIP, teacher: DenseCLIP) -> tuple[object, ...]:

@@ -9,7 +9,7 @@ Everything below that these sentences leave open is our reading [I], and each ch
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..clip import DenseCLIP
+from ..clip.readouts import check_read_outs
 from ..core.labels import NO_LABEL
 from .base import Batch, Objective
 
@@ -86,7 +87,7 @@ class SelectiveGlobalDistillation(nn.Module):
 
     With S (B, D) the teacher's CLS embeddings and R_K (B, K, D) the K positions most similar to S [I]:
 
-        W = softmax(S R_K^T / sqrt(D))
+        W = softmax(S R_K^T / tau), tau = sqrt(D)
         S^ = W R_K, scaled to unit length
 
     and the loss is InfoNCE of S^ against S, the other pictures of the batch and a queue of past S.
@@ -97,6 +98,8 @@ class SelectiveGlobalDistillation(nn.Module):
         schedule: of K; see `positions_kept`.
         queue: how many past CLS embeddings are kept as further negatives; 0 keeps none.
         temperature: of InfoNCE.
+        summary_temperature: tau. None is sqrt(D), as in CLIP-ZSS, under which the cosines of unit vectors
+            weigh nearly alike; a small one lets the weights themselves select [O].
 
     Raises:
         ValueError: numbers out of range, or an unknown schedule.
@@ -110,6 +113,7 @@ class SelectiveGlobalDistillation(nn.Module):
         schedule: Schedule = "cosine",
         queue: int = 256,
         temperature: float = 0.07,
+        summary_temperature: float | None = None,
     ) -> None:
         super().__init__()
         if smallest < 1 or queue < 0 or not temperature > 0:
@@ -117,10 +121,16 @@ class SelectiveGlobalDistillation(nn.Module):
                 f"got smallest={smallest}, queue={queue}, temperature={temperature}; "
                 "expected at least 1, at least 0, above 0"
             )
+        if summary_temperature is not None and not summary_temperature > 0:
+            raise ValueError(
+                f"summary_temperature is {summary_temperature}; expected a number above 0, or None for the "
+                "root of the width"
+            )
         positions_kept(0.0, smallest, smallest, schedule)  # a slip in the schedule is said now
         self.smallest = smallest
         self.schedule = schedule
         self.temperature = temperature
+        self.summary_temperature = math.sqrt(dim) if summary_temperature is None else summary_temperature
         self.queue: Tensor
         self.filled: Tensor
         # Buffers, and so in the state: a training that goes on finds the negatives it had.
@@ -182,7 +192,7 @@ class SelectiveGlobalDistillation(nn.Module):
         # The chosen positions (B, K, D); the choice itself has no gradient, the chosen features have.
         kept = dense.gather(1, select(image, dense, count)[..., None].expand(-1, -1, dim))
         # Cosines over sqrt(D) differ by little, so the weights are nearly even: K decides who counts [I].
-        weights = (torch.einsum("bd,bkd->bk", image, kept) / math.sqrt(dim)).softmax(-1)
+        weights = (torch.einsum("bd,bkd->bk", image, kept) / self.summary_temperature).softmax(-1)
         return F.normalize(torch.einsum("bk,bkd->bd", weights, kept), dim=-1)
 
     @torch.no_grad()
@@ -320,7 +330,13 @@ class SelectiveDenseDistillation(nn.Module):
         self.smallest, self.schedule = smallest, schedule
 
     def forward(
-        self, image: Tensor, taught: Tensor, dense: Tensor, progress: float = 0.0
+        self,
+        image: Tensor,
+        taught: Tensor,
+        dense: Tensor,
+        progress: float = 0.0,
+        *,
+        compared: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """How far the student's features are from the teacher's, at the teacher's chosen positions.
 
@@ -329,6 +345,8 @@ class SelectiveDenseDistillation(nn.Module):
             taught: (B, N, D) its dense features, unit vectors.
             dense: (B, N, D) of the student.
             progress: fraction of the training that is over.
+            compared: (B, N, D) other dense features of the teacher, of which those most similar to CLS tell
+                the positions [O]: one read-out may say best where, another what. None: `taught`.
 
         Returns:
             {"dense", "total"}, 1 - cosine twice, 0 .. 2.
@@ -336,15 +354,17 @@ class SelectiveDenseDistillation(nn.Module):
         Raises:
             ValueError: teacher and student with other positions, or more positions to keep than there are.
         """
-        if taught.shape != dense.shape or image.shape != (len(dense), dense.shape[-1]):
+        alike = taught.shape == dense.shape and (compared is None or compared.shape == dense.shape)
+        if not alike or image.shape != (len(dense), dense.shape[-1]):
             raise ValueError(
                 f"got the teacher's features {tuple(taught.shape)} with CLS {tuple(image.shape)}, "
                 f"the student's {tuple(dense.shape)}; expected the same grid: "
                 "choose the student's pool so that a position is one of CLIP's patches"
             )
         taught = taught.detach()
+        compared = taught if compared is None else compared
         count = positions_kept(progress, dense.shape[1], self.smallest, self.schedule)
-        kept = select(image, taught, count)[..., None].expand(-1, -1, dense.shape[-1])  # (B, K, D)
+        kept = select(image, compared, count)[..., None].expand(-1, -1, dense.shape[-1])  # (B, K, D)
         # One mean for both, the teacher's: with its own mean the student could keep what all positions
         # share wherever it likes [O].
         mean = taught.mean((0, 1))
@@ -366,8 +386,12 @@ class ChimeraObjective(Objective):
         dense: weight of the local term (source "teacher"); 0 leaves it out.
         alignment: weight of Semantic Alignment; 0 leaves it out.
         smallest, schedule: of K.
-        queue, temperature: of `SelectiveGlobalDistillation`.
+        queue, temperature, summary_temperature: of `SelectiveGlobalDistillation`.
         heads: of `SemanticAlignment`.
+        lesson: the teacher's read-outs whose mean the student's features should be (source "teacher"); None:
+            the teacher's own.
+        chosen_by: the read-out of the teacher that is compared with CLS to choose positions (source
+            "teacher"); None: the lesson itself.
 
     Raises:
         ValueError: negative weights, none at all, an unknown source, or what the modules refuse.
@@ -385,12 +409,26 @@ class ChimeraObjective(Objective):
         schedule: Schedule = "cosine",
         queue: int = 256,
         temperature: float = 0.07,
+        summary_temperature: float | None = None,
         heads: int = 4,
+        lesson: Sequence[str] | None = None,
+        chosen_by: str | None = None,
     ) -> None:
         super().__init__()
         if source not in ("student", "teacher"):
             raise ValueError(f"unknown source {source!r}; expected 'student' or 'teacher'")
         local = dense if source == "teacher" else 0.0
+        if not local and (lesson is not None or chosen_by is not None):
+            raise ValueError(
+                f"got lesson={lesson} and chosen_by={chosen_by!r} with source={source!r} and dense={dense}; "
+                "expected neither: without a dense lesson the teacher's patches are not looked at"
+            )
+        if lesson is not None:
+            check_read_outs(lesson)  # a slip is said now
+        if chosen_by is not None:
+            check_read_outs([chosen_by])
+        self.lesson = None if lesson is None else tuple(lesson)
+        self.chosen_by = chosen_by
         negative = not all(weight >= 0 for weight in (distillation, dense, alignment))
         if negative or distillation + local + alignment == 0:
             raise ValueError(
@@ -402,14 +440,16 @@ class ChimeraObjective(Objective):
         # What has no weight is not built: its parameters would stay without a gradient, and a state
         # would carry a queue that nobody fills.
         self.parts = nn.ModuleDict()
-        if "global" in self.weights and source == "student":
+        if "global" in self.weights:
+            # With the teacher's positions the selection is the local term's; the global one is then
+            # CLIP-ZSS's, of all positions.
             self.parts["global"] = SelectiveGlobalDistillation(
-                dim, smallest=smallest, schedule=schedule, queue=queue, temperature=temperature
-            )
-        elif "global" in self.weights:
-            # The selection is then the local term's; the global one is CLIP-ZSS's, of all positions.
-            self.parts["global"] = SelectiveGlobalDistillation(
-                dim, schedule="constant", queue=queue, temperature=temperature
+                dim,
+                smallest=smallest,
+                schedule=schedule if source == "student" else "constant",
+                queue=queue,
+                temperature=temperature,
+                summary_temperature=summary_temperature,
             )
         if "local" in self.weights:
             self.parts["local"] = SelectiveDenseDistillation(smallest=smallest, schedule=schedule)
@@ -445,7 +485,9 @@ class ChimeraObjective(Objective):
         }
         # The targets of a training are places among its words by construction: no look at them,
         # for which each step would wait for the device.
-        options: dict[str, dict[str, bool]] = {"alignment": {"validate": False}}
+        options: dict[str, dict[str, object]] = {"alignment": {"validate": False}}
+        if self.chosen_by is not None:
+            options["local"] = {"compared": batch.compared}
         terms: dict[str, Tensor] = {}
         total = student.dense.new_zeros(())
         for name, module in self.parts.items():

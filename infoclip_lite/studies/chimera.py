@@ -1,4 +1,9 @@
-"""The Chimera-Seg experiment: what each part adds, on the same seeds and scenes."""
+"""The Chimera-Seg experiment on the first collage-mini: what each part adds, on the same seeds and scenes.
+
+`chimera_seg` and `chimera_heads` ask again, with a body that is not CLIP's stem. When they have their rows,
+this module goes, and with it data/reports/chimera.json, `benchmark chimera`, its tests and the leaderboard's
+reading of it.
+"""
 
 from __future__ import annotations
 

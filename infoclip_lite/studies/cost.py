@@ -23,6 +23,7 @@ from ..training.build import build_task
 from ..training.finetuning import FineTuning
 from ..training.recipe import FineTuneRecipe, load_finetuning, merged
 from .rows import InferenceCost, StepCost
+from .variants import Variant
 
 
 def infoclip_cost(*, repeats: int = 5, out: Path | None = None) -> JsonObject:
@@ -206,23 +207,34 @@ class _Inference:
 
 
 # Weights are random at the paper's size: they cost what trained ones cost.
+_RANDOM_BODY = {"weights": None, "pool": 4}
+_MOBILENET = {"encoder": "mobilenet_v2"}
+_LINEAR = "Chimera-Seg, linear map"
 _INFERENCE: dict[str, _Inference] = {
     "collage-mini, 64 px": _Inference("collage-mini", 64, 16),
+    # The size and the body of the studies of Chimera-Seg.
+    "collage-mini, 96 px": _Inference(
+        "collage-mini", 96, 16, {"Chimera-Seg": _MOBILENET, _LINEAR: _MOBILENET}
+    ),
     "ViT-B/16, 384 px": _Inference(
         "ViT-B-16-quickgelu",
         384,
         1,
-        {"CAT-Seg": {"size": "vit_b"}, "Chimera-Seg": {"weights": None, "pool": 4}},
+        {"CAT-Seg": {"size": "vit_b"}, "Chimera-Seg": _RANDOM_BODY, _LINEAR: _RANDOM_BODY},
     ),
 }
 # The small recipes say what the models are; the sizes change what they must.
-_MODELS: dict[str, str] = {"CAT-Seg": "mini/head", "Chimera-Seg": "mini/chimera"}
+_MODELS: dict[str, Variant] = {
+    "CAT-Seg": Variant("mini/head"),
+    "Chimera-Seg": Variant("mini/chimera"),
+    _LINEAR: Variant("mini/chimera", {"segmentor": {"head": "linear"}}),
+}
 
 
 def chimera_cost(*, repeats: int = 5, out: Path | None = None) -> JsonObject:
     """Time and weights of a forward pass at inference, in turns; writes data/reports/chimera_cost.json.
 
-    Two sizes: the small one, and the paper's (ViT-B/16 at 384 px). Words are encoded beforehand, here by
+    Three sizes: two small ones, and the paper's (ViT-B/16 at 384 px). Words are encoded beforehand, here by
     random vectors.
 
     Args:
@@ -250,8 +262,8 @@ def _inference_rows(what: str, size: _Inference, repeats: int) -> list[Inference
 
 def _models(clip: DenseCLIP, size: _Inference) -> dict[str, Segmentor]:
     models: dict[str, Segmentor] = {"zero-shot CLIP": ZeroShotSegmentor(clip, "cls_value")}
-    for label, name in _MODELS.items():
-        recipe = load_finetuning(name, segmentor=size.changes.get(label, {}))
+    for label, variant in _MODELS.items():
+        recipe = variant.changed(segmentor=size.changes.get(label, {})).load(0)
         models[label] = build_segmentor(recipe.segmentor, clip, recipe.prompt).to(clip.device)
     return models
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -42,6 +43,7 @@ def run_variants(
     *,
     watch: Watching | None = None,
     part: tuple[int, int] = (1, 1),
+    states: Path | None = None,
     progress: bool = False,
 ) -> None:
     """Train and score every variant with every seed.
@@ -56,6 +58,8 @@ def run_variants(
         score: what to measure of a finished run.
         watch: what to measure on the way, beside what every training measures.
         part: (k, n) does the k-th of n parts.
+        states: folder of what long runs are gone on from when they were killed; a run's is deleted once its
+            record is there. None: a run that was killed begins again.
         progress: show progress bars.
 
     Raises:
@@ -73,9 +77,12 @@ def run_variants(
                 path, recipe = run_path(folder, label, seed), variants[label].load(seed)
                 if path.exists() and _is_of(json.loads(path.read_text(encoding="utf-8"))["recipe"], recipe):
                     continue
-                record = {"label": label, "seed": seed, **_run(recipe, starts, score, watch, progress)}
+                state = None if states is None else states / path.stem
+                measured = _run(recipe, starts, score, watch, progress, state)
                 with whole_file(path) as scratch:
-                    scratch.write_text(json.dumps(record))
+                    scratch.write_text(json.dumps({"label": label, "seed": seed, **measured}))
+                if state is not None:
+                    shutil.rmtree(state)
 
 
 class _Starts:
@@ -97,13 +104,18 @@ class _Starts:
 
 
 def _run(
-    recipe: FineTuneRecipe, starts: _Starts, score: Scoring, watch: Watching | None, progress: bool
+    recipe: FineTuneRecipe,
+    starts: _Starts,
+    score: Scoring,
+    watch: Watching | None,
+    progress: bool,
+    state: Path | None = None,
 ) -> dict[str, object]:
     """Train and score once; what a record holds of it."""
     started = time.perf_counter()
     start = starts.of(recipe)
     begins = time.perf_counter()
-    run = train(recipe, start=start, watch=watch and watch(recipe), progress=progress)
+    run = train(recipe, start=start, watch=watch and watch(recipe), progress=progress, folder=state)
     trained = time.perf_counter()
     measured = score(run)
     return {

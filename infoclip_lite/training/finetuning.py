@@ -4,6 +4,7 @@ aligned.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar, cast, get_args
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 from ..clip import DenseCLIP
 from ..clip.memory import digest, remembered
 from ..clip.stem import Stem
+from ..clip.tower import TowerPass
 from ..core.labels import NO_LABEL
 from ..core.processes import mean_over_processes, rank, world
 from ..datasets.base import Item, Trainable
@@ -263,22 +265,41 @@ class FineTuning:
             dense = F.normalize(encoded.dense, dim=1).flatten(2).mT
             return View(dense, words, self.segmentor.clip.logit_scale.float())
 
+        objective = self.objective
+        lesson = teacher.read_outs if objective is None else objective.lesson or teacher.read_outs
+        chosen_by = None if objective is None else objective.chosen_by
+
+        @functools.cache  # several read-outs share one pass
+        def tower() -> TowerPass:
+            return teacher.tower(images)
+
         def image_and_dense() -> tuple[Tensor, Tensor]:
-            names = teacher.read_outs
-            image, dense = asked(f"both {names}", lambda: teacher.encode_both(images, names))
+            image, dense = asked(f"both {lesson}", lambda: teacher.encode_both(images, lesson, tower=tower()))
             return image, dense.flatten(2).mT
+
+        def patches(read_out: str) -> Tensor:
+            said = asked(
+                f"patches {read_out}", lambda: (F.normalize(teacher.read(tower(), read_out), dim=-1),)
+            )
+            return said[0]
 
         def image() -> Tensor:
             return asked("image", lambda: (teacher.encode_image(images),))[0]
 
         height, width = encoded.dense.shape[2:]
         return Batch(
-            Sources(teacher_view, student_view, image_and_dense, image),
+            Sources(
+                teacher_view,
+                student_view,
+                image_and_dense,
+                image,
+                compared=None if chosen_by is None else functools.partial(patches, chosen_by),
+            ),
             images=images,
             target=target.labels,
             grid=(height, width),
             progress=min(1.0, step / max(1, self.steps - 1)),
-            wants_dense=self.objective is not None and self.objective.wants_dense,
+            wants_dense=objective is not None and objective.wants_dense,
         )
 
 

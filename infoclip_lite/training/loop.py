@@ -50,6 +50,7 @@ def fit(
     steps: int,
     warmup: int = 0,
     schedule: int | None = None,
+    cooldown: int | None = None,
     clip_norm: float = 1.0,
     folder: Path | None = None,
     save_every: int = 200,
@@ -58,13 +59,15 @@ def fit(
     progress: str | None = None,
     tensorboard: bool = False,
 ) -> list[Record]:
-    """Run AdamW with linear warm-up and a cosine to zero, and return the log.
+    """Run AdamW with linear warm-up and a cosine to zero, or a cooldown, and return the log.
 
     Args:
         task: model, batches and loss.
         steps: number of optimizer steps.
         warmup: steps of linear warm-up.
         schedule: length of the cosine in steps; longer than `steps` ends above zero. None: `steps`.
+        cooldown: the last of all steps, over which the rate falls to zero on a straight line; until then it
+            stays at its peak, and there is no cosine.
         clip_norm: largest gradient norm.
         folder: where the state and log.jsonl are kept; a run that finds a state there goes on from the newest
             good one. None: nothing kept.
@@ -86,7 +89,7 @@ def fit(
         torch.OutOfMemoryError: with what to change.
         SystemExit: SIGTERM came, and the state is kept.
     """
-    engine = _Engine(task, clip_norm, lambda step: _schedule(step, schedule or steps, warmup))
+    engine = _Engine(task, clip_norm, lambda step: _schedule(step, schedule or steps, warmup, cooldown))
     start, log = engine.resume(folder, steps)
     wanted = set(evaluate_at) if evaluate else set()
     main = engine.accelerator.is_main_process
@@ -293,9 +296,12 @@ def _terminated(wanted: bool) -> Iterator[threading.Event]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _schedule(step: int, steps: int, warmup: int) -> float:
+def _schedule(step: int, steps: int, warmup: int, cooldown: int | None = None) -> float:
+    """What fraction of its peak the rate of a step is."""
     if step < warmup:
         return (step + 1) / warmup
+    if cooldown is not None:
+        return min(1.0, (steps - step) / max(1, cooldown))
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 

@@ -33,7 +33,7 @@ class ClipSection:
 
 @dataclass(frozen=True)
 class OptimizerSection:
-    """AdamW with linear warm-up and a cosine to zero.
+    """AdamW with linear warm-up and a cosine to zero, or a rate that stays and falls at the end.
 
     Attributes:
         lr: peak rate of what is pretrained (CLIP, a body's encoder).
@@ -41,6 +41,9 @@ class OptimizerSection:
         weight_decay: of matrices.
         clip_norm: largest norm of the gradient.
         warmup: steps of it.
+        cooldown: the last steps, over which the rate falls to zero on a straight line and before which it
+            stays at its peak: what is looked at on the way is then the same however long a training is to
+            be (2405.18392). None: a cosine over all steps.
     """
 
     lr: float = 1e-4
@@ -48,6 +51,7 @@ class OptimizerSection:
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     warmup: int = 10
+    cooldown: int | None = None
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,7 @@ def _finetune(
         task,
         steps=recipe.steps,
         warmup=recipe.optimizer.warmup,
+        cooldown=recipe.optimizer.cooldown,
         clip_norm=recipe.optimizer.clip_norm,
         folder=options.folder,
         save_every=options.save_every,

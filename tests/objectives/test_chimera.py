@@ -598,3 +598,79 @@ def test_a_recipe_builds_the_objective_it_describes(make_tiny: MakeTiny) -> None
         and (part.smallest, part.schedule) == (3, "step")
         and "alignment" not in objective.parts
     )
+
+
+# Where positions are chosen, and what weighs.
+
+
+@pytest.mark.parametrize("tau", [0.07, 0.5, 16.0])
+def test_weights_of_a_summary_differ_by_what_the_temperature_makes_of_their_cosines(tau: float) -> None:
+    image, dense = alike()
+    likeness = torch.einsum("bd,bnd->bn", image, dense)
+    weights = torch.tensor([[math.exp(x / tau) for x in row] for row in likeness.tolist()])
+    wanted = F.normalize(torch.einsum("bn,bnd->bd", weights, dense), dim=-1)
+    module = SelectiveGlobalDistillation(D, summary_temperature=tau)
+    assert torch.allclose(module.summarise(image, dense, N), wanted, atol=1e-5)
+
+
+def test_a_small_temperature_chooses_and_the_root_of_the_width_does_not() -> None:
+    """The summary of all positions is then that of the nearest few."""
+    image, dense = alike()
+    few = SelectiveGlobalDistillation(D).summarise(image, dense, 2)
+
+    def off(tau: float | None) -> float:
+        got = SelectiveGlobalDistillation(D, summary_temperature=tau).summarise(image, dense, N)
+        return float((1 - (got * few).sum(-1)).mean())
+
+    assert off(0.01) < off(None) / 2
+
+
+@pytest.mark.parametrize("tau", [0.0, -1.0, math.nan])
+def test_a_temperature_that_is_not_above_zero_is_refused(tau: float) -> None:
+    with pytest.raises(ValueError, match=r"summary_temperature is .*; expected a number above 0"):
+        SelectiveGlobalDistillation(D, summary_temperature=tau)
+
+
+def test_one_read_out_may_say_where_and_another_what() -> None:
+    """Of `compared` come the positions, of `taught` what is learnt there."""
+    image, taught, dense = unit(B, D), unit(B, N, D, seed=1), unit(B, N, D, seed=2)
+    compared = unit(B, N, D, seed=3)
+    module = SelectiveDenseDistillation(smallest=3)
+    kept = select(image, compared, 3)
+    assert not torch.equal(kept, select(image, taught, 3)), "the two would choose differently"
+    mean = taught.mean((0, 1))
+    losses = [
+        1 - F.cosine_similarity(dense[b, n] - mean, taught[b, n] - mean, dim=0)
+        for b in range(B)
+        for n in kept[b].tolist()
+    ]
+    got = module(image, taught, dense, 1.0, compared=compared)["dense"]
+    assert got.item() == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
+    assert got.item() != pytest.approx(module(image, taught, dense, 1.0)["dense"].item(), rel=1e-3)
+    with pytest.raises(ValueError, match="expected the same grid"):
+        module(image, taught, dense, 1.0, compared=compared[:, 1:])
+
+
+def test_the_objective_compares_the_read_out_that_it_names() -> None:
+    student = View(unit(B, N, D, seed=5), unit(C, D, seed=6), torch.tensor(10.0))
+    parts = {"student": student, "image": unit(B, D), "dense": unit(B, N, D, seed=1), "grid": (3, 4)}
+    compared = unit(B, N, D, seed=3)
+    options = {"source": "teacher", "alignment": 0.0, "smallest": 3}
+    objective = ChimeraObjective(D, chosen_by="sclip", lesson=["value"], **options)
+    assert (objective.chosen_by, objective.lesson) == ("sclip", ("value",))
+    got = objective(Batch.of(**parts, compared=compared, progress=1.0))["dense"]
+    wanted = SelectiveDenseDistillation(smallest=3)(
+        parts["image"], parts["dense"], student.dense, 1.0, compared=compared
+    )["dense"]
+    assert torch.equal(got, wanted)
+    plain = ChimeraObjective(D, **options)  # looks at none, and is given none
+    assert plain(Batch.of(**parts, progress=1.0))["dense"].item() != pytest.approx(got.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"chosen_by": "sclip"}, {"lesson": ["value"]}], ids=str)
+def test_a_read_out_without_a_lesson_is_refused(options: dict) -> None:
+    for beside in ({"source": "student"}, {"source": "teacher", "dense": 0.0}):
+        with pytest.raises(ValueError, match="expected neither: without a dense lesson"):
+            ChimeraObjective(D, **beside, **options)
+    with pytest.raises(ValueError, match="valeu.*did you mean 'value'"):
+        ChimeraObjective(D, source="teacher", lesson=["valeu"])

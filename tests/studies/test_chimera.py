@@ -109,9 +109,11 @@ def test_cost_counts_what_inference_needs(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(cost, "_INFERENCE", {"here": small})
     rows = {row["model"]: row for row in chimera_cost(repeats=1, out=tmp_path / "cost.json")["rows"]}
     ours, clip = rows["Chimera-Seg"], rows["zero-shot CLIP"]
-    assert len(rows) == 3 and all(row["ms_a_picture"] > 0 for row in rows.values())
+    assert len(rows) == 4 and all(row["ms_a_picture"] > 0 for row in rows.values())
     assert ours["parameters"] == sum(ours["parts"].values())
     assert ours["parts"].keys() == {"body", "adapter", "frozen"}
+    linear = rows["Chimera-Seg, linear map"]["parts"]
+    assert linear["frozen"] == 0 < ours["parts"]["frozen"] and linear["body"] == ours["parts"]["body"]
     tower = sum(p.numel() for p in load_clip().visual.parameters())
     assert clip["parameters"] == tower < rows["CAT-Seg"]["parameters"], "the image tower, no words"
 

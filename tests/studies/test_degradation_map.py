@@ -110,7 +110,7 @@ def test_what_is_finished_is_reported_and_the_rest_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def quick(
-        recipe: FineTuneRecipe, starts: object, score: object, watch: object, progress: bool
+        recipe: FineTuneRecipe, starts: object, score: object, watch: object, progress: bool, state: None
     ) -> JsonObject:
         return {"recipe": _as_json(recipe), "evaluations": runs(0.1, -0.1, 0.01)[str(recipe.seed % 3)]}
 

@@ -82,7 +82,7 @@ def test_tuning_looks_at_validation_scenes_and_reports_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def quick(
-        recipe: FineTuneRecipe, starts: object, score: object, watch: object, progress: bool
+        recipe: FineTuneRecipe, starts: object, score: object, watch: object, progress: bool, state: None
     ) -> JsonObject:
         assert score is study.score_tuning
         harmonic = 0.2 + 0.1 * (recipe.interpolate == 0.5)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from infoclip_lite.studies.rows import METRICS
 from infoclip_lite.studies.runs import gather, run_path, run_variants, score_run, score_tuning
 from infoclip_lite.studies.study import Study, table, tuned
 from infoclip_lite.studies.variants import Variant, settings_of
+from infoclip_lite.training.finetuning import FineTuning
 from infoclip_lite.training.recipe import load_recipe
 
 
@@ -104,6 +107,34 @@ def test_a_run_that_dies_in_scoring_leaves_no_record(variants: dict, tmp_path: P
         gather(variants, [0], tmp_path)["plain"][0]["test"]
         == first_weight(train(variants["plain"].load(0), progress=False))["test"]
     )
+
+
+def test_a_run_that_was_ended_goes_on_where_it_stood(
+    variants: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = {"plain": variants["plain"].changed(steps=4)}
+    run_variants(plain, [0], tmp_path / "whole", first_weight)
+    taken: list[int] = []
+    loss = FineTuning.loss
+
+    def ended(self: FineTuning, step: int, batch: Any) -> Any:
+        taken.append(step)
+        if len(taken) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(self, step, batch)
+
+    monkeypatch.setattr(FineTuning, "loss", ended)
+    states = tmp_path / "states"
+    with pytest.raises(SystemExit):
+        run_variants(plain, [0], tmp_path / "ended", first_weight, states=states)
+    assert not run_path(tmp_path / "ended", "plain", 0).exists() and (states / "plain-0").exists()
+    run_variants(plain, [0], tmp_path / "ended", first_weight, states=states)
+    assert taken == [0, 1, 2, 3], "no step is taken twice"
+    whole, gone_on = (
+        json.loads(run_path(tmp_path / name, "plain", 0).read_text()) for name in ("whole", "ended")
+    )
+    assert {**whole, "seconds": 0} == {**gone_on, "seconds": 0}
+    assert list(states.iterdir()) == [], "what is finished needs no state"
 
 
 def test_parts_divide_the_runs(variants: dict, tmp_path: Path) -> None:

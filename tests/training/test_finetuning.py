@@ -652,6 +652,31 @@ def test_what_an_objective_gets_is_what_its_names_say(make_tiny: MakeTiny) -> No
     assert not got["image"].requires_grad and not got["dense"].requires_grad
 
 
+def test_read_outs_that_an_objective_names_come_from_the_one_pass(
+    make_tiny: MakeTiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = make_tiny(seed=3).requires_grad_(False)
+    teacher.read_outs = ("value", "sclip")
+    objective = Needing(("image", "dense", "compared"))
+    objective.lesson, objective.chosen_by = ("vanilla",), "sclip"
+    tuning = task(make_tiny, objective=objective, teacher=teacher)
+    calls = counted(teacher, monkeypatch)
+    images, masks = next(iter(tuning.batches(0, 1)))
+    tuning.loss(0, (images, masks))
+    (got,) = objective.got
+    assert calls == ["embed"]
+    for part, name in (("dense", "vanilla"), ("compared", "sclip")):
+        wanted = teacher.encode_dense(images, name).flatten(2).mT
+        assert torch.allclose(got[part], wanted, atol=1e-5) and not got[part].requires_grad, part
+
+
+def test_a_batch_without_a_named_read_out_has_none_to_compare(make_tiny: MakeTiny) -> None:
+    objective = Needing(("compared",))
+    tuning = task(make_tiny, objective=objective, teacher=make_tiny(seed=3).requires_grad_(False))
+    with pytest.raises(ValueError, match="batch's 'compared', which was not given"):
+        tuning.loss(0, next(iter(tuning.batches(0, 1))))
+
+
 def test_pictures_are_shown_smaller_than_the_loss_is_taken(make_tiny: MakeTiny) -> None:
     """As CAT-Seg's ViT-L/14: crops and labels keep their size, student and teacher see another."""
 

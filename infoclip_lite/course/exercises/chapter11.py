@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 import torch
 from torch import Tensor, nn
 
+from ...core.statistics import interval, paired_interval
 from . import exercise
 from .compare import Case, Wrong, answered, close, close_each, number, varies
 
@@ -186,3 +188,73 @@ def weights_met(answer: Callable[..., object]) -> None:
             got = number(answer(model, torch.rand(1, 3, 8, 8)), "the number of weights")
         cases.append(Case(f"a model of {total} weights", got, met, traps))
     close_each(cases, tolerance=0.4, unit=" weights")
+
+
+_Curve = Mapping[int, Sequence[float]]  # step -> hIoU of each seed
+_LOOKS = (200, 400, 800, 1600, 4000)
+
+
+@exercise(
+    "11.5",
+    "A curve that crosses once is not ahead: the head is the better buy from where it is surely better, and "
+    "stays so.",
+)
+def better_buy(answer: Callable[..., object]) -> None:
+    """The answer is a function.
+
+    linear, head {step: hIoU of each seed} -> the first step from which on the paired 95% interval of head
+    minus linear is above zero at every look; infinity if there is none.
+    """
+    # Gaps in points at each look: early, late after a false start, never though always ahead on average.
+    gaps = ((-2.0, 1.5, 1.8, 2.0, 2.2), (1.5, -1.0, 0.2, 1.6, 12.0), (0.2, 0.3, 0.2, 0.4, 0.3))
+    cases = []
+    for number_, of in enumerate(gaps):
+        linear, head = _curves(of, seed=number_)
+        sure = [paired_interval(head[step], linear[step]).low > 0 for step in _LOOKS]
+        alone = [interval(head[step]).low > interval(linear[step]).high for step in _LOOKS]
+        ahead = [fmean(head[step]) > fmean(linear[step]) for step in _LOOKS]
+        traps = [
+            (_from_then_on(ahead), "that looks at means alone: is the difference more than seeds differ?"),
+            (_first(sure), "that is the first look at which it is ahead: it falls behind again later"),
+            (_first(ahead), "that is the first look with the larger mean: how sure is it, and does it stay?"),
+            (
+                _from_then_on(alone),
+                "those intervals are not paired: the same seed has the same scenes in both",
+            ),
+        ]
+        got = answer(dict(linear), dict(head))
+        cases.append(Case(f"curve {number_ + 1}", got, _from_then_on(sure), traps))
+    varies([case.got for case in cases], what="a step that depends on the curves")
+    for case in cases:
+        _same_step(case)
+
+
+def _curves(gaps: Sequence[float], seed: int) -> tuple[_Curve, _Curve]:
+    """Five seeds that differ by far more than the heads do, and alike in both: only pairs can tell."""
+    generator = torch.Generator().manual_seed(seed)
+    own = torch.linspace(-0.04, 0.04, 5)[torch.randperm(5, generator=generator)]
+    linear: dict[int, list[float]] = {}
+    head: dict[int, list[float]] = {}
+    for place, (step, gap) in enumerate(zip(_LOOKS, gaps, strict=True)):
+        noise = torch.tensor([-0.5, 0.6, -0.1, 0.3, -0.3])[torch.randperm(5, generator=generator)] / 100
+        base = 0.10 + 0.03 * place + own
+        linear[step], head[step] = base.tolist(), (base + gap / 100 + noise).tolist()
+    return linear, head
+
+
+def _first(holds: Sequence[bool]) -> float:
+    return next((step for step, each in zip(_LOOKS, holds, strict=True) if each), math.inf)
+
+
+def _from_then_on(holds: Sequence[bool]) -> float:
+    """The first look from which on it always holds."""
+    return _first([all(holds[place:]) for place in range(len(holds))])
+
+
+def _same_step(case: Case) -> None:
+    """Infinity has no distance to be near by."""
+    got = number(case.got, case.what)
+    if got == case.truth:
+        return
+    perhaps = next((mistake for trap, mistake in case.traps if got == trap), "look at the hint")
+    raise Wrong(f"{got:g} for {case.what}", f"{case.truth:g}", perhaps)

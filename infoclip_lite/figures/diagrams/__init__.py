@@ -35,6 +35,9 @@ DIAGRAMS: dict[str, Plan] = {
     "infoclip": Plan(objectives.infoclip, 418, "InfoCLIP in training", objectives.INFOCLIP),
     "chimera": Plan(segmentors.chimera, 352, "Chimera-Seg", segmentors.CHIMERA),
     "global_to_local": Plan(objectives.global_to_local, 400, "Global to local", objectives.GLOBAL_TO_LOCAL),
+    "selected_lessons": Plan(
+        objectives.selected_lessons, 252, "Selected lessons", objectives.SELECTED_LESSONS
+    ),
 }
 
 
@@ -66,7 +69,8 @@ def diagram(name: str) -> Diagram:
     """Draw an architecture.
 
     Args:
-        name: key of DIAGRAMS: "towers", "block", "catseg", "infoclip", "chimera" or "global_to_local".
+        name: key of DIAGRAMS: "towers", "block", "catseg", "infoclip", "chimera", "global_to_local" or
+            "selected_lessons".
 
     Returns:
         The drawing, 700 pixels wide; the same text at every call.

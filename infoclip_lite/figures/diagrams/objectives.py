@@ -24,6 +24,14 @@ GLOBAL_TO_LOCAL = (
     "kept: the global learning module (GLM) of CLIP-ZSS always keeps all 64; selective global distillation "
     "(SGD, not stochastic gradient descent) begins so, and keeps 40 half-way and 16 at the end."
 )
+SELECTED_LESSONS = (
+    "Selective distillation as a lesson at places. The frozen CLIP sees the picture and gives S, its CLS "
+    "embedding, and T, a vector at each position; body and head of the student give R, a vector at each of "
+    "the same positions. The K positions where T is most similar to S are kept: the teacher chooses, the "
+    "student does not. The mean of T over the batch is subtracted from both T and R, and at the K "
+    "positions R should point where T does: the loss is 1 minus their cosine. Another read-out of CLIP may "
+    "choose than the one that teaches."
+)
 
 
 def infoclip(canvas: Canvas) -> None:
@@ -102,6 +110,38 @@ def global_to_local(canvas: Canvas) -> None:
     canvas.arrow(total.right(), (650, 162), loss.bottom(), kind="gradient")
     canvas.arrow(candidates.right(), (650, 46), loss.top())
     _kept(canvas)
+    canvas.legend(("frozen", "trained", "data", "loss", "signal", "gradient"))
+
+
+def selected_lessons(canvas: Canvas) -> None:
+    """The teacher above, who chooses and teaches; the student below."""
+    picture = canvas.box((16, 92), (66, 44), "picture")
+    clip = canvas.box((112, 26), (80, 52), "CLIP", role="frozen")
+    student = canvas.box((112, 152), (80, 52), "body,", "head", role="trained")
+    summary = canvas.box((222, 16), (92, 36), "S: CLS")
+    taught = canvas.box((222, 66), (92, 36), "T: positions")
+    learnt = canvas.box((222, 160), (92, 36), "R: positions")
+    cosine = canvas.box((346, 16), (84, 36), "cosine")
+    keep = canvas.box((460, 16), (84, 36), "keep K", bold=True)
+    centre = canvas.box((346, 66), (84, 36), "- mean of T")
+    follow = canvas.box((346, 160), (84, 36), "- mean of T")
+    places = canvas.box((460, 92), (84, 78), "T and R", "at the K", "positions")
+    loss = canvas.loss((580, 109), (100, 44), "1 - cosine")
+    for end in (clip, student):
+        canvas.arrow(picture.right(), (97, 114), (97, end.left()[1]), end.left())
+    canvas.arrow((192, 34), (222, 34))
+    canvas.arrow((192, 72), (222, 72))
+    canvas.across(summary, cosine)
+    canvas.arrow((330, 84), (330, 44), (346, 44))
+    canvas.dot((330, 84))
+    canvas.across(cosine, keep)
+    canvas.across(taught, centre)
+    canvas.across(student, learnt, kind="gradient")
+    canvas.across(learnt, follow, kind="gradient")
+    canvas.along(keep, places)
+    canvas.arrow((430, 97), (460, 97))
+    canvas.arrow((430, 165), (460, 165), kind="gradient")
+    canvas.across(places, loss, kind="gradient")
     canvas.legend(("frozen", "trained", "data", "loss", "signal", "gradient"))
 
 
