@@ -65,6 +65,14 @@ BENCHMARKS: dict[str, Benchmark] = {
     "repair": Benchmark(
         "studies.repair:repair", "what keeps unseen nouns where fine-tuning forgets", ("seeds", "part")
     ),
+    "systems_grid": Benchmark(
+        "studies.systems:tune", "rates of every trained system, on validation scenes", ("part",)
+    ),
+    "systems": Benchmark(
+        "studies.systems:systems",
+        "every trained system on one bench, and without its idea",
+        ("seeds", "part"),
+    ),
     "infoclip_cost": Benchmark("studies.cost:infoclip_cost", "the objective's fraction of a training step"),
     "infoclip_picture": Benchmark("figures.relation:infoclip_picture", "what the objective does to one word"),
     "objective_sweep": Benchmark(
