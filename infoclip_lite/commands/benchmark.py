@@ -65,6 +65,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "repair": Benchmark(
         "studies.repair:repair", "what keeps unseen nouns where fine-tuning forgets", ("seeds", "part")
     ),
+    "oracle": Benchmark("studies.oracle:oracle", "true masks, named by the frozen CLIP in several ways"),
     "systems_grid": Benchmark(
         "studies.systems:tune", "rates of every trained system, on validation scenes", ("part",)
     ),
