@@ -244,6 +244,40 @@ def contrasts(scores: Mapping[str, Score], pairs: Sequence[tuple[str, str]]) -> 
     return [Contrast(d.mean, d.ci95, d.p, first, second, corrected) for (first, second), d, corrected in rows]
 
 
+def seeds_needed(pairs: Sequence[float], *, power: float = 0.8, most: int = 1000) -> int | None:
+    """How many seeds would tell two methods apart, were their difference what it was measured to be.
+
+    Args:
+        pairs: differences seed by seed, at least two.
+        power: chance that a paired t-test (two-sided, 95%) then finds it.
+        most: where the search ends.
+
+    Returns:
+        The smallest number of seeds, at least two; None if it is more than `most`.
+
+    Raises:
+        ValueError: fewer than two differences.
+
+    >>> seeds_needed([1.0, 1.2, 0.8, 1.1, 0.9]), seeds_needed([1.0, -1.0])
+    (3, None)
+    """
+    from scipy import stats
+
+    found = interval(pairs)
+    deviation = stdev(pairs)
+    if found.mean == 0:
+        return None
+    if deviation == 0:
+        return 2
+    effect = abs(found.mean) / deviation
+    for count in range(2, most + 1):
+        limit = stats.t.ppf(1 - LEVEL / 2, count - 1)
+        # The t of that many seeds is not central: its distribution moves with the effect.
+        if stats.nct.sf(limit, count - 1, effect * count**0.5) >= power:
+            return count
+    return None
+
+
 def surely_better(scores: Mapping[str, Score], *, corrected: bool = False) -> set[tuple[str, str]]:
     """Pairs (better, worse) whose 95% interval of the paired difference excludes zero.
 

@@ -25,7 +25,17 @@ from ..training.recipe import load_finetuning
 from ..training.run import Run
 from . import degradation_map, repair
 from .rows import METRICS, SPLITS, StudyTable
-from .runs import SCENES, TUNING_SCENES, Records, gather, gather_any, run_variants, score_run, score_tuning
+from .runs import (
+    SCENES,
+    TUNING_SCENES,
+    Records,
+    gather,
+    gather_any,
+    run_variants,
+    same_scenes,
+    score_run,
+    score_tuning,
+)
 from .study import table, table_json, tuned
 from .variants import Variant, settings_of
 
@@ -283,18 +293,12 @@ def report(*, seeds: int = 5, folder: Path = FOLDER, out: Path | None = None) ->
             f"{folder} has {list(records)} with all {seeds} seeds; expected {PIXELS!r}: run "
             "`infoclip-lite benchmark systems` to its end"
         )
-    trained = {**records, **borrowed(seeds)}
-    scores = table(trained, PIXELS)
-    scores[FREE] = {
-        f"{split}/{key}": Score(value, 0.0)
-        for split in SPLITS
-        for key, value in _untrained(READ_OUT, split, SCENES).items()
-    }
+    scores = compared(records, seeds)
     fewer = gather(parts, range(min(seeds, ABLATION_SEEDS)), folder)
     content = {
         "variants": settings_of({**rows, **parts}),
         "missing": [label for label in (*rows, *parts) if label not in {**records, **fewer}]
-        + [label for label in BORROWED if label not in trained],
+        + [label for label in BORROWED if label not in scores],
         "seeds": seeds,
         "labels": {PIXELS: "masks", **{name: system.labels for name, system in SYSTEMS.items()}},
         "table": table_json(scores),
@@ -307,6 +311,37 @@ def report(*, seeds: int = 5, folder: Path = FOLDER, out: Path | None = None) ->
         },
     }
     return write_report("systems", content, out)
+
+
+def compared(records: Records, seeds: int) -> StudyTable:
+    """The table of what is finished, with the rows of other studies and of CLIP as it is.
+
+    Args:
+        records: of this study, the pixels' row among them.
+        seeds: of every row.
+    """
+    scores = table({**records, **borrowed(seeds)}, PIXELS)
+    # Nothing is drawn where nothing is trained: it has the same score under every seed.
+    scores[FREE] = {
+        f"{split}/{key}": Score(value, 0.0)
+        for split in SPLITS
+        for key, value in _untrained(READ_OUT, split, SCENES).items()
+    }
+    return scores
+
+
+def planned_contrasts(seeds: int, folder: Path = FOLDER) -> dict[str, list[dict[str, object]]]:
+    """The planned contrasts of the rows that are finished, on each split; none before the pixels' row is.
+
+    Args:
+        seeds: of every row.
+        folder: where finished runs are kept.
+    """
+    records = gather(variants(), range(seeds), folder)
+    if PIXELS not in records:
+        return {split: [] for split in SPLITS}
+    scores = compared(records, seeds)
+    return {split: answers(scores, split) for split in SPLITS}
 
 
 def answers(scores: StudyTable, split: str) -> list[dict[str, object]]:
@@ -351,7 +386,7 @@ def borrowed(seeds: int, folder: Path = repair.FOLDER) -> Records:
     ours = load_finetuning("mini/map-head").data
     for label, runs in found.items():
         for run in runs:
-            if run["recipe"]["data"] != ours:
+            if not same_scenes(run["recipe"]["data"], ours):
                 raise ValueError(
                     f"{label!r} of the repair study has data={run['recipe']['data']}; expected {ours}: run "
                     "`infoclip-lite benchmark repair` again"
