@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median, quantiles, stdev
+from statistics import median, quantiles
 from typing import NamedTuple
 
 import torch
@@ -19,7 +19,7 @@ from ..core.statistics import Score, interval, rank_ranges, seeds_needed, surely
 from ..core.timing import ratios, take_turns
 from ..datasets import Segmented, held_out_data
 from ..datasets.base import class_groups
-from ..evaluation import SegmentationMetrics, evaluate
+from ..evaluation import SegmentationMetrics
 from ..segmentors import Segmentor, ZeroShotSegmentor
 from ..segmentors.base import count
 from ..training.build import build_segmentor, build_task
@@ -28,13 +28,13 @@ from ..training.recipe import FineTuneRecipe, load_finetuning
 from . import chimera, repair, systems
 from .card import MEASURED
 from .cost import forward_pass
+from .redrawn import DRAWS, redrawn_scores
 from .rows import SPLITS, Method, RankRange, Speed, shown_metrics
 from .runs import SCENES, Records, gather, made_with, same_scenes
 from .variants import Variant
 
 # What everything on the board learns from, or is tested on: the scenes of chapter 02's map.
 DATA = load_finetuning("mini/map-head").data
-DRAWS = 500  # of a bootstrap: its interval is then known to a few percent
 BATCH, ROUNDS = 16, 40
 REFERENCE = "CLIP, one vector a picture"
 SHARED = "every read-out, one pass"
@@ -231,7 +231,6 @@ def untrained_scores(model: Segmentor, data: Segmented, *, draws: int = DRAWS) -
     Returns:
         metric -> Score: of all scenes as `evaluate` gives it, 1.96 deviations of the draws, and the draws.
     """
-    metrics = evaluate(model, data).metrics
     text = model.encode_text(data.names)
     nothing = SegmentationMetrics(len(data.names), data.unseen, groups=class_groups(data))
     counted = []
@@ -239,16 +238,7 @@ def untrained_scores(model: Segmentor, data: Segmented, *, draws: int = DRAWS) -
         alone = nothing.like()
         alone.update(model(scene.image[None], text).argmax(1).cpu(), scene.mask[None])
         counted.append(alone.confusion)
-    confusions = torch.stack(counted)
-    generator = torch.Generator().manual_seed(0)
-    picked = torch.randint(len(data), (draws, len(data)), generator=generator)
-    results = []
-    for times in (torch.bincount(row, minlength=len(data)) for row in picked):
-        # Counts of the drawn scenes add up: no picture is looked at twice.
-        results.append(nothing.like(torch.einsum("n,nij->ij", times, confusions)).compute())
-    shown = shown_metrics(metrics)
-    spread = {key: tuple(round(result[key], 5) for result in results) for key in shown}
-    return {key: Score(metrics[key], 1.96 * stdev(spread[key]), draws=spread[key]) for key in shown}
+    return redrawn_scores(torch.stack(counted), nothing, draws=draws)
 
 
 def _trained(label: str, variant: Variant, runs: Sequence[JsonObject]) -> tuple[str, Method]:

@@ -97,6 +97,8 @@ SYSTEMS: Mapping[str, System] = {
     "CLIP-ES": System(
         "mini/clip-es",
         "words",
+        # Labels of a seed's scenes are made once for all rates.
+        {"supervision": {"folder": "runs/systems/pseudo_masks"}},
         without={"unsure pixels too": {"supervision": {"settings": {"sure": 0.0}}}},
     ),
     "PACL": System(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...core.lookup import find
-from . import clip, objectives, segmentors
+from . import clip, masks, objectives, segmentors
 from .canvas import Canvas
 
 
@@ -34,6 +34,7 @@ DIAGRAMS: dict[str, Plan] = {
     "catseg": Plan(segmentors.catseg, 336, "CAT-Seg", segmentors.CATSEG),
     "infoclip": Plan(objectives.infoclip, 418, "InfoCLIP in training", objectives.INFOCLIP),
     "chimera": Plan(segmentors.chimera, 352, "Chimera-Seg", segmentors.CHIMERA),
+    "zsseg": Plan(masks.zsseg, 352, "ZSSeg", masks.ZSSEG),
     "global_to_local": Plan(objectives.global_to_local, 400, "Global to local", objectives.GLOBAL_TO_LOCAL),
 }
 
@@ -66,7 +67,8 @@ def diagram(name: str) -> Diagram:
     """Draw an architecture.
 
     Args:
-        name: key of DIAGRAMS: "towers", "block", "catseg", "infoclip", "chimera" or "global_to_local".
+        name: key of DIAGRAMS: "towers", "block", "catseg", "infoclip", "chimera", "zsseg" or
+            "global_to_local".
 
     Returns:
         The drawing, 700 pixels wide; the same text at every call.
