@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 from ..clip import DenseCLIP, load_clip
+from ..clip.readouts import READ_OUTS
 from ..core.environment import environment
 from ..core.files import data_dir, whole_file
 from ..core.reports import JsonObject, read_report, write_report
@@ -98,7 +99,7 @@ def leaderboard(
         `measure_speed`.
     """
     clip = load_clip()
-    methods = {f"zero-shot: {'+'.join(names)}": _untrained(clip, names) for names in MEASURED}
+    methods = {f"zero-shot: {'+'.join(names)}": _untrained(clip, names) for names in untrained()}
     missing: dict[str, list[str]] = {}
     left_out: dict[str, list[str]] = {}
     recipes: list[FineTuneRecipe] = []
@@ -150,6 +151,15 @@ def speed_again(*, rounds: int = ROUNDS, out: Path | None = None) -> JsonObject:
     with whole_file(out or data_dir() / "reports" / "leaderboard.json") as scratch:
         scratch.write_text(json.dumps(report, indent=1) + "\n")
     return report
+
+
+def untrained() -> list[tuple[str, ...]]:
+    """What is read without training: every read-out alone, and the blends of CLIP's card.
+
+    They are measured anew, a minute or two: their scenes are drawn again for all of them alike, without which
+    two rows could not be told apart.
+    """
+    return list(dict.fromkeys([*((name,) for name in READ_OUTS), *MEASURED]))
 
 
 class Finished(NamedTuple):
@@ -317,9 +327,9 @@ def backends(clip: DenseCLIP, recipes: Iterable[FineTuneRecipe] = ()) -> dict[st
         recipes: of the rows.
     """
     models: dict[str, Segmentor] = {}
-    for names in MEASURED:
-        untrained = ZeroShotSegmentor(clip, names)
-        models[untrained.backend] = untrained
+    for names in untrained():
+        model = ZeroShotSegmentor(clip, names)
+        models[model.backend] = model
     # Several read-outs of one pass: what a second look costs where the tower has run.
     models[SHARED] = ZeroShotSegmentor(clip, clip.read_outs)
     built: list[object] = []

@@ -91,7 +91,7 @@ def test_the_board_is_made_of_partial_studies_and_says_what_is_not_there(
 ) -> None:
     monkeypatch.setattr(board_study, "_scenes", lambda split, length=3: Collage(split, 32, length=3))
     monkeypatch.setattr(board_study, "load_clip", lambda: tiny)
-    monkeypatch.setattr(board_study, "MEASURED", (("value",), ("vanilla",)))
+    monkeypatch.setattr(board_study, "untrained", lambda: [("value",), ("vanilla",)])
     monkeypatch.setattr(board_study, "measure_speed", lambda models, rounds: {"backends": sorted(models)})
     monkeypatch.setattr(
         board_study.systems, "planned_contrasts", lambda seeds: {split: [] for split in SPLITS}
@@ -165,7 +165,7 @@ def test_trainings_that_differ_in_weights_alone_share_a_backend(mini: DenseCLIP)
     recipes = [Variant(f"mini/{name}").load(0) for name in ("plain-few", "plain-few-qv", "zsseg", "cascade")]
     found = backends(mini, recipes)
     assert all(model.backend == name for name, model in found.items() if name != board_study.SHARED)
-    read_outs = {"+".join(names) for names in board_study.MEASURED}
+    read_outs = {"+".join(names) for names in board_study.untrained()}
     assert set(found) == {*read_outs, board_study.SHARED, "ZSSeg", "CascadeSegmentor"}
 
 
