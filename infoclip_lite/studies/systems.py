@@ -99,7 +99,8 @@ SYSTEMS: Mapping[str, System] = {
         "words",
         # Labels of a seed's scenes are made once for all rates.
         {"supervision": {"folder": "runs/systems/pseudo_masks"}},
-        without={"unsure pixels too": {"supervision": {"settings": {"sure": 0.0}}}},
+        # A section is changed key by key, what is in a key as a whole: the recipe's `near` stands here too.
+        without={"unsure pixels too": {"supervision": {"settings": {"near": "dense", "sure": 0.0}}}},
     ),
     "PACL": System(
         "mini/pacl",

@@ -74,6 +74,20 @@ def test_every_system_is_run_without_what_it_adds() -> None:
         whole, part = study.variants()[label.split(": ")[0]].load(0), variant.load(0)
         changed = [key for key in vars(whole) if getattr(whole, key) != getattr(part, key)]
         assert len(changed) == 1 and changed[0] in ("segmentor", "objective", "supervision"), label
+        if part.objective == whole.objective:
+            # Its value before and now; one that the recipe leaves to its default is there only now.
+            assert len(set(leaves(part)) ^ set(leaves(whole))) in (1, 2), f"{label}: one setting"
+
+
+def leaves(recipe: FineTuneRecipe) -> list[tuple[str, str]]:
+    """Every setting of a recipe by its path; what is in a list is one setting."""
+
+    def below(path: str, value: Any) -> list[tuple[str, str]]:
+        if isinstance(value, dict):
+            return [leaf for key, inner in value.items() for leaf in below(f"{path}/{key}", inner)]
+        return [(path, repr(value))]
+
+    return below("", _as_json(recipe))
 
 
 def test_the_best_rate_is_the_one_with_the_highest_harmonic_mean() -> None:
