@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -270,7 +271,9 @@ def seeds_needed(pairs: Sequence[float], *, power: float = 0.8, most: int = 1000
     if deviation == 0:
         return 2
     effect = abs(found.mean) / deviation
-    for count in range(2, most + 1):
+    # As many as a normal distribution would ask for; a t-test of few seeds asks for a few more.
+    least = math.ceil(((stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(power)) / effect) ** 2)
+    for count in range(max(2, least), most + 1):
         limit = stats.t.ppf(1 - LEVEL / 2, count - 1)
         # The t of that many seeds is not central: its distribution moves with the effect.
         if stats.nct.sf(limit, count - 1, effect * count**0.5) >= power:
