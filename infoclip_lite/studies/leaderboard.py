@@ -330,8 +330,8 @@ def backends(clip: DenseCLIP, recipes: Iterable[FineTuneRecipe] = ()) -> dict[st
     for names in untrained():
         model = ZeroShotSegmentor(clip, names)
         models[model.backend] = model
-    # Several read-outs of one pass: what a second look costs where the tower has run.
-    models[SHARED] = ZeroShotSegmentor(clip, clip.read_outs)
+    # What further looks cost where the tower has run.
+    models[SHARED] = ZeroShotSegmentor(clip, tuple(READ_OUTS))
     built: list[object] = []
     for recipe in recipes:
         # Most variants share a section: what differs between them is the training.
