@@ -20,7 +20,6 @@ from ..core.statistics import Score, interval, rank_ranges, seeds_needed, surely
 from ..core.timing import ratios, take_turns
 from ..datasets import Segmented, held_out_data
 from ..datasets.base import class_groups
-from ..evaluation import SegmentationMetrics
 from ..segmentors import Segmentor, ZeroShotSegmentor
 from ..segmentors.base import count
 from ..training.build import build_segmentor, build_task
@@ -29,7 +28,7 @@ from ..training.recipe import FineTuneRecipe, load_finetuning
 from . import chimera, repair, systems
 from .card import MEASURED
 from .cost import forward_pass
-from .redrawn import DRAWS, redrawn_scores
+from .redrawn import DRAWS, redrawn_scores, tally
 from .rows import SPLITS, Method, RankRange, Speed, shown_metrics
 from .runs import SCENES, Records, gather, made_with, same_scenes
 from .variants import Variant
@@ -241,14 +240,17 @@ def untrained_scores(model: Segmentor, data: Segmented, *, draws: int = DRAWS) -
     Returns:
         metric -> Score: of all scenes as `evaluate` gives it, 1.96 deviations of the draws, and the draws.
     """
-    text = model.encode_text(data.names)
-    nothing = SegmentationMetrics(len(data.names), data.unseen, groups=class_groups(data))
+    text, groups = model.encode_text(data.names), class_groups(data)
+    if groups is None:
+        groups = {
+            "seen": [i for i in range(len(data.names)) if i not in data.unseen],
+            "unseen": data.unseen,
+        }
     counted = []
     for scene in (data[i] for i in range(len(data))):
-        alone = nothing.like()
-        alone.update(model(scene.image[None], text).argmax(1).cpu(), scene.mask[None])
-        counted.append(alone.confusion)
-    return redrawn_scores(torch.stack(counted), nothing, draws=draws)
+        labels = model(scene.image[None], text).argmax(1).cpu()
+        counted.append(tally(labels, scene.mask[None], len(data.names)))
+    return redrawn_scores(torch.cat(counted), groups, draws=draws)
 
 
 def _trained(label: str, variant: Variant, runs: Sequence[JsonObject]) -> tuple[str, Method]:

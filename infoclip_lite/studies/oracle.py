@@ -21,10 +21,9 @@ from ..core.labels import NO_LABEL
 from ..core.reports import JsonObject, write_report
 from ..datasets import Segmented, held_out_data
 from ..datasets.base import class_groups
-from ..evaluation import SegmentationMetrics
 from ..segmentors.queries import bounding_boxes, class_masks, crops, region_cls, to_grid
 from ..training.recipe import load_finetuning
-from .redrawn import redrawn_scores
+from .redrawn import redrawn_scores, tally
 from .rows import SPLITS
 from .runs import SCENES, TUNING_SCENES
 
@@ -163,22 +162,22 @@ def named(
         way -> ({metric: {"mean", "half"}} of pixels, {group: fraction of its masks that are named right}).
     """
     namings = ways(len(clip.blocks)) if namings is None else namings
-    text, groups = clip.encode_text(data.names), class_groups(data) or {}
+    text, words = clip.encode_text(data.names), len(data.names)
+    others = [index for index in range(words) if index not in data.unseen]
+    groups = class_groups(data) or {"seen": others, "unseen": data.unseen}
     group_of = {index: group for group, members in groups.items() for index in members}
-    nothing = SegmentationMetrics(len(data.names), data.unseen, groups=class_groups(data))
-    confusions: dict[str, list[Tensor]] = {way: [] for way in namings}
+    tallies: dict[str, list[Tensor]] = {way: [] for way in namings}
     right: dict[str, dict[str, list[bool]]] = {way: {group: [] for group in groups} for way in namings}
     for scene in (data[index] for index in range(len(data))):
         labels = torch.where(scene.mask == data.ignore, NO_LABEL, scene.mask.long())[None]
-        wanted = class_masks(labels, len(data.names))
+        wanted = class_masks(labels, words)
         tower = clip.tower(scene.image[None], keep=True)
         shown = Shown(scene.image[None], wanted.masks.bool(), tower, to_grid(wanted.masks, tower.grid)[0])
         for way, naming in namings.items():
             said = (naming(clip, shown) @ text.T).argmax(-1)  # (K,)
             # Masks are of different classes: every labelled pixel is in exactly one of them.
-            alone = nothing.like()
-            alone.update(said[wanted.masks[0].argmax(0)][None], scene.mask[None])
-            confusions[way].append(alone.confusion)
+            drawn = said[wanted.masks.argmax(1)]
+            tallies[way].append(tally(drawn, scene.mask[None].long(), words))
             for true, got in zip(wanted.ids[0].tolist(), said.tolist(), strict=True):
                 if true in group_of:
                     right[way][group_of[true]].append(true == got)
@@ -186,7 +185,7 @@ def named(
         way: (
             {
                 metric: {"mean": score.mean, "half": score.ci95}
-                for metric, score in redrawn_scores(torch.stack(confusions[way]), nothing).items()
+                for metric, score in redrawn_scores(torch.cat(tallies[way]), groups).items()
             },
             {group: fmean(hits) for group, hits in right[way].items() if hits},
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import stdev
 
 import torch
 from torch import Tensor
@@ -54,7 +53,7 @@ def redrawn_scores(tallies: Tensor, groups: Groups, *, draws: int = DRAWS) -> di
     times = torch.cat([torch.ones(1, scenes), times.float()]).double()
     metrics = _metrics((times @ tallies.flatten(1).double()).unflatten(1, tallies.shape[1:]), groups)
     spread = {key: tuple(round(value, 5) for value in metrics[key][1:]) for key in shown_metrics(metrics)}
-    return {key: Score(metrics[key][0], 1.96 * stdev(own), draws=own) for key, own in spread.items()}
+    return {key: Score(metrics[key][0], _half(own), draws=own) for key, own in spread.items()}
 
 
 def _metrics(added: Tensor, groups: Groups) -> dict[str, list[float]]:
@@ -75,4 +74,9 @@ def mean_score(scores: Sequence[Score]) -> Score:
     """
     count = len(scores)
     draws = tuple(sum(values) / count for values in zip(*(score.draws for score in scores), strict=True))
-    return Score(sum(score.mean for score in scores) / count, 1.96 * stdev(draws), draws=draws)
+    return Score(sum(score.mean for score in scores) / count, _half(draws), draws=draws)
+
+
+def _half(draws: Sequence[float]) -> float:
+    """1.96 deviations; NaN where a draw has none of a group's classes."""
+    return 1.96 * float(torch.tensor(draws, dtype=torch.float64).std())

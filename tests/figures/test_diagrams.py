@@ -339,7 +339,7 @@ def test_zsseg_trains_what_is_drawn_trained(tiny: DenseCLIP) -> None:
         tiny.requires_grad_(False),
         encoder="tu-mobilenetv3_small_050",
         weights=None,
-        width=16,
+        width=32,
         queries=3,
         layers=1,
         heads=2,

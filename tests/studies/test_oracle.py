@@ -17,9 +17,9 @@ from infoclip_lite.studies.rows import METRICS, SPLITS
 
 
 def test_masks_that_are_named_right_are_a_perfect_score(tiny: DenseCLIP) -> None:
-    data = Collage("test", 32, length=3)
+    data = Collage("test", 32, length=12)
     text = tiny.encode_text(data.names)
-    truth = iter(range(3))
+    truth = iter(range(12))
 
     def told(clip: DenseCLIP, shown: Shown) -> torch.Tensor:
         wanted = class_masks(data[next(truth)].mask.long()[None], len(data.names))
@@ -60,7 +60,7 @@ def test_the_report_has_every_way_on_every_split(
 ) -> None:
     monkeypatch.setattr(study, "load_clip", lambda: tiny)
     monkeypatch.setattr(study, "_scenes", lambda split, length: Collage(split, 32, length=length))
-    report = study.oracle(scenes=2, tuning_scenes=2, out=tmp_path / "oracle.json")
+    report = study.oracle(scenes=12, tuning_scenes=12, out=tmp_path / "oracle.json")
     assert set(report["rows"]) == set(report["named"]) == set(ways(len(tiny.blocks)))
     assert all(set(row) == {"val", *SPLITS} for row in report["rows"].values())
 
