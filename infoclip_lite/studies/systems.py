@@ -70,18 +70,13 @@ class System:
     without: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
-# The order is the order of running.
+# The order is the order of running: first those whose CLIP sees whole batches, which one another's runs of a
+# seed remember; crops and single pictures come last, and may find the memory full.
 SYSTEMS: Mapping[str, System] = {
-    "ZSSeg": System(
-        "mini/zsseg",
-        "masks",
-        # Learnt with the same masks: what CLIP's crops add when a mask is named.
-        without={"masks alone": {"segmentor": {"ensemble": 0.0}}},
-    ),
+    "Cascade-CLIP": System("mini/cascade", "masks", without={"one decoder": {"segmentor": {"groups": 1}}}),
     "Split Matching": System(
         "mini/split-matching", "masks", without={"no candidates": {"segmentor": {"candidates": 0}}}
     ),
-    "Cascade-CLIP": System("mini/cascade", "masks", without={"one decoder": {"segmentor": {"groups": 1}}}),
     "CLIP-ZSS": System(
         "mini/clip-teacher",
         "masks",
@@ -94,14 +89,6 @@ SYSTEMS: Mapping[str, System] = {
     "ClsCLIP": System(
         "mini/clsclip", "masks", without={"word before the last blocks": {"segmentor": {"blocks": [4, 5]}}}
     ),
-    "CLIP-ES": System(
-        "mini/clip-es",
-        "words",
-        # Labels of a seed's scenes are made once for all rates.
-        {"supervision": {"folder": "runs/systems/pseudo_masks"}},
-        # A section is changed key by key, what is in a key as a whole: the recipe's `near` stands here too.
-        without={"unsure pixels too": {"supervision": {"settings": {"near": "dense", "sure": 0.0}}}},
-    ),
     "PACL": System(
         "mini/pacl",
         "captions",
@@ -112,6 +99,20 @@ SYSTEMS: Mapping[str, System] = {
             "mean of the patches": {"supervision": {"sharpness": 1e-6}},
             "sharp pooling": {"supervision": {"sharpness": 10.0}},
         },
+    ),
+    "CLIP-ES": System(
+        "mini/clip-es",
+        "words",
+        # Labels of a seed's scenes are made once for all rates.
+        {"supervision": {"folder": "runs/systems/pseudo_masks"}},
+        # A section is changed key by key, what is in a key as a whole: the recipe's `near` stands here too.
+        without={"unsure pixels too": {"supervision": {"settings": {"near": "dense", "sure": 0.0}}}},
+    ),
+    "ZSSeg": System(
+        "mini/zsseg",
+        "masks",
+        # Learnt with the same masks: what CLIP's crops add when a mask is named.
+        without={"masks alone": {"segmentor": {"ensemble": 0.0}}},
     ),
 }
 # Pixels without masks as things: a cost-aggregation head on the frozen CLIP. Its rate is the best of the five
