@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from infoclip_lite.core.reports import list_reports, read_report
 from infoclip_lite.datasets import Collage
 from infoclip_lite.segmentors.queries import class_masks, to_grid
 from infoclip_lite.studies import oracle as study
-from infoclip_lite.studies.oracle import Shown, by_box, by_crop, by_patches, by_region, named, ways
+from infoclip_lite.studies.oracle import Naming, Shown, by_box, by_crop, by_patches, by_region, named, ways
 from infoclip_lite.studies.rows import METRICS, SPLITS
 
 
@@ -43,7 +44,8 @@ def test_ways_show_clip_what_they_say(tiny: DenseCLIP) -> None:
     with torch.no_grad():
         own = tiny.encode_image(image)[0]
         # A mask that is the whole picture is the picture, however CLIP is asked.
-        for way in (by_crop, by_box, lambda clip, seen: by_region(clip, seen, 2)):
+        asked: list[Naming] = [by_crop, by_box, partial(by_region, blocks=2)]
+        for way in asked:
             assert torch.allclose(way(tiny, shown)[0], own, atol=1e-4)
         # A mask that is its box is the box; a mask with a hole is not.
         assert torch.allclose(by_crop(tiny, shown)[1], by_box(tiny, shown)[1], atol=1e-5)
