@@ -330,8 +330,8 @@ def backends(clip: DenseCLIP, recipes: Iterable[FineTuneRecipe] = ()) -> dict[st
     """
     models: dict[str, Segmentor] = {}
     for names in untrained():
-        model = ZeroShotSegmentor(clip, names)
-        models[model.backend] = model
+        read = ZeroShotSegmentor(clip, names)
+        models[read.backend] = read
     # What further looks cost where the tower has run.
     models[SHARED] = ZeroShotSegmentor(clip, tuple(READ_OUTS))
     built: list[object] = []
