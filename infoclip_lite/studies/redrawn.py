@@ -1,82 +1,127 @@
-"""Scores of what is not trained: counted scene by scene, and how far they move with other scenes."""
+"""Would it hold with other instances? One score on the same scenes, with the things in them drawn again.
+
+Seeds say how far a score moves with another training. With other chairs and dogs it moves, too, and a noun
+has few of them. So instances are drawn with replacement, those of each noun among themselves (bootstrap), and
+what was counted on the pixels of an instance counts as often as it was drawn.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from ..core.statistics import Score
-from .rows import shown_metrics
+from ..datasets import held_out_data
+from ..datasets.collage import Collage
+from ..datasets.collage.words import instances
+from ..evaluation.metrics import SegmentationMetrics
+from ..evaluation.predict import predict
+from ..evaluation.protocol import WHOLE
+from ..evaluation.vocabulary import vocabulary_of
+from ..training.acceleration import autocast, dtype_of
+from ..training.recipe import FineTuneRecipe
+from ..training.run import Run
 
-DRAWS = 500  # of a bootstrap: its interval is then known to a few percent
-Groups = Mapping[str, Sequence[int]]  # "seen", "unseen" and others -> class ids
+DRAWS = 200
+_ROWS = 25
+_SHARES = 60  # a whole: counts are integers, and up to six things of a noun divide this evenly
+
+Thing = tuple[str, int]  # a noun, and which of its instances
 
 
-def tally(labels: Tensor, masks: Tensor, words: int) -> Tensor:
-    """What IoU is made of, scene by scene: a (C, C) matrix a scene would be megabytes.
+def redrawn(run: Run, *, split: str = "test", scenes: int, draws: int = DRAWS) -> list[float]:
+    """hIoU on a split of Collage with its instances drawn again; the draws are the same for every run.
 
     Args:
-        labels: (B, H, W) predicted.
-        masks: (B, H, W) true; labels outside 0 .. C - 1 are not counted.
-        words: C.
+        run: a finished run of fine-tuning on Collage.
+        split: of its data set.
+        scenes: how many of it.
+        draws: how often.
 
     Returns:
-        (B, 3, C) pixels: labelled rightly, of the class, and called so.
+        One fraction a draw, in the precision of the training.
+
+    Raises:
+        ValueError: a run of pretraining, or on other pictures than Collage's.
     """
-    counted = []
-    for called, wanted in zip(labels, masks, strict=True):
-        kept = (wanted >= 0) & (wanted < words)
-        called, wanted = called[kept], wanted[kept]
-        parts = (wanted[called == wanted], wanted, called)
-        counted.append(torch.stack([torch.bincount(part, minlength=words) for part in parts]))
-    return torch.stack(counted)
+    recipe = run.recipe
+    data = held_out_data(recipe.data, split, length=scenes) if isinstance(recipe, FineTuneRecipe) else None
+    if not isinstance(recipe, FineTuneRecipe) or not isinstance(data, Collage):
+        raise ValueError(f"got the run of {recipe.name!r}; expected fine-tuning on Collage")
+    metrics = SegmentationMetrics(len(data.names), data.unseen, data.ignore, groups=data.class_groups)
+    with autocast(run.model.clip.device, dtype_of(recipe.machine.dtype)):
+        confusion = _counted(run, data, metrics)
+    shown = [things_of(data.sources(index)) for index in range(scenes)]
+    scores = []
+    for drawn in draws_of(split, {thing for things in shown for thing in things}, draws):
+        times = torch.stack([_times(things, drawn, data.names) for things in shown])
+        scores.append(metrics.like((confusion * times[:, :, None]).sum(0)).compute()["hIoU"])
+    return scores
 
 
-def redrawn_scores(tallies: Tensor, groups: Groups, *, draws: int = DRAWS) -> dict[str, Score]:
-    """Metrics with a 95% interval over scenes, by bootstrap [O].
+@torch.inference_mode()
+def _counted(run: Run, data: Collage, empty: SegmentationMetrics) -> Tensor:
+    """(scenes, C, C) int64 confusion of each scene."""
+    words, found = vocabulary_of(run.model, data, WHOLE), []
+    for first in range(0, len(data), _ROWS):
+        part = [data[index] for index in range(first, min(first + _ROWS, len(data)))]
+        labels = predict(run.model, torch.stack([scene.image for scene in part]), words).labels[0]
+        for each, scene in zip(labels, part, strict=True):
+            alone = empty.like()
+            alone.update(each, scene.mask)
+            found.append(alone.confusion)
+    return torch.stack(found)
+
+
+def _times(things: Sequence[Thing], drawn: Mapping[Thing, int], names: Sequence[str]) -> Tensor:
+    """(C,) int64, how often the pixels of each class of a scene count, in shares of a whole.
+
+    Two chairs of a scene share its pixels of chairs: the mean of both. What is no thing counts once.
+    """
+    times = torch.full((len(names),), _SHARES)
+    for place, name in enumerate(names):
+        own = [drawn[thing] for thing in things if thing[0] == name]
+        if own:
+            times[place] = _SHARES * sum(own) // len(own)
+    return times
+
+
+def draws_of(split: str, things: Iterable[Thing], draws: int) -> list[Mapping[Thing, int]]:
+    """How often each thing is drawn: as many of a noun as it has, with replacement.
 
     Args:
-        tallies: (scenes, 3, C) of `tally`.
-        groups: whose means are reported.
-        draws: how often as many scenes are drawn with replacement; the same ones for every model.
-
-    Returns:
-        metric -> Score: of all scenes, 1.96 deviations of the draws, and the draws.
+        split: seeds the draws.
+        things: that are shown.
+        draws: how many of such draws.
     """
-    scenes = len(tallies)
-    generator = torch.Generator().manual_seed(0)
-    picked = torch.randint(scenes, (draws, scenes), generator=generator)
-    times = torch.stack([torch.bincount(row, minlength=scenes) for row in picked])
-    # Counts of drawn scenes add up: no picture is looked at twice. The first row is all scenes, once each.
-    times = torch.cat([torch.ones(1, scenes), times.float()]).double()
-    metrics = _metrics((times @ tallies.flatten(1).double()).unflatten(1, tallies.shape[1:]), groups)
-    spread = {key: tuple(round(value, 5) for value in metrics[key][1:]) for key in shown_metrics(metrics)}
-    return {key: Score(metrics[key][0], _half(own), draws=own) for key, own in spread.items()}
+    of: dict[str, list[Thing]] = {}
+    for thing in sorted(things):
+        of.setdefault(thing[0], []).append(thing)
+    rng = random.Random(f"redrawn/{split}")
+    return [
+        Counter(drawn for own in of.values() for drawn in rng.choices(own, k=len(own))) for _ in range(draws)
+    ]
 
 
-def _metrics(added: Tensor, groups: Groups) -> dict[str, list[float]]:
-    """Of each row of (n, 3, C) added tallies what `SegmentationMetrics.compute` says."""
-    hit, wanted, called = added.unbind(1)
-    iou = hit / (wanted + called - hit)  # NaN where a class is neither there nor called
-    means = {f"mIoU_{name}": iou[:, list(ids)].nanmean(1) for name, ids in groups.items()}
-    seen, unseen = means["mIoU_seen"], means["mIoU_unseen"]
-    harmonic = (2 * seen * unseen / (seen + unseen)).nan_to_num(0.0)
-    return {key: row.tolist() for key, row in {**means, "hIoU": harmonic}.items()}
-
-
-def mean_score(scores: Sequence[Score]) -> Score:
-    """The mean of several scores of the same draws, which has draws too.
+def things_of(files: Sequence[str]) -> list[Thing]:
+    """The instances whose pictures a scene is pasted from, each once; textures are none.
 
     Args:
-        scores: of models that are not trained.
+        files: as of `Collage.sources`.
     """
-    count = len(scores)
-    draws = tuple(sum(values) / count for values in zip(*(score.draws for score in scores), strict=True))
-    return Score(sum(score.mean for score in scores) / count, _half(draws), draws=draws)
+    return list(dict.fromkeys(found for file in files if (found := _things().get(file))))
 
 
-def _half(draws: Sequence[float]) -> float:
-    """1.96 deviations; NaN where a draw has none of a group's classes."""
-    return 1.96 * float(torch.tensor(draws, dtype=torch.float64).std())
+@lru_cache
+def _things() -> Mapping[str, Thing]:
+    return {
+        file: (noun, number)
+        for noun, own in instances().items()
+        for number, each in enumerate(own)
+        if each.kind != "texture"
+        for file in each.files
+    }
