@@ -77,6 +77,7 @@ def test_every_system_is_run_without_what_it_adds() -> None:
         if part.objective == whole.objective:
             # Its value before and now; one that the recipe leaves to its default is there only now.
             assert len(set(leaves(part)) ^ set(leaves(whole))) in (1, 2), f"{label}: one setting"
+            assert {path for path, _ in leaves(whole)} <= {path for path, _ in leaves(part)}, "none is lost"
 
 
 def leaves(recipe: FineTuneRecipe) -> list[tuple[str, str]]:
