@@ -65,6 +65,15 @@ BENCHMARKS: dict[str, Benchmark] = {
     "repair": Benchmark(
         "studies.repair:repair", "what keeps unseen nouns where fine-tuning forgets", ("seeds", "part")
     ),
+    "oracle": Benchmark("studies.oracle:oracle", "true masks, named by the frozen CLIP in several ways"),
+    "systems_grid": Benchmark(
+        "studies.systems:tune", "rates of every trained system, on validation scenes", ("part",)
+    ),
+    "systems": Benchmark(
+        "studies.systems:systems",
+        "every trained system on one bench, and without its idea",
+        ("seeds", "part"),
+    ),
     "infoclip_cost": Benchmark("studies.cost:infoclip_cost", "the objective's fraction of a training step"),
     "infoclip_picture": Benchmark("figures.relation:infoclip_picture", "what the objective does to one word"),
     "objective_sweep": Benchmark(
@@ -94,8 +103,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "chimera_cost": Benchmark("studies.cost:chimera_cost", "time and parameters at inference"),
     "leaderboard": Benchmark(
         "studies.leaderboard:leaderboard",
-        "every method on the same scenes; reads the reports of infoclip and chimera, measures the rest",
-        ("seeds", "retrain"),
+        "every method on the same scenes; gathers what systems, repair and chimera have finished",
+        ("seeds",),
     ),
     "speed": Benchmark("studies.speed:speed", "ours against peers, and memory"),
     "gpu": Benchmark(
@@ -131,7 +140,6 @@ def benchmark_command(
     seeds: int | None = None,
     part: str | None = None,
     out: Path | None = None,
-    retrain: bool = False,
 ) -> None:
     """Measure again what README and the notebooks show.
 
@@ -140,10 +148,9 @@ def benchmark_command(
         seeds: number of runs of each recipe, or of samples of each task; 5 by default.
         part: "1/2" runs every second one of the missing runs, "2/2" the others: two processes share the work.
         out: where the report is written; data/reports by default.
-        retrain: run infoclip and chimera first, each from where it stopped (hours).
     """
     benchmark = find(BENCHMARKS, name, "benchmark")
-    given = {"seeds": seeds, "part": None if part is None else parse_part(part), "retrain": retrain or None}
+    given = {"seeds": seeds, "part": None if part is None else parse_part(part)}
     options = {key: value for key, value in given.items() if value is not None}
     # An option that changes nothing would be taken for one that did.
     unknown = [key for key in options if key not in benchmark.takes]

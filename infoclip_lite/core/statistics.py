@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -242,6 +243,42 @@ def contrasts(scores: Mapping[str, Score], pairs: Sequence[tuple[str, str]]) -> 
     found = [difference(scores[first], scores[second]) for first, second in pairs]
     rows = zip(pairs, found, holm([d.p for d in found]), strict=True)
     return [Contrast(d.mean, d.ci95, d.p, first, second, corrected) for (first, second), d, corrected in rows]
+
+
+def seeds_needed(pairs: Sequence[float], *, power: float = 0.8, most: int = 1000) -> int | None:
+    """How many seeds would tell two methods apart, were their difference what it was measured to be.
+
+    Args:
+        pairs: differences seed by seed, at least two.
+        power: chance that a paired t-test (two-sided, 95%) then finds it.
+        most: where the search ends.
+
+    Returns:
+        The smallest number of seeds, at least two; None if it is more than `most`.
+
+    Raises:
+        ValueError: fewer than two differences.
+
+    >>> seeds_needed([1.0, 1.2, 0.8, 1.1, 0.9]), seeds_needed([1.0, -1.0])
+    (3, None)
+    """
+    from scipy import stats
+
+    found = interval(pairs)
+    deviation = stdev(pairs)
+    if found.mean == 0:
+        return None
+    if deviation == 0:
+        return 2
+    effect = abs(found.mean) / deviation
+    # As many as a normal distribution would ask for; a t-test of few seeds asks for a few more.
+    least = math.ceil(((stats.norm.ppf(1 - LEVEL / 2) + stats.norm.ppf(power)) / effect) ** 2)
+    for count in range(max(2, least), most + 1):
+        limit = stats.t.ppf(1 - LEVEL / 2, count - 1)
+        # The t of that many seeds is not central: its distribution moves with the effect.
+        if stats.nct.sf(limit, count - 1, effect * count**0.5) >= power:
+            return count
+    return None
 
 
 def surely_better(scores: Mapping[str, Score], *, corrected: bool = False) -> set[tuple[str, str]]:

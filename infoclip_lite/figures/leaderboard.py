@@ -23,7 +23,8 @@ def plot_ranking(board: Leaderboard, labels: Sequence[str], *, split: str = SPLI
 
     Args:
         board: of `read_leaderboard`.
-        labels: the methods to draw; ranks are those among all, as the paired intervals allow.
+        labels: the methods to draw; ranks are those among all, as the paired intervals allow, and paler under
+            these those that are left when all pairs together are to hold (Holm).
         split: "test-known" (known instances) or "test" (new ones).
 
     Raises:
@@ -43,6 +44,10 @@ def plot_ranking(board: Leaderboard, labels: Sequence[str], *, split: str = SPLI
         colour, marker = looks[method.family]
         score, ranks = method.scores[split]["hIoU"], method.ranks[split]
         left.errorbar(100 * score.mean, place, xerr=100 * score.ci95, fmt=marker, color=colour, capsize=2.5)
+        # Under the others: they are never narrower.
+        right.plot(
+            ranks.corrected, [place, place], color=colour, linewidth=9, alpha=0.25, solid_capstyle="butt"
+        )
         possible = [ranks.best, ranks.worst]
         right.plot(possible, [place, place], color=colour, linewidth=5, solid_capstyle="butt")
         right.plot(ranks.rank, place, marker, color="black", markersize=4)

@@ -21,25 +21,30 @@ from ..clip import DenseCLIP
 from ..clip.blocks import ResidualBlock
 from ..core.labels import NO_LABEL
 from .base import Encoded, Segmentor, Target, check_text, enlarged
+from .known_words import KnowsWords
 from .queries import dice_loss, sigmoid_focal_loss
 
 FOCAL, DICE = 100.0, 1.0  # weights of the two losses [S]
+_NOTHING_LEFT = 1e-4  # a probability below which a logit would say nothing any more
 
 
-class CascadeSegmentor(Segmentor):
+class CascadeSegmentor(KnowsWords, Segmentor):
     """Deep prompts, neighbourhood Gaussian aggregation (NGA) and cascaded decoders on a frozen CLIP.
 
     Args:
         clip: the model; only prompts and what is beside CLIP learn.
         templates: the prompt that class names are put in, for training and test alike.
-        groups: decoders; the last looks at CLIP's own output, the others at groups of earlier blocks.
+        groups: decoders; the last looks at CLIP's own output, the others at groups of earlier blocks. One is
+            ZegCLIP's (2212.03588), without a cascade.
         prompts: learnt tokens before every block (10 on VOC, 35 on Context, 50 on COCO [S]).
         layers: of each decoder.
         heads: of its cross-attention.
+        handicap: what the probability of a word that training labelled is lowered by where words compete:
+            0.1 where unseen words are not known in training [S].
 
     Raises:
-        ValueError: fewer than two groups or more than the tower has blocks for, no prompt,
-            or heads that do not divide the width.
+        ValueError: no group or more than the tower has blocks for, no prompt, heads that do not divide the
+            width, or a handicap outside 0 .. 1.
     """
 
     independent = True  # one sigmoid a class [S]
@@ -54,9 +59,12 @@ class CascadeSegmentor(Segmentor):
         prompts: int = 10,
         layers: int = 3,
         heads: int = 8,
+        handicap: float = 0.1,
     ) -> None:
         super().__init__()
         width, dim = clip.width, clip.embed_dim
+        if not 0 <= handicap < 1:
+            raise ValueError(f"handicap is {handicap}; expected a probability, 0 .. 1")
         if prompts < 1 or layers < 1:
             raise ValueError(f"got prompts={prompts}, layers={layers}; expected at least 1 of each")
         if heads < 1 or dim % heads:
@@ -64,6 +72,7 @@ class CascadeSegmentor(Segmentor):
         self.clip = clip
         self.templates = tuple(templates)
         self.read_outs = ("vanilla",)
+        self.handicap = handicap
         self.groups = groups_of_blocks(len(clip.blocks), groups)
         taps = sum(len(group) for group in self.groups)
         # Prompts begin as visual prompt tuning has them: uniform, as wide as a patch embedding would [S].
@@ -134,33 +143,65 @@ class CascadeSegmentor(Segmentor):
             first += len(group)
         return sums
 
+    def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
+        """CLIP's words, and whether training knew them.
+
+        Args:
+            names: C words or phrases.
+            templates: prompts; None takes the segmentor's.
+
+        Returns:
+            (C, D + 1) float32: unit vectors, and behind each 1 if training labelled the word, else 0.
+
+        Raises:
+            ValueError: as `DenseCLIP.encode_text`.
+        """
+        text = super().encode_text(names, templates)
+        return torch.cat([text, self.flags(names, text)], 1)
+
+    def _parts(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """(C, D) unit vectors and (C,) bool, whether training knew the word; it knew none without flags."""
+        words = text[:, : self.clip.embed_dim] if text.ndim == 2 else text
+        check_text(self.clip, words)
+        flags = text[:, self.clip.embed_dim :]
+        return words, flags.any(1) if flags.shape[1] else torch.zeros_like(words[:, 0], dtype=torch.bool)
+
     def decode(self, encoded: Encoded, text: Tensor, *, pooling: int | None = None) -> Tensor:
-        """The sum of what the decoders say.
+        """The sum of what the decoders say, words that training labelled a little less sure.
 
         Args:
             encoded: of `encode`.
-            text: (C, D) unit vectors.
+            text: (C, D + 1) of `encode_text`, or (C, D) unit vectors, none of which training knew.
             pooling: not used.
 
         Returns:
             (B, C, h, w) logits.
 
         Raises:
-            ValueError: text of another width than CLIP's.
+            ValueError: text of another width.
         """
-        check_text(self.clip, text)
+        words, seen = self._parts(text)
+        maps = self.maps(encoded, words)
+        return torch.where(seen[:, None, None], less_sure(maps, self.handicap), maps)
+
+    def maps(self, encoded: Encoded, words: Tensor) -> Tensor:
+        """The sum of what the decoders say, as it is trained.
+
+        Args:
+            encoded: of `encode`.
+            words: (C, D) unit vectors.
+
+        Returns:
+            (B, C, h, w) logits.
+        """
         cls, *groups = encoded.more
         # Relationship descriptor of ZegCLIP, (B, C, 2 D): a word times the picture's CLS, and the word [S].
-        seen_by_picture = text * cls[:, None]
-        related = torch.cat([seen_by_picture, text.expand_as(seen_by_picture)], -1)
+        seen_by_picture = words * cls[:, None]
+        related = torch.cat([seen_by_picture, words.expand_as(seen_by_picture)], -1)
         memories = [*groups, encoded.dense.flatten(2).mT]
-        total: Tensor | None = None
-        for memory, relation, decoder in zip(memories, self.relations, self.decoders, strict=True):
-            scores = _ask(decoder, relation(related), memory)
-            total = scores if total is None else total + scores
-        if total is None:
-            raise ValueError("got no decoder; expected at least one")
-        return total.unflatten(2, encoded.dense.shape[2:])
+        asked = zip(memories, self.relations, self.decoders, strict=True)
+        scores = [_ask(decoder, relation(related), memory) for memory, relation, decoder in asked]
+        return torch.stack(scores).sum(0).unflatten(2, encoded.dense.shape[2:])
 
     def loss(self, encoded: Encoded, text: Tensor, target: Target) -> dict[str, Tensor]:
         """Focal and Dice loss, each a mean over the masks that are in the batch [S].
@@ -170,13 +211,14 @@ class CascadeSegmentor(Segmentor):
 
         Args:
             encoded: of `encode`.
-            text: (C, D) unit vectors of the trained words.
+            text: (C, D + 1) of the trained words.
             target: what is known of the pixels.
 
         Returns:
             {"focal", "dice", "total"}, total = 100 focal + 1 dice.
         """
-        logits = enlarged(self.decode(encoded, text).float(), target.labels.shape[-2:])
+        words, _ = self._parts(text)
+        logits = enlarged(self.maps(encoded, words).float(), target.labels.shape[-2:])
         labelled = target.labels != NO_LABEL
         places = torch.where(labelled, target.labels, 0)
         # (B, C, H, W), one where the word is the pixel's; one_hot refuses NO_LABEL, so it is masked after it.
@@ -239,20 +281,39 @@ def groups_of_blocks(depth: int, groups: int) -> list[list[int]]:
         For each decoder but the last its blocks, counted from 0.
 
     Raises:
-        ValueError: fewer than two groups, or more than there are blocks for.
+        ValueError: no group, or more than there are blocks for.
 
-    >>> groups_of_blocks(12, 3), groups_of_blocks(6, 3)
-    ([[5, 6, 7], [8, 9, 10]], [[2, 3], [4]])
+    >>> groups_of_blocks(12, 3), groups_of_blocks(6, 3), groups_of_blocks(6, 1)
+    ([[5, 6, 7], [8, 9, 10]], [[2, 3], [4]], [])
     """
     # Of twelve blocks the official 5 to 10 [S]; of another depth the same half [O].
     later = list(range(max(0, depth // 2 - 1), depth - 1))
     wanted = groups - 1
-    if not 1 <= wanted <= len(later):
-        raise ValueError(f"groups is {groups}; expected 2 .. {len(later) + 1} for a tower of {depth} blocks")
+    if not 0 <= wanted <= len(later):
+        raise ValueError(f"groups is {groups}; expected 1 .. {len(later) + 1} for a tower of {depth} blocks")
+    if not wanted:
+        return []
     # Runs of neighbours, as even as can be, the longer ones first.
     size, more = divmod(len(later), wanted)
     sizes = [size + (place < more) for place in range(wanted)]
     return [later[sum(sizes[:place]) : sum(sizes[: place + 1])] for place in range(wanted)]
+
+
+def less_sure(logits: Tensor, handicap: float) -> Tensor:
+    """Logits whose sigmoid is smaller by a handicap, in the same order as they came.
+
+    Args:
+        logits: of any shape.
+        handicap: 0 .. 1; 0 changes nothing.
+
+    Returns:
+        Like logits. Where nothing would be left of a probability, words keep their order below all others.
+    """
+    if not handicap:
+        return logits
+    left = logits.float().sigmoid() - handicap
+    sure = left.clamp(min=_NOTHING_LEFT)
+    return (sure.logit() + (left - sure)).to(logits.dtype)
 
 
 def gaussian_weights(count: int) -> Tensor:

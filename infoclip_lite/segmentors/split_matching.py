@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..clip import DenseCLIP
-from ..clip.tower import TowerPass
 from ..core.labels import NO_LABEL
 from .base import Encoded, Segmentor, Target, check_text
 from .queries import (
@@ -48,12 +47,14 @@ class SplitMatching(Segmentor):
     Args:
         clip: the model; it stays frozen.
         templates: the prompt that class names are put in, for training and test alike.
-        seen, candidates: queries of the two groups.
+        seen, candidates: queries of the two groups; without candidates nothing is learnt of pixels that
+            nobody labelled.
         width, layers, heads: of the decoder; see `MaskDecoder`.
         pools: squares of patches that MFE looks at.
         scales: sides in patches of the windows whose means are seeds of K-means.
         alike: cosine above which two clusters are one.
         smallest: patches that a pseudo mask has at least.
+        region_blocks: last blocks in which a region's CLS sees its patches alone; None: `later_blocks`.
 
     Raises:
         ValueError: a number out of range, or what the decoder refuses.
@@ -75,11 +76,18 @@ class SplitMatching(Segmentor):
         scales: Sequence[int] = (8, 16),
         alike: float = 0.9,
         smallest: int = 4,
+        region_blocks: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value in {"seen": seen, "candidates": candidates, "smallest": smallest}.items():
+        depth = len(clip.blocks)
+        region_blocks = later_blocks(depth) if region_blocks is None else region_blocks
+        for name, value in {"seen": seen, "smallest": smallest, "region_blocks": region_blocks}.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}; expected 1 or more")
+        if candidates < 0:
+            raise ValueError(f"candidates is {candidates}; expected 0 (no such group) or more")
+        if region_blocks > depth:
+            raise ValueError(f"region_blocks is {region_blocks}; expected 1 .. {depth}")
         if not pools or not scales or min(pools) < 1 or min(scales) < 2:
             raise ValueError(
                 f"got pools={tuple(pools)}, scales={tuple(scales)}; expected squares of 1 patch or more, and "
@@ -90,7 +98,8 @@ class SplitMatching(Segmentor):
         self.clip, self.templates = clip, tuple(templates)
         self.read_outs = (_READ_OUT,)
         self.seen, self.scales = seen, tuple(scales)
-        self.alike, self.smallest = alike, smallest
+        self.alike, self.smallest, self.region_blocks = alike, smallest, region_blocks
+        self.splits = candidates > 0
         self.entry = nn.Conv2d(clip.width, width, 1)
         self.enhance = MultiScaleEnhancement(width, pools)
         self.decoder = MaskDecoder(width, width=width, queries=seen + candidates, layers=layers, heads=heads)
@@ -118,15 +127,15 @@ class SplitMatching(Segmentor):
 
         Returns:
             As `dense` the frozen CLIP's patches (B, D, h, w); as `more` queries (L, B, Q, W) after each
-            layer, the seen ones first, mask features (B, W, h, w), and what enters CLIP's last block.
+            layer, the seen ones first, and mask features (B, W, h, w); the pass, which regions are read off.
         """
         # CLIP learns nothing and nothing before it does: no gradient has to go through it.
         with torch.no_grad():
-            tower = self.clip.tower(images, keep=False)
+            tower = self.clip.tower(images, keep=self.region_blocks > 1)
             dense = F.normalize(self.clip.read(tower, _READ_OUT), dim=-1).mT.unflatten(2, tower.grid)
             patches = tower.leaving[:, 1:].mT.unflatten(2, tower.grid)
         queries, pixels = self.decoder(self.enhance(self.entry(patches)))
-        return Encoded(dense, (queries, pixels, tower.entering))
+        return Encoded(dense, (queries, pixels), tower)
 
     def said(self, queries: Tensor, masks: Tensor, dense: Tensor) -> Tensor:
         """What queries are of: the mean of CLIP's features under their masks, and what they add to it [I].
@@ -164,7 +173,7 @@ class SplitMatching(Segmentor):
             ValueError: text of another width than CLIP's.
         """
         check_text(self.clip, text)
-        queries, pixels, _ = encoded.more
+        queries, pixels = encoded.more
         masks = self.decoder.draw(queries[-1], pixels)
         logits = self.logits(self.said(queries[-1], masks, encoded.dense), text)
         # Candidate queries never learnt to say "nothing": they choose among the words [I].
@@ -184,43 +193,42 @@ class SplitMatching(Segmentor):
 
         Returns:
             {"class", "focal", "dice"} of the seen group, {"region", "candidate_focal", "candidate_dice"} of
-            the other, "total" = class + region + 20 focal + 1 dice, of both.
+            the other if there is one, "total" = class + region + 20 focal + 1 dice, of both.
         """
-        queries, pixels, _ = encoded.more
+        queries, pixels = encoded.more
         wanted = class_masks(target.labels, len(text))
-        pseudo, regions = self.candidates(encoded, target.labels)
         drawn = [self.decoder.draw(layer, pixels) for layer in queries]
         said = [self.said(*each, encoded.dense) for each in zip(queries, drawn, strict=True)]
-        layers = [self._layer(*each, text, wanted, pseudo, regions) for each in zip(said, drawn, strict=True)]
-        terms = {name: torch.stack([each[name] for each in layers]).sum() for name in layers[0]}
-        focal = terms["focal"] + terms["candidate_focal"]
-        dice = terms["dice"] + terms["candidate_dice"]
-        return {
-            **terms,
-            "total": CLASS * (terms["class"] + terms["region"]) + FOCAL * focal + DICE * dice,
-        }
-
-    def _layer(
-        self, said: Tensor, masks: Tensor, text: Tensor, wanted: Masks, pseudo: Masks, regions: Tensor
-    ) -> dict[str, Tensor]:
-        """Both losses of one layer's answers."""
-        ours, theirs = masks[:, : self.seen], masks[:, self.seen :]
+        answers = list(zip(said, drawn, strict=True))
+        terms = _summed([self._seen_layer(*each, text, wanted) for each in answers])
+        total = CLASS * terms["class"] + FOCAL * terms["focal"] + DICE * terms["dice"]
+        if not self.splits:
+            return {**terms, "total": total}
         # Two matchings that know nothing of each other: a query competes within its group alone.
+        pseudo, regions = self.candidates(encoded, target.labels)
+        theirs = _summed([self._candidate_layer(*each, pseudo, regions) for each in answers])
+        total = total + CLASS * theirs["region"]
+        total = total + FOCAL * theirs["candidate_focal"] + DICE * theirs["candidate_dice"]
+        return {**terms, **theirs, "total": total}
+
+    def _seen_layer(self, said: Tensor, masks: Tensor, text: Tensor, wanted: Masks) -> dict[str, Tensor]:
+        """The loss of one layer's answers for labelled masks."""
+        ours = masks[:, : self.seen]
         logits = self.logits(said[:, : self.seen], text)
         right = logits.softmax(-1).gather(2, wanted.ids[:, None].expand(-1, self.seen, -1))
         match = assign(mask_cost(ours, wanted) - CLASS * right, wanted.valid)
         focal, dice = drawn_masks_loss(ours, wanted, match)
+        return {"class": class_loss(logits, wanted.ids, match, NO_OBJECT), "focal": focal, "dice": dice}
+
+    def _candidate_layer(
+        self, said: Tensor, masks: Tensor, pseudo: Masks, regions: Tensor
+    ) -> dict[str, Tensor]:
+        """The loss of one layer's answers for pseudo masks."""
+        theirs = masks[:, self.seen :]
         cosines = said[:, self.seen :] @ regions.mT  # (B, Q_c, K)
-        found = assign(mask_cost(theirs, pseudo) - CLASS * cosines, pseudo.valid)
-        more_focal, more_dice = drawn_masks_loss(theirs, pseudo, found)
-        return {
-            "class": class_loss(logits, wanted.ids, match, NO_OBJECT),
-            "focal": focal,
-            "dice": dice,
-            "region": region_loss(cosines, found),
-            "candidate_focal": more_focal,
-            "candidate_dice": more_dice,
-        }
+        match = assign(mask_cost(theirs, pseudo) - CLASS * cosines, pseudo.valid)
+        focal, dice = drawn_masks_loss(theirs, pseudo, match)
+        return {"region": region_loss(cosines, match), "candidate_focal": focal, "candidate_dice": dice}
 
     @torch.no_grad()
     def candidates(self, encoded: Encoded, labels: Tensor) -> tuple[Masks, Tensor]:
@@ -241,10 +249,12 @@ class SplitMatching(Segmentor):
         regions = found.members & unknown[:, None]
         valid = regions.sum(-1) >= self.smallest
         regions = regions & valid[..., None]
-        tower = TowerPass(encoded.more[2], grid, self.clip.blocks[-1:], run=self.clip.block)
+        if encoded.tower is None:
+            raise ValueError("got pictures without their pass through CLIP; expected what `encode` gave")
+        said = region_cls(self.clip, encoded.tower, regions, blocks=self.region_blocks)
         masks = regions.unflatten(2, grid).float()
         ids = torch.zeros(valid.shape, dtype=torch.int64, device=valid.device)
-        return Masks(ids, masks, valid), region_cls(self.clip, tower, regions)
+        return Masks(ids, masks, valid), said
 
 
 class MultiScaleEnhancement(nn.Module):
@@ -271,6 +281,26 @@ class MultiScaleEnhancement(nn.Module):
             coarse = convolution(pool(features))
             total = total + F.interpolate(coarse, size, mode="bilinear", align_corners=False)
         return total
+
+
+def later_blocks(depth: int) -> int:
+    """In how many last blocks a region's CLS is kept to its region: the later two thirds of the tower [O].
+
+    Kept to it in the last block alone, a CLS has seen the whole picture before, and names what is large in
+    it: the report `oracle` has every number of blocks.
+
+    Args:
+        depth: blocks of the tower.
+
+    >>> later_blocks(6), later_blocks(12), later_blocks(1)
+    (4, 8, 1)
+    """
+    return depth - depth // 3
+
+
+def _summed(layers: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Terms of all layers, added up."""
+    return {name: torch.stack([each[name] for each in layers]).sum() for name in layers[0]}
 
 
 @torch.no_grad()

@@ -13,7 +13,6 @@ the prompts serve both branches, as on COCO-Stuff; on VOC the authors' masks mee
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import torch
@@ -25,6 +24,7 @@ from ..clip.prompts import LearnedPrompt
 from ..core.words import synonyms_of
 from .base import Encoded, Segmentor, Target, count, enlarged
 from .chimera import Body, Weights
+from .known_words import KnowsWords
 from .queries import (
     MaskDecoder,
     Masks,
@@ -44,7 +44,7 @@ _HIDDEN = 1024  # of the class head [C]
 _INSIDE = 0.5  # probability above which a pixel is in the mask that CLIP is shown [C]
 
 
-class ZSSeg(Segmentor):
+class ZSSeg(KnowsWords, Segmentor):
     """Mask queries on a trained body, and frozen CLIP on what they cut out.
 
     Args:
@@ -89,7 +89,6 @@ class ZSSeg(Segmentor):
         self.clip, self.templates, self.weights = clip, tuple(templates), weights
         self.read_outs = ("vanilla",)
         self.ensemble = ensemble
-        self.known: tuple[str, ...] = ()
         self.prompt = LearnedPrompt(clip, prompts, ending) if prompts else None
         self.learns_words = self.prompt is not None
         self.body = Body(architecture, encoder, weights, width, tuned)
@@ -104,27 +103,7 @@ class ZSSeg(Segmentor):
         """The paper's name."""
         return "ZSSeg"
 
-    # What training knew.
-
-    def meet(self, names: Sequence[str]) -> None:
-        """Remember which words are trained: the ensemble trusts the query for these, and CLIP for others.
-
-        Args:
-            names: of the seen classes.
-        """
-        self.known = tuple(word.lower() for name in names for word in synonyms_of(name))
-
-    def get_extra_state(self) -> Tensor:
-        """The trained words as bytes: part of what was learnt, and kept with the weights."""
-        return torch.tensor(list(json.dumps(self.known).encode()), dtype=torch.uint8)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        """What `get_extra_state` gave.
-
-        Args:
-            state: bytes (n,).
-        """
-        self.known = tuple(json.loads(bytes(state.tolist())))
+    # What training knew: the ensemble trusts the query for these words, and CLIP for others.
 
     def encode_text(self, names: Sequence[str], templates: Sequence[str] | None = None) -> Tensor:
         """Words behind the learnt prompt, and whether training knew them.
@@ -146,9 +125,7 @@ class ZSSeg(Segmentor):
             each = self.prompt(self.clip, [word for group in words for word in group])
             means = [part.mean(0) for part in each.split([len(group) for group in words])]
             text = F.normalize(torch.stack(means), dim=-1)
-        trained = [any(word.lower() in self.known for word in group) for group in words]
-        flags = torch.tensor(trained, device=text.device, dtype=text.dtype)
-        return torch.cat([text, flags[:, None]], 1)
+        return torch.cat([text, self.flags(names, text)], 1)
 
     # From pictures to maps.
 

@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median, quantiles, stdev
+from statistics import median, quantiles
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 
 from ..clip import DenseCLIP, load_clip
+from ..clip.readouts import READ_OUTS
 from ..core.environment import environment
 from ..core.files import data_dir, whole_file
 from ..core.reports import JsonObject, read_report, write_report
-from ..core.statistics import Score, rank_ranges, surely_better
+from ..core.statistics import Score, interval, rank_ranges, seeds_needed, surely_better
 from ..core.timing import ratios, take_turns
 from ..datasets import Segmented, held_out_data
 from ..datasets.base import class_groups
-from ..evaluation import SegmentationMetrics, evaluate
 from ..segmentors import Segmentor, ZeroShotSegmentor
 from ..segmentors.base import count
 from ..training.build import build_segmentor, build_task
 from ..training.finetuning import FineTuning
 from ..training.recipe import FineTuneRecipe, load_finetuning
+from . import chimera, repair, systems
 from .card import MEASURED
-from .chimera import CHIMERA
 from .cost import forward_pass
-from .infoclip import INFOCLIP
-from .rows import METRICS, SPLITS, Method, RankRange, Speed, StudyTable, shown_metrics, table_of
-from .runs import SCENES, score_run
-from .study import Study
-from .variants import Variant, settings_of
+from .rows import SPLITS, Method, RankRange, Speed, shown_metrics
+from .runs import SCENES, Records, gather, made_with, same_scenes
+from .tallies import DRAWS, redrawn_scores, tally
+from .variants import Variant
 
-FOLDER = Path("runs/leaderboard")
-# The data of both studies: everything on the board learns from it, or is tested on it.
-DATA = load_finetuning("mini/chimera").data
-DRAWS = 500  # of a bootstrap: its interval is then known to a few percent
+# What everything on the board learns from, or is tested on: the scenes of chapter 02's map.
+DATA = load_finetuning("mini/map-head").data
 BATCH, ROUNDS = 16, 40
 REFERENCE = "CLIP, one vector a picture"
+SHARED = "every read-out, one pass"
 # What a recipe's `tune` moves: in a row, and in the name of a method.
 TUNED = {
     "full": "all of CLIP",
@@ -49,68 +46,83 @@ TUNED = {
     "none": "nothing of CLIP",
 }
 _IN_NAME = {"full": "all weights", "image": "image tower", "qv": "q and v"}
+# The groups of the board: what a method was told of scenes.
+FREE, MASKS, WEAK = GROUPS = ("training-free", "masks of seen words", "weak labels")
+# What a recipe's supervision tells in place of masks.
+_TOLD = {"clip_es": "words", "captions": "captions"}
 
-# Chapter 02's trainings on the studies' data, so that plain fine-tuning without a head stands on the same
-# scenes.
-_HERE = {"data": {"size": DATA["size"]}, "evaluation": {"at": []}}
-COSINE = Study(
-    "cosine",
-    {
-        "plain, q and v": Variant("mini/plain-few-qv", _HERE),
-        "plain, all weights": Variant("mini/plain-few", _HERE),
-    },
-    baselines={"": "plain, q and v"},
-    score=partial(score_run, probes=False),
+
+@dataclass(frozen=True)
+class Source:
+    """A study whose finished runs are rows of the board.
+
+    Attributes:
+        command: that runs it: `infoclip-lite benchmark COMMAND`.
+        variants: its trainings by label.
+        folder: where its runs are kept.
+    """
+
+    command: str
+    variants: Callable[[], Mapping[str, Variant]]
+    folder: Path
+
+
+SOURCES = (
+    Source("systems", systems.variants, systems.FOLDER),
+    Source("repair", repair.variants, repair.FOLDER),
+    Source("chimera", lambda: chimera.VARIANTS, chimera.FOLDER),
 )
-STUDIES = {study.name: study for study in (INFOCLIP, CHIMERA)}
 
 
 def leaderboard(
     *,
-    retrain: bool = False,
     seeds: int = 5,
     rounds: int = ROUNDS,
-    folder: Path = FOLDER,
+    sources: Sequence[Source] = SOURCES,
     out: Path | None = None,
 ) -> JsonObject:
-    """Measure what is not trained, read the two studies, rank all, and write the report.
+    """Gather what studies have finished, measure what is not trained, rank all, and write the report.
 
-    The cosine heads are trained here; speed and sizes are of every way of inference on the board.
+    Nothing is trained here: a row that a study has not finished with all seeds is named as missing.
 
     Args:
-        retrain: first run both studies, each to be gone on with where it stopped (hours of two cores);
-            without it their reports are read.
-        seeds: of every training; the reports must have the same.
+        seeds: of every training.
         rounds: timed passes of each way of inference.
-        folder: where finished runs of the cosine heads are kept.
+        sources: the studies.
         out: where the report is written; data/reports/leaderboard.json by default.
 
     Returns:
-        {"size", "scenes", "words", "seen", "seeds", "speed", "rows"}; see `Method` and `measure_speed`.
-
-    Raises:
-        ValueError: a report that is incomplete, or made with other seeds, pictures or words.
+        {"size", "scenes", "words", "seen", "seeds", "contrasts", "separation", "missing", "left_out",
+        "speed", "rows"}: planned contrasts of `systems` as far as their rows are there; how many seeds would
+        tell neighbours apart; what is not finished and what is of other scenes or settings; see `Method` and
+        `measure_speed`.
     """
-    if retrain:
-        for study in STUDIES.values():
-            study.run(seeds=seeds)
-    tables = {name: read_study(study, read_report(name), seeds) for name, study in STUDIES.items()}
-    tables[COSINE.name] = _cosine_table(seeds, folder)
     clip = load_clip()
-    methods = {f"zero-shot: {'+'.join(names)}": _untrained(clip, names) for names in MEASURED}
-    _same_scenes(read_report("chimera"), methods)
-    for study in (COSINE, *STUDIES.values()):
-        for label, variant in study.variants.items():
-            name, method = _trained(label, variant, tables[study.name][label])
+    methods = {f"zero-shot: {'+'.join(names)}": _untrained(clip, names) for names in untrained()}
+    missing: dict[str, list[str]] = {}
+    left_out: dict[str, list[str]] = {}
+    recipes: list[FineTuneRecipe] = []
+    for source in sources:
+        found = finished_rows(source, seeds)
+        missing[source.command], left_out[source.command] = found.missing, found.left_out
+        for label, runs in found.records.items():
+            variant = source.variants()[label]
+            name, method = _trained(label, variant, runs)
             methods[name] = method
+            recipes.append(variant.load(0))
+    best = ranked(methods)
     content = {
         "size": DATA["size"],
         "scenes": SCENES,
         "words": len(_scenes(SPLITS[0]).names),
         "seen": DATA["seen"],
         "seeds": seeds,
-        "speed": measure_speed(backends(clip), rounds=rounds),
-        "rows": {label: method.to_json() for label, method in ranked(methods).items()},
+        "contrasts": systems.planned_contrasts(seeds),
+        "separation": {split: separation(best, split) for split in SPLITS},
+        "missing": missing,
+        "left_out": left_out,
+        "speed": measure_speed(backends(clip, recipes), rounds=rounds),
+        "rows": {label: method.to_json() for label, method in best.items()},
     }
     return write_report("leaderboard", content, out)
 
@@ -127,76 +139,93 @@ def speed_again(*, rounds: int = ROUNDS, out: Path | None = None) -> JsonObject:
     """
     report = read_report("leaderboard")
     # The machine of the speed stands beside it: that of the rows may have been another.
-    report["speed"] = {**measure_speed(backends(load_clip()), rounds=rounds), "environment": environment()}
+    recipes = [
+        variant.load(0)
+        for source in SOURCES
+        for label, variant in source.variants().items()
+        if label not in report.get("missing", {}).get(source.command, ())
+    ]
+    models = backends(load_clip(), recipes)
+    report["speed"] = {**measure_speed(models, rounds=rounds), "environment": environment()}
     with whole_file(out or data_dir() / "reports" / "leaderboard.json") as scratch:
         scratch.write_text(json.dumps(report, indent=1) + "\n")
     return report
 
 
-def read_study(study: Study, report: JsonObject, seeds: int) -> StudyTable:
-    """The table of a study's report, if every variant is in it, with the settings that the package has now.
+def untrained() -> list[tuple[str, ...]]:
+    """What is read without training: every read-out alone, and the blends of CLIP's card.
+
+    They are measured anew, a minute or two: their scenes are drawn again for all of them alike, without which
+    two rows could not be told apart.
+    """
+    return list(dict.fromkeys([*((name,) for name in READ_OUTS), *MEASURED]))
+
+
+class Finished(NamedTuple):
+    """What a study has for the board.
+
+    Attributes:
+        records: finished runs by label, one a seed.
+        missing: labels that lack seeds.
+        left_out: labels whose runs are of other scenes or settings than the package has now.
+    """
+
+    records: Records
+    missing: list[str]
+    left_out: list[str]
+
+
+def finished_rows(source: Source, seeds: int) -> Finished:
+    """The runs of a study that can stand on the board, wherever the study stopped.
 
     Args:
-        study: what it should hold.
-        report: its content.
-        seeds: of each variant.
-
-    Raises:
-        ValueError: variants or measures are missing, or were run with other seeds, pictures, words or
-            settings.
+        source: the study.
+        seeds: of every row.
     """
-    command = f"run `infoclip-lite benchmark {study.name} --seeds {seeds}`"
-    again = f"{command}, or `infoclip-lite benchmark leaderboard --retrain`"
-    what = f"the report {study.name!r}"
-    missing = [label for label in study.variants if label not in report["table"]]
-    if missing or report["missing"]:
-        lacking = ", ".join(missing or report["missing"])
-        raise ValueError(f"{what} lacks {lacking}; expected every variant: {again}")
-    if report["seeds"] != seeds:
-        raise ValueError(f"{what} has {report['seeds']} seeds; expected {seeds}: {again}")
-    table = table_of(report)
-    for label, wanted in settings_of(study.variants).items():
-        made = report["variants"].get(label, {})
-        other = sorted(key for key in {*made, *wanted} if made.get(key) != wanted.get(key))
-        if other:
-            first = other[0]
-            now = f"expected {first}={wanted.get(first)!r}, as the package has it now"
-            raise ValueError(f"{what} has {label!r} with {first}={made.get(first)!r}; {now}: {again}")
-        measures = [f"{split}/{metric}" for split in SPLITS for metric in METRICS]
-        short = [key for key in measures if key not in table[label] or len(table[label][key].values) != seeds]
-        if short:
-            raise ValueError(
-                f"{what} has no {seeds} values of {short[0]} for {label!r}; expected one a seed: {again}"
-            )
-    return table
+    variants = source.variants()
+    records = gather(variants, range(seeds), source.folder)
+    left_out = [
+        label
+        for label, runs in records.items()
+        if not same_scenes(variants[label].load(0).data, DATA)
+        or not all(made_with(run, variants[label].load(seed)) for seed, run in enumerate(runs))
+    ]
+    kept = {label: runs for label, runs in records.items() if label not in left_out}
+    return Finished(kept, [label for label in variants if label not in records], left_out)
 
 
-def _cosine_table(seeds: int, folder: Path) -> StudyTable:
-    """Train the cosine heads, or read the finished runs."""
-    report = COSINE.run(seeds=seeds, folder=folder, out=folder / "cosine.json")
-    return table_of(report)
+def separation(methods: Mapping[str, Method], split: str) -> list[dict[str, object]]:
+    """How many seeds would tell neighbours of the board apart: of trained rows, best first.
+
+    Args:
+        methods: the rows.
+        split: by whose hIoU they stand.
+
+    Returns:
+        [{"first", "second", "mean", "seeds"}]: the difference, and `seeds_needed`, None where that is more
+        than a thousand.
+    """
+    trained = {label: method.scores[split]["hIoU"] for label, method in methods.items()}
+    order = sorted((label for label in trained if trained[label].values), key=lambda one: -trained[one].mean)
+    found = []
+    for first, second in zip(order, order[1:], strict=False):
+        a, b = trained[first], trained[second]
+        pairs = [x - y for x, y in zip(a.values, b.values, strict=True)]
+        found.append(
+            {"first": first, "second": second, "mean": a.mean - b.mean, "seeds": seeds_needed(pairs)}
+        )
+    return found
 
 
 def _scenes(split: str, length: int = SCENES) -> Segmented:
     return held_out_data(DATA, split, length=length)
 
 
-def _same_scenes(report: JsonObject, methods: Mapping[str, Method]) -> None:
-    """CLIP itself is in Chimera-Seg's report: on the same scenes it scores what it scores here."""
-    for names, metrics in report["zero_shot"].items():
-        here = methods[f"zero-shot: {names}"].scores[SPLITS[0]]["hIoU"].mean
-        # Another processor rounds otherwise, and a pixel on the edge changes sides.
-        if abs(metrics["hIoU"] - here) > 0.002:
-            found = f"hIoU {metrics['hIoU']:.4f} in the report 'chimera' and {here:.4f} here"
-            hint = "run `infoclip-lite benchmark leaderboard --retrain`"
-            raise ValueError(f"CLIP ({names}) has {found}; expected the same scenes and checkpoint: {hint}")
-
-
 def _untrained(clip: DenseCLIP, names: Sequence[str]) -> Method:
     """CLIP as it is, under one read-out or several."""
     model = ZeroShotSegmentor(clip, names)
     scores = {split: untrained_scores(model, _scenes(split)) for split in SPLITS}
-    return Method("zero-shot", "nothing", model.backend, _sizes(model, trained=0), 0, scores)
+    return Method("zero-shot", "nothing", model.backend, _sizes(model, trained=0), 0, scores, group=FREE)
 
 
 @torch.inference_mode()
@@ -211,55 +240,44 @@ def untrained_scores(model: Segmentor, data: Segmented, *, draws: int = DRAWS) -
     Returns:
         metric -> Score: of all scenes as `evaluate` gives it, 1.96 deviations of the draws, and the draws.
     """
-    metrics = evaluate(model, data).metrics
-    text = model.encode_text(data.names)
-    nothing = SegmentationMetrics(len(data.names), data.unseen, groups=class_groups(data))
+    text, groups = model.encode_text(data.names), class_groups(data)
+    if groups is None:
+        groups = {
+            "seen": [i for i in range(len(data.names)) if i not in data.unseen],
+            "unseen": data.unseen,
+        }
     counted = []
     for scene in (data[i] for i in range(len(data))):
-        alone = nothing.like()
-        alone.update(model(scene.image[None], text).argmax(1).cpu(), scene.mask[None])
-        counted.append(alone.confusion)
-    confusions = torch.stack(counted)
-    generator = torch.Generator().manual_seed(0)
-    picked = torch.randint(len(data), (draws, len(data)), generator=generator)
-    results = []
-    for times in (torch.bincount(row, minlength=len(data)) for row in picked):
-        # Counts of the drawn scenes add up: no picture is looked at twice.
-        results.append(nothing.like(torch.einsum("n,nij->ij", times, confusions)).compute())
-    shown = shown_metrics(metrics)
-    spread = {key: tuple(round(result[key], 5) for result in results) for key in shown}
-    return {key: Score(metrics[key], 1.96 * stdev(spread[key]), draws=spread[key]) for key in shown}
+        labels = model(scene.image[None], text).argmax(1).cpu()
+        counted.append(tally(labels, scene.mask[None], len(data.names)))
+    return redrawn_scores(torch.cat(counted), groups, draws=draws)
 
 
-def _trained(label: str, variant: Variant, measures: Mapping[str, Score]) -> tuple[str, Method]:
+def _trained(label: str, variant: Variant, runs: Sequence[JsonObject]) -> tuple[str, Method]:
     """The name and the row of a variant of a study."""
     recipe = variant.load(0)
     task, _ = build_task(recipe)
     model = task.segmentor
-    scores = {split: _of_split(measures, split) for split in SPLITS}
+    told = "masks" if recipe.supervision is None else _TOLD[str(recipe.supervision["name"])]
     method = Method(
         family=model.family,
         tuned=TUNED[recipe.tune],
         backend=model.backend,
         parameters=_sizes(model, trained=_count_trained(task)),
-        labelled_scenes=_labelled_scenes(recipe),
-        scores=scores,
+        labelled_scenes=_labelled_scenes(recipe) if told == "masks" else 0,
+        scores={split: _of_split(runs, split) for split in SPLITS},
         paper=variant.paper,
+        group=MASKS if told == "masks" else WEAK,
+        labels=told,
     )
     return method_name(model.family, recipe.tune, label), method
 
 
-def _of_split(measures: Mapping[str, Score], split: str) -> dict[str, Score]:
-    """The metrics of a row on one split, out of "split/metric"."""
-    own = {
-        key.removeprefix(f"{split}/"): score for key, score in measures.items() if key.startswith(f"{split}/")
-    }
-    return {key: _alone(own[key]) for key in shown_metrics(own)}
-
-
-def _alone(score: Score) -> Score:
-    """A study's difference to its baseline has no place among other studies' methods."""
-    return replace(score, difference=None)
+def _of_split(runs: Sequence[JsonObject], split: str) -> dict[str, Score]:
+    """The metrics of a row on one split, a value a seed."""
+    values = {key: tuple(run[split][key] for run in runs) for key in shown_metrics(runs[0][split])}
+    found = {key: interval(own) for key, own in values.items()}
+    return {key: Score(found[key].mean, found[key].ci95, values=own) for key, own in values.items()}
 
 
 def method_name(family: str, tune: str, label: str) -> str:
@@ -270,12 +288,17 @@ def method_name(family: str, tune: str, label: str) -> str:
         tune: what of CLIP its recipe tunes.
         label: of the study; one that says itself what is tuned gets no addition.
 
-    >>> method_name("CAT-Seg", "full", "full: wise"), method_name("cosine head", "qv", "plain, q and v")
-    ('CAT-Seg, all weights: wise', 'cosine head: plain, q and v')
+    >>> method_name("CAT-Seg", "full", "full: wise"), method_name("cosine head", "qv", "qv: plain")
+    ('CAT-Seg, all weights: wise', 'cosine head, q and v: plain')
+    >>> method_name("ZSSeg", "none", "ZSSeg"), method_name("CAT-Seg", "none", "CAT-Seg's head")
+    ('ZSSeg', "CAT-Seg's head")
     """
+    # A system's row bears its own name.
+    if label.startswith(family):
+        return label
     tuned = _IN_NAME.get(tune)
     kind = family if tuned is None or tuned in label else f"{family}, {tuned}"
-    return f"{kind}: {label.removeprefix('full: ')}"
+    return f"{kind}: {label.removeprefix('full: ').removeprefix('qv: ')}"
 
 
 def _labelled_scenes(recipe: FineTuneRecipe) -> int:
@@ -298,14 +321,21 @@ def _count_trained(task: FineTuning) -> int:
     return moving + count(task.heads)
 
 
-def backends(clip: DenseCLIP) -> dict[str, Segmentor]:
-    """One segmentor for each way of inference on the board; their weights do not matter here."""
+def backends(clip: DenseCLIP, recipes: Iterable[FineTuneRecipe] = ()) -> dict[str, Segmentor]:
+    """One segmentor for each way of inference on the board; their weights do not matter here.
+
+    Args:
+        clip: of what is not trained.
+        recipes: of the rows.
+    """
     models: dict[str, Segmentor] = {}
-    for names in MEASURED:
-        untrained = ZeroShotSegmentor(clip, names)
-        models[untrained.backend] = untrained
+    for names in untrained():
+        read = ZeroShotSegmentor(clip, names)
+        models[read.backend] = read
+    # What further looks cost where the tower has run.
+    models[SHARED] = ZeroShotSegmentor(clip, tuple(READ_OUTS))
     built: list[object] = []
-    for recipe in (variant.load(0) for study in STUDIES.values() for variant in study.variants.values()):
+    for recipe in recipes:
         # Most variants share a section: what differs between them is the training.
         if recipe.segmentor not in built:
             built.append(recipe.segmentor)
@@ -337,14 +367,14 @@ def measure_speed(
     data = held_out_data({**DATA, "size": size}, SPLITS[0], length=batch)
     clip = next(iter(models.values())).clip
     images = torch.stack([data[i].image for i in range(batch)]).to(clip.device)
-    generator = torch.Generator().manual_seed(0)
-    words = F.normalize(torch.randn(len(data.names), clip.embed_dim, generator=generator), dim=-1).to(
-        clip.device
-    )
     reference = torch.inference_mode()(lambda: clip.encode_image(images))
     passes = {
         REFERENCE: reference,
-        **{name: forward_pass(model, images, words) for name, model in models.items()},
+        # Each with words as it takes them: some say beside a word whether training knew it.
+        **{
+            name: forward_pass(model, images, model.encode_text(data.names).detach())
+            for name, model in models.items()
+        },
     }
     # Two rounds do not count: the first allocates, and the second still finds caches filled by the first.
     seconds = take_turns(passes, rounds, warmup=2, device=clip.device)

@@ -93,6 +93,8 @@ class Method:
         scores: split -> metric -> Score, fractions.
         paper: whether this is what the paper describes, or our variant; None where there is no paper.
         ranks: split -> place by hIoU; empty until all methods are known.
+        group: of the board: what a method was told of scenes.
+        labels: what its training saw of a scene: "none", "masks", "words" or "captions".
     """
 
     family: str
@@ -103,6 +105,8 @@ class Method:
     scores: Mapping[str, Mapping[str, Score]]
     paper: bool | None = None
     ranks: Mapping[str, RankRange] = field(default_factory=dict)
+    group: str = ""
+    labels: str = "none"
 
     @classmethod
     def from_json(cls, row: Row, splits: Sequence[str]) -> Method:
@@ -110,6 +114,8 @@ class Method:
         scores = {split: _scores(row[split]) for split in splits}
         ranks = {split: RankRange.from_json(place) for split, place in row.get("ranks", {}).items()}
         plain = {key: row[key] for key in ("family", "tuned", "backend", "parameters", "labelled_scenes")}
+        # A board that was measured before it had groups has none.
+        plain |= {key: row[key] for key in ("group", "labels") if key in row}
         return cls(**plain, scores=scores, paper=row.get("paper"), ranks=ranks)
 
     def to_json(self) -> dict[str, object]:
@@ -122,6 +128,8 @@ class Method:
             "parameters": dict(self.parameters),
             "labelled_scenes": self.labelled_scenes,
         }
+        if self.group:
+            row |= {"group": self.group, "labels": self.labels}
         for split, scores in self.scores.items():
             row[split] = {key: score.to_json() for key, score in scores.items()}
         if self.ranks:

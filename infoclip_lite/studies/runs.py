@@ -133,6 +133,27 @@ def _run(
     }
 
 
+def same_scenes(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
+    """Whether two data sections of recipes are tested on the same scenes with the same words, seen ones too.
+
+    Args:
+        one, other: the sections; a key that is left out has its default.
+    """
+    # Described, not compared key by key: a section need not name what is the default.
+    first, second = (held_out_data(section, SPLITS[0], length=SCENES) for section in (one, other))
+    return first.describe() == second.describe()
+
+
+def made_with(run: JsonObject, recipe: FineTuneRecipe) -> bool:
+    """Whether a finished run is of a recipe as the package reads it now.
+
+    Args:
+        run: a record.
+        recipe: with the run's seed.
+    """
+    return _is_of(run["recipe"], recipe)
+
+
 def _as_json(recipe: FineTuneRecipe) -> JsonObject:
     """A recipe as it comes back from a file, where a tuple is a list."""
     return json.loads(json.dumps(asdict(recipe)))

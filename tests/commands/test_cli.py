@@ -73,7 +73,7 @@ def test_a_command_stands_in_the_file_of_its_name(name: str) -> None:
         (("benchmark", "sped"), "unknown benchmark 'sped'; did you mean 'speed'?"),
         (("benchmark", "infoclip", "--part", "3/2"), "part is '3/2'; expected K/N"),
         (("benchmark", "speed", "--seeds", "3"), "benchmark 'speed' takes no --seeds"),
-        (("benchmark", "predictors", "--retrain"), "benchmark 'predictors' takes no --retrain"),
+        (("benchmark", "predictors", "--part", "1/2"), "benchmark 'predictors' takes no --part"),
         (("evaluate", "--gammas", "1,x"), "gammas is '1,x'; expected numbers"),
         (("evaluate", "--dataset", "pas2"), "unknown data set 'pas2'; did you mean 'pas20'?"),
         (("evaluate", "--weights", "model.pth"), "got weights without a recipe"),

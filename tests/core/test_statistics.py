@@ -23,6 +23,7 @@ from infoclip_lite.core.statistics import (
     paired_interval,
     pareto_front,
     rank_ranges,
+    seeds_needed,
     surely_better,
 )
 
@@ -151,3 +152,23 @@ print(sorted({{name.split(".")[0] for name in sys.modules}} & {{"scipy", "torch"
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("effect", [0.5, 1.0, 3.0])
+def test_as_many_seeds_as_are_needed_find_a_difference_four_times_in_five(effect: float) -> None:
+    """Against trials: normal differences of that mean, in deviations."""
+    pairs = [effect - 0.5**0.5, effect + 0.5**0.5]  # deviation one
+    needed = seeds_needed(pairs)
+    assert needed is not None
+    rng = np.random.default_rng(0)
+
+    def found(count: int) -> float:
+        draws = effect + rng.standard_normal((4000, count))
+        return float((stats.ttest_1samp(draws, 0.0, axis=1).pvalue <= 0.05).mean())
+
+    assert found(needed) > 0.78 and (needed == 2 or found(needed - 1) < 0.82)
+
+
+def test_what_does_not_differ_is_not_told_apart_and_what_always_does_is() -> None:
+    assert seeds_needed([1.0, -1.0]) is None and seeds_needed([1.0, 1.0, 1.0]) == 2
+    assert seeds_needed([1e-4 - 1, 1e-4 + 1]) is None, "more than a thousand"

@@ -19,7 +19,7 @@ from infoclip_lite.clip.blocks import standard_block
 from infoclip_lite.core.labels import NO_LABEL
 from infoclip_lite.datasets import Collage
 from infoclip_lite.segmentors import Segmentor, Target, build_segmentor
-from infoclip_lite.segmentors.cascade import CascadeSegmentor
+from infoclip_lite.segmentors.cascade import CascadeSegmentor, less_sure
 from infoclip_lite.segmentors.queries import dice_loss, sigmoid_focal_loss
 from infoclip_lite.training.finetuning import FineTuning
 
@@ -83,7 +83,7 @@ def test_words_ask_each_group_and_the_last_scores_are_added(cascade: CascadeSegm
             memories, cascade.relations, cascade.decoders, strict=True
         ):
             for b in range(2):
-                words = torch.stack([relation(torch.cat([t * encoded.more[0][b], t])) for t in text])
+                words = torch.stack([relation(torch.cat([t * encoded.more[0][b], t])) for t in text[:, :-1]])
                 q, k, v = first.q(words), first.k(memory[b]), first.v(memory[b])
                 mixed = torch.zeros(3, 32)
                 for head in range(8):
@@ -96,6 +96,53 @@ def test_words_ask_each_group_and_the_last_scores_are_added(cascade: CascadeSegm
                 total[b] += torch.stack(scores).mean(0)
     assert got.shape == (2, 3, 3, 4)
     assert torch.allclose(got.flatten(2), total, atol=1e-5)
+
+
+def test_words_that_training_labelled_are_a_tenth_less_sure(cascade: CascadeSegmentor) -> None:
+    names = ["cow", "grass", "sky"]
+    with torch.no_grad():
+        encoded = cascade.encode(pictures())
+        before = cascade.decode(encoded, cascade.encode_text(names)).sigmoid()
+        cascade.meet(["ox|cow", "sky"])
+        after = cascade.decode(encoded, cascade.encode_text(names)).sigmoid()
+    assert torch.allclose(after[:, [0, 2]], before[:, [0, 2]] - 0.1, atol=1e-5)
+    assert torch.equal(after[:, 1], before[:, 1]), "a word that training never saw"
+
+
+def test_what_is_learnt_knows_nothing_of_the_handicap(cascade: CascadeSegmentor) -> None:
+    labels = torch.zeros(2, 24, 32, dtype=torch.long)
+    with torch.no_grad():
+        encoded = cascade.encode(pictures())
+        before = cascade.loss(encoded, cascade.encode_text(["cow", "grass"]), Target.of(labels))
+        cascade.meet(["cow", "grass"])
+        after = cascade.loss(encoded, cascade.encode_text(["cow", "grass"]), Target.of(labels))
+    assert before == after
+
+
+def test_the_trained_words_are_kept_with_the_weights(cascade: CascadeSegmentor) -> None:
+    cascade.meet(["cow"])
+    state = cascade.state_dict()
+    cascade.meet(["sky"])
+    cascade.load_state_dict(state)
+    assert cascade.known == ("cow",)
+
+
+def test_a_handicap_keeps_the_order_of_what_it_lowers() -> None:
+    logits = torch.linspace(-9, 9, 50)
+    lower = less_sure(logits, 0.1)
+    assert (lower.diff() > 0).all() and (lower < logits).all()
+    assert torch.allclose(lower.sigmoid()[-20:], logits.sigmoid()[-20:] - 0.1, atol=1e-5)
+    assert less_sure(logits, 0.0) is logits
+
+
+def test_one_group_is_one_decoder_on_clips_own_output(make_tiny: MakeTiny) -> None:
+    section = {"name": "cascade", "groups": 1, "prompts": 4, "layers": 2}
+    alone = build_segmentor(section, make_tiny(layers=6), "a photo of a {}").eval()
+    assert isinstance(alone, CascadeSegmentor) and len(alone.tap_norms) == 0
+    with torch.no_grad():
+        encoded = alone.encode(pictures())
+        assert len(encoded.more) == 1, "CLS alone: no group of earlier blocks"
+        assert alone.decode(encoded, alone.encode_text(["cow", "sky"])).shape == (2, 2, 3, 4)
 
 
 def test_focal_and_dice_are_their_formulas() -> None:
@@ -199,8 +246,9 @@ def test_a_stopped_training_goes_on_bit_for_bit(recipe: dict[str, Any], tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"groups": 1}, r"groups is 1; expected 2 \.\. 4 for a tower of 6 blocks"),
-        ({"groups": 9}, r"groups is 9; expected 2 \.\. 4"),
+        ({"groups": 0}, r"groups is 0; expected 1 \.\. 4 for a tower of 6 blocks"),
+        ({"groups": 9}, r"groups is 9; expected 1 \.\. 4"),
+        ({"handicap": 1.0}, "handicap is 1.0; expected a probability"),
         ({"prompts": 0}, "got prompts=0"),
         ({"heads": 5}, "heads is 5; expected a divisor of the joint space's width 32"),
         ({"group": 3}, "unknown key 'group' in segmentor 'cascade'; did you mean 'groups'"),

@@ -255,6 +255,31 @@ def test_a_region_that_is_the_whole_picture_is_clips_own_picture(tiny: DenseCLIP
     assert found.isfinite().all(), "an empty region has a CLS that saw itself alone"
 
 
+def test_in_more_blocks_a_regions_cls_still_sees_nothing_else(tiny: DenseCLIP) -> None:
+    images = torch.rand(2, 3, 24, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        tower, depth = tiny.tower(images, keep=True), len(tiny.blocks)
+        whole = torch.ones(2, 1, 12, dtype=torch.bool)
+        left = (torch.arange(12) % 4 < 2).expand(2, 1, 12)
+        found = region_cls(tiny, tower, torch.cat([left, whole], 1), blocks=depth)
+        assert torch.allclose(found[:, 1], tiny.encode_image(images), atol=1e-5)
+        # Block by block with the patches that the pass had there, those of the region alone.
+        cls = tower.states[0][:, :1]
+        for block, tokens in zip(tiny.blocks, tower.states, strict=True):
+            kept = torch.cat([cls, tokens[:, 1:][:, left[0, 0]]], 1)
+            cls = tiny.block(block, kept)[:, :1]
+        assert torch.allclose(found[:, 0], tiny.project(cls)[:, 0], atol=1e-5)
+        once = region_cls(tiny, tower, left)
+    assert not torch.allclose(found[:, 0], once[:, 0], atol=1e-3), "before, it has seen the whole picture"
+
+
+def test_more_blocks_than_a_pass_has_are_refused(tiny: DenseCLIP) -> None:
+    tower = tiny.tower(torch.zeros(1, 3, 16, 16))
+    for blocks in (0, len(tiny.blocks) + 1):
+        with pytest.raises(ValueError, match=f"blocks is {blocks}; expected 1"):
+            region_cls(tiny, tower, torch.ones(1, 1, 4, dtype=torch.bool), blocks=blocks)
+
+
 def test_a_patch_is_covered_as_far_as_its_pixels_are() -> None:
     mask = torch.zeros(1, 1, 4, 4)
     mask[..., :3] = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch import Tensor
 from infoclip_lite import DenseCLIP, train
 from infoclip_lite.core.labels import NO_LABEL
 from infoclip_lite.segmentors import SplitMatching, Target
-from infoclip_lite.segmentors.split_matching import MultiScaleEnhancement, region_loss
+from infoclip_lite.segmentors.queries import region_cls
+from infoclip_lite.segmentors.split_matching import MultiScaleEnhancement, later_blocks, region_loss
 from infoclip_lite.training.finetuning import FineTuning
 
 MakeTiny = Callable[..., DenseCLIP]
@@ -55,7 +57,7 @@ def test_the_map_is_made_by_both_groups_and_only_the_seen_one_may_say_nothing(ti
     text = segmentor.encode_text(NAMES)
     with torch.no_grad():
         encoded = segmentor.encode(pictures(1, 3, 32, 48))
-        queries, pixels, _ = encoded.more
+        queries, pixels = encoded.more
         masks = segmentor.decoder.draw(queries[-1], pixels)[0].sigmoid()
         total = torch.zeros(2, 4, 6)
         for q in range(7):
@@ -102,6 +104,35 @@ def test_small_regions_are_dropped_and_all_may_be_labelled(tiny: DenseCLIP) -> N
     assert terms["focal"] > 0 and torch.isfinite(terms["total"])
 
 
+def test_without_candidates_the_seen_group_learns_what_it_would_beside_them(tiny: DenseCLIP) -> None:
+    both, alone = split(tiny), split(tiny, candidates=0)
+    text = both.encode_text(NAMES)
+    encoded = both.encode(pictures(2, 3, 32, 48))
+    queries, pixels = encoded.more
+    ours = replace(encoded, more=(queries[:, :, :3], pixels))
+    alone.load_state_dict({**both.state_dict(), "decoder.places": both.decoder.places[:3]})
+    wanted = both.loss(encoded, text, Target.of(labelled()))
+    got = alone.loss(ours, text, Target.of(labelled()))
+    assert set(got) == {"class", "focal", "dice", "total"}
+    assert all(torch.allclose(got[key], wanted[key], atol=1e-5) for key in ("class", "focal", "dice"))
+    assert torch.allclose(got["total"], got["class"] + 20 * got["focal"] + got["dice"])
+    assert alone.decode(ours, text).isfinite().all()
+
+
+def test_what_a_candidate_learns_is_said_by_a_cls_that_sees_its_region_alone(tiny: DenseCLIP) -> None:
+    """Kept to its region in the last block alone, it has seen the whole picture before."""
+    last, every = split(tiny, region_blocks=1), split(tiny, region_blocks=len(tiny.blocks))
+    images = pictures(2, 3, 32, 48)
+    with torch.no_grad():
+        pseudo, said = every.candidates(every.encode(images), labelled())
+        wanted = region_cls(
+            tiny, tiny.tower(images, keep=True), pseudo.masks.flatten(2) > 0, blocks=len(tiny.blocks)
+        )
+        assert torch.allclose(said, wanted, atol=1e-5)
+        assert not torch.allclose(said, last.candidates(last.encode(images), labelled())[1], atol=1e-3)
+    assert split(tiny).region_blocks == later_blocks(len(tiny.blocks))
+
+
 def test_pictures_of_nothing_known_teach_the_candidates_alone(tiny: DenseCLIP) -> None:
     segmentor = split(tiny)
     encoded, text = segmentor.encode(pictures(2, 3, 32, 48)), segmentor.encode_text(NAMES)
@@ -121,20 +152,16 @@ def test_the_groups_do_not_compete(tiny: DenseCLIP) -> None:
     segmentor = split(tiny)
     text = segmentor.encode_text(NAMES)
     encoded = segmentor.encode(pictures(2, 3, 32, 48))
-    queries, pixels, entering = encoded.more
+    queries, pixels = encoded.more
     before = segmentor.loss(encoded, text, Target.of(labelled()))
     # Other candidate queries: nothing changes for the seen group, and the other way round.
     others = torch.cat([queries[:, :, :3], queries[:, :, 3:].flip(-1)], 2)
     seen, candidate = ("class", "focal", "dice"), ("region", "candidate_focal", "candidate_dice")
-    after = segmentor.loss(
-        type(encoded)(encoded.dense, (others, pixels, entering)), text, Target.of(labelled())
-    )
+    after = segmentor.loss(replace(encoded, more=(others, pixels)), text, Target.of(labelled()))
     assert all(torch.equal(before[k], after[k]) for k in seen)
     assert not any(torch.equal(before[k], after[k]) for k in candidate)
     others = torch.cat([queries[:, :, :3].flip(-1), queries[:, :, 3:]], 2)
-    after = segmentor.loss(
-        type(encoded)(encoded.dense, (others, pixels, entering)), text, Target.of(labelled())
-    )
+    after = segmentor.loss(replace(encoded, more=(others, pixels)), text, Target.of(labelled()))
     assert all(torch.equal(before[k], after[k]) for k in candidate)
     total = before["class"] + before["region"] + before["dice"] + before["candidate_dice"]
     total = total + 20 * (before["focal"] + before["candidate_focal"])
@@ -187,7 +214,8 @@ def test_windows_that_do_not_fit_the_scenes_are_said(recipe: dict) -> None:
     ("options", "message"),
     [
         ({"seen": 0}, "seen is 0; expected 1 or more"),
-        ({"candidates": 0}, "candidates is 0"),
+        ({"candidates": -1}, "candidates is -1; expected 0"),
+        ({"region_blocks": 9}, r"region_blocks is 9; expected 1 \.\. 2"),
         ({"scales": []}, r"got pools=\(1, 2, 4\), scales=\(\)"),
         ({"scales": [1]}, "windows of 2 or more"),
         ({"pools": [0]}, r"pools=\(0,\)"),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +16,21 @@ from infoclip_lite.datasets import Collage
 from infoclip_lite.segmentors import ZeroShotSegmentor
 from infoclip_lite.studies import leaderboard as board_study
 from infoclip_lite.studies.leaderboard import (
-    METRICS,
     REFERENCE,
-    STUDIES,
+    Source,
     backends,
+    finished_rows,
     measure_speed,
     method_name,
     ranked,
-    read_study,
     speed_again,
     untrained_scores,
 )
-from infoclip_lite.studies.rows import SPLITS, Method, read_leaderboard
-from infoclip_lite.studies.variants import settings_of
+from infoclip_lite.studies.rows import METRICS, SPLITS, Method, read_leaderboard
+from infoclip_lite.studies.runs import _as_json, run_path
+from infoclip_lite.studies.variants import Variant
 from infoclip_lite.training.build import build_task
-from infoclip_lite.training.recipe import load_finetuning
+from infoclip_lite.training.recipe import FineTuneRecipe, load_finetuning
 
 
 def scored(*values: float) -> Method:
@@ -50,46 +48,87 @@ def test_rows_come_best_first_with_the_ranks_that_intervals_allow() -> None:
     assert [(place.best, place.worst) for place in ranks] == [(1, 2), (1, 2), (3, 3)]
 
 
-def shipped_report(name: str) -> dict[str, Any]:
-    """A study's report; one that is being measured again, with the settings that the package has now."""
-    report = copy.deepcopy(read_report(name))
-    if "measured_on" in report:
-        report["variants"] = json.loads(json.dumps(settings_of(STUDIES[name].variants)))
-    return report
+def run_of(recipe: FineTuneRecipe, seed: int, *, shift: float = 0.0) -> dict[str, Any]:
+    """A record as a study keeps it."""
+    metrics = dict.fromkeys(METRICS, 0.2 + shift + 0.01 * seed)
+    return {"recipe": json.loads(json.dumps(_as_json(recipe))), **dict.fromkeys(SPLITS, metrics)}
 
 
-@pytest.mark.parametrize("name", list(STUDIES))
-def test_the_reports_that_ship_are_accepted(name: str) -> None:
-    assert set(read_study(STUDIES[name], shipped_report(name), 5)) == set(STUDIES[name].variants)
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """A study of two systems of which one is finished, one lacks a seed, and one is of other scenes."""
+    base = Variant("mini/map-head", {"steps": 4, "optimizer": {"head_lr": 1e-3}})
+    variants = {
+        "CAT-Seg's head": base,
+        "PACL": Variant("mini/pacl", {"steps": 4}),
+        "elsewhere": base.changed(data={"seen": ["cow"]}),
+    }
+    for label, variant in variants.items():
+        for seed in range(1 if label == "PACL" else 2):
+            path = run_path(tmp_path, label, seed)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(run_of(variant.load(seed), seed)))
+    return Source("systems", lambda: variants, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "hint"),
-    [
-        (lambda r: r["table"].pop("head"), "lacks head"),
-        (lambda r: r["missing"].append("head"), "lacks head"),
-        (lambda r: r.update(seeds=4), "has 4 seeds; expected 5"),
-        (lambda r: r["variants"]["head"].update(steps=96), r"'head' with steps=96; expected steps=200"),
-        (lambda r: r["variants"]["head"]["data"].update(seen=["cow"]), r"data=\{.*'seen': \['cow'\]"),
-        (
-            lambda r: r["table"]["head"]["test-known/hIoU"]["values"].pop(),
-            "no 5 values of test-known/hIoU for 'head'",
-        ),
-        (lambda r: r["table"]["head"].pop("test/mIoU_seen"), "no 5 values of test/mIoU_seen"),
-    ],
-)
-def test_a_report_of_something_else_is_refused(spoil: Any, hint: str) -> None:
-    report = shipped_report("chimera")
-    spoil(report)
-    with pytest.raises(ValueError, match=f"{hint}.*benchmark chimera"):
-        read_study(STUDIES["chimera"], report, 5)
+def test_rows_are_what_studies_have_finished_on_the_boards_scenes(source: Source) -> None:
+    found = finished_rows(source, 2)
+    assert set(found.records) == {"CAT-Seg's head"}
+    assert found.missing == ["PACL"] and found.left_out == ["elsewhere"]
+    assert set(finished_rows(source, 1).records) == {"CAT-Seg's head", "PACL"}
+
+
+def test_a_run_of_other_settings_is_left_out(source: Source) -> None:
+    path = run_path(source.folder, "CAT-Seg's head", 1)
+    run = json.loads(path.read_text())
+    run["recipe"]["steps"] = 96
+    path.write_text(json.dumps(run))
+    assert finished_rows(source, 2).left_out == ["CAT-Seg's head", "elsewhere"]
+
+
+def test_the_board_is_made_of_partial_studies_and_says_what_is_not_there(
+    source: Source, tiny: DenseCLIP, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_study, "_scenes", lambda split, length=12: Collage(split, 32, length=12))
+    monkeypatch.setattr(board_study, "load_clip", lambda: tiny)
+    monkeypatch.setattr(board_study, "untrained", lambda: [("value",), ("vanilla",)])
+    monkeypatch.setattr(board_study, "measure_speed", lambda models, rounds: {"backends": sorted(models)})
+    monkeypatch.setattr(
+        board_study.systems, "planned_contrasts", lambda seeds: {split: [] for split in SPLITS}
+    )
+    report = board_study.leaderboard(seeds=2, sources=[source], out=tmp_path / "board.json")
+    assert report["missing"] == {"systems": ["PACL"]} and report["left_out"] == {"systems": ["elsewhere"]}
+    head = report["rows"]["CAT-Seg's head"]
+    assert (head["group"], head["labels"]) == (board_study.MASKS, "masks") and head["labelled_scenes"] == 32
+    assert {row["group"] for row in report["rows"].values()} == {board_study.FREE, board_study.MASKS}
+    assert {"CAT-Seg", "value", board_study.SHARED} <= set(report["speed"]["backends"])
+
+
+def test_what_learns_from_captions_or_words_stands_in_a_group_of_its_own() -> None:
+    for recipe, told in (("mini/pacl", "captions"), ("mini/clip-es", "words")):
+        variant = Variant(recipe, {"data": {"size": 96}})
+        runs = [run_of(variant.load(seed), seed) for seed in range(2)]
+        name, method = board_study._trained("a row", variant, runs)
+        assert (method.group, method.labels, method.labelled_scenes) == (board_study.WEAK, told, 0)
+        assert method.scores["test"]["hIoU"].values == pytest.approx((0.2, 0.21)) and name.endswith("a row")
+
+
+def test_neighbours_are_told_apart_by_as_many_seeds_as_their_spread_asks_for() -> None:
+    rows = {
+        "high": scored(0.40, 0.41, 0.42),
+        "far": scored(0.30, 0.311, 0.321),
+        "tied": scored(0.31, 0.30, 0.3209),
+    }
+    found = board_study.separation(rows, "test")
+    assert [(row["first"], row["second"]) for row in found] == [("high", "far"), ("far", "tied")]
+    assert found[0]["seeds"] <= 3 and (found[1]["seeds"] is None or found[1]["seeds"] > 50)
 
 
 def test_untrained_scores_are_what_evaluate_says_and_draws_spread_around_it(tiny: DenseCLIP) -> None:
     model, data = ZeroShotSegmentor(tiny), Collage("test", 32, length=12)
     found, wanted = untrained_scores(model, data, draws=30), evaluate(model, data).metrics
     for metric in METRICS:
-        assert found[metric].mean == wanted[metric] and len(found[metric].draws) == 30
+        assert found[metric].mean == pytest.approx(wanted[metric]) and len(found[metric].draws) == 30
     draws = torch.tensor(found["mIoU_seen"].draws)
     assert found["mIoU_seen"].ci95 > 0 and (draws - wanted["mIoU_seen"]).abs().mean() < 4 * draws.std()
     assert untrained_scores(model, data, draws=30) == found
@@ -106,17 +145,6 @@ def test_parameters_are_counted_by_what_is_trained() -> None:
     assert full["trained"] == full["total"] - 1, "all but the temperature"
 
 
-def test_a_row_says_of_its_segmentor_what_the_segmentor_says() -> None:
-    """Name, family, backend and sizes of a variant are those in the report that ships."""
-    if "measured_on" in read_report("leaderboard"):
-        pytest.skip("the leaderboard is being measured again: its sizes are the first model's")
-    shipped = read_leaderboard().methods
-    for study, label in ((board_study.INFOCLIP, "full: kl"), (board_study.CHIMERA, "head of 2 blocks, SGD")):
-        measures = read_study(study, read_report(study.name), 5)[label]
-        name, method = board_study._trained(label, study.variants[label], measures)
-        assert replace(shipped[name], ranks={}) == method
-
-
 @pytest.mark.parametrize(
     ("family", "tune", "label", "name"),
     [
@@ -124,19 +152,21 @@ def test_a_row_says_of_its_segmentor_what_the_segmentor_says() -> None:
         ("CAT-Seg", "full", "full: paper, words", "CAT-Seg, all weights: paper, words"),
         ("CAT-Seg", "none", "frozen", "CAT-Seg: frozen"),
         ("cosine head", "full", "plain, all weights", "cosine head: plain, all weights"),
+        ("cosine head", "qv", "qv: plain", "cosine head, q and v: plain"),
+        ("ZSSeg", "none", "ZSSeg", "ZSSeg"),
     ],
 )
 def test_a_methods_name_says_once_what_is_tuned(family: str, tune: str, label: str, name: str) -> None:
-    assert method_name(family, tune, label) == name and name in read_leaderboard().methods
+    assert method_name(family, tune, label) == name
 
 
 def test_trainings_that_differ_in_weights_alone_share_a_backend(mini: DenseCLIP) -> None:
     """Every way of inference on the board is timed, and no other."""
-    found = backends(mini)
-    assert all(model.backend == name for name, model in found.items())
-    if "measured_on" in read_report("leaderboard"):
-        pytest.skip("the leaderboard is being measured again: its averaged read-outs are the first model's")
-    assert {method.backend for method in read_leaderboard().methods.values()} == set(found)
+    recipes = [Variant(f"mini/{name}").load(0) for name in ("plain-few", "plain-few-qv", "zsseg", "cascade")]
+    found = backends(mini, recipes)
+    assert all(model.backend == name for name, model in found.items() if name != board_study.SHARED)
+    read_outs = {"+".join(names) for names in board_study.untrained()}
+    assert set(found) == {*read_outs, board_study.SHARED, "ZSSeg", "CascadeSegmentor"}
 
 
 def test_speed_is_a_ratio_to_clip_in_the_same_round(tiny: DenseCLIP) -> None:
@@ -167,8 +197,6 @@ def test_a_blend_of_two_read_outs_costs_little_more_than_one() -> None:
 
 def test_the_report_that_ships_holds_every_method_and_its_own_ranks() -> None:
     board, rows = read_leaderboard(), read_report("leaderboard")["rows"]
-    trained = [method for method in board.methods.values() if method.family != "zero-shot"]
-    assert len(trained) == 2 + sum(len(study.variants) for study in STUDIES.values())
     assert all(method.backend in board.speed for method in board.methods.values())
     assert ranked(board.methods) == board.methods
     assert {label: method.to_json() for label, method in board.methods.items()} == rows, (

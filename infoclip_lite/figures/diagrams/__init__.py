@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...core.lookup import find
-from . import clip, objectives, segmentors
+from . import clip, masks, objectives, segmentors
 from .canvas import Canvas
 
 
@@ -34,6 +34,7 @@ DIAGRAMS: dict[str, Plan] = {
     "catseg": Plan(segmentors.catseg, 336, "CAT-Seg", segmentors.CATSEG),
     "infoclip": Plan(objectives.infoclip, 418, "InfoCLIP in training", objectives.INFOCLIP),
     "chimera": Plan(segmentors.chimera, 352, "Chimera-Seg", segmentors.CHIMERA),
+    "zsseg": Plan(masks.zsseg, 352, "ZSSeg", masks.ZSSEG),
     "global_to_local": Plan(objectives.global_to_local, 400, "Global to local", objectives.GLOBAL_TO_LOCAL),
     "selected_lessons": Plan(
         objectives.selected_lessons, 252, "Selected lessons", objectives.SELECTED_LESSONS
@@ -69,7 +70,7 @@ def diagram(name: str) -> Diagram:
     """Draw an architecture.
 
     Args:
-        name: key of DIAGRAMS: "towers", "block", "catseg", "infoclip", "chimera", "global_to_local" or
+        name: key of DIAGRAMS: "towers", "block", "catseg", "infoclip", "chimera", "zsseg", "global_to_local" or
             "selected_lessons".
 
     Returns:

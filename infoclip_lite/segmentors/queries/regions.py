@@ -68,27 +68,38 @@ def to_grid(masks: Tensor, grid: tuple[int, int]) -> Tensor:
     return F.adaptive_avg_pool2d(masks, grid)
 
 
-def region_cls(clip: DenseCLIP, tower: TowerPass, regions: Tensor) -> Tensor:
-    """CLS embeddings of regions: the last block again, a CLS for each region that sees its patches alone.
+def region_cls(clip: DenseCLIP, tower: TowerPass, regions: Tensor, *, blocks: int = 1) -> Tensor:
+    """CLS embeddings of regions: the last blocks again, a CLS for each region that sees its patches alone.
 
     The CLS also sees itself, as it does in CLIP: of a region that is the whole picture the embedding is
-    CLIP's own. An empty region has a CLS that has seen nothing [I].
+    CLIP's own. An empty region has a CLS that has seen nothing in these blocks [I].
 
     Args:
         clip: whose tower made the pass.
         tower: the pass.
         regions: (B, K, N) bool.
+        blocks: how many; what a CLS has seen before these is the whole picture, however small its region.
 
     Returns:
         (B, K, D) float32 unit vectors.
+
+    Raises:
+        ValueError: more blocks than the pass has, or none.
     """
-    tokens = tower.entering
-    q, k, v = project_qkv(tower.last, tokens)
+    if not 1 <= blocks <= len(tower.blocks):
+        raise ValueError(f"blocks is {blocks}; expected 1 .. {len(tower.blocks)} of the pass")
     count = regions.shape[1]
-    itself = torch.ones_like(regions[:, :, :1])
-    # (B, 1, K, 1 + N): minus infinity where a region's CLS must not look, the same for all heads.
-    seen = torch.cat([itself, regions], -1)
-    mask = torch.zeros(seen.shape, dtype=q.dtype, device=q.device).masked_fill(~seen, -torch.inf)[:, None]
-    mixed = attend(q[:, :, :1].expand(-1, -1, count, -1), k, v, mask)
-    cls = tokens[:, :1] + project_out(tower.last, mixed)
-    return clip.project(feed_forward(tower.last, cls))
+    # A region's CLS sees itself and no other region's: (K, K) beside the patches.
+    itself = torch.eye(count, dtype=torch.bool, device=regions.device).expand(len(regions), -1, -1)
+    unseen = ~torch.cat([itself, regions], -1)
+    states = [tower.entering] if blocks == 1 else tower.states[-blocks:]
+    cls = states[0][:, :1].expand(-1, count, -1)
+    # (B, 1, K, K + N): minus infinity where a CLS must not look, the same for all heads.
+    mask = torch.zeros(unseen.shape, dtype=cls.dtype, device=cls.device)
+    mask = mask.masked_fill(unseen, -torch.inf)[:, None]
+    for block, tokens in zip(tower.blocks[-blocks:], states, strict=True):
+        # Patches are those of the pass: they never learn that somebody looks at a part of them.
+        q, k, v = project_qkv(block, torch.cat([cls, tokens[:, 1:]], 1))
+        mixed = attend(q[:, :, :count], k, v, mask.to(q.dtype))
+        cls = feed_forward(block, cls + project_out(block, mixed))
+    return clip.project(cls)
