@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from statistics import median, quantiles, stdev
+from statistics import median, quantiles
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,6 @@ from ..core.statistics import Score, rank_ranges, surely_better
 from ..core.timing import ratios, take_turns
 from ..datasets import Segmented, held_out_data
 from ..datasets.base import class_groups
-from ..evaluation import SegmentationMetrics, evaluate
 from ..segmentors import Segmentor, ZeroShotSegmentor
 from ..segmentors.base import count
 from ..training.build import build_segmentor, build_task
@@ -30,6 +29,7 @@ from .card import MEASURED
 from .chimera import CHIMERA
 from .cost import forward_pass
 from .infoclip import INFOCLIP
+from .redrawn import DRAWS, redrawn_scores, tally
 from .rows import METRICS, SPLITS, Method, RankRange, Speed, StudyTable, shown_metrics, table_of
 from .runs import SCENES, score_run
 from .study import Study
@@ -38,9 +38,10 @@ from .variants import Variant, settings_of
 FOLDER = Path("runs/leaderboard")
 # The data of both studies: everything on the board learns from it, or is tested on it.
 DATA = load_finetuning("mini/chimera").data
-DRAWS = 500  # of a bootstrap: its interval is then known to a few percent
 BATCH, ROUNDS = 16, 40
 REFERENCE = "CLIP, one vector a picture"
+# The card's read-outs, and the rest of the training-free field.
+UNTRAINED = (*MEASURED, *((name,) for name in ("maskclip", "gem", "pearl", "cliper", "resclip")))
 # What a recipe's `tune` moves: in a row, and in the name of a method.
 TUNED = {
     "full": "all of CLIP",
@@ -97,7 +98,7 @@ def leaderboard(
     tables = {name: read_study(study, read_report(name), seeds) for name, study in STUDIES.items()}
     tables[COSINE.name] = _cosine_table(seeds, folder)
     clip = load_clip()
-    methods = {f"zero-shot: {'+'.join(names)}": _untrained(clip, names) for names in MEASURED}
+    methods = {f"zero-shot: {'+'.join(names)}": _untrained(clip, names) for names in UNTRAINED}
     _same_scenes(read_report("chimera"), methods)
     for study in (COSINE, *STUDIES.values()):
         for label, variant in study.variants.items():
@@ -211,24 +212,17 @@ def untrained_scores(model: Segmentor, data: Segmented, *, draws: int = DRAWS) -
     Returns:
         metric -> Score: of all scenes as `evaluate` gives it, 1.96 deviations of the draws, and the draws.
     """
-    metrics = evaluate(model, data).metrics
-    text = model.encode_text(data.names)
-    nothing = SegmentationMetrics(len(data.names), data.unseen, groups=class_groups(data))
+    text, groups = model.encode_text(data.names), class_groups(data)
+    if groups is None:
+        groups = {
+            "seen": [i for i in range(len(data.names)) if i not in data.unseen],
+            "unseen": data.unseen,
+        }
     counted = []
     for scene in (data[i] for i in range(len(data))):
-        alone = nothing.like()
-        alone.update(model(scene.image[None], text).argmax(1).cpu(), scene.mask[None])
-        counted.append(alone.confusion)
-    confusions = torch.stack(counted)
-    generator = torch.Generator().manual_seed(0)
-    picked = torch.randint(len(data), (draws, len(data)), generator=generator)
-    results = []
-    for times in (torch.bincount(row, minlength=len(data)) for row in picked):
-        # Counts of the drawn scenes add up: no picture is looked at twice.
-        results.append(nothing.like(torch.einsum("n,nij->ij", times, confusions)).compute())
-    shown = shown_metrics(metrics)
-    spread = {key: tuple(round(result[key], 5) for result in results) for key in shown}
-    return {key: Score(metrics[key], 1.96 * stdev(spread[key]), draws=spread[key]) for key in shown}
+        labels = model(scene.image[None], text).argmax(1).cpu()
+        counted.append(tally(labels, scene.mask[None], len(data.names)))
+    return redrawn_scores(torch.cat(counted), groups, draws=draws)
 
 
 def _trained(label: str, variant: Variant, measures: Mapping[str, Score]) -> tuple[str, Method]:
@@ -301,7 +295,7 @@ def _count_trained(task: FineTuning) -> int:
 def backends(clip: DenseCLIP) -> dict[str, Segmentor]:
     """One segmentor for each way of inference on the board; their weights do not matter here."""
     models: dict[str, Segmentor] = {}
-    for names in MEASURED:
+    for names in UNTRAINED:
         untrained = ZeroShotSegmentor(clip, names)
         models[untrained.backend] = untrained
     built: list[object] = []
