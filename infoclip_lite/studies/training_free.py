@@ -32,11 +32,11 @@ from .rows import Speed
 
 FOLDER = Path("runs/training_free")
 # New instances are what the contrasts ask about, so they get more scenes.
-SCENES = {"test": 240, "test-known": 120}
+SCENES = {"test": 200, "test-known": 100}
 BATCH = 20  # scenes in one pass, and in one file of what was counted
 # Refinements take several times a pass for each read-out: they see every third batch's scenes.
 REFINED_EVERY = 3
-TIMED, ROUNDS = 4, 7  # scenes and rounds
+TIMED, ROUNDS = 4, 5  # scenes and rounds
 REFERENCE = "CLIP, one vector a picture"
 # How patches look at each other in the last block; "v": not at all.
 ATTENTIONS = ("qk", "qq", "kk", "vv", "v")
