@@ -33,13 +33,13 @@ _CLEARLY = 0.02  # share of patches that a read-out must name rightly beyond NAC
 def same_depth(answer: Callable[..., object]) -> None:
     """The answer is a function: block, of, blocks -> the block at the same relative depth."""
     cases = []
-    for block, of, blocks in ((5, 12, 6), (8, 12, 6), (6, 12, 24), (1, 3, 10), (11, 12, 24)):
+    for block, of, blocks in ((11, 12, 24), (8, 12, 6), (6, 12, 24), (5, 12, 6), (1, 3, 10)):
         truth, place = at_depth(block / (of - 1), blocks), block / (of - 1) * (blocks - 1)
         traps = [
-            (math.floor(place), "take the nearest block: you cut the fraction off"),
-            (round(place), "halves go up: Python's round sends every second one down"),
             (block * blocks // of, "from the first to the last block there are of - 1 steps, and not of"),
             (round(block * blocks / of), "from the first to the last there are of - 1 steps, and not of"),
+            (round(place), "halves go up: Python's round sends every second one down"),
+            (math.floor(place), "take the nearest block: you cut the fraction off"),
             (truth + 1, "blocks are counted from 0"),
         ]
         traps = [trap for trap in traps if trap[0] != truth]
