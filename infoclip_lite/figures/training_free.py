@@ -53,7 +53,8 @@ def plot_parts(report: Row, attentions: Sequence[str], *, height: float = 3.0) -
             ax=axis,
             annot=texts,
             fmt="",
-            cmap="cividis",
+            # Pale throughout, so that dark numbers can be read on every cell.
+            cmap=sns.light_palette("#8ab6d6", as_cmap=True),
             cbar=False,
             xticklabels=list(_KEPT.values()),
             yticklabels=list(attentions),

@@ -41,9 +41,9 @@ class Member(NamedTuple):
 FAMILY = (
     Member("vanilla", "", "q · k", "+ x", True),
     Member("maskclip", "", "", "+ x", True),
-    Member("value", "", "", "", False),
     Member("cls_value", "", "", "+ x_{CLS}", True),
     Member("sclip", "", "q · q and k · k", "+ x", True),
+    Member("value", "", "", "", False),
     Member("clearclip", "", "q · q", "", False),
     Member("naclip", "", "k · k + near", "", False),
     Member("pearl", "", "q · kR + k · k", "", False),
