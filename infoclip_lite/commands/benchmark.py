@@ -97,6 +97,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         "CLIP's head or a linear map, over the steps of a training",
         ("seeds", "part"),
     ),
+    "training_free": Benchmark(
+        "studies.training_free:training_free", "every read-out, what its parts add, and what it costs"
+    ),
     "points": Benchmark(
         "studies.points:points", "what each term that teaches points CLIP's words adds", ("seeds", "part")
     ),

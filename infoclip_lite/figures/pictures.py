@@ -80,6 +80,7 @@ def label_maps(
     *,
     image: np.ndarray | None = None,
     height: float = 2.4,
+    columns: int | None = None,
 ) -> Figure:
     """Label maps side by side under one legend; a word has the colour that it has everywhere.
 
@@ -88,6 +89,7 @@ def label_maps(
         names: the words.
         image: (H, W, 3) uint8 or floats in [0, 1], drawn first.
         height: of a map, in inches.
+        columns: maps in a row; None puts all in one.
     """
     import matplotlib.pyplot as plt
     from matplotlib.patches import Patch
@@ -103,17 +105,19 @@ def label_maps(
     table[shown] = colours
     pictures = {} if image is None else {"picture": image}
     pictures |= {title: table[np.clip(labels, 0, len(table) - 1)] for title, labels in maps.items()}
-    size = (height * len(pictures), height + 0.6)
-    figure, axes = plt.subplots(1, len(pictures), figsize=size, squeeze=False, layout="constrained")
-    for axis, (title, picture) in zip(axes[0], pictures.items(), strict=True):
+    across = columns or len(pictures)
+    down = -(-len(pictures) // across)
+    size = (height * across, (height + 0.2) * down + 0.4)
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, (title, picture) in zip(axes.flat, pictures.items(), strict=False):
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(title, fontsize=10)
-        axis.axis("off")
     handles = [Patch(color=_hex(c), label=names[i]) for i, c in zip(shown, colours, strict=True)]
     if np.any(~np.isin(every, shown)):
         handles.append(Patch(color=_hex(UNLABELLED), label="other"))
-    columns = max(2, int(1.1 * height * len(pictures)))
-    ncols = min(len(handles), columns)
+    ncols = min(len(handles), max(2, int(1.1 * height * across)))
     figure.legend(handles=handles, loc="outside lower center", ncols=ncols, fontsize=9, frameon=False)
     return figure
 

@@ -27,6 +27,7 @@ from infoclip_lite.figures.diagrams.canvas import ARROWS, INK, ROLES, WIDTH, Can
 from infoclip_lite.figures.diagrams.clip import VARIATIONS, Variation
 from infoclip_lite.figures.diagrams.masks import TRAINS as TRAINED
 from infoclip_lite.figures.diagrams.objectives import SIDE, SMALLEST, TRAINS
+from infoclip_lite.figures.diagrams.readouts import FAMILY
 from infoclip_lite.figures.diagrams.segmentors import HEAD, PARTS
 from infoclip_lite.objectives import (
     Batch,
@@ -236,7 +237,7 @@ def test_a_legend_says_what_every_colour_means(name: str) -> None:
 def test_a_name_that_is_not_known_gets_a_hint() -> None:
     with pytest.raises(ValueError, match="did you mean 'towers'"):
         diagram("tower")
-    with pytest.raises(ValueError, match="expected one of towers, block, catseg"):
+    with pytest.raises(ValueError, match="expected one of towers, block, read_outs, catseg"):
         diagram("x")
 
 
@@ -289,6 +290,23 @@ def test_the_block_names_the_read_outs_of_its_chapter() -> None:
     page = (NOTEBOOKS / "01_from_global_to_dense.ipynb").read_text()
     table = set(re.findall(r'"\| `(\w+)` \|', page))
     assert {line.name for line in VARIATIONS} == table
+
+
+def test_the_family_has_every_read_out_and_says_which_look_at_earlier_blocks(mini: DenseCLIP) -> None:
+    assert {member.name for member in FAMILY} == set(READ_OUTS)
+    tower = mini.tower(torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    # A tower of nothing but the last block: who looks no further says the same.
+    alone = TowerPass(tower.entering, tower.grid, tower.blocks[-1:])
+    for member in FAMILY:
+        with torch.no_grad():
+            same = torch.allclose(READ_OUTS[member.name](tower), READ_OUTS[member.name](alone), atol=1e-5)
+        assert same == (not member.earlier), member.name
+
+
+def test_the_family_keeps_what_the_block_keeps() -> None:
+    kept = {line.name: (line.residual is not None, line.feed_forward) for line in VARIATIONS}
+    drawn = {member.name: (bool(member.residual), member.forward) for member in FAMILY}
+    assert {name: drawn[name] for name in kept} == kept
 
 
 def test_the_towers_are_those_of_collage_mini(mini: DenseCLIP) -> None:
@@ -418,6 +436,7 @@ def test_every_diagram_is_in_its_chapter_once() -> None:
     assert {name: page[:2] for page, name, _, _ in shown()} == {
         "towers": "01",
         "block": "01",
+        "read_outs": "12",
         "infoclip": "05",
         "catseg": "07",
         "chimera": "09",

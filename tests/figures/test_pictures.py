@@ -129,6 +129,15 @@ def test_label_maps_share_colours_and_one_legend() -> None:
     assert np.allclose(np.array(handles["cow"].get_facecolor()[:3]) * 255, truth[0, 0], atol=1)
 
 
+def test_label_maps_go_on_in_a_second_row() -> None:
+    maps = {f"map {i}": np.full((6, 6), i % 3) for i in range(5)}
+    figure = label_maps(maps, NAMES, columns=3)
+    assert [axis.get_title() for axis in figure.axes] == [*maps, ""]
+    places = [axis.get_subplotspec() for axis in figure.axes]
+    assert [place.rowspan.start for place in places] == [0, 0, 0, 1, 1, 1]
+    assert not figure.axes[-1].images and not figure.axes[-1].axison
+
+
 def test_patch_grid_frames_the_patches_asked_for() -> None:
     figure = patch_grid(np.zeros((32, 48, 3)), 8, mark={"here": (1, 2)})
     (axis,) = figure.axes

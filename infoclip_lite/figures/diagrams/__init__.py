@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...core.lookup import find
-from . import clip, masks, objectives, segmentors
+from . import clip, masks, objectives, readouts, segmentors
 from .canvas import Canvas
 
 
@@ -31,6 +31,7 @@ class Plan(NamedTuple):
 DIAGRAMS: dict[str, Plan] = {
     "towers": Plan(clip.towers, 302, "CLIP's two towers", clip.TOWERS),
     "block": Plan(clip.block, 456, "A block and its read-outs", clip.BLOCK),
+    "read_outs": Plan(readouts.read_outs, 482, "The family of read-outs", readouts.READ_OUTS),
     "catseg": Plan(segmentors.catseg, 336, "CAT-Seg", segmentors.CATSEG),
     "infoclip": Plan(objectives.infoclip, 418, "InfoCLIP in training", objectives.INFOCLIP),
     "chimera": Plan(segmentors.chimera, 352, "Chimera-Seg", segmentors.CHIMERA),
@@ -70,8 +71,8 @@ def diagram(name: str) -> Diagram:
     """Draw an architecture.
 
     Args:
-        name: key of DIAGRAMS: "towers", "block", "catseg", "infoclip", "chimera", "zsseg", "global_to_local" or
-            "selected_lessons".
+        name: key of DIAGRAMS: "towers", "block", "read_outs", "catseg", "infoclip", "chimera", "zsseg",
+            "global_to_local" or "selected_lessons".
 
     Returns:
         The drawing, 700 pixels wide; the same text at every call.
