@@ -34,10 +34,11 @@ def _pairs_built(
     return F.linear(pair, q.weight, q.bias), F.linear(pair, k.weight, k.bias), v(x)
 
 
-def _attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+def _attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Attention in its three steps, whatever faster kernel there is."""
     logits = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
-    return (logits if mask is None else logits + mask).softmax(-1) @ v
+    weights = (logits if mask is None else logits + mask).softmax(-1)
+    return (weights @ v).transpose(-2, -3).flatten(-2)
 
 
 def _turned(x: Tensor) -> Tensor:
@@ -85,12 +86,12 @@ class Plain(Aggregator):
         self, features: Tensor, text: Tensor, guides: Sequence[Tensor], pooling: int | None = None
     ) -> Tensor:
         """As `Aggregator.forward`."""
-        fast = catseg.project_guided, catseg.attend
-        catseg.project_guided, catseg.attend = _pairs_built, _attended
+        fast = catseg.project_guided, catseg.attend_in_windows
+        catseg.project_guided, catseg.attend_in_windows = _pairs_built, _attended
         try:
             return super().forward(features, text, guides, pooling)
         finally:
-            catseg.project_guided, catseg.attend = fast
+            catseg.project_guided, catseg.attend_in_windows = fast
 
 
 _PLAIN = {"spatial": _PlainSpatial, "classes": _PlainClasses, "decoder": _PlainUp}
