@@ -39,6 +39,12 @@ def training(cell: str, seed: int, unseen: list[float], **probes: list[float]) -
 FALLING = [0.9, 0.8, 0.5, 0.2]
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is true of 2,000 draws here is true of 200, in a tenth of the time."""
+    monkeypatch.setattr(study, "DRAWS", 200)
+
+
 def test_spearman_is_scipys_with_ties_too() -> None:
     pairs = [(0.1, 3.0), (0.4, 1.0), (0.4, 2.0), (0.9, 2.0), (0.2, -1.0)]
     assert study.spearman(pairs) == pytest.approx(stats.spearmanr(*zip(*pairs, strict=True)).statistic)
@@ -126,7 +132,6 @@ def test_a_rule_is_set_up_on_other_tunings() -> None:
 def test_the_report_is_of_the_maps_finished_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[study.Probe] = []
     own = study.rhos
-    monkeypatch.setattr(study, "DRAWS", 20)
     monkeypatch.setattr(study, "rhos", lambda runs, probe: (asked.append(probe), own(runs, probe))[1])
     labels = [label for label in cells() if label.startswith(("full", "qv"))]
     for label in [*labels, "head/0.01"]:
