@@ -22,6 +22,7 @@ from ..core.timing import medians, ratios, take_turns
 from ..datasets import Folder
 from ..datasets.crops import TrainingCrops
 from ..evaluation import SegmentationMetrics
+from .arithmetic import products_of
 
 if TYPE_CHECKING:
     from transformers import CLIPVisionModelWithProjection
@@ -113,11 +114,17 @@ def against_open_clip(
 
     ours = _vanilla(clip, images)
     same_outputs(ours(), peer(), "open_clip")
-    named = {"dense encoding": ours, "dense encoding with two read-outs": two}
-    return [
-        contest(f"{what}, against open_clip's own forward", own, peer, rounds, clip.device, clock, batch)
-        for what, own in named.items()
-    ]
+    named: dict[str, tuple[Callable[[], object], tuple[str, ...]]] = {
+        "dense encoding": (ours, ("vanilla",)),
+        "dense encoding with two read-outs": (two, ("value", "cls_value")),
+    }
+    rows = []
+    for what, (own, read_outs) in named.items():
+        with torch.no_grad():  # and not in inference mode, which would hide what the layers are made of
+            least = products_of(partial(clip.encode_each, images, read_outs))
+        label = f"{what}, against open_clip's own forward"
+        rows.append(contest(label, own, peer, rounds, clip.device, clock, batch, least))
+    return rows
 
 
 def against_transformers(

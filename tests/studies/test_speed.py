@@ -68,6 +68,7 @@ def test_the_products_of_a_step_are_all_of_its_arithmetic_and_nothing_else() -> 
 def test_peers_give_our_outputs(tiny: DenseCLIP) -> None:
     one, two = peers.against_open_clip(tiny, rounds=1)
     assert one.ratio > 0 and two.ratio > 0 and "two read-outs" in two.what
+    assert one.at_most > 0 and two.at_most > 0
     pytest.importorskip("transformers", reason="needs the paper extra")
     assert peers.against_transformers(tiny, rounds=1).ratio > 0
     twin = peers.transformers_twin(tiny)
