@@ -527,12 +527,12 @@ class Fillers(NamedTuple):
 
     Attributes:
         key, value: of each of them, (heads, d).
-        count: of them.
+        copies: how many of them.
     """
 
     key: Tensor
     value: Tensor
-    count: int
+    copies: int
 
 
 def linear_attention(q: Tensor, k: Tensor, v: Tensor, fillers: Fillers | None = None) -> Tensor:
@@ -549,15 +549,15 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, fillers: Fillers | None = 
         (..., n, heads, d).
     """
     q, k = F.elu(q) + 1, F.elu(k) + 1
-    tokens = v.shape[-3] + (fillers.count if fillers else 0)
+    tokens = v.shape[-3] + (fillers.copies if fillers else 0)
     # f(k)^T v, (d, d) a head: the sum over tokens comes first, which is what makes it cheap.
     # Divided by their number lest half precision overflow, and multiplied again at the end.
     summary = torch.einsum("...nhd,...nhe->...hde", k, v / tokens)
     total = k.sum(-3)
     if fillers:
         key = F.elu(fillers.key) + 1
-        summary = summary + key[..., None] * (fillers.value * (fillers.count / tokens))[:, None]
-        total = total + fillers.count * key
+        summary = summary + key[..., None] * (fillers.value * (fillers.copies / tokens))[:, None]
+        total = total + fillers.copies * key
     # 1 / f(q) sum f(k), a number a token and head; f may be zero to rounding.
     weight = 1 / (torch.einsum("...nhd,...hd->...nh", q, total) + 1e-6)
     return torch.einsum("...nhd,...hde,...nh->...nhe", q, summary, weight) * tokens
