@@ -18,7 +18,11 @@ test: $(VENV)/.test
 reliability: $(VENV)/.test
 	$(BIN)/python -m pytest tests/reliability --reliability docs/reliability.md
 
-# The same tests with the oldest and with the newest versions that pyproject.toml allows.
+# What computes and reads, without pages, pictures and long trainings. All of them are
+# run by `make matrix MATRIX=`, others by `make matrix MATRIX="tests/training tests/figures"`.
+MATRIX ?= $(addprefix tests/,clip core datasets evaluation information objectives segmentors)
+
+# Tests with the oldest and with the newest versions that pyproject.toml allows.
 matrix: matrix-oldest matrix-newest
 
 matrix-oldest:
@@ -27,14 +31,14 @@ matrix-oldest:
 	$(PYTHON) tests/versions.py > $(VENV)-oldest/constraints.txt
 	$(VENV)-oldest/bin/python -m pip install --quiet -c $(VENV)-oldest/constraints.txt -e '$(TESTED)'
 	$(VENV)-oldest/bin/infoclip-lite doctor
-	$(VENV)-oldest/bin/python -m pytest
+	$(VENV)-oldest/bin/python -m pytest $(MATRIX)
 
 matrix-newest:
 	$(PYTHON) -m venv $(VENV)-newest
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade --upgrade-strategy eager -e '$(TESTED)'
 	$(VENV)-newest/bin/infoclip-lite doctor
-	$(VENV)-newest/bin/python -m pytest
+	$(VENV)-newest/bin/python -m pytest $(MATRIX)
 
 lab: $(VENV)/.notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks

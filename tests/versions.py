@@ -11,7 +11,7 @@ _LOWER = re.compile(r"^([A-Za-z0-9._-]+)>=([0-9.]+)$")
 
 
 def oldest(project: Path = PROJECT) -> list[str]:
-    """One line for each requirement: "torch==2.4.*" for "torch>=2.4".
+    """One line for each requirement: "torch==2.6.*" for "torch>=2.6".
 
     Raises:
         ValueError: a requirement that is written in another way.

@@ -9,7 +9,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, SupportsIndex, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, SupportsIndex, TypedDict, runtime_checkable
 
 from ..core.labels import ignore_for
 
@@ -189,6 +189,29 @@ class SegmentationDataset(ABC):
             "classes": fingerprint([self.names, self.unseen, self.words, self.owners]),
             **self.settings(),
         }
+
+
+class Classes(TypedDict):
+    """What a `SegmentationDataset` is built from; see there."""
+
+    names: Sequence[str]
+    split: str
+    ignore: int
+    unseen: Sequence[int]
+    words: Sequence[str]
+    owners: Sequence[int]
+
+
+def classes_of(dataset: Segmented) -> Classes:
+    """What a data set that wraps another takes over from it: `super().__init__(**classes_of(dataset))`."""
+    return Classes(
+        names=dataset.names,
+        split=dataset.split,
+        ignore=dataset.ignore,
+        unseen=dataset.unseen,
+        words=dataset.words,
+        owners=dataset.owners,
+    )
 
 
 def class_groups(dataset: Segmented) -> Mapping[str, Sequence[int]] | None:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .base import Item, SegmentationDataset, Segmented, check_segmented, fingerprint
+from .base import Item, SegmentationDataset, Segmented, check_segmented, classes_of, fingerprint
 from .image import as_floats
 from .pictures import DamagedFile, Pictures
 
@@ -75,14 +75,7 @@ class TrainingCrops(SegmentationDataset):
             raise ValueError(f"got size={size}, shorter={shorter}; expected {expected}")
         if not 0 < category <= 1:
             raise ValueError(f"category is {category}; expected a share above 0 and at most 1")
-        super().__init__(
-            dataset.names,
-            split=dataset.split,
-            ignore=dataset.ignore,
-            unseen=dataset.unseen,
-            words=dataset.words,
-            owners=dataset.owners,
-        )
+        super().__init__(**classes_of(dataset))
         self.dataset = dataset
         self.size = size
         self.seed = seed
@@ -163,12 +156,10 @@ class TrainingCrops(SegmentationDataset):
         scale = shorter / min(height, width)
         size = [max(shorter, round(height * scale)), max(shorter, round(width * scale))]
         image = F.interpolate(sample.image[None], size, mode="bilinear", antialias=True)[0]
-        # Labels of the nearest pixel's middle, as the picture has it: "nearest" would be half a pixel off.
-        # Floats hold every label exactly; a resize of integers is not offered everywhere.
-        mask = F.interpolate(sample.mask[None, None].float(), size, mode="nearest-exact")[0, 0]
-        top, left = self._window(mask, rng)
+        rows, columns = (_nearest(*sides) for sides in zip(sample.mask.shape, size, strict=True))
+        top, left = self._window(sample.mask, rows, columns, rng)
         image = image[:, top : top + self.size, left : left + self.size]
-        mask = mask[top : top + self.size, left : left + self.size]
+        mask = _picked(sample.mask, rows[top : top + self.size], columns[left : left + self.size])
         if rng.random() < 0.5:  # while the picture is still small: before it becomes floats
             image, mask = image.flip(-1), mask.flip(-1)
         image = as_floats(image)
@@ -183,17 +174,30 @@ class TrainingCrops(SegmentationDataset):
             mask = F.pad(mask, (0, right, 0, below), value=self.ignore)
         return Crop(image.contiguous(), mask.long())
 
-    def _window(self, mask: Tensor, rng: random.Random) -> tuple[int, int]:
-        """Top left corner."""
+    def _window(self, mask: Tensor, rows: Tensor, columns: Tensor, rng: random.Random) -> tuple[int, int]:
+        """Top left corner, in a picture whose labels are those rows and columns of the mask."""
         for _ in range(10):  # then whatever was drawn last: some pictures have one class alone
-            top, left = (int(rng.random() * (max(0, side - self.size) + 1)) for side in mask.shape)
+            top, left = (int(rng.random() * (max(0, len(of) - self.size) + 1)) for of in (rows, columns))
             if self.category >= 1:
                 break
-            labels, counts = mask[top : top + self.size, left : left + self.size].unique(return_counts=True)
+            window = _picked(mask, rows[top : top + self.size], columns[left : left + self.size])
+            labels, counts = window.unique(return_counts=True)
             counts = counts[labels != self.ignore]
             if len(counts) > 1 and counts.max() < self.category * counts.sum():
                 break
         return top, left
+
+
+def _nearest(before: int, after: int) -> Tensor:
+    """(after,) places among `before` pixels that lie nearest, when a side is resized."""
+    # By the pixels' middles, as the picture is resized: "nearest" would be half a pixel off. Places and not
+    # labels are resized: a crop looks at few of them.
+    places = torch.arange(before, dtype=torch.float32)
+    return F.interpolate(places[None, None], after, mode="nearest-exact")[0, 0].long()
+
+
+def _picked(mask: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    return mask.index_select(0, rows).index_select(1, columns)
 
 
 def distort(image: Tensor, rng: random.Random) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.words import synonyms_of
-from .base import Item, SegmentationDataset, Segmented, class_groups, known_as
+from .base import Classes, Item, SegmentationDataset, Segmented, class_groups, classes_of, known_as
 from .listing import read_lines
 
 BACKGROUND = "background"
@@ -45,14 +45,8 @@ class Reworded(SegmentationDataset):
                 f"got {words[0]!r} first, which is a class; expected what is said of background first, and "
                 f"then {names[0]!r} to {names[owners[-1]]!r}"
             )
-        super().__init__(
-            names,
-            split=dataset.split,
-            ignore=dataset.ignore,
-            unseen=dataset.unseen,
-            words=words,
-            owners=owners,
-        )
+        classes: Classes = {**classes_of(dataset), "words": words, "owners": owners}
+        super().__init__(**classes)
         self.dataset = dataset
         self.known_as = known_as(dataset)
         self.class_groups = class_groups(dataset)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..core.timing import kept_for_gradient, medians, take_turns
 from ..segmentors.catseg import model as catseg
 from ..segmentors.catseg.model import Aggregator, ClassAggregation, GuidedLinear, SpatialAggregation, Up
+from .arithmetic import products_of
 from .peers import Clock, Contest, contest, same_outputs
 
 # At which both forms are compared: words, patches a side as at 384 pixels, width of the joint space.
@@ -33,10 +34,11 @@ def _pairs_built(
     return F.linear(pair, q.weight, q.bias), F.linear(pair, k.weight, k.bias), v(x)
 
 
-def _attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+def _attended(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Attention in its three steps, whatever faster kernel there is."""
     logits = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
-    return (logits if mask is None else logits + mask).softmax(-1) @ v
+    weights = (logits if mask is None else logits + mask).softmax(-1)
+    return (weights @ v).transpose(-2, -3).flatten(-2)
 
 
 def _turned(x: Tensor) -> Tensor:
@@ -52,10 +54,16 @@ class _PlainSpatial(SpatialAggregation):
 
 
 class _PlainClasses(ClassAggregation):
-    """Likewise."""
+    """Likewise; and what fills few classes up takes part like any class [S]."""
 
     def forward(self, x: Tensor, words: Tensor, pooling: int | None = None) -> Tensor:
         return super().forward(_turned(x), words, pooling)
+
+    def among(self, y: Tensor, words: Tensor) -> Tensor:
+        classes, short = y.shape[-2], max(0, self.tokens - y.shape[-2])
+        y = torch.cat([y, self.filler.expand(*y.shape[:-2], short, -1)], -2)
+        words = torch.cat([words, self.filler_word.expand(*words.shape[:-2], short, -1)], -2)
+        return super().among(y, words)[..., :classes, :]
 
 
 class _PlainUp(Up):
@@ -78,12 +86,12 @@ class Plain(Aggregator):
         self, features: Tensor, text: Tensor, guides: Sequence[Tensor], pooling: int | None = None
     ) -> Tensor:
         """As `Aggregator.forward`."""
-        fast = catseg.project_guided, catseg.attend
-        catseg.project_guided, catseg.attend = _pairs_built, _attended
+        fast = catseg.project_guided, catseg.attend_in_windows
+        catseg.project_guided, catseg.attend_in_windows = _pairs_built, _attended
         try:
             return super().forward(features, text, guides, pooling)
         finally:
-            catseg.project_guided, catseg.attend = fast
+            catseg.project_guided, catseg.attend_in_windows = fast
 
 
 _PLAIN = {"spatial": _PlainSpatial, "classes": _PlainClasses, "decoder": _PlainUp}
@@ -123,7 +131,10 @@ def against_catseg(
     rows = []
     for what, step in (("forward", _forward), ("forward and backward", _both)):
         label = f"CAT-Seg's head, {what}, {words} words, {side} x {side}, against its own form"
-        row = contest(label, partial(step, ours, inputs), partial(step, plain, inputs), rounds, clock=clock)
+        own, peer = partial(step, ours, inputs), partial(step, plain, inputs)
+        # Of ours, which has the fewer of them.
+        least = products_of(own)
+        row = contest(label, own, peer, rounds, clock=clock, least=least)
         # Only of both passes anything is kept from the one to the other.
         if step is _both:
             row = replace(row, ours_kept_mb=round(kept[0], 1), peer_kept_mb=round(kept[1], 1))
@@ -185,7 +196,7 @@ def _inputs(words: int, side: int, batch: int) -> _Inputs:
 
 
 def _forward(aggregator: Aggregator, inputs: _Inputs) -> None:
-    with torch.inference_mode():
+    with torch.no_grad():
         aggregator(*inputs)
 
 

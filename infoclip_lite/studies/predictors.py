@@ -81,16 +81,14 @@ def predictors(*, seeds: int = 3, folder: Path = FOLDER, out: Path | None = None
         raise FileNotFoundError(
             f"{folder} has no run of the first {seeds} seeds; expected some of the map's runs"
         )
+    of_probes = {name: rhos(trainings, probe) for name, probe in PROBES.items()}
     content = {
         "seeds": seeds,
         "cells": list(dict.fromkeys(training.cell for training in trainings)),
         "points": [point for training in trainings for point in points(training)],
         "correlation": {
-            name: {
-                **correlations(trainings, probe),
-                "than bits": differences(trainings, probe, PROBES["bits shared"]),
-            }
-            for name, probe in PROBES.items()
+            name: {**correlations(of), "than bits": differences(of, of_probes["bits shared"])}
+            for name, of in of_probes.items()
         },
         "stopping": stopping(trainings),
     }
@@ -128,39 +126,55 @@ def points(training: Training) -> list[dict[str, object]]:
     ]
 
 
-def correlations(trainings: Sequence[Training], probe: Probe) -> dict[str, dict[str, float]]:
-    """Spearman's rho of a probe with what is kept, over steps, seeds and cells, with 95% intervals.
+class Rhos(NamedTuple):
+    """Spearman's rho of a probe with what is kept, over steps, seeds and cells: each by its scope.
+
+    Attributes:
+        found: "all", each tuning, and "within", their mean.
+        drawn: the same of cells drawn again with replacement, DRAWS times, those of each tuning among
+            themselves; the same draws for every probe. Steps and seeds of a cell are no independent
+            witnesses.
+    """
+
+    found: dict[str, float]
+    drawn: list[dict[str, float]]
+
+
+def rhos(trainings: Sequence[Training], probe: Probe) -> Rhos:
+    """Of a probe, with what is kept.
 
     Args:
         trainings: of one tuning or of several.
         probe: of an evaluation.
-
-    Returns:
-        "all", each tuning, and "within", their mean: {"rho", "low", "high"}. Cells are drawn again with
-        replacement: steps and seeds of a cell are no independent witnesses.
     """
-    by_tuning = _pairs(trainings, probe)
-    draws = _drawn_rhos(by_tuning)
-    found = _rhos({tuning: list(of.values()) for tuning, of in by_tuning.items()})
-    return {name: {"rho": rho, **_middle([draw[name] for draw in draws])} for name, rho in found.items()}
+    by_tuning, rng = _pairs(trainings, probe), random.Random("predictors")
+    drawn = [
+        _rhos({t: [rng.choice(list(c.values())) for _ in c] for t, c in by_tuning.items()})
+        for _ in range(DRAWS)
+    ]
+    return Rhos(_rhos({tuning: list(of.values()) for tuning, of in by_tuning.items()}), drawn)
 
 
-def differences(trainings: Sequence[Training], probe: Probe, other: Probe) -> dict[str, dict[str, float]]:
+def correlations(of: Rhos) -> dict[str, dict[str, float]]:
+    """The rhos of a probe with 95% intervals: {"rho", "low", "high"} of each scope."""
+    return {
+        name: {"rho": rho, **_middle([draw[name] for draw in of.drawn])} for name, rho in of.found.items()
+    }
+
+
+def differences(of: Rhos, other: Rhos) -> dict[str, dict[str, float]]:
     """rho of a probe less that of another, from the same draws: two intervals that overlap tell no order.
 
     Args:
-        trainings: as for `correlations`.
-        probe, other: of an evaluation.
+        of, other: of two probes of the same trainings.
 
     Returns:
         "all" and "within": {"rho", "low", "high"}, of the difference.
     """
-    both = [_pairs(trainings, each) for each in (probe, other)]
-    first, second = (_rhos({tuning: list(of.values()) for tuning, of in each.items()}) for each in both)
-    drawn = list(zip(*(_drawn_rhos(each) for each in both), strict=True))
+    drawn = list(zip(of.drawn, other.drawn, strict=True))
     return {
         scope: {
-            "rho": first[scope] - second[scope],
+            "rho": of.found[scope] - other.found[scope],
             **_middle([ours[scope] - theirs[scope] for ours, theirs in drawn]),
         }
         for scope in ("all", "within")
@@ -178,15 +192,6 @@ def _pairs(trainings: Sequence[Training], probe: Probe) -> _Pairs:
         pairs = [(probe(at), at[UNSEEN] - start) for at in training.path[1:]]
         by_tuning.setdefault(training.tuning, {}).setdefault(training.cell, []).extend(pairs)
     return by_tuning
-
-
-def _drawn_rhos(by_tuning: _Pairs) -> list[dict[str, float]]:
-    """rhos of cells drawn again, those of each tuning among themselves; the same draws for every probe."""
-    rng = random.Random("predictors")
-    return [
-        _rhos({t: [rng.choice(list(c.values())) for _ in c] for t, c in by_tuning.items()})
-        for _ in range(DRAWS)
-    ]
 
 
 def _rhos(by_tuning: Mapping[str, Sequence[Sequence[tuple[float, float]]]]) -> dict[str, float]:

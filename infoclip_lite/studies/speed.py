@@ -94,7 +94,7 @@ def _measured(model: str, device: torch.device, clock: Clock) -> dict[str, Calla
     def encoding() -> list[Contest]:
         one = clip()
         others = against_transformers(one, rounds=9, batch=1, clock=clock)
-        return [*against_open_clip(one, rounds=9, batch=1, clock=clock), others]
+        return [*against_open_clip(one, rounds=15, batch=1, clock=clock), others]
 
     def training() -> list[TrainingWay]:
         return training_speed(clip(), rounds=1, peaks=_peaks(device, clock), batch=1, clock=clock)

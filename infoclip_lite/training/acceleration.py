@@ -40,8 +40,12 @@ def native_bfloat16() -> bool:
     if torch.cuda.is_available():
         # Older ones, such as the T4 of free notebooks, emulate it, and are slower than in float32.
         return torch.cuda.get_device_capability() >= (8, 0)
-    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
-    return bool(supported and supported() and torch.cpu._is_avx512_bf16_supported())
+    # Neither is a public name: some versions lack one. Who cannot be asked is taken to have said no.
+    asked = (
+        getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None),
+        getattr(torch.cpu, "_is_avx512_bf16_supported", None),
+    )
+    return all(each is not None and each() for each in asked)
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:

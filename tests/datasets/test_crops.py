@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as V
 
 from infoclip_lite.datasets import Folder, Sample, SegmentationDataset, TrainingCrops, build_dataset
-from infoclip_lite.datasets.crops import _turned, distort
+from infoclip_lite.datasets.crops import _nearest, _turned, distort
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*the official .* split has")
 
@@ -296,3 +296,9 @@ def test_hue_is_torchvisions(turn: float, seed: int) -> None:
     image[:, 0] = image[0, 0]  # greys
     image[1, 1], image[2, 2] = image[0, 1], image[1, 2]  # two equal channels
     assert torch.allclose(_turned(image, turn), V.adjust_hue(image, turn), atol=2e-5)
+
+
+@pytest.mark.parametrize(("before", "after"), [(480, 384), (7, 16), (333, 224), (16, 16), (5, 1)])
+def test_labels_are_those_of_the_nearest_pixels_middle(before: int, after: int) -> None:
+    places = torch.tensor([int((i + 0.5) * before / after) for i in range(after)])
+    assert torch.equal(_nearest(before, after), places)

@@ -20,6 +20,7 @@ from infoclip_lite.segmentors.catseg.model import (
     GuidedLinear,
     Up,
     WindowBlock,
+    attend_in_windows,
     linear_attention,
 )
 
@@ -229,6 +230,23 @@ def test_guided_linear_is_a_linear_layer_on_the_pair() -> None:
     )
 
 
+@pytest.mark.parametrize("tokens", [6, 64])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_windows_is_its_formula_in_values_and_gradients(tokens: int, masked: bool) -> None:
+    q, k, v = (normal(2, 3, 4, 2, tokens, 5, seed=seed).requires_grad_() for seed in range(3))
+    mask = torch.where(normal(4, 1, tokens, tokens) > 0, 0.0, -100.0) if masked else None
+    logits = q @ k.mT / 5**0.5
+    wanted = (logits if mask is None else logits + mask).softmax(-1) @ v
+    wanted = wanted.transpose(-2, -3).flatten(-2)
+    got = attend_in_windows(q, k, v, mask)
+    assert got.shape == (2, 3, 4, tokens, 10) and torch.allclose(got, wanted, atol=1e-5)
+    weights = normal(*got.shape, seed=3)
+    for one, other in zip(
+        *(torch.autograd.grad((o * weights).sum(), (q, k, v)) for o in (got, wanted)), strict=True
+    ):
+        assert torch.allclose(one, other, atol=1e-4)
+
+
 # Class aggregation.
 
 
@@ -260,6 +278,20 @@ def test_too_few_words_are_filled_up_with_the_learnt_token() -> None:
     wanted = plain(*more)[:, :4]
     assert torch.allclose(filled(x, words), wanted, atol=1e-5)
     assert not torch.allclose(plain(x, words), wanted, atol=1e-3), "the learnt token takes part"
+
+
+def test_the_learnt_token_learns_as_if_it_stood_there_many_times() -> None:
+    filled, plain = class_block(6).requires_grad_(), class_block(0)
+    plain.load_state_dict({k: v for k, v in filled.state_dict().items() if not k.startswith("filler")})
+    x, words = normal(2, 4, 6, 4, 16), normal(1, 4, 8, seed=1)
+    more = torch.cat([x, filled.filler.expand(2, 2, 6, 4, 16)], 1)
+    guides = torch.cat([words, filled.filler_word.expand(1, 2, 8)], 1)
+    learnt, weights = (filled.filler, filled.filler_word), normal(*x.shape, seed=2)
+    wanted = torch.autograd.grad((plain(more, guides)[:, :4] * weights).sum(), learnt)
+    for one, other in zip(
+        torch.autograd.grad((filled(x, words) * weights).sum(), learnt), wanted, strict=True
+    ):
+        assert other.norm() > 0.1 and torch.allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_class_aggregation_mixes_words_and_squares_of_patches_only() -> None:

@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import build_tiny
+from torch.utils.flop_counter import FlopCounterMode
 
 from infoclip_lite.clip import DenseCLIP
 from infoclip_lite.clip.blocks import standard_block
 from infoclip_lite.studies import growth, peers, speed
+from infoclip_lite.studies.arithmetic import products_of
 
 
 def test_contest_is_the_peers_time_by_ours() -> None:
@@ -28,9 +30,45 @@ def test_contest_is_the_peers_time_by_ours() -> None:
     assert peers.contest("sleeping", slow, lambda: None, rounds=3).ratio < 0.1
 
 
+def test_what_nobody_can_leave_out_bounds_the_ratio() -> None:
+    def slow() -> None:
+        time.sleep(0.02)
+
+    def quick() -> None:
+        time.sleep(0.005)
+
+    found = peers.contest("sleeping", slow, slow, rounds=3, least=quick)
+    assert 2 < found.at_most < 5 and found.to_json()["at_most"] == found.at_most
+    assert peers.contest("sleeping", slow, slow, rounds=1).at_most is None
+
+
+def test_the_products_of_a_step_are_all_of_its_arithmetic_and_nothing_else() -> None:
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.GELU(), torch.nn.ConvTranspose2d(4, 4, 2, 2)
+    )
+    attention = torch.nn.MultiheadAttention(4, 2, batch_first=True)
+
+    def step() -> None:
+        tokens = layers(torch.rand(2, 3, 6, 6)).flatten(2).mT
+        attention(tokens, tokens, tokens)[0].square().mean().backward()
+
+    alone = products_of(step)
+    with FlopCounterMode(display=False) as wanted:
+        step()
+    with FlopCounterMode(display=False) as got:
+        alone()
+    assert got.get_total_flops() == wanted.get_total_flops() > 0
+    assert {"convolution", "convolution_backward"} < {
+        str(name).split(".")[-1] for name in got.flop_counts["Global"]
+    }
+    with pytest.raises(ValueError, match="without matrix product"):
+        products_of(lambda: torch.rand(3) + 1)
+
+
 def test_peers_give_our_outputs(tiny: DenseCLIP) -> None:
     one, two = peers.against_open_clip(tiny, rounds=1)
     assert one.ratio > 0 and two.ratio > 0 and "two read-outs" in two.what
+    assert one.at_most > 0 and two.at_most > 0
     pytest.importorskip("transformers", reason="needs the paper extra")
     assert peers.against_transformers(tiny, rounds=1).ratio > 0
     twin = peers.transformers_twin(tiny)
@@ -65,6 +103,7 @@ def test_the_head_written_out_gives_our_outputs_and_gradients() -> None:
         head(*inputs).square().mean().backward()
     forward, both = growth.against_catseg(rounds=1, words=3, side=12)
     assert forward.ours_kept_mb is None and 0 < both.ours_kept_mb < both.peer_kept_mb
+    assert forward.at_most > 0 and both.at_most > 0
     for (name, a), b in zip(ours.named_parameters(), plain.parameters(), strict=True):
         if a.grad is not None and b.grad is not None:
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-6, msg=name)
@@ -88,7 +127,7 @@ def test_loaders_are_timed_on_the_same_pictures() -> None:
     assert ["with colours changed" in row.what for row in rows] == [True, False, True, False]
     said = rows[0].to_json()
     assert said["ours_pictures_per_s"] == pytest.approx(2 / rows[0].ours_s, abs=0.01)
-    assert "ours_kept_mb" not in said
+    assert "ours_kept_mb" not in said and said["at_most"] > 0
 
 
 def test_ways_of_training_are_measured_against_float32(monkeypatch: pytest.MonkeyPatch) -> None:

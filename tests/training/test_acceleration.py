@@ -99,6 +99,12 @@ def test_channels_last_changes_the_order_in_memory_and_no_number() -> None:
     assert again == pytest.approx(loss, abs=1e-5) and apart(others, gradients) < 1e-3
 
 
+def test_a_torch_that_cannot_be_asked_multiplies_no_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
+    assert not native_bfloat16() and dtype_of("auto") == torch.float32
+
+
 @pytest.mark.parametrize(("name", "places"), [("bfloat16", 0.05), ("float16", 0.01)])
 def test_half_precision_is_near_and_not_equal(name: str, places: float) -> None:
     wanted, _, _ = one_step(task_of("mini/plain"))

@@ -17,6 +17,7 @@ from ...datasets.base import (
     SegmentationDataset,
     Segmented,
     Trainable,
+    classes_of,
     fingerprint,
     image_level,
 )
@@ -47,14 +48,7 @@ class WithoutMasks(SegmentationDataset):
     """
 
     def __init__(self, dataset: Segmented) -> None:
-        super().__init__(
-            dataset.names,
-            split=dataset.split,
-            ignore=dataset.ignore,
-            unseen=dataset.unseen,
-            words=dataset.words,
-            owners=dataset.owners,
-        )
+        super().__init__(**classes_of(dataset))
         self.dataset = dataset
 
     def __len__(self) -> int:
