@@ -26,16 +26,11 @@ from served import served
 from infoclip_lite import DenseCLIP, segment
 from infoclip_lite.datasets.image import read_image
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium not found: pip install -e '.[test]'")
 pytest.importorskip("onnxscript", reason="onnxscript not found: pip install -e '.[chimera]'")
 
 PATIENCE = 180.0  # seconds, for a machine that does other things too; a wait ends when its object is there
 MEGABYTES = 25
 SIDE = 96
-CHROMIUM = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --window-size=1280,1400 "
-    "--disable-background-networking --disable-component-update --disable-sync"
-)
 ARROW_RIGHT, ENTER = "\ue014", "\ue007"
 # Clean, unclean, many-lettered and unknown: words that tokenizers stumble over.
 TEXTS = [
@@ -118,23 +113,12 @@ def folder(explainer: ModuleType, mini: DenseCLIP, tmp_path_factory: pytest.Temp
 
 
 @pytest.fixture(scope="module")
-def page(chromium: tuple[str, str], folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium[0]
-    for flag in [*CHROMIUM.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromium[1]))
-    browser.set_page_load_timeout(PATIENCE)
-    browser.set_script_timeout(PATIENCE)
-    try:
-        with served(folder) as address:
-            page = Page(browser, address)
-            page.open()
-            page.ready()
-            yield page
-    finally:
-        browser.quit()
+def page(browser: Any, folder: Path) -> Iterator[Page]:
+    with served(folder) as address:
+        page = Page(browser, address)
+        page.open()
+        page.ready()
+        yield page
 
 
 def squared(file: Path) -> torch.Tensor:
