@@ -25,6 +25,7 @@ LIVE = "application/vnd.jupyter.widget-view+json"
 STILL = "*The sliders are live in JupyterLab; this page shows the figure beside them.*"
 IGNORED = "# NBVAL_IGNORE_OUTPUT\n"
 WIDE = 2.3  # widths of a height: panels side by side, too small on a phone unless they may scroll [O]
+_LIST = re.compile(r"((?:[^\s,]+, ){3})(?:[^\s,]+, ){4,}")  # of names, too long for a cell of a table
 _TIME = re.compile(
     r"\*\*Time\*\*: (?:about )?(.*?)(?: to run)?(?: on [a-z]+ cores?)?(?: to run)?, (?:and )?(.*?) to read\.",
     re.DOTALL,
@@ -194,7 +195,8 @@ def errors_table() -> str:
     lines = ["| code | what it says | what usually happened |", "|---|---|---|"]
     for mistake in mistakes():
         error = raised(mistake)
-        message = " ".join(str(error).split()).replace("|", r"\|").replace("`", "'")
+        message = _LIST.sub(r"\1…, ", " ".join(str(error).split()))
+        message = message.replace("|", r"\|").replace("`", "'")
         lines.append(f"| `{mistake.code}` | **{type(error).__name__}** `{message}` | {mistake.reason} |")
     return "\n".join(lines) + "\n"
 

@@ -7,3 +7,10 @@ const reach = () => {
 };
 addEventListener("load", reach);
 addEventListener("resize", reach);
+
+// A value and its interval stand on one line, however narrow the column.
+addEventListener("DOMContentLoaded", () => {
+  for (const cell of document.querySelectorAll(".bd-article td")) {
+    if (/^[-+−]?[\d.]+%? ± [\d.]+%?$/.test(cell.textContent.trim())) cell.classList.add("interval");
+  }
+});
