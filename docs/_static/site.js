@@ -7,6 +7,9 @@ const reach = () => {
 };
 addEventListener("load", reach);
 addEventListener("resize", reach);
+// Formulas get their width when their font is there, explorers theirs when they have started.
+addEventListener("DOMContentLoaded", () => new ResizeObserver(reach).observe(document.body));
+document.fonts.ready.then(reach);
 
 // A value and its interval stand on one line, however narrow the column.
 addEventListener("DOMContentLoaded", () => {
