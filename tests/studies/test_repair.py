@@ -14,7 +14,7 @@ from infoclip_lite.studies.runs import _as_json
 from infoclip_lite.training.recipe import FineTuneRecipe, load_finetuning
 
 # What a method may name: everything else is the plain training's.
-FREE = ("objective", "interpolate", "tune", "optimizer")
+FREE = ("objective", "interpolate", "anchors", "tune", "optimizer")
 
 
 @pytest.mark.parametrize("table", [study.candidates(), study.variants()], ids=["candidates", "variants"])
@@ -106,6 +106,17 @@ def test_a_difference_is_drawn_over_nouns_with_the_same_ones_for_both() -> None:
     assert 0.03 < found["low"] < found["mean"] < found["high"] < 0.07
     same = study.over_nouns([{"nouns": worse}], [{"nouns": worse}])
     assert same == {"mean": 0, "low": 0, "high": 0}
+
+
+def test_a_difference_is_drawn_over_instances_with_the_same_ones_for_both() -> None:
+    # Draws move both methods by far more than these differ.
+    worse = [{"test": {"hIoU": seed}, "redrawn": [0.1 * k + seed for k in range(40)]} for seed in (0.3, 0.4)]
+    better = [
+        {"test": {"hIoU": run["test"]["hIoU"] + 0.05}, "redrawn": [d + 0.05 for d in run["redrawn"]]}
+        for run in worse
+    ]
+    found = study.over_instances(better, worse)
+    assert found == pytest.approx({"mean": 0.05, "low": 0.05, "high": 0.05})
 
 
 def test_the_plain_training_is_the_maps_half_as_long() -> None:
