@@ -11,8 +11,11 @@ addEventListener("resize", reach);
 addEventListener("DOMContentLoaded", () => new ResizeObserver(reach).observe(document.body));
 document.fonts.ready.then(reach);
 
-// A value and its interval stand on one line, however narrow the column.
+// In a table a name in code may be broken where a reader would break it; a value and its interval may not.
 addEventListener("DOMContentLoaded", () => {
+  for (const name of document.querySelectorAll(".bd-article td code .pre")) {
+    name.innerHTML = name.innerHTML.replace(/[._/(](?=\w)/g, "$&<wbr>");
+  }
   for (const cell of document.querySelectorAll(".bd-article td")) {
     if (/^[-+−]?[\d.]+%? ± [\d.]+%?$/.test(cell.textContent.trim())) cell.classList.add("interval");
   }
