@@ -91,7 +91,7 @@ def plot_frame(view: FrameView, *, height: float = 1.6) -> Figure:
         pictures = (view.images[i], colours[view.truth[i]], colours[view.labels[i]])
         for axis, picture, title in zip(axes[3 * i :], pictures, titles, strict=False):
             axis.imshow(picture, interpolation="nearest")
-            axis.set_title(title, fontsize=9)
+            axis.set_title(title, fontsize=min(9, 10 * height))
             axis.axis("off")
     # A word of the key takes about an inch.
     top.legend(handles=handles, loc="outside lower center", ncols=int(size[0]), fontsize=8, frameon=False)
