@@ -24,7 +24,9 @@ LIVE = "application/vnd.jupyter.widget-view+json"
 # A page has no kernel. Where it has no explorer of its own either, there is a still figure beside it.
 STILL = "*The sliders are live in JupyterLab; this page shows the figure beside them.*"
 IGNORED = "# NBVAL_IGNORE_OUTPUT\n"
-WIDE = 2.3  # widths of a height: panels side by side, too small on a phone unless they may scroll [O]
+# Panels side by side, too small on a phone unless they may scroll: widths of a height, or pixels [O].
+WIDE, MANY = 2.3, 1200
+_LIST = re.compile(r"((?:[^\s,]+, ){3})(?:[^\s,]+, ){4,}")  # of names, too long for a cell of a table
 _TIME = re.compile(
     r"\*\*Time\*\*: (?:about )?(.*?)(?: to run)?(?: on [a-z]+ cores?)?(?: to run)?, (?:and )?(.*?) to read\.",
     re.DOTALL,
@@ -194,7 +196,8 @@ def errors_table() -> str:
     lines = ["| code | what it says | what usually happened |", "|---|---|---|"]
     for mistake in mistakes():
         error = raised(mistake)
-        message = " ".join(str(error).split()).replace("|", r"\|").replace("`", "'")
+        message = _LIST.sub(r"\1…, ", " ".join(str(error).split()))
+        message = message.replace("|", r"\|").replace("`", "'")
         lines.append(f"| `{mistake.code}` | **{type(error).__name__}** `{message}` | {mistake.reason} |")
     return "\n".join(lines) + "\n"
 
@@ -317,7 +320,7 @@ def _figure_options(cell: dict[str, Any]) -> dict[str, str]:
 def _is_wide(picture: str) -> bool:
     # Width and height stand behind eight bytes of signature and eight of the first chunk's head.
     width, height = struct.unpack(">II", base64.b64decode(picture)[16:24])
-    return width > WIDE * height
+    return width > min(WIDE * height, MANY)
 
 
 def escape_docstring(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

@@ -7,3 +7,16 @@ const reach = () => {
 };
 addEventListener("load", reach);
 addEventListener("resize", reach);
+// Formulas get their width when their font is there, explorers theirs when they have started.
+addEventListener("DOMContentLoaded", () => new ResizeObserver(reach).observe(document.body));
+document.fonts.ready.then(reach);
+
+// In a table a name in code may be broken where a reader would break it; a value and its interval may not.
+addEventListener("DOMContentLoaded", () => {
+  for (const name of document.querySelectorAll(".bd-article td code .pre")) {
+    name.innerHTML = name.innerHTML.replace(/[._/(](?=\w)/g, "$&<wbr>");
+  }
+  for (const cell of document.querySelectorAll(".bd-article td")) {
+    if (/^[-+−]?[\d.]+%? ± [\d.]+%?$/.test(cell.textContent.trim())) cell.classList.add("interval");
+  }
+});

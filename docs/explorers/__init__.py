@@ -1,7 +1,7 @@
 """The explorers of the book's pages: what JavaScript modules draw, and the numbers that they draw.
 
-Every number comes from a report, or from the function that the notebook's own explorer calls; a page computes
-none that a notebook does not have.
+Every number comes from a report, or from the function that the notebook's own explorer calls, or is computed
+in the page from the notebook's samples; a page has none that a notebook does not have.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from infoclip_lite.core.reports import JsonObject
 
-from . import pictures, playground, stored
+from . import grams, pictures, playground, stored
 
 PAGE = Path(__file__).parent / "page"
 # Beside the site's other static files; from a page of a notebook.
@@ -23,6 +23,7 @@ INSTEAD_OF = {
     "explore_similarity": "similarity",
     "explore_training": "training",
     "explore_information": "information",
+    "explore_renyi": "renyi",
     "explore_objective": "objective",
     "explore_selection": "selection",
 }
@@ -78,6 +79,7 @@ def write_all(folder: Path, kept: Path) -> None:
     _write(folder, "similarity", pictures.similarity(folder))
     _write(folder, "selection", pictures.selection(folder))
     _write(folder, "information", playground.information(kept))
+    _write(folder, "renyi", grams.renyi())
     _write(folder, "training", stored.training())
     _write(folder, "objective", stored.objective())
     _write(folder, "leaderboard", stored.leaderboard())

@@ -27,6 +27,13 @@ _SQUARE = {"cmap": "mako", "square": True, "xticklabels": False, "yticklabels": 
 # Curves and marks are told apart by shape as well as by colour.
 _MARKS = "osv^DPX*"
 
+# Positions of an explorer's sliders; a correlation has a slider of every hundredth.
+SAMPLES, WIDTHS, ORDERS = (
+    (4, 16, 50, 100, 200),
+    (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
+    (0.5, 1.0, 1.5, 2.0, 3.0, 5.0),
+)
+
 Band = tuple[Sequence[float], Sequence[float]]  # (low, high) at each x
 
 

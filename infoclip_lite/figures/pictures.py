@@ -15,6 +15,7 @@ from ..studies.rows import Point
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
 _SHOWN = 10  # words that get a colour: more cannot be told apart
 
@@ -92,17 +93,8 @@ def label_maps(
         columns: maps in a row; None puts all in one.
     """
     import matplotlib.pyplot as plt
-    from matplotlib.patches import Patch
 
-    every = np.unique(np.concatenate([labels.ravel() for labels in maps.values()]))
-    each = [[(labels == i).mean() for i in range(len(names))] for labels in maps.values()]
-    fractions = np.mean(each, axis=0)
-    largest = np.argsort(-fractions, kind="stable")[:_SHOWN]
-    # A word on less than a hundredth of all maps is a speck: it would only lengthen the legend.
-    shown = [int(i) for i in largest if fractions[i] >= 0.01]
-    colours = word_colours(names)[shown]
-    table = np.full((max(256, len(names) + 1), 3), UNLABELLED, dtype=np.uint8)
-    table[shown] = colours
+    table, handles = word_key(list(maps.values()), names)
     pictures = {} if image is None else {"picture": image}
     pictures |= {title: table[np.clip(labels, 0, len(table) - 1)] for title, labels in maps.items()}
     across = columns or len(pictures)
@@ -114,12 +106,35 @@ def label_maps(
     for axis, (title, picture) in zip(axes.flat, pictures.items(), strict=False):
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(title, fontsize=10)
-    handles = [Patch(color=_hex(c), label=names[i]) for i, c in zip(shown, colours, strict=True)]
-    if np.any(~np.isin(every, shown)):
-        handles.append(Patch(color=_hex(UNLABELLED), label="other"))
     ncols = min(len(handles), max(2, int(1.1 * height * across)))
     figure.legend(handles=handles, loc="outside lower center", ncols=ncols, fontsize=9, frameon=False)
     return figure
+
+
+def word_key(maps: Sequence[np.ndarray], names: Sequence[str]) -> tuple[np.ndarray, list[Patch]]:
+    """Colours of label maps, and what a legend says of them: the largest words, and "other" for the rest.
+
+    Args:
+        maps: each (H, W) indices of `names`; what is no index counts as another word.
+        names: the words.
+
+    Returns:
+        (at least 256, 3) uint8, a colour for each label, and the patches of the legend.
+    """
+    from matplotlib.patches import Patch
+
+    every = np.unique(np.concatenate([labels.ravel() for labels in maps]))
+    fractions = np.mean([[(labels == i).mean() for i in range(len(names))] for labels in maps], axis=0)
+    largest = np.argsort(-fractions, kind="stable")[:_SHOWN]
+    # A word on less than a hundredth of all maps is a speck: it would only lengthen the legend.
+    shown = [int(i) for i in largest if fractions[i] >= 0.01]
+    colours = word_colours(names)[shown]
+    table = np.full((max(256, len(names) + 1), 3), UNLABELLED, dtype=np.uint8)
+    table[shown] = colours
+    handles = [Patch(color=_hex(c), label=names[i]) for i, c in zip(shown, colours, strict=True)]
+    if np.any(~np.isin(every, shown)):
+        handles.append(Patch(color=_hex(UNLABELLED), label="other"))
+    return table, handles
 
 
 def patch_grid(

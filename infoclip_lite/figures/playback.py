@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ..core.colours import UNLABELLED, shades, word_colours
+from ..core.colours import shades
 from ..core.reports import read_report
 from ..core.statistics import Row
 from ..studies.degradation_frames import KEYS, unpack
+from .pictures import word_key
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,24 +72,29 @@ def describe_frame(view: FrameView) -> str:
 
 
 def plot_frame(view: FrameView, *, height: float = 1.6) -> Figure:
-    """For each scene the picture, the truth and the segmentation; below, the measures with the step marked.
+    """For each scene the picture, the truth and the segmentation with one key of words; below, the measures
+    with the step marked.
 
     Args:
         view: of `compute_frame`.
         height: of a scene in inches.
     """
     count = len(view.images)
-    size = (3 * count * height * 0.7, 2.4 * height + 0.6)
+    # Half an inch for the key, whatever the height of a scene is.
+    size = (3 * count * height * 0.7, 2.4 * height + 1.1)
     figure = plt.figure(figsize=size, layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.3))  # type: ignore[misc]
-    colours, titles = _colours(view), ("scene", "truth", f"step {view.step}")
+    colours, handles = word_key([*view.truth, *view.labels], view.names)
+    titles = ("scene", "truth", f"step {view.step}")
     axes = top.subplots(1, 3 * count)
     for i in range(count):
         pictures = (view.images[i], colours[view.truth[i]], colours[view.labels[i]])
         for axis, picture, title in zip(axes[3 * i :], pictures, titles, strict=False):
             axis.imshow(picture, interpolation="nearest")
-            axis.set_title(title, fontsize=9)
+            axis.set_title(title, fontsize=min(9, 10 * height))
             axis.axis("off")
+    # A word of the key takes about an inch.
+    top.legend(handles=handles, loc="outside lower center", ncols=int(size[0]), fontsize=8, frameon=False)
     axis = bottom.subplots()
     looks = zip(shades(len(view.curves)), "osv^", strict=True)
     for (key, values), (colour, mark) in zip(view.curves.items(), looks, strict=True):
@@ -97,10 +103,3 @@ def plot_frame(view: FrameView, *, height: float = 1.6) -> Figure:
     axis.set(xlabel="training step", ylabel="share", ylim=(0, 1))
     axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)
     return figure
-
-
-def _colours(view: FrameView) -> np.ndarray:
-    """(256, 3) a colour for each label."""
-    table = np.full((256, 3), UNLABELLED, dtype=np.uint8)
-    table[: len(view.names)] = word_colours(view.names)
-    return table

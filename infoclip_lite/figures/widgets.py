@@ -18,7 +18,7 @@ from ..core.reports import read_report
 from ..objectives.chimera import Schedule
 from ..studies.objective_sweep import ALPHAS, AXES, COMPRESSION, TRANSFER
 from .estimators import ESTIMATORS, compute_information, describe_information, plot_information
-from .information import compute_renyi, plot_renyi
+from .information import ORDERS, SAMPLES, WIDTHS, compute_renyi, plot_renyi
 from .objective_map import compute_objective, describe_objective, plot_objective
 from .playback import compute_frame, describe_frame, plot_frame
 from .selection import compute_selection, plot_selection
@@ -184,10 +184,10 @@ def explore_information() -> Explorer:
 def explore_renyi() -> Explorer:
     """Sliders on n, correlation, kernel width and alpha; the static twin is plot_renyi(compute_renyi())."""
     controls = {
-        "n": _choice("n", [4, 16, 50, 100, 200], 100),
+        "n": _choice("n", list(SAMPLES), 100),
         "rho": _slider("correlation", 0.75, 0.0, 0.99, 0.01),
-        "width": _choice("width", [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0], 1.0),
-        "alpha": _choice("alpha", [0.5, 1.0, 1.5, 2.0, 3.0, 5.0], 2.0),
+        "width": _choice("width", list(WIDTHS), 1.0),
+        "alpha": _choice("alpha", list(ORDERS), 2.0),
     }
     return Explorer(compute_renyi, plot_renyi, controls)
 

@@ -111,7 +111,7 @@ def train(
         changes: keys of the recipe to replace, such as seed=3 or optimizer={"lr": 1e-3}.
 
     Returns:
-        The Run: its model, and a log with metrics and probes at the steps of `evaluation.at`.
+        The run, which has its model, and a log of metrics and probes at the steps of `evaluation.at`.
 
     Raises:
         ValueError: what `load_recipe` says, a folder that holds a run of another recipe, or an unfinished

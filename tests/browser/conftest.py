@@ -6,12 +6,19 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
+# seconds, for a machine that does other things too; a page or a script that is done sooner is not waited for
+PATIENCE = 180.0
+CHROMIUM = (
+    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --window-size=1280,1400 "
+    "--disable-background-networking --disable-component-update --disable-sync"
+)
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
@@ -30,6 +37,24 @@ def chromium() -> tuple[str, str]:
     if missing := [name for name, path in found.items() if path is None]:
         _missing(f"{' and '.join(missing)} not found; on Debian: apt-get install chromium chromium-driver")
     return str(found["chromium"]), str(found["chromedriver"])
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A browser of the module's own, that talks to nobody and keeps what it logs."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium: pip install -e '.[test]'")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium[0]
+    for flag in [*CHROMIUM.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromium[1]))
+    driver.set_page_load_timeout(PATIENCE)
+    driver.set_script_timeout(PATIENCE)
+    try:
+        yield driver
+    finally:
+        driver.quit()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -26,16 +27,11 @@ from served import served
 from infoclip_lite import DenseCLIP, segment
 from infoclip_lite.datasets.image import read_image
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium not found: pip install -e '.[test]'")
 pytest.importorskip("onnxscript", reason="onnxscript not found: pip install -e '.[chimera]'")
 
 PATIENCE = 180.0  # seconds, for a machine that does other things too; a wait ends when its object is there
 MEGABYTES = 25
 SIDE = 96
-CHROMIUM = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --window-size=1280,1400 "
-    "--disable-background-networking --disable-component-update --disable-sync"
-)
 ARROW_RIGHT, ENTER = "\ue014", "\ue007"
 # Clean, unclean, many-lettered and unknown: words that tokenizers stumble over.
 TEXTS = [
@@ -111,30 +107,24 @@ class Page:
 def folder(explainer: ModuleType, mini: DenseCLIP, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page as it is published, and beside its towers the same in float32."""
     # The runtime from npm and the exported programs are slow to make, and shared with `make docs`.
-    built = explainer.build(tmp_path_factory.mktemp("site") / "explainer")
+    built = tmp_path_factory.mktemp("site") / "explainer"
+    ready = Path(os.environ.get("BUILT_SITE", "no site")) / "explainer"
+    if ready.is_dir():
+        shutil.copytree(ready, built)
+    else:
+        explainer.build(built)
     for name, path in explainer.float_programs(mini, explainer.PARTS).items():
         shutil.copyfile(path, built / f"{name}-float32.onnx")
     return built
 
 
 @pytest.fixture(scope="module")
-def page(chromium: tuple[str, str], folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium[0]
-    for flag in [*CHROMIUM.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromium[1]))
-    browser.set_page_load_timeout(PATIENCE)
-    browser.set_script_timeout(PATIENCE)
-    try:
-        with served(folder) as address:
-            page = Page(browser, address)
-            page.open()
-            page.ready()
-            yield page
-    finally:
-        browser.quit()
+def page(browser: Any, folder: Path) -> Iterator[Page]:
+    with served(folder) as address:
+        page = Page(browser, address)
+        page.open()
+        page.ready()
+        yield page
 
 
 def squared(file: Path) -> torch.Tensor:
@@ -393,6 +383,9 @@ def test_fifty_megapixels_are_read_reduced(page: Page, tmp_path: Path) -> None:
         list(file.read_bytes()),
     )
     assert side[:2] == [1024, 1024] and np.abs(np.array(side[2:]) - (128, 128, 0)).max() <= 3
+    page.choose(file)
+    page.wait("labels", "return document.getElementById('status').textContent.startsWith('Computed')")
+    assert page.labels()[1].shape == (SIDE, SIDE)
 
 
 def test_no_request_leaves_the_page(page: Page) -> None:

@@ -15,13 +15,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 
 from infoclip_lite.figures import widgets
-
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium not found: pip install -e '.[test]'")
 
 EXPLORERS = [name for name in vars(widgets) if name.startswith("explore_")]
 TOKEN = "explorers"
@@ -34,10 +33,6 @@ ARROW_RIGHT = "\ue014"
 ARROW_LEFT = "\ue012"
 ENTER = "\ue007"
 HARMLESS: tuple[str, ...] = ()
-CHROMIUM = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --window-size=1400,1600 "
-    "--disable-background-networking --disable-component-update --disable-sync"
-)
 # JupyterLab asks nobody but this machine: no news, no look for a newer version, no list of extensions.
 QUIET = [
     "--LabApp.news_url=",
@@ -55,7 +50,7 @@ class Page:
         shots: folder where a wait that fails leaves a screenshot.
     """
 
-    browser: webdriver.Chrome
+    browser: Any
     shots: Path
 
     def all(self, selector: str) -> list:
@@ -98,7 +93,7 @@ class Page:
         assert {n for n, source in self.pictures().items() if source != before[n]} == {name}
         assert [alert.text for alert in self.all("b[role=alert]")] == []
 
-    def output(self, name: str) -> webdriver.remote.webelement.WebElement:
+    def output(self, name: str) -> Any:
         return self.all(".jp-CodeCell")[EXPLORERS.index(name)].find_element(
             "css selector", ".jp-OutputArea-output"
         )
@@ -178,30 +173,21 @@ def await_server(server: subprocess.Popen, address: str, log: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def page(chromium: tuple[str, str], lab: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(lab: str, browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Page:
     """The notebook opened, every cell run, every picture drawn."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium[0]
-    for flag in [*CHROMIUM.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromium[1]))
-    try:
-        browser.set_page_load_timeout(PATIENCE)
-        page = Page(browser, tmp_path_factory.mktemp("screenshots"))
-        browser.get(lab)
-        page.wait("a cell for each explorer", lambda: len(page.all(".jp-CodeCell")) == len(EXPLORERS))
-        page.wait(
-            "a kernel that waits", lambda: bool(page.all(".jp-Notebook-ExecutionIndicator[data-status=idle]"))
-        )
-        next(item for item in page.all(".lm-MenuBar-item") if item.text == "Run").click()
-        page.wait("the menu's Run All Cells", lambda: bool(page.all(RUN_ALL)))
-        page.all(RUN_ALL)[0].click()
-        for name in EXPLORERS:
-            page.wait(f"a picture of {name}", lambda name=name: name in page.pictures())
-        yield page
-    finally:
-        browser.quit()
+    browser.set_window_size(1400, 1600)
+    page = Page(browser, tmp_path_factory.mktemp("screenshots"))
+    browser.get(lab)
+    page.wait("a cell for each explorer", lambda: len(page.all(".jp-CodeCell")) == len(EXPLORERS))
+    page.wait(
+        "a kernel that waits", lambda: bool(page.all(".jp-Notebook-ExecutionIndicator[data-status=idle]"))
+    )
+    next(item for item in page.all(".lm-MenuBar-item") if item.text == "Run").click()
+    page.wait("the menu's Run All Cells", lambda: bool(page.all(RUN_ALL)))
+    page.all(RUN_ALL)[0].click()
+    for name in EXPLORERS:
+        page.wait(f"a picture of {name}", lambda name=name: name in page.pictures())
+    return page
 
 
 @pytest.mark.parametrize("name", EXPLORERS)

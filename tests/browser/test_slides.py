@@ -2,56 +2,41 @@
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infoclip_lite.course.slides import write_slides
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium not found: pip install -e '.[test]'")
 pytest.importorskip("mdit_py_plugins", reason="the docs extra is not installed")
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "06_transfer.ipynb"
-CHROMIUM = "--headless=new --no-sandbox --disable-gpu --disable-background-networking --no-first-run"
 RIGHT, LEFT, END = "\ue014", "\ue012", "\ue010"
 
 
 @pytest.fixture(scope="module")
-def deck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (browser and driver):
-        pytest.skip("no chromium with its driver")
-    options = webdriver.ChromeOptions()
-    for option in CHROMIUM.split():
-        options.add_argument(option)
-    options.binary_location = browser
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    page = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    size(page, 1280, 720)
-    page.get(write_slides([NOTEBOOK], tmp_path_factory.mktemp("deck"))[0].as_uri())
-    try:
-        yield page
-    finally:
-        page.quit()
+def deck(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    size(browser, 1280, 720)
+    browser.get(write_slides([NOTEBOOK], tmp_path_factory.mktemp("deck"))[0].as_uri())
+    return browser
 
 
-def size(page: webdriver.Chrome, width: int, height: int) -> None:
+def size(page: Any, width: int, height: int) -> None:
     shape = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", shape)
 
 
-def press(page: webdriver.Chrome, key: str) -> None:
+def press(page: Any, key: str) -> None:
     page.find_element("tag name", "body").send_keys(key)
 
 
-def place(page: webdriver.Chrome) -> tuple[int, int]:
+def place(page: Any) -> tuple[int, int]:
     at, step = page.execute_script("return [at, step]")
     return at, step
 
 
-def cut_off(page: webdriver.Chrome) -> list[int]:
+def cut_off(page: Any) -> list[int]:
     """Numbers of slides whose content is larger than they are."""
     return page.execute_script(
         """return slides.map((slide, index) => {
@@ -65,7 +50,7 @@ def cut_off(page: webdriver.Chrome) -> list[int]:
     )
 
 
-def test_keys_move_through_slides_and_their_steps(deck: webdriver.Chrome) -> None:
+def test_keys_move_through_slides_and_their_steps(deck: Any) -> None:
     first = deck.execute_script("return slides.findIndex((slide) => steps(slide).length === 1)")
     deck.execute_script("show(arguments[0], 0)", first)
     hidden = "return getComputedStyle(slides[at].querySelector('.step')).visibility"
@@ -80,7 +65,7 @@ def test_keys_move_through_slides_and_their_steps(deck: webdriver.Chrome) -> Non
     assert place(deck)[0] == deck.execute_script("return slides.length") - 1
 
 
-def test_notes_and_a_dark_room_are_a_key_away(deck: webdriver.Chrome) -> None:
+def test_notes_and_a_dark_room_are_a_key_away(deck: Any) -> None:
     deck.execute_script("show(3, 0)")
     paper = "return getComputedStyle(document.body).backgroundColor"
     light = deck.execute_script(paper)
@@ -92,7 +77,7 @@ def test_notes_and_a_dark_room_are_a_key_away(deck: webdriver.Chrome) -> None:
     assert not deck.find_element("css selector", ".here .notes").is_displayed()
 
 
-def test_the_speakers_window_shows_notes_and_moves_both(deck: webdriver.Chrome) -> None:
+def test_the_speakers_window_shows_notes_and_moves_both(deck: Any) -> None:
     deck.execute_script("show(3, 0)")
     audience = deck.current_window_handle
     press(deck, "s")
@@ -110,16 +95,16 @@ def test_the_speakers_window_shows_notes_and_moves_both(deck: webdriver.Chrome) 
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 720), (1920, 1080), (1024, 768)])
-def test_nothing_is_cut_off_on_a_screen(deck: webdriver.Chrome, width: int, height: int) -> None:
+def test_nothing_is_cut_off_on_a_screen(deck: Any, width: int, height: int) -> None:
     size(deck, width, height)
     assert cut_off(deck) == []
 
 
-def test_on_a_phone_the_deck_is_a_page_that_scrolls_one_way(deck: webdriver.Chrome) -> None:
+def test_on_a_phone_the_deck_is_a_page_that_scrolls_one_way(deck: Any) -> None:
     size(deck, 390, 844)
     assert deck.execute_script("return document.documentElement.scrollWidth") <= 390
     assert deck.find_elements("css selector", ".slide")[-1].is_displayed()
 
 
-def test_no_error_was_logged(deck: webdriver.Chrome) -> None:
+def test_no_error_was_logged(deck: Any) -> None:
     assert [entry["message"] for entry in deck.get_log("browser") if entry["level"] == "SEVERE"] == []

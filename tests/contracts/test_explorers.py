@@ -11,7 +11,10 @@ from types import ModuleType
 
 import pytest
 
+from infoclip_lite.core.reports import read_report
 from infoclip_lite.core.statistics import difference
+from infoclip_lite.figures import widgets
+from infoclip_lite.studies.degradation_frames import pack, unpack
 from infoclip_lite.studies.rows import read_leaderboard
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,9 +49,23 @@ def test_every_explorer_of_the_site_has_its_place_in_a_notebook(explorers: Modul
         assert (explorers.PAGE / f"{name}.js").exists()
 
 
+def test_every_live_explorer_has_a_version_of_the_page(explorers: ModuleType) -> None:
+    live = [name for name in vars(widgets) if name.startswith("explore_")]
+    assert sorted(explorers.INSTEAD_OF) == sorted(live)
+
+
+def test_credits_are_refused_where_the_stored_scene_is_another(
+    explorers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = read_report("degradation_frames")
+    other = pack(255 - unpack(report["images"]))
+    with pytest.raises(ValueError, match="scene 0 of degradation_frames"):
+        explorers.stored._scenes({**report, "images": other})
+
+
 def test_what_only_imports_an_explorer_shows_none(explorers: ModuleType) -> None:
     assert explorers.instead_of("from infoclip_lite.figures.widgets import explore_training") is None
-    assert explorers.instead_of("explore_renyi()") is None
+    assert explorers.instead_of("explore_what_nobody_wrote()") is None
     assert "needs JavaScript" in explorers.instead_of("explore_training()")
 
 

@@ -15,6 +15,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PROMISED = tuple(f"{n:02d}" for n in range(15))
 LARGEST = 300_000
 LONGEST = 30
+WIDEST = 110  # letters, as in the package
 SECTIONS = ("What you will learn", "Prerequisites", "Time", "Exercises", "Summary", "References")
 MACHINE = re.compile(r"(?<![\w.])/(?:work|root|home|tmp|Users|mnt)/|[A-Z]:\\\\")
 OURSELVES = re.compile(r"\b(?:TODO|FIXME|XXX|lorem ipsum|issue #?\d+|pull request)\b", re.IGNORECASE)
@@ -142,6 +143,12 @@ def test_reader_predicts_before_running_and_exercises_have_solutions(path: Path)
 def test_code_cells_are_short(path: Path) -> None:
     long = {cell["execution_count"]: text(cell["source"]).count("\n") + 1 for cell in cells(path, "code")}
     assert {count: lines for count, lines in long.items() if lines >= LONGEST} == {}
+
+
+@every
+def test_lines_of_code_have_room_on_a_page(path: Path) -> None:
+    lines = [line for cell in cells(path, "code") for line in text(cell["source"]).split("\n")]
+    assert [line for line in lines if len(line) > WIDEST] == []
 
 
 @every

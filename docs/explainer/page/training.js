@@ -77,7 +77,7 @@ export async function startTraining(about, content) {
     colour: `var(--${group === "learnt" ? "learnt" : "left-out"})`,
   });
   const curves = trainings.flatMap((each) => [curve(each, "mIoU_seen", "learnt"), curve(each, "mIoU_unseen", "left-out")]);
-    const drawNumbers = (frame) => {
+  const drawNumbers = (frame) => {
     drawCurves($("curves"), steps, curves, frame);
     const said = curves.map(({ name, values }) => `${name} ${percent(values[frame])}`).join("; ");
     $("curves-said").textContent = `At step ${steps[frame]}: ${said}.`;

@@ -87,10 +87,10 @@ export function curves({ width, height = 240, label, x, y, series, at, level }) 
 
 /**
  * Rows of intervals, the name beside its row or, where it is narrow, above it.
- * @param {object} chart width, label, x {label, low, high, say}, zero (a line upright),
+ * @param {object} chart width, label, x {label, low, high, say}, upright (where a line stands),
  *   rows [{name, low, high, at, stroke, shape}]
  */
-export function intervals({ width, label, x, rows, zero, broad = false }) {
+export function intervals({ width, label, x, rows, upright, broad = false }) {
   const narrow = width < 560;
   const longest = Math.max(0, ...rows.map((row) => row.name.length));
   const left = narrow ? 10 : Math.min(0.5 * width, 20 + 6.9 * longest);
@@ -103,7 +103,7 @@ export function intervals({ width, label, x, rows, zero, broad = false }) {
     figure.append(svg("text", { x: px(value), y: height - bottom + 16, class: "tick middle" }, (x.say ?? short)(value)));
   }
   figure.append(svg("text", { x: (left + width - 16) / 2, y: height - 5, class: "tick middle" }, x.label));
-  if (zero !== undefined) figure.append(svg("line", { x1: px(zero), x2: px(zero), y1: top, y2: height - bottom, class: "now" }));
+  if (upright !== undefined) figure.append(svg("line", { x1: px(upright), x2: px(upright), y1: top, y2: height - bottom, class: "now" }));
   rows.forEach(({ name, low, high, at, stroke, shape }, i) => {
     const y = top + line * (i + 1) - 11;
     const place = narrow ? { x: left, y: y - 9, class: "tick" } : { x: left - 10, y: y + 4, class: "tick end" };
@@ -137,9 +137,9 @@ export function canvas(label, side) {
   return element("canvas", { role: "img", "aria-label": label, width: side, height: side });
 }
 
-/** A map (side x side numbers), from dark (lowest) to bright (highest). */
-export function paintMap(target, values, side) {
-  const [low, high] = [Math.min(...values), Math.max(...values)];
+/** A map (side x side numbers), from dark (lowest, or the first of `range`) to bright (highest). */
+export function paintMap(target, values, side, range = null) {
+  const [low, high] = range ?? [Math.min(...values), Math.max(...values)];
   const pixels = new ImageData(side, side);
   values.forEach((value, i) => pixels.data.set([...viridis((value - low) / (high - low || 1)), 255], 4 * i));
   paintPixels(target, pixels);

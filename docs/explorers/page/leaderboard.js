@@ -119,7 +119,7 @@ function contrast({ rows, splits, differences }) {
         label: said.textContent,
         x: { label: "difference of hIoU in points, 95% interval", low: -1.05 * far, high: 1.05 * far, say: (value) => points(value, far < 0.03 ? 1 : 0) },
         rows: found.map(({ on, values: [mean, half] }, i) => ({ name: SPLITS[on] ?? on, low: mean - half, high: mean + half, at: mean, stroke: colour(i), shape: MARKS[i] })),
-        zero: 0,
+        upright: 0,
       }),
     );
   };

@@ -1,13 +1,14 @@
 // One training as a slider, and beside it the curves of several seeds with their intervals.
 
 import { canvas, colour, curves, dash, decoded, legend, MARKS, paintPicture, paintPixels, sample } from "./charts.js";
-import { boxes, choice, element, numbers, panel, percent, points, redrawn, slider, withHalf } from "./parts.js";
+import { boxes, choice, credited, element, numbers, panel, percent, points, redrawn, slider, withHalf } from "./parts.js";
 
 const SIDE = 192;
 const FEW = 0.01; // of a scene: a word with less is not named
 
 export async function start(place, data) {
-  const { frames, names, titles, scenes } = data;
+  const { frames, names, titles } = data;
+  const scenes = data.scenes.length;
   const { controls, figures, said, under } = panel(place, "Explorer: a training as a slider", data.again);
   const [images, truth, ...labels] = await Promise.all(
     [data.images, data.truth, ...frames.map((frame) => frame.labels)].map((strip) => decoded(`data:image/png;base64,${strip}`)),
@@ -46,7 +47,7 @@ export async function start(place, data) {
     chart,
   );
   const table = numbers("Numbers of this step, as a table");
-  under.append(table.node);
+  under.append(table.node, credited(data.credits));
 
   /** The words of a scene and their parts of it, the largest first. */
   const named = (map) => {
