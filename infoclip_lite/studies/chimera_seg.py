@@ -9,8 +9,8 @@ Stuff is labelled in every training and competes in every evaluation; hIoU is of
 ("voc: ") the nouns are those of VOC that the pack has pictures of, after its 15/5 split; there too grounds
 have names and labels, where VOC's background is ignored.
 
-One core of two busy ones takes some 0.4 s a step (0.27 s without an objective): half an hour of a core for
-`tune`, two hours and a quarter for the study, half an hour for the further seeds of its planned rows.
+One core of two busy ones takes some 0.4 s a step (0.27 s without an objective): forty minutes of a core for
+`tune`, two hours and a quarter for `chimera_seg`, half an hour for `chimera_seg_planned`.
 """
 
 from __future__ import annotations
