@@ -25,11 +25,11 @@ from ..segmentors.base import count
 from ..training.build import build_segmentor, build_task
 from ..training.finetuning import FineTuning
 from ..training.recipe import FineTuneRecipe, load_finetuning
+from .by_scene import DRAWS, redrawn_scores, tally
 from .card import MEASURED
 from .chimera import CHIMERA
 from .cost import forward_pass
 from .infoclip import INFOCLIP
-from .redrawn import DRAWS, redrawn_scores, tally
 from .rows import METRICS, SPLITS, Method, RankRange, Speed, StudyTable, shown_metrics, table_of
 from .runs import SCENES, score_run
 from .study import Study

@@ -27,7 +27,7 @@ from ..datasets import Collage
 from ..evaluation.counts import digest
 from ..evaluation.windows import enlarged
 from ..segmentors import ZeroShotSegmentor
-from .redrawn import mean_score, redrawn_scores, tally
+from .by_scene import mean_score, redrawn_scores, tally
 from .rows import Speed
 
 FOLDER = Path("runs/training_free")
