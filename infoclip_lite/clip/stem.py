@@ -6,10 +6,7 @@ ImageNet's image labels; that they are frozen, and that two of its layers are jo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from hashlib import blake2b
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, cast
 
 import torch
@@ -17,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.files import packaged_file
+from .memory import remembered
 
 _EPSILON = 1e-3  # of EfficientNet's batch norms
 _STEM = 32
@@ -61,60 +59,6 @@ class StemFeatures(NamedTuple):
 
     middle: Tensor
     deep: Tensor
-
-
-class _Memory:
-    """What frozen trunks said of batches of pictures; when it is full, the batches that come are not kept."""
-
-    def __init__(self, limit: int) -> None:
-        self.free = limit
-        self.found: dict[bytes, StemFeatures] = {}
-
-    def of(self, stem: Stem, images: Tensor) -> StemFeatures:
-        key = _digest(images, stem.deep.weight, stem.middle.weight, stem.first.weight)
-        # The number format of the computation belongs to what was said.
-        key += repr((images.shape, stem.enlarge, _format(images.device))).encode()
-        if key not in self.found:
-            # Also for a training, to which what an evaluation computed would be of no use.
-            with torch.inference_mode(False), torch.no_grad():
-                said = stem.look(images.clone())
-            size = sum(each.nbytes for each in said)
-            if size > self.free:
-                return said
-            self.free -= size
-            self.found[key] = said
-        return self.found[key]
-
-
-_memory: ContextVar[_Memory | None] = ContextVar("stem_memory", default=None)
-
-
-@contextmanager
-def remembered_features(limit: int = 2 << 30) -> Iterator[None]:
-    """Within this context a frozen trunk looks at a batch of pictures once, whichever model asks again.
-
-    For trainings side by side that see the same pictures: a trunk is a third of a step. On the CPU.
-
-    Args:
-        limit: bytes that are kept.
-    """
-    token = _memory.set(_Memory(limit))
-    try:
-        yield
-    finally:
-        _memory.reset(token)
-
-
-def _digest(*tensors: Tensor) -> bytes:
-    digest = blake2b(digest_size=16)
-    for tensor in tensors:
-        digest.update(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.digest()
-
-
-def _format(device: torch.device) -> object:
-    kind = device.type
-    return torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
 
 
 class _Conv(nn.Module):
@@ -227,10 +171,11 @@ class Stem(nn.Module):
         Args:
             images: (B, 3, H, W), normalised by `MEAN` and `STD`; sides are multiples of the patch.
         """
-        memory = _memory.get()
-        if memory is None or self.thawed or images.device.type != "cpu":
+        if self.thawed:
             return self.look(images)
-        return memory.of(self, images)
+        weights = (self.deep.weight, self.middle.weight, self.first.weight)
+        said = remembered(images, lambda: self.look(images.clone()), lambda: (*weights, f"{self.enlarge}"))
+        return StemFeatures(*said)
 
     def look(self, images: Tensor) -> StemFeatures:
         """`features`, computed whatever is remembered."""

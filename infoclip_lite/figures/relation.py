@@ -16,13 +16,14 @@ from ..clip import DenseCLIP
 from ..core.files import data_dir, whole_file
 from ..datasets.collage import Collage
 from ..objectives import relation
-from ..studies.infoclip import FOLDER, FULL_BASELINE, VARIANTS
+from ..studies.repair import BEST, variants
 from ..training.recipe import FineTuneRecipe
 from ..training.run import Run, train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FOLDER = Path("runs/infoclip_picture")
 _LARGE = 0.2  # of the picture: a smaller object has too few patches for its map to be read by eye
 
 
@@ -62,14 +63,16 @@ class WordView:
 def infoclip_picture(out: Path | None = None, *, folder: Path = FOLDER) -> Path:
     """Four views of a word: teacher without and with LPAM, student after plain tuning and after InfoCLIP.
 
+    Two trainings of the study of the repair: every weight, seed 0, without an objective and with the best
+    reading of InfoCLIP.
+
     Args:
         out: where the picture is written; data/reports/infoclip.jpg by default.
         folder: where runs are kept.
     """
-    start = train("mini/head", folder=folder / "starts" / "mini-head-0")
     plain, ours = (
-        train(VARIANTS[label].load(0), folder=folder / "picture" / name, start=start)
-        for name, label in (("catseg", FULL_BASELINE), ("infoclip", "full: infoclip"))
+        train(variants()[f"full: {method}"].load(0), folder=folder / method.replace(", ", "-"))
+        for method in ("plain", BEST["full"])
     )
     figure = relation_figure(relation_views(plain, ours))
     target = out or data_dir() / "reports" / "infoclip.jpg"
@@ -79,7 +82,7 @@ def infoclip_picture(out: Path | None = None, *, folder: Path = FOLDER) -> Path:
 
 
 def relation_views(plain: Run, ours: Run, *, count: int = 3, size: int = 96) -> list[WordView]:
-    """The first test scenes whose largest unseen noun covers a fifth of the picture, one scene for each noun.
+    """The first scenes of new instances whose largest unseen noun covers a fifth, one scene for each noun.
 
     Args:
         plain, ours: finished runs; `ours` with an LPAM.
@@ -101,7 +104,7 @@ def relation_views(plain: Run, ours: Run, *, count: int = 3, size: int = 96) -> 
     )
     # Few and large objects: what the map of a word shows has to be seen in three centimetres.
     scenes = Collage(
-        "test-known", size, seed=1, length=400, objects=(1, 2), scale=(0.5, 0.8), seen=recipe.data.get("seen")
+        "test", size, seed=1, length=400, objects=(1, 2), scale=(0.5, 0.8), seen=recipe.data.get("seen")
     )
     found: list[WordView] = []
     for scene in (scenes[index] for index in range(len(scenes))):

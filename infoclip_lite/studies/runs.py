@@ -11,7 +11,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from ..clip.stem import remembered_features
+from ..clip.memory import remembered_features
 from ..core.files import whole_file
 from ..core.reports import JsonObject
 from ..datasets import captioned_items, held_out_data
@@ -68,7 +68,7 @@ def run_variants(
     # variants take different times, and so each process gets some of each.
     todo = [(label, seed) for seed in seeds for label in variants]
     for _, of_a_seed in groupby(todo[part[0] - 1 :: part[1]], key=itemgetter(1)):
-        with remembered_features():  # all variants of a seed see the same scenes
+        with remembered_features():  # all variants of a seed see the same scenes, and ask the same teacher
             for label, seed in of_a_seed:
                 path, recipe = run_path(folder, label, seed), variants[label].load(seed)
                 if path.exists() and _is_of(json.loads(path.read_text(encoding="utf-8"))["recipe"], recipe):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..clip import DenseCLIP
+from ..clip.memory import digest, remembered
 from ..clip.stem import Stem
 from ..core.labels import NO_LABEL
 from ..core.processes import mean_over_processes, rank, world
@@ -105,6 +106,7 @@ class FineTuning:
         if not self.trained and not self.heads:
             raise ValueError("got tune='none' and a segmentor without a head; expected something to train")
         self._fixed_text: Tensor | None = None
+        self._teacher_hash: str | None = None
         if teacher is not None:
             with torch.no_grad():
                 self.teacher_text = teacher.encode_text([*self.seen, *anchors], self.templates)
@@ -234,15 +236,25 @@ class FineTuning:
             self._fixed_text = text
         return text
 
+    def _teacher_digest(self) -> str:
+        """The frozen teacher's weights, hashed once."""
+        if self._teacher_hash is None and self.teacher is not None:
+            self._teacher_hash = digest(*self.teacher.state_dict().values()).hex()
+        return f"{self._teacher_hash}"
+
     def _batch(self, step: int, images: Tensor, encoded: Encoded, text: Tensor, target: Target) -> Batch:
         """The batch as the objective sees it; whatever it does not touch is not computed."""
         teacher = self.teacher
         if teacher is None:
             raise ValueError("got an objective without a teacher; expected both")
 
-        @torch.no_grad()
+        def asked(what: str, look: Callable[[], Sequence[Tensor]]) -> tuple[Tensor, ...]:
+            with torch.no_grad():
+                return remembered(images, look, lambda: (self._teacher_digest(), what))
+
         def teacher_view() -> View:
-            patches = teacher.encode_dense(images, self.segmentor.read_outs[0])
+            read_out = self.segmentor.read_outs[0]
+            (patches,) = asked(read_out, lambda: (teacher.encode_dense(images, read_out),))
             return View(patches.flatten(2).mT, self.teacher_text, teacher.logit_scale.float())
 
         def student_view() -> View:
@@ -251,14 +263,13 @@ class FineTuning:
             dense = F.normalize(encoded.dense, dim=1).flatten(2).mT
             return View(dense, words, self.segmentor.clip.logit_scale.float())
 
-        @torch.no_grad()
         def image_and_dense() -> tuple[Tensor, Tensor]:
-            image, dense = teacher.encode_both(images, teacher.read_outs)
+            names = teacher.read_outs
+            image, dense = asked(f"both {names}", lambda: teacher.encode_both(images, names))
             return image, dense.flatten(2).mT
 
-        @torch.no_grad()
         def image() -> Tensor:
-            return teacher.encode_image(images)
+            return asked("image", lambda: (teacher.encode_image(images),))[0]
 
         height, width = encoded.dense.shape[2:]
         return Batch(

@@ -14,7 +14,8 @@ from torch import Tensor
 from infoclip_lite import DenseCLIP, load_clip
 from infoclip_lite.clip import save_clip
 from infoclip_lite.clip.loading import build_clip
-from infoclip_lite.clip.stem import MEAN, STD, Stem, lite0_weights, remembered_features
+from infoclip_lite.clip.memory import remembered_features
+from infoclip_lite.clip.stem import MEAN, STD, Stem, lite0_weights
 
 MODEL = {
     "embed_dim": 16,

@@ -14,7 +14,7 @@ from infoclip_lite.studies.runs import _as_json
 from infoclip_lite.training.recipe import FineTuneRecipe, load_finetuning
 
 # What a method may name: everything else is the plain training's.
-FREE = ("objective", "interpolate", "tune", "optimizer")
+FREE = ("objective", "interpolate", "anchors", "tune", "optimizer")
 
 
 @pytest.mark.parametrize("table", [study.candidates(), study.variants()], ids=["candidates", "variants"])
@@ -31,7 +31,7 @@ def test_methods_share_everything_but_what_they_compare(table: dict) -> None:
 
 def test_every_method_has_as_many_tries_as_any_other_in_both_settings() -> None:
     tries = {method: len(strengths) for method, strengths in study.METHODS.items() if method != "plain"}
-    assert set(tries.values()) == {3}
+    assert set(tries.values()) == {4}
     labels = list(study.candidates())
     assert set(study.COMPARED["full"]) == set(study.METHODS)
     for setting, methods in study.COMPARED.items():
@@ -44,8 +44,10 @@ def test_strengths_are_chosen_on_seeds_that_are_not_reported() -> None:
 
 
 def test_the_best_strength_is_the_one_with_the_highest_harmonic_mean() -> None:
-    measured = {f"full: wise | {part}": {"hIoU": score} for part, score in (("0.3", 0.1), ("0.5", 0.3))}
-    assert study.best_strengths(measured) == {}, "one of three is missing"
+    measured = {
+        f"full: wise | {part}": {"hIoU": score} for part, score in (("0.3", 0.1), ("0.4", 0.2), ("0.5", 0.3))
+    }
+    assert study.best_strengths(measured) == {}, "one of four is missing"
     measured["full: wise | 0.8"] = {"hIoU": 0.2}
     assert study.best_strengths(measured) == {"full": {"wise": "0.5"}}
 
@@ -106,6 +108,17 @@ def test_a_difference_is_drawn_over_nouns_with_the_same_ones_for_both() -> None:
     assert 0.03 < found["low"] < found["mean"] < found["high"] < 0.07
     same = study.over_nouns([{"nouns": worse}], [{"nouns": worse}])
     assert same == {"mean": 0, "low": 0, "high": 0}
+
+
+def test_a_difference_is_drawn_over_instances_with_the_same_ones_for_both() -> None:
+    # Draws move both methods by far more than these differ.
+    worse = [{"test": {"hIoU": seed}, "redrawn": [0.1 * k + seed for k in range(40)]} for seed in (0.3, 0.4)]
+    better = [
+        {"test": {"hIoU": run["test"]["hIoU"] + 0.05}, "redrawn": [d + 0.05 for d in run["redrawn"]]}
+        for run in worse
+    ]
+    found = study.over_instances(better, worse)
+    assert found == pytest.approx({"mean": 0.05, "low": 0.05, "high": 0.05})
 
 
 def test_the_plain_training_is_the_maps_half_as_long() -> None:

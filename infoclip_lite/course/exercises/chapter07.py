@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean, pstdev, stdev
 from typing import NamedTuple
 
 import torch
@@ -245,36 +246,50 @@ def _check_mixture(mixed: object, pretrained: Tensor, tuned: Tensor, share: floa
     )
 
 
+_NOUNS, _DRAWN = 24, 600
+
+
 @exercise(
     "7.5",
-    "Two ways that keep the same thing do not add up; what they are to be compared with is the "
-    "better one alone.",
+    "Nouns differ by far more than methods do. Draw the same ones for both, and only the methods are left; "
+    "what then still moves is how far the answer depends on the nouns one happened to have.",
 )
-def surplus(answer: Callable[..., object]) -> None:
-    """The answer is a function: grid, strength -> points of hIoU over the better one alone."""
-    cases = []
-    # Made-up grids: once InfoCLIP alone is the better one, once WiSE-FT, and once both together are.
-    for strength, both, info, wise in ((3, 0.38, 0.40, 0.35), (10, 0.41, 0.36, 0.42), (5, 0.45, 0.43, 0.40)):
-        grid = {
-            f"infoclip, {strength}, wise 0.5": {"hIoU": both},
-            f"infoclip, {strength}": {"hIoU": info},
-            "wise, 0.5": {"hIoU": wise},
-            "wise, 0.8": {"hIoU": wise - 0.05},
-        }
-        truth = 100 * (both - max(info, wise))
-        traps = [
-            (
-                100 * (both - min(info, wise)),
-                "that is over the worse of the two: the better one is what there is to beat",
-            ),
-            (100 * (both - info), "that is over InfoCLIP alone: the better one is what there is to beat"),
-            (
-                100 * both - 50 * (info + wise),
-                "that is over their mean: the better one is what there is to beat",
-            ),
-            (truth / 100, "that is a share: times 100 for points"),
-            (-truth, "the sign: both minus the better one alone"),
-            (100 * both, "that is hIoU itself: subtract the better one alone"),
-        ]
-        cases.append(Case(f"a strength of {strength}", answer(grid, strength), truth, traps))
-    close_each(cases, tolerance=0.002, unit=" points")
+def redrawn_difference(answer: Callable[..., object]) -> None:
+    """The answer is a function: ours and theirs {noun: IoU}, rng -> difference of means, nouns redrawn."""
+    rng = random.Random(0)
+    theirs = {f"noun {i}": rng.uniform(0.05, 0.8) for i in range(_NOUNS)}
+    ours = {noun: iou + rng.gauss(0.02, 0.03) for noun, iou in theirs.items()}
+    drawn = [
+        number(answer(dict(ours), dict(theirs), random.Random(seed)), "a difference")
+        for seed in range(_DRAWN)
+    ]
+    gaps = [ours[noun] - theirs[noun] for noun in theirs]
+    spread, expected = stdev(drawn), pstdev(gaps) / _NOUNS**0.5
+    _check_spread(spread, expected, pstdev(list(theirs.values())) / _NOUNS**0.5)
+    _check_middle(fmean(drawn), fmean(gaps), 4 * expected / _DRAWN**0.5)
+
+
+def _check_middle(got: float, truth: float, slack: float) -> None:
+    """The mean of all draws is the difference of all nouns."""
+    if abs(got - truth) <= slack:
+        return
+    perhaps = "it is the mean over the drawn nouns of ours minus theirs"
+    if abs(got + truth) <= slack:
+        perhaps = "the sign: ours minus theirs"
+    elif abs(got / 100 - truth) <= slack:
+        perhaps = "return it in the unit of the IoUs"
+    raise Wrong(f"{got:.4f} in the mean over {_DRAWN} draws", f"about {truth:.4f}", perhaps)
+
+
+def _check_spread(got: float, truth: float, unpaired: float) -> None:
+    """How far draws lie apart: within a tenth of what a paired draw of all nouns gives."""
+    if abs(got / truth - 1) <= 0.1:
+        return
+    perhaps = "draw as many nouns as there are, with replacement, the same ones for both"
+    if got < 1e-9:
+        perhaps = "nothing moves: `rng.choices` draws with replacement, `rng.sample` does not"
+    elif got > 1.1 * unpaired:  # of two drawn apart: 1.4
+        perhaps = "the two methods were given different nouns, so that the nouns' differences came in"
+    elif got > 2 * truth:
+        perhaps = "too few nouns were drawn: draw as many as there are"
+    raise Wrong(f"draws with a deviation of {got:.4f}", f"about {truth:.4f}", perhaps)

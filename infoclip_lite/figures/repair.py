@@ -1,0 +1,165 @@
+"""Where fine-tuning forgets, what keeps unseen nouns? Both reports of the repair as tables, and a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from ..core.statistics import Contrast, Interval, Row, Score
+from ..studies.repair import COMPARED, METHODS
+from ..studies.rows import shown_metrics, table_of
+from .pictures import difference_plot
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_SHORT = {"mIoU_seen": "seen", "mIoU_unseen": "unseen", "mIoU_stuff": "stuff", "hIoU": "hIoU"}
+_SPLIT = "test"
+_AGAIN = {"over nouns": "contrasts_over_nouns", "over instances": "contrasts_over_instances"}
+
+
+def strength_rows(report: Row, setting: str) -> list[dict[str, object]]:
+    """Every strength that was tried in a setting, hIoU on validation scenes in percent, best method first.
+
+    Args:
+        report: of `infoclip-lite benchmark repair_grid`.
+        setting: "full" or "qv".
+
+    Returns:
+        Rows {"method", "weak", "middle", "strong", "taken"}; of a method without a strength only "middle".
+    """
+    measured, best = report["measured"], report["best"][setting]
+    rows = []
+    for method in (each for each in COMPARED[setting] if each in best):
+        scores = {s: 100 * measured[f"{setting}: {method} | {s}"]["hIoU"] for s in METHODS[method]}
+        values = [
+            f"{strength}: {score:.1f}" if strength else f"{score:.1f}" for strength, score in scores.items()
+        ]
+        weak, middle, strong = values if len(values) == 3 else ("", values[0], "")
+        taken = max(scores.values())
+        rows.append(
+            (taken, {"method": method, "first": weak, "second": middle, "third": strong, "best": taken})
+        )
+    return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
+
+
+def score_rows(report: Row, setting: str, *, split: str = _SPLIT) -> list[dict[str, object]]:
+    """The methods of a setting, best mean hIoU first, and CLIP before any training; percent.
+
+    Args:
+        report: of `infoclip-lite benchmark repair`.
+        setting: "full" or "qv".
+        split: of the test scenes.
+
+    Returns:
+        Rows {"method", "seeds", "seen", "unseen", "stuff", "hIoU"}, each an `Interval` over seeds; before
+        training there are no seeds, and numbers stand alone.
+    """
+    found = _of(report, setting)
+    shown = shown_metrics(
+        {key.split("/")[1] for row in found.values() for key in row if key.startswith(split)}
+    )
+    before = report["zero_shot"][split]
+    rows: list[dict[str, object]] = [
+        {
+            "method": "before training",
+            "seeds": None,
+            **{_SHORT[key]: _percent(before.get(key)) for key in shown},
+        }
+    ]
+    for method, row in sorted(found.items(), key=lambda pair: -pair[1][f"{split}/hIoU"].mean):
+        seeds = len(row[f"{split}/hIoU"].values)
+        cells = {_SHORT[key]: _points(row[f"{split}/{key}"]) for key in shown}
+        rows.append({"method": method, "seeds": seeds, **cells})
+    return rows
+
+
+def contrast_rows(report: Row, *, split: str = _SPLIT) -> list[dict[str, object]]:
+    """The planned comparisons in hIoU: over seeds, corrected, and with other nouns and instances; points.
+
+    Args:
+        report: of `infoclip-lite benchmark repair`.
+        split: of the test scenes; nouns and instances are drawn on "test".
+
+    Returns:
+        Rows {"question", "difference", "p (Holm)", "over nouns", "over instances"}.
+    """
+    rows: list[dict[str, object]] = []
+    for row in report["contrasts"][split]:
+        contrast = Contrast(row["mean"], row["half"], row["p"], row["first"], row["second"], row["corrected"])
+        pair = f"{contrast.first} - {contrast.second}"
+        again = {what: _range(report[key].get(pair)) for what, key in _AGAIN.items()}
+        question = f"{contrast.first} − {contrast.second.split(': ', 1)[1]}"
+        rows.append(
+            {"question": question, "difference": _points(contrast), "p (Holm)": contrast.corrected, **again}
+        )
+    return rows
+
+
+def relation_rows(report: Row) -> list[dict[str, object]]:
+    """Before LPAM and after it: how well the teacher's relation tells patches apart, by reading; percent.
+
+    Args:
+        report: of `infoclip-lite benchmark repair`.
+
+    Returns:
+        Rows {"relation", "AUROC, seen", "AUROC, unseen", "mIoU, seen", "mIoU, unseen"}.
+    """
+    relations: Mapping[str, Row] = report["relation"]
+    what = {"AUROC": "auroc", "mIoU": "mIoU"}
+    keys = {f"{name}, {g}": f"{key}_{g}" for name, key in what.items() for g in ("seen", "unseen")}
+    rows: list[dict[str, object]] = []
+    for label, row in relations.items():
+        if not rows:
+            before = {name: 100 * row[f"before {key}"]["mean"] for name, key in keys.items()}
+            rows.append({"relation": "before LPAM", **before})
+        after = {
+            name: Interval(row[f"after {key}"]["mean"], row[f"after {key}"]["half"])
+            for name, key in keys.items()
+        }
+        rows.append({"relation": f"after, {label}", **{name: _points(cell) for name, cell in after.items()}})
+    return rows
+
+
+def plot_repair(report: Row, setting: str, *, split: str = _SPLIT, height: float = 0.3) -> Figure:
+    """Paired differences of every method to plain fine-tuning, best hIoU first, 95% intervals over seeds.
+
+    Args:
+        report: of `infoclip-lite benchmark repair`.
+        setting: "full" or "qv".
+        split: of the test scenes.
+        height: of a method's line in inches.
+    """
+    import matplotlib.pyplot as plt
+
+    found = {method: row for method, row in _of(report, setting).items() if method != "plain"}
+    order = sorted(found, key=lambda method: -found[method][f"{split}/hIoU"].mean)
+    metrics: Sequence[str] = ("mIoU_seen", "mIoU_unseen", "hIoU")
+    size = (10, height * len(order) + 0.9)
+    figure, axes = plt.subplots(1, len(metrics), figsize=size, layout="constrained")
+    for axis, metric in zip(axes, metrics, strict=True):
+        differences = {method: found[method][f"{split}/{metric}"].difference for method in order}
+        rows = {method: each for method, each in differences.items() if each is not None}
+        difference_plot(axis, rows, labels=metric == metrics[0])
+        axis.set_title(_SHORT[metric])
+    return figure
+
+
+def _of(report: Row, setting: str) -> dict[str, dict[str, Score]]:
+    """The table's rows of one setting, its name left out."""
+    prefix = f"{setting}: "
+    return {
+        label.removeprefix(prefix): row for label, row in table_of(report).items() if label.startswith(prefix)
+    }
+
+
+def _points(cell: Interval) -> Interval:
+    return Interval(100 * cell.mean, 100 * cell.ci95)
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _range(row: Row | None) -> str:
+    return "" if row is None else f"[{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
