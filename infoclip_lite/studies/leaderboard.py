@@ -26,11 +26,11 @@ from ..training.build import build_segmentor, build_task
 from ..training.finetuning import FineTuning
 from ..training.recipe import FineTuneRecipe, load_finetuning
 from . import chimera, repair, systems
+from .by_scene import DRAWS, redrawn_scores, tally
 from .card import MEASURED
 from .cost import forward_pass
 from .rows import SPLITS, Method, RankRange, Speed, shown_metrics
 from .runs import SCENES, Records, gather, made_with, same_scenes
-from .tallies import DRAWS, redrawn_scores, tally
 from .variants import Variant
 
 # What everything on the board learns from, or is tested on: the scenes of chapter 02's map.

@@ -23,9 +23,9 @@ from ..datasets import Segmented, held_out_data
 from ..datasets.base import class_groups
 from ..segmentors.queries import bounding_boxes, class_masks, crops, region_cls, to_grid
 from ..training.recipe import load_finetuning
+from .by_scene import redrawn_scores, tally
 from .rows import SPLITS
 from .runs import SCENES, TUNING_SCENES
-from .tallies import redrawn_scores, tally
 
 _HALF = 0.5  # of a patch that a mask covers, from which on the patch is the region's
 

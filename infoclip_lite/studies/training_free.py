@@ -27,8 +27,8 @@ from ..datasets import Collage
 from ..evaluation.counts import digest
 from ..evaluation.windows import enlarged
 from ..segmentors import ZeroShotSegmentor
+from .by_scene import mean_score, redrawn_scores, tally
 from .rows import Speed
-from .tallies import mean_score, redrawn_scores, tally
 
 FOLDER = Path("runs/training_free")
 # New instances are what the contrasts ask about, so they get more scenes.

@@ -14,8 +14,8 @@ from infoclip_lite.core.statistics import Score
 from infoclip_lite.evaluation import SegmentationMetrics
 from infoclip_lite.segmentors import ZeroShotSegmentor
 from infoclip_lite.studies import training_free as study
+from infoclip_lite.studies.by_scene import mean_score, redrawn_scores, tally
 from infoclip_lite.studies.rows import SPLITS, shown_metrics
-from infoclip_lite.studies.tallies import mean_score, redrawn_scores, tally
 from infoclip_lite.studies.training_free import ATTENTIONS, PLANNED, REFINED, WORDLESS, systems
 
 WORDS = ("cat", "dog", "grass")
