@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..core.statistics import Contrast, Interval, Row, Score
-from ..studies.repair import COMPARED, METHODS
-from ..studies.rows import shown_metrics, table_of
+from ..studies.repair import METHODS
+from ..studies.rows import METRICS, shown_metrics, table_of
 from .pictures import difference_plot
 
 if TYPE_CHECKING:
@@ -26,21 +26,19 @@ def strength_rows(report: Row, setting: str) -> list[dict[str, object]]:
         setting: "full" or "qv".
 
     Returns:
-        Rows {"method", "weak", "middle", "strong", "taken"}; of a method without a strength only "middle".
+        Rows {"method", "seen", "unseen", "hIoU", "taken", "all that was tried"}: the first three with the
+        strength that was taken.
     """
     measured, best = report["measured"], report["best"][setting]
-    rows = []
-    for method in (each for each in COMPARED[setting] if each in best):
-        scores = {s: 100 * measured[f"{setting}: {method} | {s}"]["hIoU"] for s in METHODS[method]}
-        values = [
-            f"{strength}: {score:.1f}" if strength else f"{score:.1f}" for strength, score in scores.items()
-        ]
-        weak, middle, strong = values if len(values) == 3 else ("", values[0], "")
-        taken = max(scores.values())
-        rows.append(
-            (taken, {"method": method, "first": weak, "second": middle, "third": strong, "best": taken})
-        )
-    return [row for _, row in sorted(rows, key=lambda pair: -pair[0])]
+    rows: list[dict[str, object]] = []
+    for method, taken in best.items():
+        found = {strength: measured[f"{setting}: {method} | {strength}"] for strength in METHODS[method]}
+        tried = ", ".join(f"{each or '-'}: {100 * row['hIoU']:.1f}" for each, row in found.items())
+        cells = {_SHORT[key]: 100 * found[taken][key] for key in METRICS}
+        rows.append({"method": method, **cells, "taken": taken or "-", "all that was tried": tried})
+    return sorted(
+        rows, key=lambda row: -measured[f"{setting}: {row['method']} | {best[row['method']]}"]["hIoU"]
+    )
 
 
 def score_rows(report: Row, setting: str, *, split: str = _SPLIT) -> list[dict[str, object]]:
