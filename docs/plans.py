@@ -61,7 +61,7 @@ PLANS: dict[str, tuple[int, tuple[Part, ...]]] = {
             Part("From distances to entropy; alike in both", "04", (1, 4), ("4.1",)),
             BREAK,
             Part("The relation, and what a sample is", "05", (1, 4)),
-            Part("The report: every way to stay aligned", "07", (3, 5)),
+            Part("The contest: every way to stay aligned", "07", (3, 5)),
             Part("Discussion: reading a paper that leaves things open", minutes=10),
         ),
     ),

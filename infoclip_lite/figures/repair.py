@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..core.colours import shades
 from ..core.statistics import Contrast, Interval, Row, Score
 from ..studies.repair import METHODS
 from ..studies.rows import METRICS, shown_metrics, table_of
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _SHORT = {"mIoU_seen": "seen", "mIoU_unseen": "unseen", "mIoU_stuff": "stuff", "hIoU": "hIoU"}
 _SPLIT = "test"
+_COLUMNS = ("columns: the training's words", "columns: the captions' nouns as well")
 _AGAIN = {"over nouns": "contrasts_over_nouns", "over instances": "contrasts_over_instances"}
 
 
@@ -39,6 +41,50 @@ def strength_rows(report: Row, setting: str) -> list[dict[str, object]]:
     return sorted(
         rows, key=lambda row: -measured[f"{setting}: {row['method']} | {best[row['method']]}"]["hIoU"]
     )
+
+
+# The same objective with the training's words as columns, and with those of captions beside them.
+_PANELS: Mapping[str, tuple[str | None, str]] = {
+    "kernel alignment": ("kernel alignment", "kernel alignment, anchors"),
+    "InfoCLIP, information": ("infoclip, centred", "infoclip, anchors"),
+    "InfoCLIP, gap": (None, "infoclip, anchors, gap"),
+}
+
+
+def plot_columns(report: Row, *, height: float = 2.0) -> Figure:
+    """What a relation keeps, by its weight: with the training's words, and with the captions' nouns as well.
+
+    Args:
+        report: of `infoclip-lite benchmark repair_grid`.
+        height: of a panel in inches.
+    """
+    import matplotlib.pyplot as plt
+
+    measured, before = report["measured"], report["zero_shot"]
+    size = (3.1 * len(_PANELS), 2 * height + 0.5)
+    figure, axes = plt.subplots(
+        2, len(_PANELS), figsize=size, sharex=True, sharey="row", layout="constrained"
+    )
+    for line, metric in zip(axes, ("mIoU_seen", "mIoU_unseen"), strict=True):
+        for axis, (title, pair) in zip(line, _PANELS.items(), strict=True):
+            axis.axhline(
+                100 * measured["full: plain | "][metric], color="black", linestyle="--", linewidth=0.8
+            )
+            axis.axhline(100 * before[metric], color="black", linestyle=":", linewidth=0.8)
+            for method, label, shade, mark in zip(pair, _COLUMNS, shades(2), "os", strict=True):
+                weights = METHODS[method] if method else {}
+                found = [100 * measured[f"full: {method} | {weight}"][metric] for weight in weights]
+                axis.plot(
+                    [float(w) for w in weights], found, color=shade, marker=mark, markersize=4, label=label
+                )
+            axis.set(xscale="log")
+            axis.set_title(title if metric == "mIoU_seen" else "", fontsize=10)
+        line[0].set_ylabel(f"{_SHORT[metric]} mIoU (%)")
+    for axis in axes[-1]:
+        axis.set_xlabel("weight")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    return figure
 
 
 def score_rows(report: Row, setting: str, *, split: str = _SPLIT) -> list[dict[str, object]]:

@@ -22,12 +22,13 @@ from ..core.statistics import interval
 from ..datasets import Segmented, held_out_data
 from ..datasets.base import class_groups
 from ..evaluation import evaluate
+from ..training.acceleration import autocast, dtype_of
 from ..training.build import build_segmentor
 from ..training.run import Run
 from .redrawn import redrawn
 from .relation_quality import relation_quality
-from .rows import METRICS, SPLITS, StudyTable
-from .runs import SCENES, Records, gather, run_variants, score_run, score_tuning
+from .rows import SPLITS, StudyTable, shown_metrics
+from .runs import SCENES, TUNING_SCENES, Records, gather, run_variants, score_run, score_tuning
 from .study import Study, tuned
 from .variants import Variant
 
@@ -193,11 +194,17 @@ def tune(*, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | N
         out: where the report is written; data/reports by default.
 
     Returns:
-        {"seeds", "measured": {"setting: method | strength": metrics}, "best": as of `best_strengths`}.
+        {"seeds", "measured": {"setting: method | strength": metrics}, "best": as of `best_strengths`,
+        "zero_shot": metrics before any training}, all of validation scenes.
     """
     run_variants(candidates(), GRID_SEEDS, folder / "grid", score_tuning, part=part)
     measured = tuned(gather(candidates(), GRID_SEEDS, folder / "grid"))
-    content = {"seeds": list(GRID_SEEDS), "measured": measured, "best": best_strengths(measured)}
+    content = {
+        "seeds": list(GRID_SEEDS),
+        "measured": measured,
+        "best": best_strengths(measured),
+        "zero_shot": zero_shot(("val",))["val"],
+    }
     return write_report("repair_grid", content, out)
 
 
@@ -296,14 +303,19 @@ def _middle(mean: float, draws: Sequence[float]) -> dict[str, float]:
 
 
 def _scenes(split: str) -> Segmented:
-    return held_out_data(variant("full", {}).load(0).data, split, length=SCENES)
+    length = TUNING_SCENES if split == "val" else SCENES
+    return held_out_data(variant("full", {}).load(0).data, split, length=length)
 
 
-def zero_shot() -> dict[str, dict[str, float]]:
-    """CLIP before any training, on the scenes of each split."""
-    model = build_segmentor(variant("full", {}).load(0))
-    measured = {split: evaluate(model, _scenes(split)).metrics for split in SPLITS}
-    return {split: {key: metrics[key] for key in METRICS} for split, metrics in measured.items()}
+def zero_shot(splits: Sequence[str] = SPLITS) -> dict[str, dict[str, float]]:
+    """CLIP before any training, on the scenes of each split, multiplied as the trainings are."""
+    recipe = variant("full", {}).load(0)
+    model = build_segmentor(recipe)
+    with autocast(model.clip.device, dtype_of(recipe.machine.dtype)):
+        measured = {split: evaluate(model, _scenes(split)).metrics for split in splits}
+    return {
+        split: {key: metrics[key] for key in shown_metrics(metrics)} for split, metrics in measured.items()
+    }
 
 
 def study() -> Study:
