@@ -196,10 +196,14 @@ def errors_table() -> str:
     lines = ["| code | what it says | what usually happened |", "|---|---|---|"]
     for mistake in mistakes():
         error = raised(mistake)
-        message = _LIST.sub(r"\1…, ", " ".join(str(error).split()))
-        message = message.replace("|", r"\|").replace("`", "'")
+        message = in_a_cell(error).replace("|", r"\|")
         lines.append(f"| `{mistake.code}` | **{type(error).__name__}** `{message}` | {mistake.reason} |")
     return "\n".join(lines) + "\n"
+
+
+def in_a_cell(error: Exception) -> str:
+    """What an error says, in one line, of a long list the first three names and the last."""
+    return _LIST.sub(r"\1…, ", " ".join(str(error).split())).replace("`", "'")
 
 
 def times_table(folder: Path = NOTEBOOKS) -> str:

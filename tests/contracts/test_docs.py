@@ -222,10 +222,10 @@ def test_a_mistake_that_raises_nothing_is_found_out(generate: ModuleType) -> Non
 
 def test_course_kit_shows_each_message_and_each_time(site: Path, generate: ModuleType) -> None:
     page = " ".join(html.unescape(re.sub(r"<[^>]+>", "", (site / "teach.html").read_text())).split())
-    said = [
-        " ".join(str(generate.raised(mistake)).split()).replace("`", "'") for mistake in generate.mistakes()
-    ]
+    said = [generate.in_a_cell(generate.raised(mistake)) for mistake in generate.mistakes()]
     assert [message for message in said if message not in page] == []
+    listed = generate.in_a_cell(ValueError("got `x`; expected one of a, b, c, d, e, f, g, h, i\n and so on"))
+    assert listed == "got 'x'; expected one of a, b, c, …, i and so on"
     page = (site / "teach.html").read_text()
     assert all(f'href="notebooks/{stem}.html"' in page for stem in STEMS)
 

@@ -112,7 +112,7 @@ def test_the_heads_rate_is_the_best_of_the_map() -> None:
 def test_tuning_looks_at_validation_scenes_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untrained: None
 ) -> None:
-    def quick(recipe: FineTuneRecipe, starts: Any, score: Any, watch: Any, progress: bool) -> JsonObject:
+    def quick(recipe: FineTuneRecipe, starts: Any, score: Any, watch: Any, *_: object) -> JsonObject:
         assert score is study.score_tuning
         return record(recipe, 0.3 if recipe.optimizer.head_lr == 3e-3 else 0.2)
 
@@ -129,7 +129,7 @@ def test_rows_come_before_ablations_and_the_report_is_of_what_is_finished(
     rows = study.variants()
     labels = {repr(row.load(seed)): label for label, row in rows.items() for seed in range(5)}
 
-    def quick(recipe: FineTuneRecipe, starts: Any, score: Any, watch: Any, progress: bool) -> JsonObject:
+    def quick(recipe: FineTuneRecipe, starts: Any, score: Any, watch: Any, *_: object) -> JsonObject:
         label = labels.get(repr(recipe), "an ablation")
         done.append((label, recipe.seed))
         return record(recipe, 0.2 + 0.01 * recipe.seed + 0.1 * (label == study.PIXELS))
