@@ -226,22 +226,30 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def contrasts(scores: Mapping[str, Score], pairs: Sequence[tuple[str, str]]) -> list[Contrast]:
+def contrasts(
+    scores: Mapping[str, Score], pairs: Sequence[tuple[str, str]], *, planned: int | None = None
+) -> list[Contrast]:
     """The comparisons that a study planned: paired differences, and p-values corrected for all of them.
 
     Args:
         scores: by method.
         pairs: (first, second) methods; a planned few, named before anything was measured.
+        planned: how many were planned, those that are not measured yet among them: what is not there yet must
+            not make the rest look surer. None: as many as `pairs`.
 
     Raises:
-        ValueError: a method without a score, or scores that cannot be paired.
+        ValueError: fewer planned than pairs, a method without a score, or scores that cannot be paired.
     """
     missing = sorted({label for pair in pairs for label in pair} - scores.keys())
     if missing:
         known = ", ".join(scores)
         raise ValueError(f"got a contrast with {missing[0]!r}; expected methods that were measured: {known}")
+    lacking = 0 if planned is None else planned - len(pairs)
+    if lacking < 0:
+        raise ValueError(f"got {len(pairs)} contrasts, of which {planned} were planned; expected no more")
     found = [difference(scores[first], scores[second]) for first, second in pairs]
-    rows = zip(pairs, found, holm([d.p for d in found]), strict=True)
+    corrected_for_all = holm([d.p for d in found] + [1.0] * lacking)
+    rows = zip(pairs, found, corrected_for_all[: len(found)], strict=True)
     return [Contrast(d.mean, d.ci95, d.p, first, second, corrected) for (first, second), d, corrected in rows]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import seaborn as sns
 
 from ..core.colours import shades
-from ..core.statistics import Interval, Row
+from ..core.statistics import LEVEL, Interval, Row
 from .pictures import difference_plot
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def plot_contrasts(report: Row, *, height: float = 0.32) -> Figure:
 
 
 def _named(row: Row) -> str:
-    star = " *" if row["corrected"] <= 0.05 else ""
+    star = " *" if row["corrected"] <= LEVEL else ""
     return f"{row['first']} minus {row['second']}{star}"
 
 

@@ -45,9 +45,7 @@ def plot_parts(report: Row, attentions: Sequence[str], *, height: float = 3.0) -
             for attention in attentions
         ]
         means = np.array([[100 * cell.mean for cell in row] for row in cells])
-        texts = np.array(
-            [[f"{100 * cell.mean:.1f}\n± {100 * cell.ci95:.1f}" for cell in row] for row in cells]
-        )
+        texts = np.array([[_percent(cell) for cell in row] for row in cells])
         sns.heatmap(
             means,
             ax=axis,

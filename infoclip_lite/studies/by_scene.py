@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from ..core.statistics import Score
+from ..datasets import Segmented
+from ..datasets.base import class_groups
 from .rows import shown_metrics
 
 DRAWS = 500  # of a bootstrap: its interval is then known to a few percent
@@ -62,8 +64,19 @@ def _metrics(added: Tensor, groups: Groups) -> dict[str, list[float]]:
     iou = hit / (wanted + called - hit)  # NaN where a class is neither there nor called
     means = {f"mIoU_{name}": iou[:, list(ids)].nanmean(1) for name, ids in groups.items()}
     seen, unseen = means["mIoU_seen"], means["mIoU_unseen"]
-    harmonic = (2 * seen * unseen / (seen + unseen)).nan_to_num(0.0)
+    # Nothing right is 0 and not 0 / 0; a group of which nothing is there stays NaN.
+    harmonic = torch.where(seen + unseen == 0, 0.0, 2 * seen * unseen / (seen + unseen))
     return {key: row.tolist() for key, row in {**means, "hIoU": harmonic}.items()}
+
+
+def groups_of(data: Segmented) -> Groups:
+    """The classes that are reported apart; of a data set that names no groups, the unseen ones and the rest.
+
+    Args:
+        data: the scenes.
+    """
+    rest = [index for index in range(len(data.names)) if index not in data.unseen]
+    return class_groups(data) or {"seen": rest, "unseen": data.unseen}
 
 
 def mean_score(scores: Sequence[Score]) -> Score:

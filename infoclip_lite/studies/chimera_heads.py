@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 
 from ..core.files import data_dir
 from ..core.reports import JsonObject, write_report
@@ -97,8 +98,9 @@ def what_is_finished(seeds: int = 3, folder: Path = FOLDER) -> JsonObject:
     Returns:
         {"seeds", "missing": {head: number of seeds}, "variants": settings, "table": the last step's rows,
         "contrasts": {split: rows, of hIoU}, "curves": {head: {metric: points}}, "differences": {metric:
-        points of head minus linear, paired by seed}, "seconds_a_step"}; without two seeds of a head there
-        are neither rows nor points.
+        points of head minus linear, paired by seed}, "seconds_a_step": {head: median}}; without two seeds of
+        a head there are neither rows nor points. Looks are part of the seconds; a run that was killed and
+        went on tells only those after it.
     """
     wanted = variants()
     records = gather_any(wanted, range(seeds), folder)
@@ -115,7 +117,7 @@ def what_is_finished(seeds: int = 3, folder: Path = FOLDER) -> JsonObject:
         "curves": {head: curves_json(curve) for head, curve in curves(records).items()},
         "differences": curves_json(differences(records)),
         "seconds_a_step": {
-            head: round(min(run["seconds"]["train"] / run["recipe"]["steps"] for run in runs), 3)
+            head: round(median(run["seconds"]["train"] / run["recipe"]["steps"] for run in runs), 3)
             for head, runs in records.items()
         },
     }

@@ -19,14 +19,13 @@ from ..core.reports import JsonObject, read_report, write_report
 from ..core.statistics import Score, interval, rank_ranges, seeds_needed, surely_better
 from ..core.timing import ratios, take_turns
 from ..datasets import Segmented, held_out_data
-from ..datasets.base import class_groups
 from ..segmentors import Segmentor, ZeroShotSegmentor
 from ..segmentors.base import count
 from ..training.build import build_segmentor, build_task
 from ..training.finetuning import FineTuning
 from ..training.recipe import FineTuneRecipe, load_finetuning
 from . import chimera, repair, systems
-from .by_scene import DRAWS, redrawn_scores, tally
+from .by_scene import DRAWS, groups_of, redrawn_scores, tally
 from .card import MEASURED
 from .cost import forward_pass
 from .rows import SPLITS, Method, RankRange, Speed, shown_metrics
@@ -240,12 +239,7 @@ def untrained_scores(model: Segmentor, data: Segmented, *, draws: int = DRAWS) -
     Returns:
         metric -> Score: of all scenes as `evaluate` gives it, 1.96 deviations of the draws, and the draws.
     """
-    text, groups = model.encode_text(data.names), class_groups(data)
-    if groups is None:
-        groups = {
-            "seen": [i for i in range(len(data.names)) if i not in data.unseen],
-            "unseen": data.unseen,
-        }
+    text, groups = model.encode_text(data.names), groups_of(data)
     counted = []
     for scene in (data[i] for i in range(len(data))):
         labels = model(scene.image[None], text).argmax(1).cpu()

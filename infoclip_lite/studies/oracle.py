@@ -20,10 +20,9 @@ from ..clip.tower import TowerPass
 from ..core.labels import NO_LABEL
 from ..core.reports import JsonObject, write_report
 from ..datasets import Segmented, held_out_data
-from ..datasets.base import class_groups
 from ..segmentors.queries import bounding_boxes, class_masks, crops, region_cls, to_grid
 from ..training.recipe import load_finetuning
-from .by_scene import redrawn_scores, tally
+from .by_scene import groups_of, redrawn_scores, tally
 from .rows import SPLITS
 from .runs import SCENES, TUNING_SCENES
 
@@ -163,8 +162,7 @@ def named(
     """
     namings = ways(len(clip.blocks)) if namings is None else namings
     text, words = clip.encode_text(data.names), len(data.names)
-    others = [index for index in range(words) if index not in data.unseen]
-    groups = class_groups(data) or {"seen": others, "unseen": data.unseen}
+    groups = groups_of(data)
     group_of = {index: group for group, members in groups.items() for index in members}
     tallies: dict[str, list[Tensor]] = {way: [] for way in namings}
     right: dict[str, dict[str, list[bool]]] = {way: {group: [] for group in groups} for way in namings}

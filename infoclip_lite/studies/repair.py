@@ -258,13 +258,15 @@ def over_nouns(first: Sequence[JsonObject], second: Sequence[JsonObject]) -> dic
         {"mean", "low", "high"}: seen and unseen nouns are drawn with replacement, each among its own, the
         same ones for both methods; an IoU is a noun's mean over seeds.
     """
-    groups = class_groups(_scenes("test")) or {}
-    names = _scenes("test").names
+    data = _scenes("test")
+    groups, names = class_groups(data) or {}, data.names
+    # A word that no scene shows has an IoU in those runs alone that called a pixel so: it is in no group.
+    known = set.intersection(*(set(run["nouns"]) for run in (*first, *second)))
+    shown = [[names[i] for i in groups[group] if names[i] in known] for group in ("seen", "unseen")]
     means = [
-        {name: fmean(run["nouns"][name] for run in runs) for name in runs[0]["nouns"]}
+        {name: fmean(run["nouns"][name] for run in runs) for group in shown for name in group}
         for runs in (first, second)
     ]
-    shown = [[names[i] for i in groups[group] if names[i] in means[0]] for group in ("seen", "unseen")]
     rng = random.Random("repair")
 
     def difference(drawn: Sequence[Sequence[str]]) -> float:

@@ -145,13 +145,17 @@ class Study:
         return self.baselines[max(fitting, key=len)]
 
     def _contrasts(self, rows: StudyTable) -> dict[str, list[dict[str, object]]]:
-        """hIoU of the planned comparisons on each split, those whose two variants are finished."""
+        """hIoU of the planned comparisons on each split, those whose two variants are finished.
+
+        Corrected for all that are planned, the missing ones too.
+        """
         found: dict[str, list[dict[str, object]]] = {}
         for split in SPLITS:
             key = f"{split}/hIoU"
             scores = {label: row[key] for label, row in rows.items() if key in row}
             planned = [pair for pair in self.contrasts if all(label in scores for label in pair)]
-            found[split] = [contrast.to_json() for contrast in contrasts(scores, planned)]
+            rows_of_split = contrasts(scores, planned, planned=len(self.contrasts))
+            found[split] = [contrast.to_json() for contrast in rows_of_split]
         return found
 
 

@@ -256,11 +256,13 @@ class FineTuning:
 
         def teacher_view() -> View:
             read_out = self.segmentor.read_outs[0]
-            (patches,) = asked(read_out, lambda: (teacher.encode_dense(images, read_out),))
+            (patches,) = asked(f"dense {read_out}", lambda: (teacher.encode_dense(images, read_out),))
             return View(patches.flatten(2).mT, self.teacher_text, teacher.logit_scale.float())
 
         def student_view() -> View:
             plain = text if text.ndim == 2 else F.normalize(text.mean(1), dim=-1)
+            # Behind a word some segmentors say whether training knows it: that is no part of its embedding.
+            plain = plain[:, : self.teacher_text.shape[1]]
             words = torch.cat([plain, self.teacher_text[len(plain) :]])  # anchors are the teacher's for both
             dense = F.normalize(encoded.dense, dim=1).flatten(2).mT
             return View(dense, words, self.segmentor.clip.logit_scale.float())

@@ -46,3 +46,11 @@ def test_other_pictures_and_another_read_out_are_asked_anew(monkeypatch: pytest.
         tuned(seed=1)
         tuned(segmentor={"name": "zero_shot", "read_outs": ["sclip"]})
     assert sum(looks) == 6
+
+
+def test_another_number_format_is_asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = teacher_looks(monkeypatch)
+    with remembered_features():
+        tuned()
+        tuned(machine={"dtype": "float32"})
+    assert sum(looks) == 4

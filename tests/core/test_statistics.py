@@ -97,6 +97,14 @@ def test_corrected_p_values_are_holms() -> None:
     assert holm([0.5, 0.6]) == [1.0, 1.0] and holm([]) == []
 
 
+def test_contrasts_that_are_not_measured_yet_make_the_others_no_surer() -> None:
+    scores = {"ours": SEEDED, "plain": Score(0.0, 0.0, values=(0.0, 0.1, 0.0))}
+    (alone,), (one_of_four,) = (contrasts(scores, [("ours", "plain")], planned=n) for n in (1, 4))
+    assert alone.corrected == alone.p and one_of_four.corrected == pytest.approx(min(1, 4 * alone.p))
+    with pytest.raises(ValueError, match="got 1 contrasts, of which 0 were planned"):
+        contrasts(scores, [("ours", "plain")], planned=0)
+
+
 def test_contrasts_are_corrected_for_those_that_were_planned() -> None:
     scores = {
         "plain": Score(1.0, 0.0, values=(1.0, 1.1, 0.9)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -120,6 +121,23 @@ def test_in_the_voc_like_split_stuff_is_labelled_and_competes() -> None:
     groups = {name: [scenes.names[i] for i in ids] for name, ids in scenes.class_groups.items()}
     assert groups == {"seen": list(seen), "unseen": list(unseen), "stuff": list(stuff())}
     assert set(scenes.unseen).isdisjoint(scenes.class_groups["stuff"]), "its pixels are learnt from"
+
+
+def test_clip_itself_is_measured_once_and_again_on_other_scenes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def counted(model: object, data: Any) -> SimpleNamespace:
+        asked.append(len(data))
+        return SimpleNamespace(metrics=dict.fromkeys(METRICS, len(data) / 10))
+
+    monkeypatch.setattr(study, "evaluate", counted)
+    (tmp_path / "zero_shot.json").write_text('{"vanilla": {}}')  # of nobody knows which scenes
+    for scenes, times in ((2, 4), (2, 4), (3, 8)):
+        monkeypatch.setattr(study, "SCENES", scenes)
+        found = study.zero_shot(tmp_path)
+        assert found["vanilla"]["test"]["hIoU"] == scenes / 10 and len(asked) == times
 
 
 def runs(*values: float, gammas: tuple[float, float] = (0.0, 0.0), **fields: object) -> list[JsonObject]:

@@ -108,6 +108,11 @@ def test_a_difference_is_drawn_over_nouns_with_the_same_ones_for_both() -> None:
     assert 0.03 < found["low"] < found["mean"] < found["high"] < 0.07
     same = study.over_nouns([{"nouns": worse}], [{"nouns": worse}])
     assert same == {"mean": 0, "low": 0, "high": 0}
+    # "planet" is in no scene: only a run that sees one where none is has an IoU of it.
+    alone = {name: iou for name, iou in worse.items() if name != "planet"}
+    assert "planet" in worse and study.over_nouns(
+        [{"nouns": worse}, {"nouns": alone}], [{"nouns": alone}] * 2
+    )
 
 
 def test_a_difference_is_drawn_over_instances_with_the_same_ones_for_both() -> None:

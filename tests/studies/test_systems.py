@@ -112,7 +112,9 @@ def test_the_heads_rate_is_the_best_of_the_map() -> None:
 def test_tuning_looks_at_validation_scenes_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untrained: None
 ) -> None:
-    def quick(recipe: FineTuneRecipe, starts: Any, score: Any, watch: Any, *_: object) -> JsonObject:
+    def quick(
+        recipe: FineTuneRecipe, starts: Any, score: Any, watch: Any, progress: bool, state: None
+    ) -> JsonObject:
         assert score is study.score_tuning
         return record(recipe, 0.3 if recipe.optimizer.head_lr == 3e-3 else 0.2)
 
@@ -129,7 +131,9 @@ def test_rows_come_before_ablations_and_the_report_is_of_what_is_finished(
     rows = study.variants()
     labels = {repr(row.load(seed)): label for label, row in rows.items() for seed in range(5)}
 
-    def quick(recipe: FineTuneRecipe, starts: Any, score: Any, watch: Any, *_: object) -> JsonObject:
+    def quick(
+        recipe: FineTuneRecipe, starts: Any, score: Any, watch: Any, progress: bool, state: None
+    ) -> JsonObject:
         label = labels.get(repr(recipe), "an ablation")
         done.append((label, recipe.seed))
         return record(recipe, 0.2 + 0.01 * recipe.seed + 0.1 * (label == study.PIXELS))
@@ -155,13 +159,22 @@ def test_rows_come_before_ablations_and_the_report_is_of_what_is_finished(
     assert len(done) == before
 
 
-def test_rows_of_the_repair_study_are_read_and_must_be_of_the_same_scenes(tmp_path: Path) -> None:
+def test_rows_of_the_repair_study_are_read_and_must_be_of_the_same_scenes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untrained: None
+) -> None:
     theirs = study.repair.variants()
     for label in ("full: plain", "qv: plain"):
         for seed in range(2):
-            keep(tmp_path, label, seed, record(theirs[label].load(seed), 0.3))
+            # Its CLIP is tuned, so it is probed; ours is frozen, and is not.
+            run = {**record(theirs[label].load(seed), 0.3), "probes": {"margin": 0.1}}
+            keep(tmp_path, label, seed, run)
     found = study.borrowed(2, tmp_path)
     assert set(found) == {"CLIP tuned, every weight", "CLIP tuned, q and v"}, "what is finished"
+    monkeypatch.setattr(study, "borrowed", lambda seeds: found)
+    rows = study.compared({study.PIXELS: [record(theirs["qv: plain"].load(0), 0.2)] * 2}, 2)
+    monkeypatch.undo()
+    versus = rows["CLIP tuned, q and v"]["test/hIoU"].difference
+    assert versus is not None and versus.mean == pytest.approx(0.1)
     other = theirs["qv: plain"].changed(data={"seen": ["cow"]})
     keep(tmp_path, "qv: plain", 1, record(other.load(1), 0.3))
     with pytest.raises(ValueError, match="'qv: plain' of the repair study has data"):

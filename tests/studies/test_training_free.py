@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,15 @@ def test_tallies_say_what_the_metrics_say_and_draws_are_other_scenes() -> None:
     for key, score in found.items():
         assert score.mean == pytest.approx(wanted[key]) and len(score.draws) == 40
     assert found["mIoU_seen"].ci95 > 0 and len(set(found["mIoU_seen"].draws)) > 30
+
+
+def test_a_group_of_which_nothing_is_there_has_no_score() -> None:
+    shown = torch.zeros(3, 4, 4, dtype=torch.int64)
+    found = redrawn_scores(tally(shown, shown, 2), {"seen": (0,), "unseen": (1,)}, draws=5)
+    metrics = SegmentationMetrics(2, (1,))
+    metrics.update(shown, shown)
+    assert found["mIoU_seen"].mean == 1 and math.isnan(metrics.compute()["hIoU"])
+    assert math.isnan(found["hIoU"].mean) and math.isnan(found["mIoU_unseen"].mean)
 
 
 def test_a_mean_of_scores_has_the_means_of_their_draws() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from infoclip_lite import DenseCLIP
 from infoclip_lite.clip.loading import build_clip
+from infoclip_lite.clip.memory import remembered_features
 from infoclip_lite.clip.stem import MEAN, STD, Stem, lite0_weights
 from infoclip_lite.core.labels import IGNORE, NO_LABEL
 from infoclip_lite.core.lookup import build
@@ -39,6 +40,7 @@ from infoclip_lite.segmentors import (
     ZeroShotSegmentor,
 )
 from infoclip_lite.segmentors.base import CRITERIA, CrossEntropy
+from infoclip_lite.segmentors.cascade import CascadeSegmentor
 from infoclip_lite.training.finetuning import FineTuning
 from infoclip_lite.training.loop import fit
 from infoclip_lite.training.recipe import OptimizerSection
@@ -668,6 +670,32 @@ def test_read_outs_that_an_objective_names_come_from_the_one_pass(
     for part, name in (("dense", "vanilla"), ("compared", "sclip")):
         wanted = teacher.encode_dense(images, name).flatten(2).mT
         assert torch.allclose(got[part], wanted, atol=1e-5) and not got[part].requires_grad, part
+
+
+def test_another_teacher_is_asked_anew_where_answers_are_remembered(make_tiny: MakeTiny) -> None:
+    said = []
+    with remembered_features():
+        for seed in (3, 4):
+            objective = Needing(("image",))
+            teacher = make_tiny(seed=seed).requires_grad_(False)
+            tuning = task(make_tiny, objective=objective, teacher=teacher)
+            images, masks = next(iter(tuning.batches(0, 1)))
+            tuning.loss(0, (images, masks))
+            said.append(objective.got[0]["image"])
+            assert torch.allclose(said[-1], teacher.encode_image(images), atol=1e-5)
+    assert not torch.allclose(*said)
+
+
+def test_an_objective_sees_words_without_what_a_segmentor_puts_behind_them(make_tiny: MakeTiny) -> None:
+    """Whether training knows a word is a number behind its embedding, and no part of it."""
+    objective = Needing(("teacher", "student"))
+    data = Collage("train", 32, seed=1, length=40, seen=SEEN, objects=(2, 4), scale=(0.4, 0.9))
+    segmentor = CascadeSegmentor(make_tiny(), groups=1, prompts=2, layers=1, heads=2)
+    teacher = make_tiny().requires_grad_(False)
+    tuning = tuned(segmentor, data, tune="none", objective=objective, teacher=teacher, anchors=("zeppelin",))
+    tuning.loss(0, next(iter(tuning.batches(0, 1))))
+    (got,) = objective.got
+    assert torch.allclose(got["student"].text, got["teacher"].text, atol=1e-5)
 
 
 def test_a_batch_without_a_named_read_out_has_none_to_compare(make_tiny: MakeTiny) -> None:

@@ -171,13 +171,11 @@ def near_keys(answer: Callable[..., object]) -> None:
     given = [answer(each.tower) for each in judged]
     varies(given, what="what this tower makes of its tokens")
     for got, scenes in zip(given, judged, strict=True):
-        tower = scenes.tower
-        known = {name: read(tower) for name, read in READ_OUTS.items()}
-        shape = tuple(known["value"].shape)
+        shape = tuple(scenes.known["value"].shape)
         tokens = tensor(
             got, shape, what="what you return", perhaps="patch tokens only: drop CLS with [:, 1:]"
         )
-        for name, own in known.items():
+        for name, own in scenes.known.items():
             if torch.allclose(tokens, own.double(), atol=1e-4):
                 raise Wrong(f"the read-out {name}", "one of your own", _OF_OTHERS.get(name, "change a part"))
         _check_near(tokens.float(), scenes)
