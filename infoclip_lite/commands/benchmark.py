@@ -74,7 +74,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         "every trained system on one bench, and without its idea",
         ("seeds", "part"),
     ),
-    "infoclip_cost": Benchmark("studies.cost:infoclip_cost", "the objective's fraction of a training step"),
     "infoclip_picture": Benchmark("figures.relation:infoclip_picture", "what the objective does to one word"),
     "objective_sweep": Benchmark(
         "studies.objective_sweep:objective_sweep", "a map of its settings, one seed"

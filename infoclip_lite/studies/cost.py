@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,21 +15,15 @@ from torch import Tensor
 from ..clip import DenseCLIP, load_clip
 from ..core.processes import default_device
 from ..core.reports import JsonObject, write_report
-from ..core.timing import kept_for_gradient, medians, seconds_of, take_turns
+from ..core.timing import medians, seconds_of, take_turns
 from ..objectives import Batch
 from ..segmentors import Segmentor, ZeroShotSegmentor, build_segmentor
 from ..training.acceleration import autocast
 from ..training.build import build_task
 from ..training.finetuning import FineTuning
 from ..training.recipe import FineTuneRecipe, load_finetuning, merged
-from .rows import InferenceCost, StepCost
+from .rows import InferenceCost
 from .variants import Variant
-
-
-def infoclip_cost(*, repeats: int = 5, out: Path | None = None) -> JsonObject:
-    """What the objective adds to a training step; writes data/reports/infoclip_cost.json. See `cost_rows`."""
-    rows = cost_rows(repeats=repeats)
-    return write_report("infoclip_cost", {"rows": [row.to_json() for row in rows]}, out)
 
 
 def rendered(name: str, **changes: object) -> FineTuneRecipe:
@@ -42,47 +36,6 @@ def rendered(name: str, **changes: object) -> FineTuneRecipe:
     size = {key: value for key, value in load_finetuning(name).data.items() if key == "size"}
     here = {"data": {"name": "collage", **size}, "clip": {"pretrained": None}, "machine": {"dtype": "auto"}}
     return load_finetuning(name, **merged(here, changes))
-
-
-_SIZES: dict[str, Callable[[], FineTuneRecipe]] = {
-    "mini": lambda: load_finetuning("mini/infoclip"),
-    "ViT-B/16, 384 px, batch 4": lambda: rendered("paper/infoclip-vitb16"),
-}
-
-
-def cost_rows(*, repeats: int = 5, sizes: Sequence[str] = tuple(_SIZES)) -> list[StepCost]:
-    """Training steps with the objective on and off, and the teacher's forward pass, in turns in one run.
-
-    Two sizes: the small recipe, and the paper's (ViT-B/16, 384 px, batch 4; random weights, rendered
-    scenes, 32 words). Memory is what autograd keeps for the backward pass, in MB.
-
-    Args:
-        repeats: timed steps of each; the median counts.
-        sizes: "mini", or "ViT-B/16, 384 px, batch 4".
-    """
-    return [_cost_row(size, _SIZES[size](), repeats) for size in sizes]
-
-
-def _cost_row(what: str, recipe: FineTuneRecipe, repeats: int) -> StepCost:
-    on, off = (build_task(r)[0] for r in (recipe, replace(recipe, objective=None, anchors=None)))
-    batch = _batch(on)
-    steps: dict[str, Callable[[], object]] = {
-        "on": partial(_step, on, batch),
-        "off": partial(_step, off, batch),
-        "teacher": _teacher_pass(on, batch),
-    }
-    took = medians(take_turns(steps, repeats, device=on.segmentor.clip.device))
-    kept_off, kept_on = (_kept(task, batch) / 1e6 for task in (off, on))
-    return StepCost(
-        what=what,
-        step_off_s=round(took["off"], 4),
-        step_on_s=round(took["on"], 4),
-        teacher_forward_s=round(took["teacher"], 4),
-        fraction_of_step=round(1 - took["off"] / took["on"], 4),
-        fraction_without_teacher=round(1 - took["off"] / (took["on"] - took["teacher"]), 4),
-        kept_off_mb=round(kept_off, 1),
-        kept_on_mb=round(kept_on, 1),
-    )
 
 
 def objective_share(
@@ -159,13 +112,6 @@ def _step(task: FineTuning, batch: tuple[Tensor, ...]) -> None:
     """One forward and backward pass."""
     task.loss(0, batch)["total"].backward()
     task.module.zero_grad()
-
-
-def _kept(task: FineTuning, batch: tuple[Tensor, ...]) -> int:
-    """Bytes that a step keeps between its two passes."""
-    kept = kept_for_gradient(lambda: task.loss(0, batch)["total"], task.module)
-    task.module.zero_grad()
-    return kept
 
 
 def _teacher_pass(task: FineTuning, batch: tuple[Tensor, ...]) -> Callable[[], Tensor]:

@@ -201,38 +201,6 @@ def read_leaderboard() -> Leaderboard:
 
 
 @dataclass(frozen=True)
-class StepCost:
-    """What an objective adds to a training step.
-
-    Attributes:
-        what: size of the recipe.
-        step_off_s, step_on_s: seconds of a step without and with the objective.
-        teacher_forward_s: of that, the teacher's forward pass.
-        fraction_of_step: what the objective takes of a step.
-        fraction_without_teacher: the same, were the teacher's features at hand.
-        kept_off_mb, kept_on_mb: 10^6 bytes that autograd keeps for the backward pass.
-    """
-
-    what: str
-    step_off_s: float
-    step_on_s: float
-    teacher_forward_s: float
-    fraction_of_step: float
-    fraction_without_teacher: float
-    kept_off_mb: float
-    kept_on_mb: float
-
-    @classmethod
-    def from_json(cls, row: Row) -> StepCost:
-        """A row of the reports "infoclip_cost" and "speed"."""
-        return cls(**{key.replace("share_", "fraction_"): value for key, value in row.items()})
-
-    def to_json(self) -> dict[str, object]:
-        """The row that reports hold."""
-        return {key.replace("fraction_", "share_"): value for key, value in vars(self).items()}
-
-
-@dataclass(frozen=True)
 class InferenceCost:
     """What a picture costs under one segmentor.
 

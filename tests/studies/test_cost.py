@@ -1,17 +1,15 @@
-"""What an objective costs: the teacher's pictures are where it is, and memory is what autograd keeps."""
+"""What an objective costs: the teacher's pictures are where it is, and a share is put together from parts."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
-from infoclip_lite.core import timing
 from infoclip_lite.studies import cost
-from infoclip_lite.studies.cost import cost_rows, objective_share, rendered
+from infoclip_lite.studies.cost import objective_share, rendered
 from infoclip_lite.training.build import build_task
 from infoclip_lite.training.recipe import load_finetuning
 
@@ -40,24 +38,6 @@ def test_the_teacher_gets_its_pictures_where_it_is() -> None:
 def test_a_task_without_a_teacher_has_no_such_time() -> None:
     with pytest.raises(ValueError, match="got a task without a teacher; expected one with an objective"):
         cost._teacher_pass(SimpleNamespace(teacher=None, segmentor=SimpleNamespace(read_outs=("value",))), ())
-
-
-def test_memory_that_is_kept_is_more_with_the_objective() -> None:
-    recipe = load_finetuning("mini/infoclip", batch=2)
-    on, off = (build_task(r)[0] for r in (recipe, replace(recipe, objective=None, anchors=None)))
-    batch = cost._batch(on)
-    assert 0 < cost._kept(off, batch) < cost._kept(on, batch) < 1.5 * cost._kept(off, batch)
-
-
-def test_steps_with_and_without_the_objective_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(cost._SIZES, "mini", lambda: load_finetuning("mini/infoclip", batch=2))
-    waited: list[torch.device | None] = []
-    monkeypatch.setattr(timing, "synchronise", waited.append)
-    (row,) = cost_rows(repeats=2, sizes=("mini",))
-    assert row.step_on_s > row.teacher_forward_s > 0 and row.step_off_s > 0
-    assert row.fraction_of_step == pytest.approx(1 - row.step_off_s / row.step_on_s, abs=1e-3)
-    # Three functions, three rounds (one does not count), before and after each.
-    assert len(waited) == 2 * 3 * 3 and all(device is not None for device in waited)
 
 
 def test_a_papers_recipe_is_rendered_at_its_size_without_weights() -> None:
