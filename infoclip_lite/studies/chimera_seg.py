@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, median
+from statistics import median
 
 from ..clip import load_clip
 from ..core.files import data_dir, whole_file
@@ -34,7 +34,17 @@ from ..training.recipe import FineTuneRecipe
 from ..training.run import Run
 from .repair import over_nouns
 from .rows import METRICS, SPLITS, STUFF, StudyTable
-from .runs import SCENES, TUNING_SCENES, Records, gather, gather_any, run_variants, score_run, score_tuning
+from .runs import (
+    SCENES,
+    TUNING_SCENES,
+    Records,
+    calibrated,
+    gather,
+    gather_any,
+    run_variants,
+    score_run,
+    score_tuning,
+)
 from .study import table_json, tuned
 from .variants import Variant, settings_of
 
@@ -413,27 +423,3 @@ def _paired(records: Records, first: str, second: str) -> tuple[list[JsonObject]
     ours, theirs = ({run["seed"]: run for run in records.get(label, ())} for label in (first, second))
     both = sorted(ours.keys() & theirs.keys())
     return ([ours[s] for s in both], [theirs[s] for s in both]) if len(both) > 1 else None
-
-
-def calibrated(runs: Sequence[JsonObject]) -> dict[str, object]:
-    """A constant subtracted from seen logits: chosen on validation scenes, shown on the others.
-
-    Args:
-        runs: of one variant.
-
-    Returns:
-        {"gamma": the best mean hIoU on validation scenes, None where these have no unseen nouns, "sweep":
-        {split: {gamma: mean metrics}}}.
-    """
-    sweep = {
-        split: {
-            gamma: {
-                key: round(fmean(run["calibration"][split][gamma][key] for run in runs), 5) for key in keys
-            }
-            for gamma, keys in runs[0]["calibration"][split].items()
-        }
-        for split in runs[0]["calibration"]
-    }
-    chosen = sweep.get("val", {})
-    gamma = max(chosen, key=lambda gamma: chosen[gamma]["hIoU"]) if chosen else None
-    return {"gamma": gamma, "sweep": sweep}

@@ -59,7 +59,8 @@ def redrawn(run: Run, *, split: str = "test", scenes: int, draws: int = DRAWS) -
     scores = []
     for drawn in draws_of(split, {thing for things in shown for thing in things}, draws):
         times = torch.stack([_times(things, drawn, data.names) for things in shown])
-        scores.append(metrics.like((confusion * times[:, :, None]).sum(0)).compute()["hIoU"])
+        again = metrics.like((confusion * times[:, :, None]).sum(0)).compute()
+        scores.append(round(again["hIoU"], 5))
     return scores
 
 

@@ -28,12 +28,25 @@ from ..training.run import Run
 from .redrawn import redrawn
 from .relation_quality import relation_quality
 from .rows import SPLITS, StudyTable, shown_metrics
-from .runs import SCENES, TUNING_SCENES, Records, gather, run_variants, score_run, score_tuning
+from .runs import (
+    SCENES,
+    TUNING_SCENES,
+    Records,
+    calibrated,
+    gather,
+    run_variants,
+    score_run,
+    score_tuning,
+    swept,
+)
 from .study import Study, tuned
 from .variants import Variant
 
 FOLDER = data_dir() / "rows" / "repair"
 _DRAWS = 2000
+# Subtracted from the scores of every word that was trained: are unseen nouns lost, or only outvoted?
+# (Calibrated stacking, Chao et al. 2016, 1605.04253.)
+GAMMAS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0)
 GRID_SEEDS = (100,)
 SETTINGS: Mapping[str, Mapping[str, object]] = {
     "full": {"tune": "full", "optimizer": {"lr": 3e-4}},
@@ -226,9 +239,17 @@ def best_strengths(measured: Mapping[str, Mapping[str, float]]) -> dict[str, dic
 
 
 def _score(run: Run) -> dict[str, object]:
-    """As every study scores, with other instances drawn, and whether noise left the relation."""
-    measured = score_run(run, nouns=True)
-    return {**measured, "redrawn": redrawn(run, scenes=SCENES), "relation": relation_quality(run)}
+    """As every study scores; calibrated; with other instances drawn; and whether noise left the relation."""
+    sweep = {
+        split: swept(run, split, scenes=scenes, gammas=GAMMAS)
+        for split, scenes in (("val", TUNING_SCENES), ("test", SCENES))
+    }
+    return {
+        **score_run(run, nouns=True),
+        "calibration": sweep,
+        "redrawn": redrawn(run, scenes=SCENES),
+        "relation": relation_quality(run),
+    }
 
 
 def _adds(records: Records, rows: StudyTable) -> dict[str, object]:
@@ -245,7 +266,27 @@ def _adds(records: Records, rows: StudyTable) -> dict[str, object]:
         what: {f"{first} - {second}": draw(records[first], records[second]) for first, second in finished}
         for what, draw in (("contrasts_over_nouns", over_nouns), ("contrasts_over_instances", over_instances))
     }
-    return {"relation": relations, **again, "zero_shot": zero_shot()}
+    return {
+        "relation": relations,
+        **again,
+        "calibration": {label: at_its_gamma(runs) for label, runs in records.items()},
+        "zero_shot": zero_shot(),
+        "zero_shot_calibrated": at_its_gamma([{"calibration": _zero_shot_swept()}]),
+    }
+
+
+def at_its_gamma(runs: Sequence[JsonObject]) -> dict[str, object]:
+    """What is lost once trained words are no longer favoured: gamma is taken on validation scenes.
+
+    Args:
+        runs: of one method.
+
+    Returns:
+        As of `calibrated`, and "test": {metric: one value a seed} at that gamma.
+    """
+    found = calibrated(runs)
+    rows = [run["calibration"]["test"][str(found["gamma"])] for run in runs]
+    return {**found, "test": {key: [row[key] for row in rows] for key in rows[0]}}
 
 
 def over_nouns(first: Sequence[JsonObject], second: Sequence[JsonObject]) -> dict[str, float]:
@@ -318,6 +359,18 @@ def zero_shot(splits: Sequence[str] = SPLITS) -> dict[str, dict[str, float]]:
     return {
         split: {key: metrics[key] for key in shown_metrics(metrics)} for split, metrics in measured.items()
     }
+
+
+def _zero_shot_swept() -> dict[str, dict[str, dict[str, float]]]:
+    """CLIP before any training, calibrated as `swept` does it."""
+    recipe = variant("full", {}).load(0)
+    model = build_segmentor(recipe)
+    found = {}
+    with autocast(model.clip.device, dtype_of(recipe.machine.dtype)):
+        for split in ("val", "test"):
+            report = evaluate(model, _scenes(split), gammas=GAMMAS)
+            found[split] = {"0.0": report.metrics, **report.calibration}
+    return found
 
 
 def study() -> Study:

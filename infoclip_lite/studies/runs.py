@@ -11,6 +11,7 @@ from dataclasses import asdict
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from statistics import fmean
 
 from ..clip.memory import remembered_features
 from ..core.files import whole_file
@@ -20,7 +21,7 @@ from ..evaluation import evaluate, probe
 from ..training.acceleration import autocast, dtype_of
 from ..training.recipe import FineTuneRecipe, load_finetuning
 from ..training.run import Run, Watch, train
-from .rows import SPLITS
+from .rows import SPLITS, shown_metrics
 from .variants import Variant
 
 # Test scenes of each split: the interval over 200 scenes is about as wide as the one over five seeds.
@@ -244,3 +245,46 @@ def score_run(
 def score_tuning(run: Run) -> dict[str, object]:
     """What settings are chosen by: metrics on validation scenes alone, test scenes are not looked at."""
     return score_run(run, splits=("val",), scenes=TUNING_SCENES, probes=False)
+
+
+def swept(run: Run, split: str, *, scenes: int, gammas: Sequence[float]) -> dict[str, dict[str, float]]:
+    """Metrics on a split with constants subtracted from the scores of all words that were trained.
+
+    Args:
+        run: a finished run.
+        split, scenes: of the recipe's data set, and how many.
+        gammas: the constants, logits; none is always there, as "0.0".
+
+    Returns:
+        {gamma: metrics}, five digits: rows travel with the project.
+    """
+    measured: JsonObject = score_run(run, splits=(split,), scenes=scenes, probes=False, gammas=gammas)
+    every = {"0.0": measured[split], **measured["calibration"]}
+    return {
+        gamma: {key: round(metrics[key], 5) for key in shown_metrics(metrics)}
+        for gamma, metrics in every.items()
+    }
+
+
+def calibrated(runs: Sequence[JsonObject]) -> dict[str, object]:
+    """A constant subtracted from seen logits: chosen on validation scenes, shown on the others.
+
+    Args:
+        runs: of one variant.
+
+    Returns:
+        {"gamma": the best mean hIoU on validation scenes, None where these have no unseen nouns, "sweep":
+        {split: {gamma: mean metrics}}}.
+    """
+    sweep = {
+        split: {
+            gamma: {
+                key: round(fmean(run["calibration"][split][gamma][key] for run in runs), 5) for key in keys
+            }
+            for gamma, keys in runs[0]["calibration"][split].items()
+        }
+        for split in runs[0]["calibration"]
+    }
+    chosen = sweep.get("val", {})
+    gamma = max(chosen, key=lambda gamma: chosen[gamma]["hIoU"]) if chosen else None
+    return {"gamma": gamma, "sweep": sweep}

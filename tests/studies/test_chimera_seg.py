@@ -18,7 +18,7 @@ from infoclip_lite.datasets import held_out_data
 from infoclip_lite.datasets.collage import stuff, voc_like
 from infoclip_lite.studies import chimera_seg as study
 from infoclip_lite.studies.rows import METRICS
-from infoclip_lite.studies.runs import _as_json
+from infoclip_lite.studies.runs import _as_json, calibrated
 from infoclip_lite.training.recipe import FineTuneRecipe, load_finetuning
 
 # What a variant may name; VOC's rows name their words too.
@@ -174,14 +174,14 @@ def test_contrasts_pair_the_seeds_that_both_have_and_count_those_that_are_missin
 
 
 def test_gamma_is_chosen_on_validation_scenes_and_shown_on_the_others() -> None:
-    worse_there = study.calibrated(runs(0.2, 0.3, gammas=(0.1, -0.1)))
+    worse_there = calibrated(runs(0.2, 0.3, gammas=(0.1, -0.1)))
     assert worse_there["gamma"] == "1.0"
     sweep: Any = worse_there["sweep"]
     assert sweep["test"]["1.0"]["hIoU"] == pytest.approx(0.15) and set(sweep["val"]) == {"0.0", "1.0"}
-    assert study.calibrated(runs(0.2, gammas=(-0.1, 0.1)))["gamma"] == "0.0"
+    assert calibrated(runs(0.2, gammas=(-0.1, 0.1)))["gamma"] == "0.0"
     (record,) = runs(0.2)
     del record["calibration"]["val"]
-    assert study.calibrated([record])["gamma"] is None, "nothing to choose by"
+    assert calibrated([record])["gamma"] is None, "nothing to choose by"
 
 
 @pytest.mark.parametrize(("label", "chosen"), [("head", True), ("voc: head, all positions", False)])

@@ -129,3 +129,16 @@ def test_a_difference_is_drawn_over_instances_with_the_same_ones_for_both() -> N
 def test_the_plain_training_is_the_maps_half_as_long() -> None:
     ours, its = study.variants()["full: plain"].load(0), load_finetuning("mini/map")
     assert ours.steps * 2 == its.steps and ours.data == its.data
+
+
+def test_what_is_lost_and_what_is_outvoted_are_told_apart_by_validation() -> None:
+    def run(val: dict[str, float], test: dict[str, float]) -> JsonObject:
+        sweep = {"val": val, "test": test}
+        return {"calibration": {s: {g: {"hIoU": h} for g, h in row.items()} for s, row in sweep.items()}}
+
+    # Best on test scenes would be another constant: it must not be taken.
+    runs = [
+        run({"0.0": 0.2, "1.0": 0.3}, {"0.0": 0.4 + 0.1 * seed, "1.0": 0.1 + 0.1 * seed}) for seed in (0, 1)
+    ]
+    found = study.at_its_gamma(runs)
+    assert found["gamma"] == "1.0" and found["test"] == {"hIoU": [0.1, 0.2]}
