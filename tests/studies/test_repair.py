@@ -75,7 +75,7 @@ def test_seven_questions_are_planned_and_their_methods_are_of_the_study() -> Non
 
 def test_only_the_siblings_reading_is_called_the_papers() -> None:
     paper = {label for label, variant in study.variants().items() if variant.paper}
-    assert paper == {f"{setting}: infoclip, pictures" for setting in study.SETTINGS}
+    assert paper == {f"{setting}: infoclip, paper's weights" for setting in study.SETTINGS}
 
 
 def test_tuning_looks_at_validation_scenes_and_reports_the_best(
