@@ -78,6 +78,12 @@ class Book:
     def run(self, script: str, *arguments: object) -> Any:
         return self.browser.execute_script(script, *arguments)
 
+    def until(self, script: str) -> None:
+        """Wait until a script returns true; pages follow another scheme when they get to it."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.browser, 10).until(lambda _: self.run(script))
+
     def all(self, selector: str) -> list[Any]:
         return self.browser.find_elements("css selector", f".explorer {selector}")
 
@@ -428,7 +434,7 @@ def test_no_page_hinders_and_none_scrolls_sideways_on_a_phone(book: Book, axe: s
             found = serious(book, axe, context)
             # The other scheme changes colours and nothing else.
             book.screen(390, "dark")
-            assert book.run("return document.documentElement.dataset.theme") == "dark"
+            book.until("return document.documentElement.dataset.theme === 'dark'")
             found += serious(book, axe, context, "{runOnly: ['color-contrast']}")
             if width > 390 or found:
                 wrong[page] = width, found
