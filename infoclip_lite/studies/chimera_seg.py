@@ -39,13 +39,11 @@ from .runs import (
     TUNING_SCENES,
     Records,
     calibrated,
-    gather,
     gather_any,
     run_variants,
     score_run,
-    score_tuning,
 )
-from .study import table_json, tuned
+from .study import table_json, tried
 from .variants import Variant, settings_of
 
 FOLDER = data_dir() / "rows" / "chimera_seg"
@@ -205,8 +203,7 @@ def tune(*, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | N
     Returns:
         {"seeds", "measured": {label of `candidates`: metrics}, "best": as of `best_tries`}.
     """
-    run_variants(candidates(), GRID_SEEDS, folder / "grid", score_tuning, part=part)
-    measured = tuned(gather(candidates(), GRID_SEEDS, folder / "grid"))
+    measured = tried(candidates(), GRID_SEEDS, folder / "grid", part=part)
     content = {"seeds": list(GRID_SEEDS), "measured": measured, "best": best_tries(measured)}
     return write_report("chimera_seg_grid", content, out)
 

@@ -33,13 +33,10 @@ from .runs import (
     TUNING_SCENES,
     Records,
     calibrated,
-    gather,
-    run_variants,
     score_run,
-    score_tuning,
     swept,
 )
-from .study import Study, tuned
+from .study import Study, tried
 from .variants import Variant
 
 FOLDER = data_dir() / "rows" / "repair"
@@ -210,8 +207,7 @@ def tune(*, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | N
         {"seeds", "measured": {"setting: method | strength": metrics}, "best": as of `best_strengths`,
         "zero_shot": metrics before any training}, all of validation scenes.
     """
-    run_variants(candidates(), GRID_SEEDS, folder / "grid", score_tuning, part=part)
-    measured = tuned(gather(candidates(), GRID_SEEDS, folder / "grid"))
+    measured = tried(candidates(), GRID_SEEDS, folder / "grid", part=part)
     content = {
         "seeds": list(GRID_SEEDS),
         "measured": measured,

@@ -159,6 +159,21 @@ class Study:
         return found
 
 
+def tried(
+    candidates: Mapping[str, Variant], seeds: Sequence[int], folder: Path, *, part: tuple[int, int] = (1, 1)
+) -> dict[str, dict[str, float]]:
+    """Run what is missing of a grid on validation scenes; what is finished, as of `tuned`.
+
+    Args:
+        candidates: by label.
+        seeds: of the grid.
+        folder: where finished runs are kept.
+        part: (k, n) does the k-th of n parts of the runs.
+    """
+    run_variants(candidates, seeds, folder, score_tuning, part=part)
+    return tuned(gather(candidates, seeds, folder))
+
+
 def tuned(records: Records) -> dict[str, dict[str, float]]:
     """Means over seeds of a grid's METRICS on validation scenes, by label."""
     return {

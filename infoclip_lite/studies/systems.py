@@ -34,9 +34,8 @@ from .runs import (
     run_variants,
     same_scenes,
     score_run,
-    score_tuning,
 )
-from .study import table, table_json, tuned
+from .study import table, table_json, tried
 from .variants import Variant, settings_of
 
 FOLDER = data_dir() / "rows" / "systems"
@@ -205,8 +204,7 @@ def tune(*, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | N
         {"seeds", "measured": {"system | rate": metrics}, "best": {system: rate}, "read_outs": {name:
         metrics}, "read_out": the best without training}.
     """
-    run_variants(candidates(), GRID_SEEDS, folder / "grid", score_tuning, part=part)
-    measured = tuned(gather(candidates(), GRID_SEEDS, folder / "grid"))
+    measured = tried(candidates(), GRID_SEEDS, folder / "grid", part=part)
     read_outs = {name: _untrained(name, "val", TUNING_SCENES) for name in READ_OUTS}
     content = {
         "seeds": list(GRID_SEEDS),

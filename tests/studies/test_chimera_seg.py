@@ -18,7 +18,7 @@ from infoclip_lite.datasets import held_out_data
 from infoclip_lite.datasets.collage import stuff, voc_like
 from infoclip_lite.studies import chimera_seg as study
 from infoclip_lite.studies.rows import METRICS
-from infoclip_lite.studies.runs import _as_json, calibrated
+from infoclip_lite.studies.runs import _as_json, calibrated, score_tuning
 from infoclip_lite.training.recipe import FineTuneRecipe, load_finetuning
 
 # What a variant may name; VOC's rows name their words too.
@@ -100,7 +100,7 @@ def test_tuning_looks_at_validation_scenes_alone(tmp_path: Path, monkeypatch: py
     def quick(
         recipe: FineTuneRecipe, starts: object, score: object, watch: object, progress: bool, state: object
     ) -> JsonObject:
-        assert score is study.score_tuning and watch is None
+        assert score is score_tuning and watch is None
         harmonic = 0.1 + 0.1 * (recipe.optimizer.head_lr == 6e-3)
         return {
             "recipe": _as_json(recipe),

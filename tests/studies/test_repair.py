@@ -10,7 +10,7 @@ import pytest
 from infoclip_lite.core.files import data_dir
 from infoclip_lite.core.reports import JsonObject, read_report
 from infoclip_lite.studies import repair as study
-from infoclip_lite.studies.runs import _as_json
+from infoclip_lite.studies.runs import _as_json, score_tuning
 from infoclip_lite.training.recipe import FineTuneRecipe, load_finetuning
 
 # What a method may name: everything else is the plain training's.
@@ -84,7 +84,7 @@ def test_tuning_looks_at_validation_scenes_and_reports_the_best(
     def quick(
         recipe: FineTuneRecipe, starts: object, score: object, watch: object, progress: bool, state: None
     ) -> JsonObject:
-        assert score is study.score_tuning
+        assert score is score_tuning
         harmonic = 0.2 + 0.1 * (recipe.interpolate == 0.5)
         return {
             "recipe": _as_json(recipe),

@@ -13,7 +13,7 @@ from infoclip_lite.core.reports import JsonObject, list_reports, read_report
 from infoclip_lite.core.statistics import Score
 from infoclip_lite.studies import systems as study
 from infoclip_lite.studies.rows import METRICS, SPLITS
-from infoclip_lite.studies.runs import _as_json, run_path, same_scenes
+from infoclip_lite.studies.runs import _as_json, run_path, same_scenes, score_tuning
 from infoclip_lite.training.recipe import FineTuneRecipe, load_finetuning
 
 
@@ -115,7 +115,7 @@ def test_tuning_looks_at_validation_scenes_alone(
     def quick(
         recipe: FineTuneRecipe, starts: Any, score: Any, watch: Any, progress: bool, state: None
     ) -> JsonObject:
-        assert score is study.score_tuning
+        assert score is score_tuning
         return record(recipe, 0.3 if recipe.optimizer.head_lr == 3e-3 else 0.2)
 
     monkeypatch.setattr("infoclip_lite.studies.runs._run", quick)
