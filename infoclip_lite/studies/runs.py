@@ -75,9 +75,10 @@ def run_variants(
     for _, of_a_seed in groupby(todo[part[0] - 1 :: part[1]], key=itemgetter(1)):
         with remembered_features():  # all variants of a seed see the same scenes, and ask the same teacher
             for label, seed in of_a_seed:
-                path, recipe = run_path(folder, label, seed), variants[label].load(seed)
-                if path.exists() and _is_of(json.loads(path.read_text(encoding="utf-8"))["recipe"], recipe):
+                path = run_path(folder, label, seed)
+                if _kept(path, variants[label], seed) is not None:
                     continue
+                recipe = variants[label].load(seed)
                 state = None if states is None else states / path.stem
                 measured = _run(recipe, starts, score, watch, progress, state)
                 with whole_file(path) as scratch:
@@ -145,16 +146,6 @@ def same_scenes(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
     return first.describe() == second.describe()
 
 
-def made_with(run: JsonObject, recipe: FineTuneRecipe) -> bool:
-    """Whether a finished run is of a recipe as the package reads it now.
-
-    Args:
-        run: a record.
-        recipe: with the run's seed.
-    """
-    return _is_of(run["recipe"], recipe)
-
-
 def _as_json(recipe: FineTuneRecipe) -> JsonObject:
     """A recipe as it comes back from a file, where a tuple is a list."""
     return json.loads(json.dumps(asdict(recipe)))
@@ -175,23 +166,29 @@ def run_path(folder: Path, label: str, seed: int) -> Path:
 
 
 def gather(variants: Mapping[str, Variant], seeds: Sequence[int], folder: Path) -> Records:
-    """The records of the variants that all seeds have finished, by label, in the order of the seeds."""
-    paths = {label: [run_path(folder, label, seed) for seed in seeds] for label in variants}
-    return _read({label: files for label, files in paths.items() if all(path.exists() for path in files)})
+    """The records of the variants that all seeds have finished, by label, in the order of the seeds.
+
+    A record of another recipe than the variant's is none, as for `run_variants`.
+    """
+    found = gather_any(variants, seeds, folder)
+    return {label: runs for label, runs in found.items() if len(runs) == len(seeds)}
 
 
 def gather_any(variants: Mapping[str, Variant], seeds: Sequence[int], folder: Path) -> Records:
-    """The records of those seeds that are finished, of every variant with one at least."""
-    paths = {label: [run_path(folder, label, seed) for seed in seeds] for label in variants}
-    there = {label: [path for path in files if path.exists()] for label, files in paths.items()}
-    return _read({label: files for label, files in there.items() if files})
-
-
-def _read(paths: Mapping[str, Sequence[Path]]) -> Records:
-    return {
-        label: [json.loads(path.read_text(encoding="utf-8")) for path in files]
-        for label, files in paths.items()
+    """The records of those seeds that are finished, of every variant with one at least; see `gather`."""
+    found = {
+        label: [run for seed in seeds if (run := _kept(run_path(folder, label, seed), variant, seed))]
+        for label, variant in variants.items()
     }
+    return {label: runs for label, runs in found.items() if runs}
+
+
+def _kept(path: Path, variant: Variant, seed: int) -> JsonObject | None:
+    """The record of a run if it is there and of that recipe."""
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return record if _is_of(record["recipe"], variant.load(seed)) else None
 
 
 def score_run(
