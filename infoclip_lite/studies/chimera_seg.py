@@ -36,7 +36,6 @@ from .repair import over_nouns
 from .rows import METRICS, SPLITS, STUFF, StudyTable
 from .runs import (
     SCENES,
-    TUNING_SCENES,
     Records,
     calibrated,
     gather_any,
@@ -264,19 +263,9 @@ def score(run: Run) -> dict[str, object]:
 
     CLIP is frozen, so there is nothing to probe.
     """
-    found: dict[str, object] = {}
-    sweeps: dict[str, dict[str, dict[str, float]]] = {}
-    for split in _splits(run):
-        scenes = TUNING_SCENES if split == "val" else SCENES
-        measured: JsonObject = score_run(
-            run, splits=(split,), scenes=scenes, probes=False, nouns=split == "test", gammas=GAMMAS
-        )
-        found[split] = _shown(measured[split])
-        moved = {gamma: _shown(metrics) for gamma, metrics in measured["calibration"].items()}
-        sweeps[split] = {"0.0": _shown(measured[split]), **moved}
-        if "nouns" in measured:
-            found["nouns"] = measured["nouns"]
-    return {**found, "calibration": sweeps}
+    splits = _splits(run)
+    found: JsonObject = score_run(run, splits=splits, probes=False, nouns=True, gammas=GAMMAS)
+    return {**found, **{split: _shown(found[split]) for split in splits}}
 
 
 def _splits(run: Run) -> tuple[str, ...]:

@@ -200,15 +200,16 @@ def score_run(
     nouns: bool = False,
     gammas: Sequence[float] = (),
 ) -> dict[str, object]:
-    """Metrics on each split, and the probes on 60 scenes of the first, in the precision of the training.
+    """Metrics on each split, and the probes on 60 scenes of known ones, in the precision of the training.
 
     Args:
         run: a finished run.
         splits: of the recipe's data set.
-        scenes: of each.
+        scenes: of each, `TUNING_SCENES` at most of validation.
         probes: whether to probe CLIP as well.
         nouns: whether to keep the IoU of every class of the last split, under "nouns".
-        gammas: calibration sweep of the first split, under "calibration".
+        gammas: constants, subtracted from the logits of all words that were trained. Of each split a sweep
+            under "calibration", where none is "0.0", in five digits: rows travel with the project.
 
     Raises:
         ValueError: a run of pretraining.
@@ -217,50 +218,35 @@ def score_run(
     if not isinstance(recipe, FineTuneRecipe) or run.reference is None:
         raise ValueError("got a run of pretraining; expected one of fine-tuning")
     result: dict[str, object] = {}
+    sweeps: dict[str, dict[str, dict[str, float]]] = {}
     with autocast(model.clip.device, dtype_of(recipe.machine.dtype)):
         for split in splits:
-            data = held_out_data(recipe.data, split, length=scenes)
-            found = evaluate(run, data, gammas=gammas if split == splits[0] else ())
+            length = min(scenes, TUNING_SCENES) if split == "val" else scenes
+            found = evaluate(run, held_out_data(recipe.data, split, length=length), gammas=gammas)
             result[split] = found.metrics
             if nouns and split == splits[-1]:
                 result["nouns"] = {
                     row.name: round(row.iou, 5) for row in found.classes if row.iou is not None
                 }
-            if found.calibration:
-                result["calibration"] = found.calibration
+            if gammas:
+                sweeps[split] = {
+                    gamma: {key: round(metrics[key], 5) for key in shown_metrics(metrics)}
+                    for gamma, metrics in {"0.0": found.metrics, **found.calibration}.items()
+                }
         if probes:
             # Sixty captions to tell apart: with more, recall falls for every method and tells them apart no
             # better.
-            data = held_out_data(recipe.data, splits[0], length=60)
+            data = held_out_data(recipe.data, SPLITS[0], length=60)
             items = captioned_items(data, len(data))
             result["probes"] = probe(
                 model.clip, run.reference, items, data.names, data.unseen, model.read_outs[0]
             )
-    return result
+    return {**result, "calibration": sweeps} if gammas else result
 
 
 def score_tuning(run: Run) -> dict[str, object]:
     """What settings are chosen by: metrics on validation scenes alone, test scenes are not looked at."""
-    return score_run(run, splits=("val",), scenes=TUNING_SCENES, probes=False)
-
-
-def swept(run: Run, split: str, *, scenes: int, gammas: Sequence[float]) -> dict[str, dict[str, float]]:
-    """Metrics on a split with constants subtracted from the scores of all words that were trained.
-
-    Args:
-        run: a finished run.
-        split, scenes: of the recipe's data set, and how many.
-        gammas: the constants, logits; none is always there, as "0.0".
-
-    Returns:
-        {gamma: metrics}, five digits: rows travel with the project.
-    """
-    measured: JsonObject = score_run(run, splits=(split,), scenes=scenes, probes=False, gammas=gammas)
-    every = {"0.0": measured[split], **measured["calibration"]}
-    return {
-        gamma: {key: round(metrics[key], 5) for key in shown_metrics(metrics)}
-        for gamma, metrics in every.items()
-    }
+    return score_run(run, splits=("val",), probes=False)
 
 
 def calibrated(runs: Sequence[JsonObject]) -> dict[str, object]:
