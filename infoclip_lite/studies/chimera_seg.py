@@ -3,7 +3,8 @@
 Trainings of 400 steps of eight scenes, the papers' cosine over each; the body is MobileNetV2, which shares
 nothing with CLIP, and EfficientNet-Lite0, which is CLIP's own stem, is the labelled control. Settings were
 chosen on validation scenes with a seed of their own (`tune`), each with three tries, and a fourth where the
-best was at the edge; `CHOSEN` says which, and a test holds it to the report. How many steps the head needs is asked by `chimera_heads`.
+best was at the edge; `CHOSEN` says which, and a test holds it to the report. How many steps the head needs is
+asked by `chimera_heads`.
 
 Stuff is labelled in every training and competes in every evaluation; hIoU is of nouns. In the VOC-like split
 ("voc: ") the nouns are those of VOC that the pack has pictures of, after its 15/5 split; there too grounds
