@@ -25,7 +25,7 @@ LIVE = "application/vnd.jupyter.widget-view+json"
 STILL = "*The sliders are live in JupyterLab; this page shows the figure beside them.*"
 IGNORED = "# NBVAL_IGNORE_OUTPUT\n"
 # Panels side by side, too small on a phone unless they may scroll: widths of a height, or pixels [O].
-WIDE, MANY = 2.3, 1200
+WIDE, MANY = 2.3, 1040
 _LIST = re.compile(r"((?:[^\s,]+, ){3})(?:[^\s,]+, ){4,}")  # of names, too long for a cell of a table
 _TIME = re.compile(
     r"\*\*Time\*\*: (?:about )?(.*?)(?: to run)?(?: on [a-z]+ cores?)?(?: to run)?, (?:and )?(.*?) to read\.",
