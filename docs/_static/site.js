@@ -13,6 +13,7 @@ document.fonts.ready.then(reach);
 addEventListener("load", () => {
   for (const table of document.querySelectorAll(".bd-article table")) {
     table.classList.toggle("scrolls", table.scrollWidth > table.clientWidth);
+    for (const cell of table.querySelectorAll("td")) cell.classList.toggle("words", cell.textContent.length > 20);
   }
 });
 
