@@ -27,8 +27,8 @@ from infoclip_lite.studies.degradation_frames import unpack
 from infoclip_lite.training.build import held_out
 from infoclip_lite.training.recipe import load_finetuning
 
-# Test scenes in which a reader can tell things apart at a glance, some labelled well and some badly [O]; first one
-# whose words have colours far apart.
+# Test scenes in which a reader can tell things apart at a glance, some labelled well and some badly [O]; the
+# first has colours that are far apart.
 SCENES = (40, 11, 20, 19, 45, 56)
 # Photographs that may be cropped, with words that compete beside their noun [O].
 PHOTOGRAPHS = {
