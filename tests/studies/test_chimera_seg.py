@@ -63,12 +63,13 @@ def test_planned_are_the_rungs_of_the_ladder_and_the_two_heads() -> None:
     assert {label for pair in study.CONTRASTS for label in pair} == set(study.planned())
 
 
-def test_settings_have_three_tries_each_on_a_seed_that_is_not_reported() -> None:
-    assert {len(tries) for tries in study.TRIES.values()} == {3}
+def test_settings_have_three_tries_and_a_fourth_beyond_the_edge_on_a_seed_that_is_not_reported() -> None:
+    assert {len(tries) for tries in study.TRIES.values()} == {3, 4}
     assert study.START.keys() == study.TRIES.keys() == study.CHOSEN.keys()
     assert all(study.CHOSEN[setting] in tries for setting, tries in study.TRIES.items())
     assert min(study.GRID_SEEDS) >= 100 > study.PLANNED_SEEDS
-    assert study.TRIES["rate, linear"] == study.TRIES["rate, head"], "the same tries for both heads"
+    # The linear map's best was at the edge, the head's was not.
+    assert study.TRIES["rate, linear"].items() >= study.TRIES["rate, head"].items(), "the same for both heads"
 
 
 def test_what_a_setting_begins_with_is_what_the_recipe_says() -> None:
@@ -79,8 +80,8 @@ def test_what_a_setting_begins_with_is_what_the_recipe_says() -> None:
 
 
 def test_the_best_try_is_the_one_with_the_highest_harmonic_mean() -> None:
-    measured = {f"dense | {weight}": {"hIoU": score} for weight, score in ((1, 0.1), (10, 0.2))}
-    assert study.best_tries(measured) == {}, "one of three is missing"
+    measured = {f"dense | {weight}": {"hIoU": score} for weight, score in ((1, 0.1), (10, 0.2), (30, 0.1))}
+    assert study.best_tries(measured) == {}, "one of four is missing"
     measured["SGD as it begins"] = {"hIoU": 0.3}
     assert study.best_tries(measured) == {"dense": "3"}
 
