@@ -11,6 +11,8 @@ from latex2mathml.converter import convert
 # Before a delimiter that is a command, such as \langle: the converter would print that command's name.
 _SIZE = re.compile(r"\\[bB]igg?[lrm]?(?=\\)")
 
+WORD_JOINER = "\u2060"
+
 
 def converted(formula: str, display: str) -> str:
     """A formula of LaTeX as MathML.
@@ -23,8 +25,8 @@ def converted(formula: str, display: str) -> str:
 
 
 def inline(writer: Any, node: nodes.math) -> None:
-    """A formula within a line."""
-    writer.body.append(converted(node.astext(), "inline"))
+    """A formula within a line, from which a comma behind it does not break away."""
+    writer.body.append(converted(node.astext(), "inline") + WORD_JOINER)
     raise nodes.SkipNode
 
 

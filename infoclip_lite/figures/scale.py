@@ -85,7 +85,8 @@ def plot_hours(cost: float, steps: int, fractions: Mapping[str, float]) -> Figur
         axis.plot(peak, taken, color=colour, linestyle=dash, label=label)
     for text, level in (("an hour", 1), ("a day", 24), ("a month", 30 * 24)):
         axis.axhline(level, color="grey", linewidth=0.7)
-        axis.text(0.1, level * 1.1, text, fontsize=8, color="grey")
+        # Below the line: above that of a month the curve would run through it.
+        axis.text(0.1, level * 0.9, text, fontsize=8, color="dimgrey", va="top")
     axis.set(xscale="log", yscale="log", ylabel="hours")
     axis.set_xlabel("peak of the device (10^12 multiplications and additions a second)")
     axis.legend(frameon=False, fontsize=8)
