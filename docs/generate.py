@@ -324,7 +324,7 @@ def _with_explorers_below(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any
             "id": f"{cell['id']}-explorer",
             "metadata": {"tags": ["remove-input"]},
             "execution_count": None,
-            "source": "",
+            "source": "# an explorer of the page",  # hidden; of an empty cell nothing at all is shown
             "outputs": [page],
         }
         yield {"cell_type": "markdown", "id": f"{cell['id']}-rest", "metadata": {}, "source": rest}

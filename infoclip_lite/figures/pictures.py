@@ -47,11 +47,11 @@ def heat_maps(
     figure, grid = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
     axes = list(grid.flat)
     axes[0].imshow(image)
-    axes[0].set_title("picture", fontsize=10)
+    axes[0].set_title("picture", fontsize=11)
     low, high = min(m.min() for m in maps.values()), max(m.max() for m in maps.values())
     for axis, (title, values) in zip(axes[1:], maps.items(), strict=False):
         drawn = axis.imshow(values, cmap="viridis", vmin=low, vmax=high)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize=11)
     for axis in axes:
         axis.axis("off")
     figure.colorbar(drawn, ax=axes, label=unit, shrink=0.85)

@@ -35,7 +35,9 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def typed() -> list[tuple[str, str]]:
-    """(where, arguments) of every line of a code block (a backslash joins two), and of every `command` in a sentence."""
+    """(where, arguments) of every line of a code block, joined where a backslash says so, and of every
+    `command` in a sentence.
+    """
     found = []
     for where, text in texts():
         blocks = [
