@@ -24,8 +24,8 @@ LIVE = "application/vnd.jupyter.widget-view+json"
 # A page has no kernel. Where it has no explorer of its own either, there is a still figure beside it.
 STILL = "*The sliders are live in JupyterLab; this page shows the figure beside them.*"
 IGNORED = "# NBVAL_IGNORE_OUTPUT\n"
-# Panels side by side, too small on a phone unless they may scroll: widths of a height, or pixels [O].
-WIDE, MANY = 2.3, 1200
+# Panels side by side, too small on a phone unless they may scroll: widths of a height, pixels, or axes [O].
+WIDE, MANY, PANELS = 2.3, 1200, 6
 _LIST = re.compile(r"((?:[^\s,]+, ){3})(?:[^\s,]+, ){4,}")  # of names, too long for a cell of a table
 _TIME = re.compile(
     r"\*\*Time\*\*: (?:about )?(.*?)(?: to run)?(?: on [a-z]+ cores?)?(?: to run)?, (?:and )?(.*?) to read\.",
@@ -340,7 +340,8 @@ def _figure_options(cell: dict[str, Any]) -> dict[str, str]:
             alt = output.get("metadata", {}).get(kind, {}).get("alt")
             options = {"alt": alt} if alt else {}
             # A drawing is full of words, whatever its shape.
-            wide = kind == DRAWING or _is_wide("".join(picture))
+            panels = re.search(r"with (\d+) Axes", "".join(output["data"].get("text/plain", "")))
+            wide = kind == DRAWING or _is_wide("".join(picture)) or int(panels[1] if panels else 0) >= PANELS
             return options | ({"classes": "wide"} if wide else {})
     return {}
 

@@ -219,9 +219,8 @@ def plan_table(name: str, folder: Path = NOTEBOOKS) -> str:
         when = f"{begins} to {5 * round(clock / 5)}"
         alone = f"{math.ceil(need)}" if part.chapter else ""
         lines.append(f"| {when} | {part.what} | {_where(part, folder)} | {alone} |")
-    share = left / on_notebooks
-    lines.append(f"\nThe notebooks alone take {round(on_notebooks)} minutes; the other {share:.0%} of that, ")
-    lines[-1] += f"{round(left)} minutes, are for predictions, questions and slow machines."
+    lines.append(f"\nThe notebooks alone take {round(on_notebooks)} minutes (each row is rounded up). ")
+    lines[-1] += f"{round(left)} minutes are left for predictions, questions and slow machines."
     return "\n".join(lines) + "\n"
 
 

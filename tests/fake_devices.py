@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
@@ -22,6 +23,8 @@ _T = TypeVar("_T")
 @contextmanager
 def fake_machine() -> Iterator[FakeTensorMode]:
     """A machine with a GPU, whose tensors have shapes and devices and no values."""
+    if torch.__version__.startswith("2.6."):
+        pytest.skip("torch 2.6 asks the driver of a fake device too, and may abort where there is none")
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with mode:
         yield mode

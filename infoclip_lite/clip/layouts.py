@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-# What a residual block is made of, in every version from 2.24 to the one after 3.3.
+# What a residual block is made of, in every version from 2.29 to the one after 3.3.
 _PARTS = ("ln_1", "attn", "ls_1", "ln_2", "mlp", "ls_2")
 
 

@@ -70,6 +70,7 @@ class Pictures(SegmentationDataset):
         super().__init__(names, split=split, ignore=ignore, unseen=unseen, words=words, owners=owners)
         self.files = list(files)
         self.lookup = lookup
+        self._by_byte = _byte_tables(lookup) if max(*lookup, self.ignore) < 256 else None
         self.read = read or read_png
         self.shorter = shorter
         self.expected = expected or _known_labels(lookup)
@@ -96,8 +97,8 @@ class Pictures(SegmentationDataset):
                 at a half, a quarter or an eighth, which never has less than twice as many.
 
         Returns:
-            A Sample whose image is uint8 where its file has 8 bits, and whose mask is int32 and of the file's
-            size, from which the image's may differ by that factor, rounded up.
+            A Sample whose image is uint8 where its file has 8 bits, and whose mask is uint8 or int32, of the
+            file's size, from which the image's may differ by that factor, rounded up.
         """
         # What is reduced as other programs did it must not be reduced in another way before; and who makes
         # items in a way of his own has the last word.
@@ -148,13 +149,19 @@ class Pictures(SegmentationDataset):
         }
 
     def _classes(self, path: str) -> Tensor:
-        """(H, W) int32 of a label file."""
+        """(H, W) of a label file, uint8 where ids and labels are bytes and else int32."""
         import torch  # here, so that data sets can be listed without it
 
         # One look-up a pixel does all: gaps, other numbers, what does not count, and what must not be there.
         raw = decoded(self.read, path)
         if raw.ndim != 2 or not np.issubdtype(raw.dtype, np.integer):
             raise ValueError(_no_labels(path, raw))
+        if raw.dtype == np.uint8 and self._by_byte is not None:
+            # As bytes in a tenth of the time: a crop is made longs once it is cut.
+            ids, wrong_ones = self._by_byte
+            text = bytearray(raw.tobytes())
+            if 1 not in text.translate(wrong_ones):
+                return torch.frombuffer(text.translate(ids), dtype=torch.uint8).view(raw.shape)
         low, high = int(raw.min()), int(raw.max())
         if low >= 0 and high < len(self.lookup):
             # By torch, in half of numpy's time, and in half of the memory that 64 bits would take.
@@ -189,6 +196,13 @@ def lookup_table(
     table[list(ignored)] = ignore
     table[list(labels.keys())] = list(labels.values())
     return table
+
+
+def _byte_tables(lookup: np.ndarray) -> tuple[bytes, bytes]:
+    """Of every byte the class id, and 1 where there is none; ids are bytes too."""
+    table = np.full(256, -1)
+    table[: len(lookup)] = lookup[:256]
+    return table.clip(min=0).astype(np.uint8).tobytes(), (table < 0).tobytes()
 
 
 def read_photo(path: str, at_least: int | None = None) -> tuple[Tensor, tuple[int, int]]:

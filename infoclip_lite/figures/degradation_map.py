@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import seaborn as sns
@@ -37,6 +38,15 @@ _MEANINGS: Mapping[str, str] = {
     "broken": "seen below: broken",
     "no gain": "neither moved, or unseen up alone",
 }
+
+
+def short_rate(rate: float) -> str:
+    """A learning rate as prose and recipes write it.
+
+    >>> short_rate(0.0003), short_rate(0.01)
+    ('3e-4', '1e-2')
+    """
+    return f"{rate:.0e}".replace("e-0", "e-")
 
 
 def plot_map(
@@ -74,7 +84,7 @@ def plot_map(
             cell = cells[f"{tuning}/{rate}"]
             axis.set_facecolor(GROUNDS[cell["verdict"][split]])
             used = " ★" if report["usable"].get(tuning) == rate else ""
-            axis.set_title(f"rate {float(rate):g}{used}", fontsize=8)
+            axis.set_title(f"rate {short_rate(float(rate))}{used}", fontsize=8)
             _changes(axis, cell["curves"], curves, report["zero_shot"])
         line[0].set_ylabel(f"{TUNINGS[tuning]}\n{ylabel}", fontsize=8)
     for axis in axes[-1]:
@@ -114,7 +124,7 @@ def rate_rows(report: Row, cells: Sequence[str]) -> list[dict[str, object]]:
         rows.append(
             {
                 "tuned": TUNINGS[tuning].replace("\n", " "),
-                "rate": f"{float(rate):g}",
+                "rate": short_rate(float(rate)),
                 "seeds": cell["seeds"],
                 "validation, seen": _interval(cell["curves"]["mIoU_seen"][-1]),
                 **changes,
@@ -132,12 +142,13 @@ def _changes(
 ) -> None:
     """Curves of one cell, each less what it is before any training."""
     axis.axhline(0, color="black", linewidth=0.6)
-    for (key, label), shade in zip(curves.items(), shades(len(curves)), strict=True):
+    looks = zip(shades(len(curves)), cycle(("-", "-", ":")), strict=False)
+    for (key, label), (shade, line) in zip(curves.items(), looks, strict=False):
         points, start = measured[key], zero_shot[key]
         steps = [point["step"] for point in points]
         middle = [100 * (point["mean"] - start) for point in points]
         half = [100 * point["half"] for point in points]
-        axis.plot(steps, middle, color=shade, label=label, linewidth=1.3, marker="o", markersize=2)
+        axis.plot(steps, middle, line, color=shade, label=label, linewidth=1.3, marker="o", markersize=2)
         low, high = ([m + sign * h for m, h in zip(middle, half, strict=True)] for sign in (-1, 1))
         axis.fill_between(steps, low, high, color=shade, alpha=0.2, linewidth=0)
     axis.tick_params(labelsize=7)

@@ -251,8 +251,8 @@ def plot_benchmark(report: EstimatorReport, n: int, estimators: Sequence[str]) -
         np.array(values),
         annot=np.array(texts),
         fmt="",
-        cmap="vlag",
-        center=0,
+        # An odd number of shades: the middle one, white, is for what is right to a tenth of a nat.
+        cmap=plt.get_cmap("vlag", 19),
         vmin=-2,
         vmax=2,
         ax=axis,

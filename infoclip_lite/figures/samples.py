@@ -67,8 +67,8 @@ def plot_clusters(
         radii: of circles around the first point, in the unit of the points.
         unit: of the values of the matrices.
     """
-    width = 2.3 * (len(matrices) + 1) + 1
-    figure, axes = plt.subplots(1, len(matrices) + 1, figsize=(width, 2.8), layout="constrained")
+    width = 1.8 * (len(matrices) + 1) + 1
+    figure, axes = plt.subplots(1, len(matrices) + 1, figsize=(width, 2.4), layout="constrained")
     _draw_points(axes[0], points, groups, radii)
     top = max(float(matrix.max()) for _, matrix in matrices)
     # One colour bar for all matrices: they are on one scale.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_COLUMNS = 7
+_COLUMNS = 6
 
 
 @dataclass(frozen=True)

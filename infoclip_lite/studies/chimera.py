@@ -97,7 +97,8 @@ def ladder(rows: StudyTable) -> dict[str, dict[str, Interval]]:
 
 def _score(run: Run) -> dict[str, object]:
     """As every study scores, with the calibration sweep; CLIP is frozen, so there is nothing to probe."""
-    return score_run(run, probes=False, gammas=GAMMAS)
+    found: JsonObject = score_run(run, probes=False, gammas=GAMMAS)
+    return {**found, "calibration": found["calibration"][SPLITS[0]]}
 
 
 def _adds(records: Records, rows: StudyTable) -> dict[str, object]:
@@ -112,7 +113,7 @@ def _adds(records: Records, rows: StudyTable) -> dict[str, object]:
 def _calibration(runs: Sequence[JsonObject]) -> dict[str, dict[str, float]]:
     """{gamma: metrics on known instances}, means over seeds."""
     sweeps = [run["calibration"] for run in runs]
-    keys = list(runs[0][SPLITS[0]])
+    keys = list(runs[0]["calibration"]["0.0"])
     return {
         str(gamma): {key: fmean(sweep[str(gamma)][key] for sweep in sweeps) for key in keys}
         for gamma in GAMMAS

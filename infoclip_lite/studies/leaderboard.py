@@ -29,7 +29,7 @@ from .by_scene import DRAWS, groups_of, redrawn_scores, tally
 from .card import MEASURED
 from .cost import forward_pass
 from .rows import SPLITS, Method, RankRange, Speed, shown_metrics
-from .runs import SCENES, Records, gather, made_with, same_scenes
+from .runs import SCENES, Records, gather, same_scenes
 from .variants import Variant
 
 # What everything on the board learns from, or is tested on: the scenes of chapter 02's map.
@@ -165,8 +165,8 @@ class Finished(NamedTuple):
 
     Attributes:
         records: finished runs by label, one a seed.
-        missing: labels that lack seeds.
-        left_out: labels whose runs are of other scenes or settings than the package has now.
+        missing: labels that lack seeds of the settings that the package has now.
+        left_out: labels whose runs are of other scenes than the board's.
     """
 
     records: Records
@@ -183,12 +183,7 @@ def finished_rows(source: Source, seeds: int) -> Finished:
     """
     variants = source.variants()
     records = gather(variants, range(seeds), source.folder)
-    left_out = [
-        label
-        for label, runs in records.items()
-        if not same_scenes(variants[label].load(0).data, DATA)
-        or not all(made_with(run, variants[label].load(seed)) for seed, run in enumerate(runs))
-    ]
+    left_out = [label for label in records if not same_scenes(variants[label].load(0).data, DATA)]
     kept = {label: runs for label, runs in records.items() if label not in left_out}
     return Finished(kept, [label for label in variants if label not in records], left_out)
 

@@ -34,7 +34,6 @@ from .runs import (
     Records,
     calibrated,
     score_run,
-    swept,
 )
 from .study import Study, tried
 from .variants import Variant
@@ -236,13 +235,11 @@ def best_strengths(measured: Mapping[str, Mapping[str, float]]) -> dict[str, dic
 
 def _score(run: Run) -> dict[str, object]:
     """As every study scores; calibrated; with other instances drawn; and whether noise left the relation."""
-    sweep = {
-        split: swept(run, split, scenes=scenes, gammas=GAMMAS)
-        for split, scenes in (("val", TUNING_SCENES), ("test", SCENES))
-    }
+    found: JsonObject = score_run(run, splits=("val", *SPLITS), nouns=True, gammas=GAMMAS)
+    # Validation scenes choose gamma and nothing else; what it is worth is asked of new instances.
+    del found["val"], found["calibration"]["test-known"]
     return {
-        **score_run(run, nouns=True),
-        "calibration": sweep,
+        **found,
         "redrawn": redrawn(run, scenes=SCENES),
         "relation": relation_quality(run),
     }
@@ -358,7 +355,7 @@ def zero_shot(splits: Sequence[str] = SPLITS) -> dict[str, dict[str, float]]:
 
 
 def _zero_shot_swept() -> dict[str, dict[str, dict[str, float]]]:
-    """CLIP before any training, calibrated as `swept` does it."""
+    """CLIP before any training, calibrated as `score_run` does it."""
     recipe = variant("full", {}).load(0)
     model = build_segmentor(recipe)
     found = {}

@@ -75,9 +75,10 @@ def run_variants(
     for _, of_a_seed in groupby(todo[part[0] - 1 :: part[1]], key=itemgetter(1)):
         with remembered_features():  # all variants of a seed see the same scenes, and ask the same teacher
             for label, seed in of_a_seed:
-                path, recipe = run_path(folder, label, seed), variants[label].load(seed)
-                if path.exists() and _is_of(json.loads(path.read_text(encoding="utf-8"))["recipe"], recipe):
+                path = run_path(folder, label, seed)
+                if _kept(path, variants[label], seed) is not None:
                     continue
+                recipe = variants[label].load(seed)
                 state = None if states is None else states / path.stem
                 measured = _run(recipe, starts, score, watch, progress, state)
                 with whole_file(path) as scratch:
@@ -145,16 +146,6 @@ def same_scenes(one: Mapping[str, object], other: Mapping[str, object]) -> bool:
     return first.describe() == second.describe()
 
 
-def made_with(run: JsonObject, recipe: FineTuneRecipe) -> bool:
-    """Whether a finished run is of a recipe as the package reads it now.
-
-    Args:
-        run: a record.
-        recipe: with the run's seed.
-    """
-    return _is_of(run["recipe"], recipe)
-
-
 def _as_json(recipe: FineTuneRecipe) -> JsonObject:
     """A recipe as it comes back from a file, where a tuple is a list."""
     return json.loads(json.dumps(asdict(recipe)))
@@ -175,23 +166,29 @@ def run_path(folder: Path, label: str, seed: int) -> Path:
 
 
 def gather(variants: Mapping[str, Variant], seeds: Sequence[int], folder: Path) -> Records:
-    """The records of the variants that all seeds have finished, by label, in the order of the seeds."""
-    paths = {label: [run_path(folder, label, seed) for seed in seeds] for label in variants}
-    return _read({label: files for label, files in paths.items() if all(path.exists() for path in files)})
+    """The records of the variants that all seeds have finished, by label, in the order of the seeds.
+
+    A record of another recipe than the variant's is none, as for `run_variants`.
+    """
+    found = gather_any(variants, seeds, folder)
+    return {label: runs for label, runs in found.items() if len(runs) == len(seeds)}
 
 
 def gather_any(variants: Mapping[str, Variant], seeds: Sequence[int], folder: Path) -> Records:
-    """The records of those seeds that are finished, of every variant with one at least."""
-    paths = {label: [run_path(folder, label, seed) for seed in seeds] for label in variants}
-    there = {label: [path for path in files if path.exists()] for label, files in paths.items()}
-    return _read({label: files for label, files in there.items() if files})
-
-
-def _read(paths: Mapping[str, Sequence[Path]]) -> Records:
-    return {
-        label: [json.loads(path.read_text(encoding="utf-8")) for path in files]
-        for label, files in paths.items()
+    """The records of those seeds that are finished, of every variant with one at least; see `gather`."""
+    found = {
+        label: [run for seed in seeds if (run := _kept(run_path(folder, label, seed), variant, seed))]
+        for label, variant in variants.items()
     }
+    return {label: runs for label, runs in found.items() if runs}
+
+
+def _kept(path: Path, variant: Variant, seed: int) -> JsonObject | None:
+    """The record of a run if it is there and of that recipe."""
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    return record if _is_of(record["recipe"], variant.load(seed)) else None
 
 
 def score_run(
@@ -203,15 +200,16 @@ def score_run(
     nouns: bool = False,
     gammas: Sequence[float] = (),
 ) -> dict[str, object]:
-    """Metrics on each split, and the probes on 60 scenes of the first, in the precision of the training.
+    """Metrics on each split, and the probes on 60 scenes of known ones, in the precision of the training.
 
     Args:
         run: a finished run.
         splits: of the recipe's data set.
-        scenes: of each.
+        scenes: of each, `TUNING_SCENES` at most of validation.
         probes: whether to probe CLIP as well.
         nouns: whether to keep the IoU of every class of the last split, under "nouns".
-        gammas: calibration sweep of the first split, under "calibration".
+        gammas: constants, subtracted from the logits of all words that were trained. Of each split a sweep
+            under "calibration", where none is "0.0", in five digits: rows travel with the project.
 
     Raises:
         ValueError: a run of pretraining.
@@ -220,50 +218,35 @@ def score_run(
     if not isinstance(recipe, FineTuneRecipe) or run.reference is None:
         raise ValueError("got a run of pretraining; expected one of fine-tuning")
     result: dict[str, object] = {}
+    sweeps: dict[str, dict[str, dict[str, float]]] = {}
     with autocast(model.clip.device, dtype_of(recipe.machine.dtype)):
         for split in splits:
-            data = held_out_data(recipe.data, split, length=scenes)
-            found = evaluate(run, data, gammas=gammas if split == splits[0] else ())
+            length = min(scenes, TUNING_SCENES) if split == "val" else scenes
+            found = evaluate(run, held_out_data(recipe.data, split, length=length), gammas=gammas)
             result[split] = found.metrics
             if nouns and split == splits[-1]:
                 result["nouns"] = {
                     row.name: round(row.iou, 5) for row in found.classes if row.iou is not None
                 }
-            if found.calibration:
-                result["calibration"] = found.calibration
+            if gammas:
+                sweeps[split] = {
+                    gamma: {key: round(metrics[key], 5) for key in shown_metrics(metrics)}
+                    for gamma, metrics in {"0.0": found.metrics, **found.calibration}.items()
+                }
         if probes:
             # Sixty captions to tell apart: with more, recall falls for every method and tells them apart no
             # better.
-            data = held_out_data(recipe.data, splits[0], length=60)
+            data = held_out_data(recipe.data, SPLITS[0], length=60)
             items = captioned_items(data, len(data))
             result["probes"] = probe(
                 model.clip, run.reference, items, data.names, data.unseen, model.read_outs[0]
             )
-    return result
+    return {**result, "calibration": sweeps} if gammas else result
 
 
 def score_tuning(run: Run) -> dict[str, object]:
     """What settings are chosen by: metrics on validation scenes alone, test scenes are not looked at."""
-    return score_run(run, splits=("val",), scenes=TUNING_SCENES, probes=False)
-
-
-def swept(run: Run, split: str, *, scenes: int, gammas: Sequence[float]) -> dict[str, dict[str, float]]:
-    """Metrics on a split with constants subtracted from the scores of all words that were trained.
-
-    Args:
-        run: a finished run.
-        split, scenes: of the recipe's data set, and how many.
-        gammas: the constants, logits; none is always there, as "0.0".
-
-    Returns:
-        {gamma: metrics}, five digits: rows travel with the project.
-    """
-    measured: JsonObject = score_run(run, splits=(split,), scenes=scenes, probes=False, gammas=gammas)
-    every = {"0.0": measured[split], **measured["calibration"]}
-    return {
-        gamma: {key: round(metrics[key], 5) for key in shown_metrics(metrics)}
-        for gamma, metrics in every.items()
-    }
+    return score_run(run, splits=("val",), probes=False)
 
 
 def calibrated(runs: Sequence[JsonObject]) -> dict[str, object]:

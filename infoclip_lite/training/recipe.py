@@ -151,6 +151,12 @@ class FineTuneRecipe:
             raise ValueError(
                 f"interpolate is {self.interpolate}; expected 0 (pretrained weights) .. 1 (fine-tuned ones)"
             )
+        warmup, cooldown = self.optimizer.warmup, self.optimizer.cooldown
+        if cooldown is not None and not 1 <= cooldown <= self.steps - warmup:
+            raise ValueError(
+                f"optimizer.cooldown is {cooldown}, of {self.steps} steps with a warm-up of {warmup}; "
+                "expected at least 1 and no more than are left, or null for a cosine"
+            )
 
 
 @dataclass(frozen=True)

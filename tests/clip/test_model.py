@@ -7,6 +7,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable
+from dataclasses import fields
 
 import open_clip
 import pytest
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from open_clip.model import CLIP, CustomTextCLIP, resize_pos_embed
+from open_clip.model import CLIP, CLIPVisionCfg, CustomTextCLIP, resize_pos_embed
 from torch import Tensor
 
 from infoclip_lite import DenseCLIP, load_clip
@@ -75,6 +76,8 @@ def test_vanilla_cls_equals_open_clip(name: str) -> None:
     ids=lambda v: next(iter(v), "plain"),
 )
 def test_variants_of_the_tower_are_right_or_refused(make_tiny: MakeTiny, vision: dict) -> None:
+    if not vision.keys() <= {field.name for field in fields(CLIPVisionCfg)}:
+        pytest.skip("this open_clip has no such variant")
     images = noise(2, 3, 32, 32)
     try:
         clip = make_tiny(**vision).requires_grad_(False)

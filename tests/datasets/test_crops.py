@@ -302,3 +302,17 @@ def test_hue_is_torchvisions(turn: float, seed: int) -> None:
 def test_labels_are_those_of_the_nearest_pixels_middle(before: int, after: int) -> None:
     places = torch.tensor([int((i + 0.5) * before / after) for i in range(after)])
     assert torch.equal(_nearest(before, after), places)
+
+
+def test_labels_are_looked_up_as_bytes_and_as_numbers_alike(photo: Path) -> None:
+    data = Folder(photo, "all")
+    assert data.for_crop(0, 384).mask.dtype == torch.uint8
+    as_bytes, wanted = TrainingCrops(data, 384)[0].mask, Folder(photo, "all")
+    wanted._by_byte = None
+    assert wanted.for_crop(0, 384).mask.dtype == torch.int32
+    assert torch.equal(as_bytes, TrainingCrops(wanted, 384)[0].mask) and len(as_bytes.unique()) == 2
+    labels = np.asarray(Image.open(photo / "masks/a.png")).copy()
+    labels[5, 7] = 9
+    Image.fromarray(labels).save(photo / "masks/a.png")
+    with pytest.raises(ValueError, match=r"has the labels \[9\]"):
+        data.for_crop(0, 384)

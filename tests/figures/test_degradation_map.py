@@ -40,9 +40,9 @@ def report() -> dict:
 def test_cells_stand_by_tuning_and_rate_on_the_ground_of_their_verdict() -> None:
     figure = plot_map(report(), CURVES, split="test", ylabel="points")
     shown = {axis.get_title(): axis for axis in figure.axes if axis.axison}
-    assert list(shown) == ["rate 1e-05", "rate 0.0001 ★", "rate 0.001", "rate 0.003", "rate 0.01 ★"]
-    assert to_hex(shown["rate 0.0001 ★"].get_facecolor()) == GROUNDS["forgetting"]
-    seen, unseen = (line.get_ydata() for line in shown["rate 0.0001 ★"].get_lines()[1:])
+    assert list(shown) == ["rate 1e-5", "rate 1e-4 ★", "rate 1e-3", "rate 3e-3", "rate 1e-2 ★"]
+    assert to_hex(shown["rate 1e-4 ★"].get_facecolor()) == GROUNDS["forgetting"]
+    seen, unseen = (line.get_ydata() for line in shown["rate 1e-4 ★"].get_lines()[1:])
     assert list(seen) == pytest.approx([0, 5, 10]) and list(unseen) == pytest.approx([0, -5, -10])
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts[:2] == ["seen nouns", "unseen nouns"] and len(texts) == 2 + 5
@@ -62,7 +62,7 @@ def test_rows_hold_what_validation_says_and_the_changes_on_both_sorts_of_scenes(
     curves = {"mIoU_seen": [{"step": 0, "mean": 0.2, "half": 0.0}, {"step": 8, "mean": 0.25, "half": 0.01}]}
     cells = {"full/0.0001": {"seeds": 2, "differences": differences, "curves": curves}}
     (row,) = rate_rows({"cells": cells}, ["full/0.0001", "qv/0.0001"])
-    assert (row["tuned"], row["rate"], row["seeds"]) == ("every weight", "0.0001", 2)
+    assert (row["tuned"], row["rate"], row["seeds"]) == ("every weight", "1e-4", 2)
     assert row["validation, seen"] == Interval(25.0, 1.0)
     shown = [row[key].mean for key in ("seen, new", "unseen, new", "seen, known", "unseen, known")]
     assert shown == pytest.approx([0, 1, 2, 3])

@@ -78,12 +78,13 @@ def test_rows_are_what_studies_have_finished_on_the_boards_scenes(source: Source
     assert set(finished_rows(source, 1).records) == {"CAT-Seg's head", "PACL"}
 
 
-def test_a_run_of_other_settings_is_left_out(source: Source) -> None:
+def test_a_run_of_other_settings_is_missing(source: Source) -> None:
     path = run_path(source.folder, "CAT-Seg's head", 1)
     run = json.loads(path.read_text())
     run["recipe"]["steps"] = 96
     path.write_text(json.dumps(run))
-    assert finished_rows(source, 2).left_out == ["CAT-Seg's head", "elsewhere"]
+    found = finished_rows(source, 2)
+    assert found.missing == ["CAT-Seg's head", "PACL"] and not found.records
 
 
 def test_the_board_is_made_of_partial_studies_and_says_what_is_not_there(

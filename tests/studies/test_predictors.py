@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,8 @@ def test_the_report_is_of_the_maps_finished_cells(tmp_path: Path, monkeypatch: p
             path = run_path(tmp_path, label, seed)
             path.parent.mkdir(exist_ok=True, parents=True)
             run = training(label, seed, FALLING)
-            path.write_text(json.dumps({"seed": seed, "evaluations": run.path}))
+            recipe = asdict(cells()[label].load(seed))
+            path.write_text(json.dumps({"seed": seed, "recipe": recipe, "evaluations": run.path}))
     report = study.predictors(seeds=2, folder=tmp_path, out=tmp_path / "predictors.json")
     assert asked == list(PROBES.values()), "cells are drawn once a probe"
     assert report["cells"] == labels and len(report["points"]) == len(labels) * 2 * (len(STEPS) - 1)

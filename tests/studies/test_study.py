@@ -6,6 +6,7 @@ import json
 import math
 import os
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -192,11 +193,12 @@ def test_gather_takes_the_variants_that_every_seed_has_finished(variants: dict, 
 
 
 def test_gather_keeps_the_order_of_the_seeds(tmp_path: Path) -> None:
+    variant = Variant("mini/plain")
     for seed in (0, 1, 2):
         path = run_path(tmp_path, "a", seed)
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"seed": seed}))
-    assert [r["seed"] for r in gather({"a": Variant("")}, [2, 0, 1], tmp_path)["a"]] == [2, 0, 1]
+        path.write_text(json.dumps({"seed": seed, "recipe": asdict(variant.load(seed))}))
+    assert [r["seed"] for r in gather({"a": variant}, [2, 0, 1], tmp_path)["a"]] == [2, 0, 1]
 
 
 def runs(*values: float) -> list[dict[str, Any]]:
@@ -296,6 +298,7 @@ def test_a_run_of_another_recipe_is_run_again(variants: dict, tmp_path: Path) ->
     run_variants(variants, [0], tmp_path, first_weight)
     before = gather(variants, [0], tmp_path)["plain"][0]
     changed = {"plain": Variant(variants["plain"].recipe, {"steps": 1})}
+    assert gather(changed, [0], tmp_path) == {}, "what is reported is of the recipe as it is now"
     run_variants(changed, [0], tmp_path, first_weight)
     after = gather(changed, [0], tmp_path)["plain"][0]
     assert (before["recipe"]["steps"], after["recipe"]["steps"]) == (2, 1) and before["test"] != after["test"]

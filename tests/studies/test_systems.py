@@ -176,7 +176,10 @@ def test_rows_of_the_repair_study_are_read_and_must_be_of_the_same_scenes(
     versus = rows["CLIP tuned, q and v"]["test/hIoU"].difference
     assert versus is not None and versus.mean == pytest.approx(0.1)
     other = theirs["qv: plain"].changed(data={"seen": ["cow"]})
-    keep(tmp_path, "qv: plain", 1, record(other.load(1), 0.3))
+    for seed in range(2):
+        keep(tmp_path, "qv: plain", seed, record(other.load(seed), 0.3))
+    assert set(study.borrowed(2, tmp_path)) == {"CLIP tuned, every weight"}, "of no recipe of theirs"
+    monkeypatch.setattr(study.repair, "variants", lambda: {**theirs, "qv: plain": other})
     with pytest.raises(ValueError, match="'qv: plain' of the repair study has data"):
         study.borrowed(2, tmp_path)
 

@@ -108,6 +108,8 @@ def test_a_base_that_goes_in_circles_is_refused(tmp_path: Path) -> None:
         ({"data": {"name": None}}, "expected name: one word"),
         ({"steps": True}, "steps is True, a bool"),
         ({"interpolate": 1.5}, "interpolate is 1.5; expected 0"),
+        ({"steps": 20, "optimizer": {"cooldown": 11}}, "cooldown is 11, of 20 steps with a warm-up of 10"),
+        ({"steps": 20, "optimizer": {"cooldown": 0}}, "cooldown is 0, of 20 steps"),
     ],
 )
 def test_a_slip_in_a_recipe_is_met_with_what_was_meant(bad: dict[str, Any], message: str) -> None:

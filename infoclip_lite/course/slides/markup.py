@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from ..links import words_alone
+from .formulas import mathml
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -26,14 +27,14 @@ _STYLE = re.compile(r"<(style|script)\b.*?</\1>", re.DOTALL | re.IGNORECASE)
 @cache
 def _markdown() -> MarkdownIt:
     try:
-        from latex2mathml.converter import convert
+        import latex2mathml  # noqa: F401
         from markdown_it import MarkdownIt
         from mdit_py_plugins.dollarmath import dollarmath_plugin
     except ImportError as error:
         raise ImportError(NEEDED) from error
 
     def formula(content: str, options: dict[str, Any]) -> str:
-        return str(convert(content, display="block" if options["display_mode"] else "inline"))
+        return mathml(content, "block" if options["display_mode"] else "inline")
 
     markdown = MarkdownIt("commonmark", {"html": True}).enable("table")
     dollarmath_plugin(markdown, renderer=formula, double_inline=True)
