@@ -8,7 +8,7 @@ import io
 import json
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -299,12 +299,36 @@ def site_copy(notebook: dict[str, Any]) -> dict[str, Any]:
             if output.get("data", {}).pop(LIVE, None):
                 page = explorers.instead_of(source)
                 output["data"] = {"text/html": page} if page else {"text/markdown": STILL}
-        if cell["cell_type"] == "code" and (page := explorers.below(source)):
-            shown = {"output_type": "display_data", "metadata": {}, "data": {"text/html": page}}
-            cell["outputs"].append(shown)
         if options := _figure_options(cell):
             cell.setdefault("metadata", {})["mystnb"] = {"image": options}
+    notebook["cells"] = list(_with_explorers_below(notebook["cells"]))
     return notebook
+
+
+def _with_explorers_below(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The cells, and the explorers that belong below a figure: behind its caption, which stays beside it."""
+    waiting: str | None = None
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            yield cell
+            waiting = explorers.below(cell["source"]) or waiting
+            continue
+        caption, _, rest = cell["source"].partition("\n\n")
+        if waiting is None or not caption.startswith("*Figure:"):
+            yield cell
+            continue
+        page = {"output_type": "display_data", "metadata": {}, "data": {"text/html": waiting}}
+        yield cell | {"source": caption}
+        yield {
+            "cell_type": "code",
+            "id": f"{cell['id']}-explorer",
+            "metadata": {"tags": ["remove-input"]},
+            "execution_count": None,
+            "source": "# an explorer of the page",  # hidden; of an empty cell nothing at all is shown
+            "outputs": [page],
+        }
+        yield {"cell_type": "markdown", "id": f"{cell['id']}-rest", "metadata": {}, "source": rest}
+        waiting = None
 
 
 def _figure_options(cell: dict[str, Any]) -> dict[str, str]:
@@ -475,6 +499,10 @@ _SPEEDS = {
 }
 
 
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count != 1 else ''}"
+
+
 def speed_part() -> str:
     """Markdown: every ratio of the report "speed" beside its aim, what an evaluation takes, and growth."""
     from infoclip_lite.core.reports import read_report
@@ -508,7 +536,7 @@ def speed_part() -> str:
             f"| kept for the gradient, MB | {' | '.join(f'{each:.0f}' for each in row['kept_mb'])} | |",
         ]
     on = report["environment"]
-    lines += ["", f"Measured on {on['hardware']}, {on['threads']} threads, torch {on['torch']}."]
+    lines += ["", f"Measured on {on['hardware']}, {_threads(on['threads'])}, torch {on['torch']}."]
     return "\n".join(lines) + "\n"
 
 
@@ -522,7 +550,7 @@ def model_facts() -> str:
         "scenes": f"{recipe['pool']:,} in the pool, {card['scenes_seen']:,} seen",
         "steps": f"{sum(stage['steps'] for stage in recipe['stages']):,} of {recipe['batch']} scenes",
         "words": f"{recipe['text']['steps']:,} steps of distillation",
-        "cost": f"{cost['minutes']:.0f} minutes on {cost['threads']} threads, from pool to last step",
+        "cost": f"{cost['minutes']:.0f} minutes on {_threads(cost['threads'])}, from pool to last step",
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {what} | {value} |" for what, value in rows.items())])
 

@@ -132,7 +132,8 @@ def gaps_part(folder: Path = FOLDER) -> str:
     return (
         _table(["scenes", "side", "nouns shown", "nouns without an instance there"], rows)
         + f"\nThe VOC-like split: seen {', '.join(split['seen'])}; unseen {', '.join(split['unseen'])}.\n"
-        + f"\nIn captions alone ({len(captions)}): {', '.join(captions)}.\n"
+        + f"\n<details><summary>{len(captions)} nouns are in captions alone</summary>\n"
+        + f"\n{', '.join(captions)}.\n\n</details>\n"
     )
 
 

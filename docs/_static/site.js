@@ -23,7 +23,12 @@ addEventListener("DOMContentLoaded", () => {
     name.innerHTML = name.innerHTML.replace(/[._/(](?=\w)/g, "$&<wbr>");
   }
   for (const cell of document.querySelectorAll(".bd-article td")) {
-    if (/^[-+−]?[\d.]+%? ± [\d.]+%?$/.test(cell.textContent.trim())) cell.classList.add("interval");
+    const text = cell.textContent.trim();
+    if (/^[-+−]?[\d.]+%? ± [\d.]+%?$/.test(text)) cell.classList.add("interval");
+    // From one end to the other: [-0.10, +0.17].
+    if (!cell.children.length && /\[[-+−\d.]+, [-+−\d.]+\]/.test(text)) {
+      cell.innerHTML = cell.innerHTML.replace(/\[[-+−\d.]+, [-+−\d.]+\]/g, '<span class="together">$&</span>');
+    }
   }
 });
 

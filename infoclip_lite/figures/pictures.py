@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
+_IN_A_ROW = 4  # panels, on a page
 _SHOWN = 10  # words that get a colour: more cannot be told apart
 
 
@@ -29,6 +30,8 @@ def heat_maps(
 ) -> Figure:
     """A picture, and beside it one map for each title, all on one colour scale in the given unit.
 
+    More than four panels stand in two rows, or a page would make their titles too small to be read.
+
     Args:
         image: (H, W, 3) uint8 or floats in [0, 1].
         maps: title -> (h, w) values.
@@ -37,17 +40,21 @@ def heat_maps(
     """
     import matplotlib.pyplot as plt
 
-    columns = len(maps) + 1
-    figure, axes = plt.subplots(1, columns, figsize=(height * columns, height + 0.4), layout="constrained")
+    panels = len(maps) + 1
+    down = 1 if panels <= _IN_A_ROW else 2
+    across = -(-panels // down)
+    size = (height * across + 0.6, (height + 0.2) * down + 0.2)
+    figure, grid = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    axes = list(grid.flat)
     axes[0].imshow(image)
-    axes[0].set_title("picture", fontsize=10)
+    axes[0].set_title("picture", fontsize=11)
     low, high = min(m.min() for m in maps.values()), max(m.max() for m in maps.values())
-    for axis, (title, values) in zip(axes[1:], maps.items(), strict=True):
+    for axis, (title, values) in zip(axes[1:], maps.items(), strict=False):
         drawn = axis.imshow(values, cmap="viridis", vmin=low, vmax=high)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize=11)
     for axis in axes:
         axis.axis("off")
-    figure.colorbar(drawn, ax=axes[1:], label=unit, shrink=0.85)
+    figure.colorbar(drawn, ax=axes, label=unit, shrink=0.85)
     return figure
 
 

@@ -28,11 +28,13 @@ def plot_kept(report: Row, probes: Sequence[str], *, height: float = 2.6) -> Fig
 
     points: Sequence[Row] = report["points"]
     tunings = list(dict.fromkeys(point["tuning"] for point in points))
-    size = (1.05 * height * len(probes), height + 0.5)
-    figure, axes = plt.subplots(
-        1, len(probes), figsize=size, squeeze=False, sharey=True, layout="constrained"
-    )
-    for axis, probe in zip(axes[0], probes, strict=True):
+    # At most two in a row: beside each other four would be too small to be read.
+    across, down = min(2, len(probes)), -(-len(probes) // 2)
+    size = (1.4 * height * across, height * down + 0.5)
+    figure, axes = plt.subplots(down, across, figsize=size, squeeze=False, sharey=True, layout="constrained")
+    for axis in axes.flat[len(probes) :]:
+        axis.axis("off")
+    for axis, probe in zip(axes.flat, probes, strict=False):
         axis.axhline(0, color="black", linewidth=0.6)
         for tuning, mark, shade in zip(tunings, _MARKS, shades(len(tunings)), strict=False):
             own = [point for point in points if point["tuning"] == tuning]
@@ -41,14 +43,22 @@ def plot_kept(report: Row, probes: Sequence[str], *, height: float = 2.6) -> Fig
                 [100 * point["kept"] for point in own],
                 mark,
                 color=shade,
-                markersize=3,
+                markersize=4,
                 alpha=0.7,
                 label=tuning,
             )
         axis.set_xlabel(probe, fontsize=9)
-    axes[0][0].set_ylabel("unseen mIoU less zero-shot's (points)", fontsize=8)
+    figure.supylabel("unseen mIoU less zero-shot's (points)", fontsize=9)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=8)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=len(labels),
+        markerscale=1.8,
+        frameon=False,
+        fontsize=9,
+    )
     sns.despine(figure)
     return figure
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SHORT = {"mIoU_seen": "seen", "mIoU_unseen": "unseen", "mIoU_stuff": "stuff", "hIoU": "hIoU"}
 _SPLIT = "test"
+_TOGETHER = "\N{NO-BREAK SPACE}"
 _COLUMNS = ("columns: the training's words", "columns: the captions' nouns as well")
 _AGAIN = {"over nouns": "contrasts_over_nouns", "over instances": "contrasts_over_instances"}
 
@@ -35,7 +36,9 @@ def strength_rows(report: Row, setting: str) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for method, taken in best.items():
         found = {strength: measured[f"{setting}: {method} | {strength}"] for strength in METHODS[method]}
-        tried = ", ".join(f"{each or '-'}: {100 * row['hIoU']:.1f}" for each, row in found.items())
+        # A strength stays on one line with what came of it: some strengths are two numbers.
+        tried = "; ".join(f"{each or '-'}: {100 * row['hIoU']:.1f}" for each, row in found.items())
+        tried = tried.replace(" ", _TOGETHER).replace(f";{_TOGETHER}", "; ")
         cells = {_SHORT[key]: 100 * found[taken][key] for key in METRICS}
         rows.append({"method": method, **cells, "taken": taken or "-", "all that was tried": tried})
     return sorted(

@@ -61,7 +61,7 @@ def plot_ways(rows: Sequence[TrainingWay]) -> Figure:
     right.barh(names, [(row.kept_mb or math.nan) / 1000 for row in rows], color=colours)
     for place, row in enumerate(rows):
         if row.kept_mb is None:
-            right.text(0, place, " not measured", va="center", fontsize=8)
+            right.text(0, place, " not measured", va="center", fontsize=9)
     right.set(xlabel="kept for the gradient (GB)")
     sns.despine(figure)
     return figure
@@ -85,10 +85,11 @@ def plot_hours(cost: float, steps: int, fractions: Mapping[str, float]) -> Figur
         axis.plot(peak, taken, color=colour, linestyle=dash, label=label)
     for text, level in (("an hour", 1), ("a day", 24), ("a month", 30 * 24)):
         axis.axhline(level, color="grey", linewidth=0.7)
-        axis.text(0.1, level * 1.1, text, fontsize=8, color="grey")
+        # Below the line: above that of a month the curve would run through it.
+        axis.text(0.1, level * 0.9, text, fontsize=9, color="dimgrey", va="top")
     axis.set(xscale="log", yscale="log", ylabel="hours")
     axis.set_xlabel("peak of the device (10^12 multiplications and additions a second)")
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=9)
     sns.despine(figure)
     return figure
 
@@ -113,6 +114,6 @@ def plot_seeds(deviation: float, gain: float, *, most: int = 50) -> Figure:
         axis.text(enough, 4 * gain, f" {enough} seeds", fontsize=9)
     # With two seeds t is 12.7: without a ceiling the first point would press all others onto the axis.
     axis.set(xlabel="seeds", ylabel="points of hIoU", ylim=(0, min(max(width), 8 * gain)))
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=9)
     sns.despine(figure)
     return figure

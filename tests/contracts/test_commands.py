@@ -35,13 +35,15 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def typed() -> list[tuple[str, str]]:
-    """(where, arguments) of every line of a code block, and of every `command` in a sentence."""
+    """(where, arguments) of every line of a code block, joined where a backslash says so, and of every
+    `command` in a sentence.
+    """
     found = []
     for where, text in texts():
         blocks = [
             line
             for block in re.findall(r"```[^\n`]*\n(.*?)```", text, re.DOTALL)
-            for line in block.splitlines()
+            for line in re.sub(r"\\\n *", "", block).splitlines()
         ]
         quoted = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
         for words in [*blocks, *quoted]:

@@ -159,6 +159,17 @@ def test_a_page_keeps_a_figures_words_and_drops_what_is_for_the_tests(generate: 
     assert shown["metadata"]["mystnb"]["image"] == {"alt": "Figure: a line that rises.", "classes": "wide"}
 
 
+def test_an_explorer_stands_behind_the_caption_of_the_figure_it_belongs_to(generate: ModuleType) -> None:
+    cells = [
+        {"cell_type": "code", "id": "a", "metadata": {}, "source": "plot_ranking(board)", "outputs": []},
+        {"cell_type": "markdown", "id": "b", "metadata": {}, "source": "*Figure: ranks.*\n\nIt says much."},
+    ]
+    plot, caption, explorer, rest = generate.site_copy({"cells": cells})["cells"]
+    assert plot["outputs"] == [] and caption["source"] == "*Figure: ranks.*"
+    assert 'data-explorer="leaderboard"' in explorer["outputs"][0]["data"]["text/html"]
+    assert rest["source"] == "It says much."
+
+
 def test_what_is_loaded_is_there(pages: dict[str, Page], site: Path) -> None:
     lost = {
         (name, load)

@@ -105,6 +105,13 @@ def test_heat_maps_share_one_labelled_scale() -> None:
     assert figure.axes[-1].get_ylabel() == "cosine"
 
 
+def test_many_heat_maps_stand_in_two_rows() -> None:
+    figure = heat_maps(np.zeros((4, 4, 3)), {name: np.eye(2) for name in "abcd"})
+    tops = [axis.get_subplotspec().rowspan.start for axis in figure.axes[:6]]
+    assert tops == [0, 0, 0, 1, 1, 1]
+    assert not any(axis.axison for axis in figure.axes[:6]), "the sixth place is empty"
+
+
 def test_band_draws_mean_and_interval() -> None:
     axis = plt.figure().add_subplot()
     band(axis, [Point(1.0, 0.1, 0), Point(2.0, 0.2, 10), Point(3.0, 0.3, 20)], "plain", 0)

@@ -70,7 +70,7 @@ def test_a_mistyped_command_is_answered_in_one_line(
     arguments: tuple[str, ...], tally: Tally, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "--help" in answered(arguments, capsys)
-    tally.note("commands typed wrongly", "one line and exit status 2")
+    tally.note("commands typed wrongly", "answered in one line, exit status 2")
 
 
 CASES = [(name, option) for name, options in WORDS.items() for option in options]
@@ -83,7 +83,7 @@ def test_a_wrong_value_is_answered_in_one_line(
     values = ("ähm\n草", "0x1,,", "nope", "../nope", "cow|", "a" * 300)
     for value in values if tally.often else values[:1]:
         answered((name, *NEEDED.get(name, []), f"{option}={value}"), capsys)
-        tally.note("options with values that are none", "one line and exit status 2")
+        tally.note("options with values that are none", "answered in one line, exit status 2")
 
 
 # To read a command line takes half a second: a quarter of the examples.
@@ -95,4 +95,4 @@ def test_noise_is_answered_in_one_line(tally: Tally, arguments: list[str]) -> No
     with pytest.raises(SystemExit) as leaving:
         main(typed)
     assert leaving.value.code == 2
-    tally.note("noise in place of a command", "exit status 2")
+    tally.note("noise in place of a command", "ended with exit status 2")

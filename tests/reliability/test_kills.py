@@ -82,7 +82,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(
     for number in range(kills):
         kind = KINDS[number % 2]
         assert killed(recipe, tmp_path / "killed", kind, rng), "it came to its end before it was killed"
-        tally.note(what.format(kind), "gone on with")
+        tally.note(what.format(kind), "resumed")
     for folder in ("killed", "whole"):
         subprocess.run(command(recipe, tmp_path / folder), check=True, capture_output=True, env=os.environ)
     disturbed, whole = (read_state(tmp_path / folder) for folder in ("killed", "whole"))

@@ -81,7 +81,7 @@ def test_odd_pictures_go_through_every_loader(tally: Tally, tmp_path: Path) -> N
         upright = shown if shown.shape == sample.image.shape else shown.rot90(1, (1, 2))
         assert float((upright - sample.image).abs().max()) <= 1e-6, sample.path
         tally.note(
-            "pictures of odd kinds, sizes and modes, through `read_image` and a folder", "as they look"
+            "pictures of odd kinds, sizes and modes, through `read_image` and a folder", "read as they look"
         )
     for index in range(count):
         crop = crops[index]
