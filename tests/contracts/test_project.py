@@ -62,6 +62,12 @@ def test_tests_run_on_three_systems_and_the_site_is_published() -> None:
     assert "actions/deploy-pages" in texts["site"] and "make docs" in texts["site"]
 
 
+def test_tests_in_a_browser_are_not_skipped_there() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))["jobs"]
+    whole = next(job for job in jobs.values() if {"run": "make test"} in job["steps"])
+    assert whole["runs-on"] == "ubuntu-latest" and whole["env"]["BROWSER_TESTS"] == "required"
+
+
 def test_actions_are_pinned_to_a_version_and_come_from_known_owners() -> None:
     uses = [use for path in WORKFLOWS for use in re.findall(r"uses: (\S+)", path.read_text(encoding="utf-8"))]
     assert uses and all(re.fullmatch(r"(?:actions|astral-sh)/[\w-]+@v\d+", use) for use in uses), uses
