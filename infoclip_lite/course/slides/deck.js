@@ -43,6 +43,7 @@ addEventListener("keydown", (event) => {
   // A button that has the focus keeps Enter and space for itself; the browser keeps its own shortcuts.
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.matches?.("button, a") && [" ", "Enter"].includes(event.key)) return;
+  if (event.target.matches?.(".table[tabindex]") && event.key.startsWith("Arrow")) return;
   const run = keys[event.key] ?? keys[event.key.toLowerCase()];
   if (run) { event.preventDefault(); run(); }
 });
@@ -51,6 +52,12 @@ addEventListener("message", ({ source, data }) => {
   if (source === other && data?.deck === document.title) show(data.at, data.step, false);
 });
 addEventListener("hashchange", () => show((parseInt(location.hash.slice(1)) || 1) - 1, 0));
+// On a phone a wide table scrolls, and keys reach it.
+const reach = () => document.querySelectorAll(".table").forEach((table) => {
+  if (table.scrollWidth > table.clientWidth) table.tabIndex = 0;
+  else table.removeAttribute("tabindex");
+});
+["load", "resize"].forEach((when) => addEventListener(when, reach));
 get("on").addEventListener("click", on);
 get("back").addEventListener("click", back);
 root.classList.add("live");
