@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import real_data
@@ -19,6 +22,7 @@ from infoclip_lite.datasets.fetching.download import SOURCES
 from infoclip_lite.training import build
 from infoclip_lite.training.recipe import FineTuneRecipe, list_recipes, load_finetuning
 
+CHAPTER = Path(__file__).parents[2] / "notebooks" / "14_from_mini_to_paper.ipynb"
 COURSE = [name for name in list_recipes() if name.startswith("course/")]
 pytestmark = pytest.mark.filterwarnings("ignore:.*never learnt", "ignore:.*official .* split has")
 
@@ -82,6 +86,27 @@ def test_masks_of_ones_own_need_a_root_and_nothing_else(tmp_path: Path) -> None:
         "course/folder", data=small, machine=machine, evaluation={"at": []}, steps=1, batch=2, progress=False
     )
     assert run.log[0]["total"] > 0
+
+
+def test_the_chapters_trainings_say_in_a_line_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    """The masks of VOC are there and a card is, SBD and the network are not."""
+    told = {"catseg": FileNotFoundError("no SBD; get it"), "infoclip": ConnectionError("no network")}
+
+    def fails(name: str, **_: object) -> None:
+        raise told[name.removeprefix("course/").removesuffix("-b32")]
+
+    card = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True))
+    cells = json.loads(CHAPTER.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    guard, trainings = (
+        next(source for source in sources if part in source)
+        for part in ("def where_it_is", 'for name in ("course/')
+    )
+    names = {"train": fails, "torch": card, "partial": partial, "os": os, "Path": Path}
+    exec(guard, found := {**names, "build_dataset": lambda *_: "VOC"})
+    exec(trainings, found)
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["course/catseg-b32: no SBD; get it", "course/infoclip-b32: no network"]
 
 
 @pytest.mark.parametrize("name", COURSE)
