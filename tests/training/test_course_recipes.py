@@ -12,15 +12,21 @@ from types import SimpleNamespace
 
 import pytest
 import real_data
+import torch
 from conftest import MakeTiny
+from fake_devices import fake_machine
+from torch.utils.flop_counter import FlopCounterMode
 
 from infoclip_lite import evaluate, train
 from infoclip_lite.cli import data_command
 from infoclip_lite.commands.train import run_folder
 from infoclip_lite.datasets import build_dataset
 from infoclip_lite.datasets.fetching.download import SOURCES
+from infoclip_lite.segmentors import ChimeraSeg
 from infoclip_lite.training import build
+from infoclip_lite.training.dry_run import Estimate
 from infoclip_lite.training.recipe import FineTuneRecipe, list_recipes, load_finetuning
+from infoclip_lite.training.stand_in import stand_in
 
 CHAPTER = Path(__file__).parents[2] / "notebooks" / "14_from_mini_to_paper.ipynb"
 COURSE = [name for name in list_recipes() if name.startswith("course/")]
@@ -107,6 +113,23 @@ def test_the_chapters_trainings_say_in_a_line_what_is_missing(capsys: pytest.Cap
     exec(trainings, found)
     said = capsys.readouterr().out.splitlines()
     assert said == ["course/catseg-b32: no SBD; get it", "course/infoclip-b32: no network"]
+
+
+# The two whose steps have most operations; nothing is computed, so that they can be counted in seconds.
+@pytest.mark.parametrize("name", ["course/infoclip-b16", "course/chimera-b16"])
+def test_a_course_recipe_takes_an_hour_of_a_small_card_by_the_estimate(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChimeraSeg, "prepare", lambda *_: None)
+    recipe, noise, _ = stand_in(load_finetuning(name))
+    task = build.build_task(recipe, data=noise)[0]
+    with fake_machine(), FlopCounterMode(display=False) as counter:
+        images = torch.rand(recipe.batch, 3, *noise.size)
+        labels = torch.zeros(recipe.batch, *noise.size, dtype=torch.long)
+        task.loss(0, (images, labels))["total"].backward()
+    tflop = counter.get_total_flops() / 1e12
+    found = Estimate("CPU", 0, 0, 0.0, 0.0, None, 0, 0.0, 0, recipe.steps, 0, 0, tflop=tflop)
+    assert tflop > 1 and found.card_seconds < 3600
 
 
 @pytest.mark.parametrize("name", COURSE)
