@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -108,7 +107,7 @@ def test_the_chapters_trainings_say_in_a_line_what_is_missing(capsys: pytest.Cap
         next(source for source in sources if part in source)
         for part in ("def where_it_is", 'for name in ("course/')
     )
-    names = {"train": fails, "torch": card, "partial": partial, "os": os, "Path": Path}
+    names = {"train": fails, "torch": card, "os": os, "Path": Path}
     exec(guard, found := {**names, "build_dataset": lambda *_: "VOC"})
     exec(trainings, found)
     said = capsys.readouterr().out.splitlines()
