@@ -18,9 +18,10 @@ test: $(VENV)/.test
 reliability: $(VENV)/.test
 	$(BIN)/python -m pytest tests/reliability --reliability docs/reliability.md
 
-# What computes and reads, without pages, pictures and long trainings. All of them are
-# run by `make matrix MATRIX=`, others by `make matrix MATRIX="tests/training tests/figures"`.
-MATRIX ?= $(addprefix tests/,clip core datasets evaluation information objectives segmentors)
+# What computes and reads, and a little of each kind of damage, without pages, pictures and
+# long trainings. All of them are run by `make matrix MATRIX=`, others by
+# `make matrix MATRIX="tests/training tests/figures"`.
+MATRIX ?= $(addprefix tests/,clip core datasets evaluation information objectives reliability segmentors)
 
 # Tests with the oldest and with the newest versions that pyproject.toml allows.
 matrix: matrix-oldest matrix-newest

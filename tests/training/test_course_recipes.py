@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import real_data
+import torch
 from conftest import MakeTiny
+from fake_devices import fake_machine
+from torch.utils.flop_counter import FlopCounterMode
 
 from infoclip_lite import evaluate, train
 from infoclip_lite.cli import data_command
 from infoclip_lite.commands.train import run_folder
 from infoclip_lite.datasets import build_dataset
 from infoclip_lite.datasets.fetching.download import SOURCES
+from infoclip_lite.segmentors import ChimeraSeg
 from infoclip_lite.training import build
+from infoclip_lite.training.dry_run import Estimate
 from infoclip_lite.training.recipe import FineTuneRecipe, list_recipes, load_finetuning
+from infoclip_lite.training.stand_in import stand_in
 
+CHAPTER = Path(__file__).parents[2] / "notebooks" / "14_from_mini_to_paper.ipynb"
 COURSE = [name for name in list_recipes() if name.startswith("course/")]
 pytestmark = pytest.mark.filterwarnings("ignore:.*never learnt", "ignore:.*official .* split has")
 
@@ -82,6 +91,44 @@ def test_masks_of_ones_own_need_a_root_and_nothing_else(tmp_path: Path) -> None:
         "course/folder", data=small, machine=machine, evaluation={"at": []}, steps=1, batch=2, progress=False
     )
     assert run.log[0]["total"] > 0
+
+
+def test_the_chapters_trainings_say_in_a_line_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    """The masks of VOC are there and a card is, SBD and the network are not."""
+    told = {"catseg": FileNotFoundError("no SBD; get it"), "infoclip": ConnectionError("no network")}
+
+    def fails(name: str, **_: object) -> None:
+        raise told[name.removeprefix("course/").removesuffix("-b32")]
+
+    card = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True))
+    cells = json.loads(CHAPTER.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    guard, trainings = (
+        next(source for source in sources if part in source)
+        for part in ("def where_it_is", 'for name in ("course/')
+    )
+    names = {"train": fails, "torch": card, "os": os, "Path": Path}
+    exec(guard, found := {**names, "build_dataset": lambda *_: "VOC"})
+    exec(trainings, found)
+    said = capsys.readouterr().out.splitlines()
+    assert said == ["course/catseg-b32: no SBD; get it", "course/infoclip-b32: no network"]
+
+
+# The two whose steps have most operations; nothing is computed, so that they can be counted in seconds.
+@pytest.mark.parametrize("name", ["course/infoclip-b16", "course/chimera-b16"])
+def test_a_course_recipe_takes_an_hour_of_a_small_card_by_the_estimate(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChimeraSeg, "prepare", lambda *_: None)
+    recipe, noise, _ = stand_in(load_finetuning(name))
+    task = build.build_task(recipe, data=noise)[0]
+    with fake_machine(), FlopCounterMode(display=False) as counter:
+        images = torch.rand(recipe.batch, 3, *noise.size)
+        labels = torch.zeros(recipe.batch, *noise.size, dtype=torch.long)
+        task.loss(0, (images, labels))["total"].backward()
+    tflop = counter.get_total_flops() / 1e12
+    found = Estimate("CPU", 0, 0, 0.0, 0.0, None, 0, 0.0, 0, recipe.steps, 0, 0, tflop=tflop)
+    assert tflop > 1 and found.card_seconds < 3600
 
 
 @pytest.mark.parametrize("name", COURSE)
