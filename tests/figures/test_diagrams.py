@@ -436,7 +436,7 @@ def test_every_diagram_is_in_its_chapter_once() -> None:
     assert {name: page[:2] for page, name, _, _ in shown()} == {
         "towers": "01",
         "block": "01",
-        "read_outs": "12",
+        "read_outs": "11",
         "infoclip": "05",
         "catseg": "07",
         "chimera": "09",
