@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,8 @@ def test_sweep_reports_what_is_finished_and_needs_the_baseline(tmp_path: Path) -
         report(folder=tmp_path, out=tmp_path / "r.json")
     path = run_path(tmp_path, "plain", 200)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"val": {"mIoU_seen": 0.5, "mIoU_unseen": 0.25, "hIoU": 1 / 3}}))
+    scores = {"mIoU_seen": 0.5, "mIoU_unseen": 0.25, "hIoU": 1 / 3}
+    path.write_text(json.dumps({"recipe": asdict(points()["plain"].load(200)), "val": scores}))
     content = report(folder=tmp_path, out=tmp_path / "r.json")
     assert content["points"] == {"plain": {"mIoU_seen": 0.5, "mIoU_unseen": 0.25, "hIoU": 0.3333}}
     assert content["missing"] == list(points())[1:] and len(points()) == 100
