@@ -243,6 +243,7 @@ PUBLISHED: dict[str, Published] = {
         "ZegCLIP (2212.03588): ZiqinZhou66/ZegCLIP; for Chimera-Seg our reading",
         {
             "": _NO_STEP,
+            "words": "[O] a data set's own",
             "templates": "[I] as in training; ZegCLIP has one prompt on VOC and several on COCO-Stuff [C]",
             "synonyms": "[C] one word a class",
             "shorter": "[C] configs/_base_/datasets: img_scale, min_size",
