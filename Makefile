@@ -3,7 +3,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 TESTED := .[notebooks,chimera,paper,docs,test]
 
-.PHONY: demo test reliability matrix matrix-oldest matrix-newest lab docs slides symbols lint clean
+.PHONY: demo test reliability matrix matrix-oldest matrix-newest wheels lab docs slides symbols lint clean
 
 demo: $(VENV)/.package
 	$(BIN)/infoclip-lite demo
@@ -41,6 +41,14 @@ matrix-newest:
 	$(VENV)-newest/bin/infoclip-lite doctor
 	$(VENV)-newest/bin/python -m pytest $(MATRIX)
 
+# For a machine with a GPU, torch and torchvision, but without a network. Another Python or system is named for
+# pip: make wheels FOR="--python-version 3.12 --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64"
+wheels: $(VENV)/.test
+	rm -rf wheels
+	$(BIN)/python tests/wheelhouse.py > $(VENV)/wheels.txt
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: $(FOR) -r $(VENV)/wheels.txt -d wheels
+	$(BIN)/python -m pip wheel --quiet --no-deps . -w wheels
+
 lab: $(VENV)/.notebooks
 	$(BIN)/jupyter lab --notebook-dir=notebooks
 
@@ -58,7 +66,7 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest docs/_build docs/notebooks docs/generated build dist *.egg-info runs
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest docs/_build docs/notebooks docs/generated build dist wheels *.egg-info runs
 
 $(VENV)/.created:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'

@@ -10,7 +10,7 @@ import pytest
 
 from infoclip_lite.cli import train_command
 from infoclip_lite.training.build import build_task
-from infoclip_lite.training.dry_run import STEPS, Estimate, dry_run
+from infoclip_lite.training.dry_run import CPU_STEPS, STEPS, Estimate, dry_run
 from infoclip_lite.training.recipe import load_finetuning, load_recipe
 from infoclip_lite.training.stand_in import stand_in
 
@@ -34,7 +34,7 @@ def test_one_of_everything() -> None:
     assert (
         found.state > 4 * found.parameters + 8 * found.trained
     )  # weights, and two moments of those that learn
-    assert found.memory > 2**28
+    assert found.memory > 2**28 and found.preparing > 0
 
 
 def test_pretraining_has_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +59,9 @@ def test_the_sum_is_right_and_so_are_the_words() -> None:
     )
     quick = dataclasses.replace(one, steps=100, pictures=0, picture=None, waiting=0.01)
     assert "80 seconds" in str(quick) and "workers" not in str(quick) and "evaluation  none" in str(quick)
-    assert STEPS > 1
+    assert min(STEPS, CPU_STEPS) > 1
+    late = dataclasses.replace(one, preparing=1800.0)
+    assert late.seconds == one.seconds + 1800 and "1800.0 s before the first step" in str(late)
 
 
 def test_it_says_what_a_card_would_need_and_that_nobody_measured_it() -> None:
