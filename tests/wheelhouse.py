@@ -1,4 +1,4 @@
-"""What the package needs beside torch, in the versions that are here, for pip: `python tests/wheelhouse.py`."""
+"""What the package needs beside torch, in the versions here, for pip: `python tests/wheelhouse.py`."""
 
 from __future__ import annotations
 
