@@ -30,6 +30,9 @@ from .stand_in import stand_in
 
 # The first is slower and not counted. On a CPU, where one of the papers' size takes minutes, one is left.
 STEPS, CPU_STEPS = 4, 2
+# Noise shows what a step costs, not what is learnt. Without a GPU, where a step at the papers' size takes minutes
+# and more memory than a laptop has, few pictures will do; not one alone, which no objective could compare.
+FEW = 2
 STARVED = 0.2  # of a step spent on waiting for pictures
 
 # The card of a free notebook [N: NVIDIA's data sheet]: 10^12 operations a second by number format, and GB.
@@ -59,6 +62,9 @@ class Estimate:
         half: whether a card would multiply in 16 bits.
         noise: measured on noise and random weights: waiting for pictures means nothing then.
         preparing: what happens before the first step: weights read, a head prepared, and so on.
+        batch, measured: pictures of a step, and with how many of them it was measured; `memory` is of those.
+            `tflop` and `kept` of them all continue the line through that many and one more, and a step's
+            seconds grow as its operations do.
     """
 
     device: str
@@ -80,6 +86,8 @@ class Estimate:
     half: bool = True
     noise: bool = False
     preparing: float = 0.0
+    batch: int = 0
+    measured: int = 0
 
     @property
     def seconds(self) -> float:
@@ -110,7 +118,7 @@ class Estimate:
         lines = {
             "device": self.device,
             "weights": f"{self.parameters / 1e6:.1f} M, {self.trained / 1e6:.1f} M of them learn",
-            "memory": f"{self.memory / 2**30:.2f} GiB{of_room} at most",
+            "memory": f"{self.memory / 2**30:.2f} GiB{of_room} at most{self._fewer()}",
             "beginning": f"{self.preparing:.1f} s before the first step",
             "step": f"{self.step:.3f} s, {self.waiting:.3f} s of it waiting for pictures",
             "starved": self._starvation(),
@@ -126,6 +134,10 @@ class Estimate:
             lines["measured on"] = "noise of the recipe's size, with random weights in place of its own"
         width = 2 + max(map(len, lines))
         return "\n".join(f"{topic:<{width}}{finding}" for topic, finding in lines.items())
+
+    def _fewer(self) -> str:
+        fewer = self.measured < self.batch
+        return f", with {self.measured} of a step's {self.batch} pictures" if fewer else ""
 
     def _starvation(self) -> str:
         if self.noise:
@@ -160,7 +172,7 @@ def dry_run(
         save_every: steps between states, as `train` has it.
         folder: where the run will be kept; the free space of its disk is said.
         noise: noise and random weights of the recipe's size in place of its data and weights, which need not
-            be here; see `stand_in`.
+            be here; see `stand_in`. Without a GPU a step is measured with few pictures: see `Estimate`.
         changes: keys of the recipe to replace.
 
     Returns:
@@ -180,12 +192,15 @@ def dry_run(
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     watched: Segmented | None = None
+    whole = loaded
     begun = time.perf_counter()
     if isinstance(loaded, FineTuneRecipe):
         drawn: Segmented | None = None
         loaded = _keeping_nothing(loaded)
         if noise:
             loaded, drawn, watched = stand_in(loaded)
+            if not torch.cuda.is_available():
+                loaded = _with_few(loaded)
         task: Any = build_task(loaded, data=drawn)[0]
         steps, pictures = loaded.steps, loaded.evaluation.scenes * len(loaded.evaluation.at)
     elif noise:
@@ -211,7 +226,12 @@ def dry_run(
         picture = time.perf_counter() - started
     # Before it is counted once more, which takes memory of its own.
     memory = peak_memory()
-    tflop, kept = counted(task) if isinstance(loaded, FineTuneRecipe) else (0.0, 0)
+    tflop, kept, longer = 0.0, 0, 1.0
+    if isinstance(loaded, FineTuneRecipe):
+        tflop, kept = counted(task)
+    if isinstance(whole, FineTuneRecipe) and whole.batch > task.batch:
+        measured, (tflop, kept) = tflop, _continued(task, tflop, kept, whole)
+        longer = tflop / measured
     weights = list(task.module.parameters())
     return Estimate(
         device=torch.cuda.get_device_name()
@@ -219,8 +239,8 @@ def dry_run(
         else f"CPU, {torch.get_num_threads()} threads",
         parameters=sum(p.numel() for p in weights),
         trained=sum(p.numel() for group in task.groups() for p in group["params"]),
-        step=median(timed.steps[1:] or timed.steps),
-        waiting=median(timed.waits[1:] or timed.waits),
+        step=longer * median(timed.steps[1:] or timed.steps),
+        waiting=longer * median(timed.waits[1:] or timed.waits),
         picture=picture,
         state=state,
         saving=saving,
@@ -235,7 +255,32 @@ def dry_run(
         half=not isinstance(loaded, FineTuneRecipe) or loaded.machine.dtype != "float32",
         noise=noise,
         preparing=preparing,
+        batch=whole.batch,
+        measured=task.batch,
     )
+
+
+def _with_few(recipe: FineTuneRecipe) -> FineTuneRecipe:
+    """The recipe with few pictures a step, in one pass."""
+    few = min(FEW, recipe.batch // recipe.machine.accumulate)
+    return replace(recipe, batch=few, machine=replace(recipe.machine, accumulate=1))
+
+
+def _continued(task: FineTuning, tflop: float, kept: int, whole: FineTuneRecipe) -> tuple[float, int]:
+    """What `counted` would find with all pictures: some of both is of a step, and not of a picture.
+
+    Args:
+        task: with few pictures.
+        tflop, kept: of these.
+        whole: how many there will be, in how many passes.
+    """
+    few = task.batch
+    task.batch = few + 1
+    more_tflop, more_kept = counted(task)
+    task.batch = few
+    a_pass = whole.batch // whole.machine.accumulate
+    of_pass = tflop + (more_tflop - tflop) * (a_pass - few)
+    return whole.machine.accumulate * of_pass, kept + (more_kept - kept) * (a_pass - few)
 
 
 def _keeping_nothing(recipe: FineTuneRecipe) -> FineTuneRecipe:

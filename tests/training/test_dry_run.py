@@ -10,7 +10,7 @@ import pytest
 
 from infoclip_lite.cli import train_command
 from infoclip_lite.training.build import build_task
-from infoclip_lite.training.dry_run import CPU_STEPS, STEPS, Estimate, dry_run
+from infoclip_lite.training.dry_run import CPU_STEPS, FEW, STEPS, Estimate, counted, dry_run
 from infoclip_lite.training.recipe import load_finetuning, load_recipe
 from infoclip_lite.training.stand_in import stand_in
 
@@ -114,3 +114,28 @@ def test_the_command_keeps_nothing(
     assert "for 120 steps" in capsys.readouterr().out and not list(tmp_path.iterdir())
     with pytest.raises(FileNotFoundError, match="infoclip-lite data download coco_stuff"):
         train_command("paper/catseg-vitb16", dry_run=True, root=tmp_path)
+
+
+def test_a_step_of_few_pictures_says_what_one_of_all_takes(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    recipe: dict[str, Any] = {
+        "task": "finetune",
+        "name": "small",
+        "clip": {"name": str(tiny_checkpoint)},
+        "data": {"name": "voc_zss", "root": str(tmp_path), "size": 32},
+        "tune": "full",
+        "machine": {"dtype": "float32"},
+        "batch": 12,
+        "steps": 3,
+    }
+    loaded = load_finetuning(recipe)
+    small, drawn, _ = stand_in(loaded)
+    tflop, kept = counted(build_task(small, data=drawn)[0])  # with all twelve pictures
+    found = dry_run(recipe, noise=True)
+    assert (found.batch, found.measured) == (12, FEW) and f"{FEW} of a step's 12 pictures" in str(found)
+    assert found.tflop == pytest.approx(tflop, rel=1e-6) and found.kept == pytest.approx(kept, rel=1e-3)
+    # Words are encoded once a step, however many pictures: twelve are not six times two.
+    assert found.tflop < 0.99 * 6 * counted(build_task(dataclasses.replace(small, batch=2), data=drawn)[0])[0]
+    parted = dry_run({**recipe, "machine": {"dtype": "float32", "accumulate": 3}}, noise=True)
+    whole = stand_in(load_finetuning({**recipe, "machine": {"dtype": "float32", "accumulate": 3}}))[0]
+    tflop, kept = counted(build_task(whole, data=drawn)[0])
+    assert parted.tflop == pytest.approx(tflop, rel=1e-6) and parted.kept == pytest.approx(kept, rel=1e-3)
