@@ -30,8 +30,8 @@ from .stand_in import stand_in
 
 # The first is slower and not counted. On a CPU, where one of the papers' size takes minutes, one is left.
 STEPS, CPU_STEPS = 4, 2
-# Noise shows what a step costs, not what is learnt. Without a GPU, where a step at the papers' size takes minutes
-# and more memory than a laptop has, few pictures will do; not one alone, which no objective could compare.
+# Noise shows what a step costs, not what is learnt. Without a GPU, where a step at the papers' size takes
+# minutes and more memory than a laptop has, few pictures will do; not one, which no objective could compare.
 FEW = 2
 STARVED = 0.2  # of a step spent on waiting for pictures
 
