@@ -34,6 +34,7 @@ from .runs import (
     Records,
     calibrated,
     score_run,
+    swept,
 )
 from .study import Study, tried
 from .variants import Variant
@@ -358,12 +359,8 @@ def _zero_shot_swept() -> dict[str, dict[str, dict[str, float]]]:
     """CLIP before any training, calibrated as `score_run` does it."""
     recipe = variant("full", {}).load(0)
     model = build_segmentor(recipe)
-    found = {}
     with autocast(model.clip.device, dtype_of(recipe.machine.dtype)):
-        for split in ("val", "test"):
-            report = evaluate(model, _scenes(split), gammas=GAMMAS)
-            found[split] = {"0.0": report.metrics, **report.calibration}
-    return found
+        return {split: swept(evaluate(model, _scenes(split), gammas=GAMMAS)) for split in ("val", "test")}
 
 
 def study() -> Study:

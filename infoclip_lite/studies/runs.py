@@ -17,7 +17,7 @@ from ..clip.memory import remembered_features
 from ..core.files import whole_file
 from ..core.reports import JsonObject
 from ..datasets import captioned_items, held_out_data
-from ..evaluation import evaluate, probe
+from ..evaluation import Report, evaluate, probe
 from ..training.acceleration import autocast, dtype_of
 from ..training.recipe import FineTuneRecipe, load_finetuning
 from ..training.run import Run, Watch, train
@@ -209,7 +209,7 @@ def score_run(
         probes: whether to probe CLIP as well.
         nouns: whether to keep the IoU of every class of the last split, under "nouns".
         gammas: constants, subtracted from the logits of all words that were trained. Of each split a sweep
-            under "calibration", where none is "0.0", in five digits: rows travel with the project.
+            under "calibration"; see `swept`.
 
     Raises:
         ValueError: a run of pretraining.
@@ -229,10 +229,7 @@ def score_run(
                     row.name: round(row.iou, 5) for row in found.classes if row.iou is not None
                 }
             if gammas:
-                sweeps[split] = {
-                    gamma: {key: round(metrics[key], 5) for key in shown_metrics(metrics)}
-                    for gamma, metrics in {"0.0": found.metrics, **found.calibration}.items()
-                }
+                sweeps[split] = swept(found)
         if probes:
             # Sixty captions to tell apart: with more, recall falls for every method and tells them apart no
             # better.
@@ -242,6 +239,18 @@ def score_run(
                 model.clip, run.reference, items, data.names, data.unseen, model.read_outs[0]
             )
     return {**result, "calibration": sweeps} if gammas else result
+
+
+def swept(found: Report) -> dict[str, dict[str, float]]:
+    """{gamma: metrics}, "0.0" where nothing is subtracted, in five digits: rows travel with the project.
+
+    Args:
+        found: an evaluation with gammas.
+    """
+    return {
+        gamma: {key: round(metrics[key], 5) for key in shown_metrics(metrics)}
+        for gamma, metrics in {"0.0": found.metrics, **found.calibration}.items()
+    }
 
 
 def score_tuning(run: Run) -> dict[str, object]:
