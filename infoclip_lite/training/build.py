@@ -63,7 +63,9 @@ def build_task(
     ):  # first weights come from the recipe's seed, and whoever called keeps the generator as it was
         torch.manual_seed(recipe.seed)
         segmentor = build_segmentor(recipe).to(default_device())
-        reference = copy.deepcopy(segmentor.clip).requires_grad_(False)
+        # The tokenizer's tables, which nobody changes, would take a second to copy.
+        shared = {id(segmentor.clip.tokenizer): segmentor.clip.tokenizer}
+        reference = copy.deepcopy(segmentor.clip, shared).requires_grad_(False)
         if start is not None:
             _begin_with(segmentor, start, recipe)
         machine = recipe.machine
