@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 
 def take_turns(
@@ -147,25 +149,40 @@ def ratios(seconds: Mapping[str, Sequence[float]], reference: str) -> dict[str, 
     return {label: by_round(values) for label, values in seconds.items()}
 
 
-def kept_for_gradient(loss: Callable[[], Tensor], module: nn.Module) -> int:
+def kept_for_gradient(loss: Callable[[], Tensor], module: nn.Module, *, forget: bool = False) -> int:
     """Bytes that autograd keeps between a forward and its backward pass: each storage once, no weights.
 
     Args:
         loss: gives a scalar; both passes are done.
         module: whose weights are left out of the count.
+        forget: count and do not keep, where there is no memory for it: the backward pass meets zeros of the
+            same sizes, and its gradients mean nothing.
     """
-    kept: dict[int, int] = {}
+    owned = {StorageWeakRef(p.untyped_storage()) for p in module.parameters()}
+    # A weak reference frees a storage's bytes and keeps its address from being given to another.
+    kept: dict[StorageWeakRef, int] = {}
 
-    def pack(tensor: Tensor) -> Tensor:
+    def pack(tensor: Tensor) -> Tensor | tuple[Any, ...]:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        reference = StorageWeakRef(storage)
+        if reference not in owned:
+            kept[reference] = storage.nbytes()
+        if reference in owned or not forget:
+            return tensor
+        return tensor.size(), tensor.stride(), tensor.dtype, tensor.device
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    def unpack(packed: Tensor | tuple[Any, ...]) -> Tensor:
+        if isinstance(packed, Tensor):
+            return packed
+        size, stride, dtype, device = packed
+        # As long as the strides reach: those of an expanded tensor are 0, and it is shorter than its size.
+        length = max(1, 1 + sum((side - 1) * step for side, step in zip(size, stride, strict=True)))
+        return torch.zeros(length, dtype=dtype, device=device).as_strided(size, stride)
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
         total = loss()
     total.backward()
-    owned = {p.untyped_storage().data_ptr() for p in module.parameters()}
-    return sum(size for pointer, size in kept.items() if pointer not in owned)
+    return sum(kept.values())
 
 
 def peak_memory() -> int:

@@ -314,7 +314,7 @@ def counted(task: FineTuning) -> tuple[float, int]:
     batch = next(iter(task.batches(0, 1)))
     parts = batch if isinstance(batch, list) else [batch]
     with FlopCounterMode(display=False) as counter:
-        kept = kept_for_gradient(lambda: task.loss(0, parts[0])["total"], task.module)
+        kept = kept_for_gradient(lambda: task.loss(0, parts[0])["total"], task.module, forget=True)
     task.module.zero_grad()
     # Parts of a batch come one after the other: each costs as much, and only one is kept at a time.
     return len(parts) * counter.get_total_flops() / 1e12, kept

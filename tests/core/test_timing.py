@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from infoclip_lite.core import timing
 from infoclip_lite.core.timing import (
@@ -92,6 +92,23 @@ def test_what_is_kept_counts_a_storage_once_and_no_weights() -> None:
     layer, x = nn.Linear(10, 5), torch.randn(10, 10)
     assert kept_for_gradient(lambda: layer(x).square().sum(), layer) == 4 * (100 + 50)
     assert layer.weight.grad is not None, "both passes are done"
+
+
+def test_more_can_be_counted_than_is_kept() -> None:
+    """Every square keeps 40 MB: storages that get one another's addresses count one by one all the same."""
+    x = torch.ones(10_000_000, requires_grad=True)
+
+    def loss() -> Tensor:
+        y = x * 1.0
+        for _ in range(40):
+            y = y.square()
+        return y.sum()
+
+    before = peak_memory()
+    assert kept_for_gradient(loss, nn.Linear(1, 1), forget=True) == 40 * 4 * 10_000_000
+    assert peak_memory() - before < 12 * 4 * 10_000_000
+    every = torch.ones(3, requires_grad=True).expand(5, 3)  # shorter than its size
+    assert kept_for_gradient(lambda: every.square().sum(), nn.Linear(1, 1), forget=True) == 4 * 3
 
 
 def test_memory_is_counted_in_bytes() -> None:
