@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,14 +26,11 @@ from ..evaluation import evaluate
 from .build import build_pretraining, build_task, held_out
 from .finetuning import FineTuning
 from .loop import Task, fit
-from .recipe import FineTuneRecipe, PointsRecipe, load_recipe
+from .recipe import FineTuneRecipe, PointsRecipe, PretrainRecipe, load_recipe
 from .stand_in import stand_in
 
 # The first is slower and not counted. On a CPU, where one of the papers' size takes minutes, one is left.
 STEPS, CPU_STEPS = 4, 2
-# Noise shows what a step costs, not what is learnt. Without a GPU, where a step at the papers' size takes
-# minutes and more memory than a laptop has, few pictures will do; not one, which no objective could compare.
-FEW = 2
 STARVED = 0.2  # of a step spent on waiting for pictures
 
 # The card of a free notebook [N: NVIDIA's data sheet]: 10^12 operations a second by number format, and GB.
@@ -172,7 +170,9 @@ def dry_run(
         save_every: steps between states, as `train` has it.
         folder: where the run will be kept; the free space of its disk is said.
         noise: noise and random weights of the recipe's size in place of its data and weights, which need not
-            be here; see `stand_in`. Without a GPU a step is measured with few pictures: see `Estimate`.
+            be here; see `stand_in`. It shows what a step costs, not what is learnt. Without a GPU, where one
+            of the papers' size takes minutes and more memory than a laptop has, it is measured with one
+            picture, or with two where an objective compares them; see `Estimate`.
         changes: keys of the recipe to replace.
 
     Returns:
@@ -189,49 +189,64 @@ def dry_run(
             f"got a dry run of {loaded.name!r}, which learns from points; expected a training of it: "
             "all that it needs ships, and it takes a minute"
         )
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    watched: Segmented | None = None
-    whole = loaded
-    begun = time.perf_counter()
-    if isinstance(loaded, FineTuneRecipe):
-        drawn: Segmented | None = None
-        loaded = _keeping_nothing(loaded)
-        if noise:
-            loaded, drawn, watched = stand_in(loaded)
-            if not torch.cuda.is_available():
-                loaded = _with_few(loaded)
-        task: Any = build_task(loaded, data=drawn)[0]
-        steps, pictures = loaded.steps, loaded.evaluation.scenes * len(loaded.evaluation.at)
-    elif noise:
+    if noise and isinstance(loaded, PretrainRecipe):
         raise ValueError(f"got noise for {loaded.name!r}, a pretraining; expected none: it needs no download")
-    else:
-        # A pool of one batch: rendering all of it takes its time once, and no step after that.
-        with tempfile.TemporaryDirectory() as pool:
-            task = build_pretraining(replace(loaded, pool=loaded.batch), Path(pool))
-        steps, pictures = task.steps, 0
-    preparing = time.perf_counter() - begun
     if world() > 1:
         raise ValueError(
             f"got {world()} processes; "
             "expected one: each of them does what one does, with a share of the batch"
         )
+    measured = partial(_measured, whole=loaded, save_every=save_every, folder=folder, noise=noise)
+    if isinstance(loaded, PretrainRecipe) or not noise or torch.cuda.is_available():
+        return measured(loaded)
+    try:
+        return measured(_with_few(loaded, 1))
+    except ValueError:  # an objective that compares pictures refuses one alone
+        return measured(_with_few(loaded, 2))
+
+
+def _measured(
+    recipe: FineTuneRecipe | PretrainRecipe,
+    whole: FineTuneRecipe | PretrainRecipe,
+    save_every: int,
+    folder: Path | None,
+    noise: bool,
+) -> Estimate:
+    """One of everything of a recipe, as an estimate of the whole one, which may have more pictures a step."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    watched: Segmented | None = None
+    begun = time.perf_counter()
+    if isinstance(recipe, FineTuneRecipe):
+        drawn: Segmented | None = None
+        recipe = _keeping_nothing(recipe)
+        if noise:
+            recipe, drawn, watched = stand_in(recipe)
+        task: Any = build_task(recipe, data=drawn)[0]
+        steps, pictures = recipe.steps, recipe.evaluation.scenes * len(recipe.evaluation.at)
+    else:
+        # A pool of one batch: rendering all of it takes its time once, and no step after that.
+        with tempfile.TemporaryDirectory() as pool:
+            task = build_pretraining(replace(recipe, pool=recipe.batch), Path(pool))
+        steps, pictures = task.steps, 0
+    preparing = time.perf_counter() - begun
     timed = Timed(task)
     state, saving = _saved(timed, min(STEPS if torch.cuda.is_available() else CPU_STEPS, steps))
     picture = None
-    if isinstance(loaded, FineTuneRecipe) and pictures:
-        scenes = held_out(loaded) if watched is None else watched
+    if isinstance(recipe, FineTuneRecipe) and pictures:
+        scenes = held_out(recipe) if watched is None else watched
         started = time.perf_counter()
-        evaluate(task.segmentor.eval(), scenes, limit=1, protocol=loaded.evaluation.protocol)
+        evaluate(task.segmentor.eval(), scenes, limit=1, protocol=recipe.evaluation.protocol)
         picture = time.perf_counter() - started
     # Before it is counted once more, which takes memory of its own.
     memory = peak_memory()
     tflop, kept, longer = 0.0, 0, 1.0
-    if isinstance(loaded, FineTuneRecipe):
+    if isinstance(recipe, FineTuneRecipe):
         tflop, kept = counted(task)
     if isinstance(whole, FineTuneRecipe) and whole.batch > task.batch:
-        measured, (tflop, kept) = tflop, _continued(task, tflop, kept, whole)
-        longer = tflop / measured
+        few_tflop = tflop
+        tflop, kept = _continued(task, tflop, kept, whole)
+        longer = tflop / few_tflop
     weights = list(task.module.parameters())
     return Estimate(
         device=torch.cuda.get_device_name()
@@ -252,7 +267,7 @@ def dry_run(
         free=None if folder is None else _free(folder),
         tflop=tflop,
         kept=kept,
-        half=not isinstance(loaded, FineTuneRecipe) or loaded.machine.dtype != "float32",
+        half=not isinstance(recipe, FineTuneRecipe) or recipe.machine.dtype != "float32",
         noise=noise,
         preparing=preparing,
         batch=whole.batch,
@@ -260,9 +275,9 @@ def dry_run(
     )
 
 
-def _with_few(recipe: FineTuneRecipe) -> FineTuneRecipe:
-    """The recipe with few pictures a step, in one pass."""
-    few = min(FEW, recipe.batch // recipe.machine.accumulate)
+def _with_few(recipe: FineTuneRecipe, few: int) -> FineTuneRecipe:
+    """The recipe with at most so many pictures a step, in one pass."""
+    few = min(few, recipe.batch // recipe.machine.accumulate)
     return replace(recipe, batch=few, machine=replace(recipe.machine, accumulate=1))
 
 
