@@ -1,205 +1,193 @@
-"""Chapter 12: reading without training."""
+"""Chapter 12: the leaderboard."""
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from ...clip import DenseCLIP, load_clip
-from ...clip.blocks import project_out, project_qkv, similarity
-from ...clip.depth import at_depth
-from ...clip.readouts import READ_OUTS
-from ...clip.tower import TowerPass
-from ...datasets import Collage
+from ...core.statistics import holm, interval, paired_interval
 from . import exercise
-from .compare import Case, Wrong, close_each, same_tensor, tensor, varies
+from .compare import Case, Wrong, answered, close_each, listed, number, varies
 
-# Scenes that a read-out is judged on: validation scenes that no notebook shows.
-_SEEDS, _SCENES = (11, 13), 24
-_CLEARLY = 0.02  # share of patches that a read-out must name rightly beyond NACLIP's
+_Scores = Mapping[str, Sequence[float]]  # method -> hIoU, one number a seed, the same seeds for all
 
 
-@exercise(
-    "12.1",
-    "A method's block 5 of twelve is no block of yours: say where it stands, and not what it is called.",
-)
-def same_depth(answer: Callable[..., object]) -> None:
-    """The answer is a function: block, of, blocks -> the block at the same relative depth."""
+def _league(seed: int, methods: int, seeds: int = 5) -> _Scores:
+    """Made-up scores: what a seed does to all methods is larger than what it does to one.
+
+    Not sorted, so that a place in the table is no place by the mean.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    common = 3 * torch.randn(seeds, generator=generator)
+    levels = 0.5 * torch.randperm(methods, generator=generator)
+    return {
+        f"method {chr(ord('A') + i)}": (
+            40 + levels[i] + common + 0.6 * torch.randn(seeds, generator=generator)
+        ).tolist()
+        for i in range(methods)
+    }
+
+
+def _above(scores: _Scores, label: str, *, paired: bool = True) -> int:
+    """How many methods are surely above one."""
+    return sum(_sure(scores[other], scores[label], paired) for other in scores if other != label)
+
+
+def _sure(first: Sequence[float], second: Sequence[float], paired: bool = True) -> bool:
+    if paired:
+        return paired_interval(first, second).low > 0
+    return interval(first).low > interval(second).high
+
+
+@exercise("12.1", "A place in a table is not a result: ask which places the intervals allow.")
+def possible_winners(answer: Callable[..., object]) -> None:
+    """The answer is a function: scores {method: hIoU a seed} -> how many may be first."""
     cases = []
-    for block, of, blocks in ((11, 12, 24), (8, 12, 6), (6, 12, 24), (5, 12, 6), (1, 3, 10)):
-        truth, place = at_depth(block / (of - 1), blocks), block / (of - 1) * (blocks - 1)
+    for seed, methods in ((0, 7), (1, 5), (2, 9)):
+        scores = _league(seed, methods)
+        truth = sum(_above(scores, label) == 0 for label in scores)
+        unpaired = sum(_above(scores, label, paired=False) == 0 for label in scores)
+        means = {label: fmean(values) for label, values in scores.items()}
+        first = max(means, key=lambda label: means[label])
         traps = [
-            (block * blocks // of, "from the first to the last block there are of - 1 steps, and not of"),
-            (round(block * blocks / of), "from the first to the last there are of - 1 steps, and not of"),
-            (round(place), "halves go up: Python's round sends every second one down"),
-            (math.floor(place), "take the nearest block: you cut the fraction off"),
-            (truth + 1, "blocks are counted from 0"),
+            (unpaired, "each seed is its own control: take the interval of the differences, seed by seed"),
+            (
+                sum(_above(scores, label) > 0 for label in scores),
+                "those cannot be first: somebody is surely above them",
+            ),
+            (
+                sum(_sure(scores[first], scores[label]) for label in scores),
+                "those are surely below the first: count the others",
+            ),
         ]
         traps = [trap for trap in traps if trap[0] != truth]
-        what = f"block {block} of {of} in a tower of {blocks}"
-        cases.append(Case(what, answer(block, of, blocks), truth, traps))
+        got = number(answer({label: list(values) for label, values in scores.items()}), "the number")
+        cases.append(Case(f"{methods} methods", got, truth, traps))
+    if all(case.got == 1 for case in cases):
+        advice = "that is the place by the mean; count methods that no other is surely above"
+        raise Wrong("1 every time", "as many as the intervals allow", advice)
     close_each(cases, tolerance=0.4)
 
 
-@exercise("12.2", "A prior of nearness is one number for each pair of patches, the same for every picture.")
-def nearness(answer: Callable[..., object]) -> None:
-    """The answer is a function: rows, columns, std -> (1 + N, 1 + N)."""
-    asked = ((3, 3, 1.0), (2, 4, 2.0), (4, 3, 1.5))
-    given = [answer(*one) for one in asked]
-    varies(given, what="the nearness of the patches of this grid")
-    for got, (rows, columns, std) in zip(given, asked, strict=True):
-        place = torch.arange(rows * columns)
-        down = (place // columns)[:, None] - place // columns
-        across = (place % columns)[:, None] - place % columns
-        square = (down.square() + across.square()).double()
-
-        def framed(near: Tensor, cls: float = 0.0) -> Tensor:
-            return F.pad(near, (1, 0, 1, 0), value=cls)
-
-        truth = (-square / (2 * std**2)).exp()
-        in_line = (place[:, None] - place).square().double()
-        traps = [
-            (framed((-square / std**2).exp()), "a Gaussian has 2 std^2 under its square"),
-            (framed((-square.sqrt() / (2 * std**2)).exp()), "square the distance"),
-            (
-                framed((-in_line / (2 * std**2)).exp()),
-                "distance is in rows and columns, not in line",
-            ),
-            (framed(truth, 1.0), "CLS has no place: its row and its column are 0"),
-            (framed(truth / truth.sum(-1, keepdim=True)), "no division: it is added to logits as it is"),
-        ]
-        same_tensor(
-            got,
-            framed(truth),
-            what=f"the nearness on a grid of {rows} x {columns}",
-            shape="one row and one column for CLS, before those of the patches",
-            traps=traps,
-        )
+@exercise(
+    "12.2",
+    "Ask many questions and some answer yes by luck; Holm asks more of the surest first. Few questions, "
+    "planned beforehand, cost little.",
+)
+def corrected(answer: Callable[..., object]) -> None:
+    """The answer is a function: p-values -> Holm's corrected ones, in the order in which they came."""
+    asked = ([0.01, 0.04, 0.03], [0.2, 0.004, 0.011, 0.6, 0.013], [0.03, 0.02, 0.028, 0.9])
+    given = [
+        [number(p, "a p-value") for p in listed(answer(list(values)), what="the answer")] for values in asked
+    ]
+    varies(given, what="these p-values, corrected")
+    for got, values in zip(given, asked, strict=True):
+        _check_corrected(got, values)
 
 
-_Cell = tuple[str, bool, bool]  # attention, whether the residual is kept, whether the FFN is
+def _check_corrected(got: Sequence[float], values: Sequence[float]) -> None:
+    truth, n = holm(values), len(values)
+    steps = {p: p * (n - place) for place, p in enumerate(sorted(values))}
+    traps = [
+        (
+            [min(1.0, n * p) for p in values],
+            "that is Bonferroni: the second smallest is times n - 1, and so on",
+        ),
+        (sorted(truth), "give them back in the order in which they came"),
+        (
+            [min(1.0, steps[p]) for p in values],
+            "none may be smaller than that of a smaller p: take the larger",
+        ),
+        ([steps[p] for p in values], "a chance is at most 1, and none smaller than that of a smaller p"),
+        (list(values), "nothing was corrected"),
+    ]
+
+    def same(other: Sequence[float]) -> bool:
+        return len(got) == len(other) and all(abs(a - b) < 1e-6 for a, b in zip(got, other, strict=True))
+
+    if same(truth):
+        return
+    perhaps = next((mistake for trap, mistake in traps if same(trap)), "look at the hint")
+    raise Wrong(f"{_rounded(got)} for {_rounded(values)}", _rounded(truth), perhaps)
+
+
+def _rounded(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
 
 
 @exercise(
     "12.3",
-    "What a part adds is a mean of differences between rows that differ in nothing else.",
+    "New instances reorder the table: what was chosen on one kind of scene need not be best on another.",
 )
-def adds(answer: Callable[..., object]) -> None:
-    """The answer is a function: {(attention, residual, ffn): hIoU} -> what the residual adds."""
+def same_order(answer: Callable[..., object]) -> None:
+    """The answer is a function: old, new {method: mean} -> share of pairs that stand in the same order."""
     cases = []
-    for seed in (0, 1, 2):
-        cells = _made_up(seed)
-        other = {(a, not residual, ffn): score for (a, residual, ffn), score in cells.items()}
-        own = [cells[key] - other[key] for key in cells if key[1] and key in other]
-        with_, without = ([score for key, score in cells.items() if key[1] == kept] for kept in (True, False))
-        forward = [
-            score - cells[a, residual, False]
-            for (a, residual, ffn), score in cells.items()
-            if ffn and (a, residual, False) in cells
-        ]
+    for seed, methods in ((0, 6), (1, 9)):
+        generator = torch.Generator().manual_seed(seed)
+        old = torch.rand(methods, generator=generator)
+        new = old + 0.5 * torch.rand(methods, generator=generator)
+        labels = [f"method {i}" for i in range(methods)]
+        tables = [dict(zip(labels, values.tolist(), strict=True)) for values in (old, new)]
+        # The second table in another order: who pairs by place compares other methods.
+        turned = dict(reversed(tables[1].items()))
+        pairs = [(a, b) for i, a in enumerate(labels) for b in labels[:i]]
+        agree = sum((tables[0][a] > tables[0][b]) == (turned[a] > turned[b]) for a, b in pairs)
+        places = list(turned.values())
+        by_place = sum((old[i] > old[j]) == (places[i] > places[j]) for i in range(methods) for j in range(i))
         traps = [
-            (fmean(with_) - fmean(without), "a cell whose partner is missing says nothing: leave it out"),
-            (-fmean(own), "with less without, and not the other way round"),
-            (fmean(forward), "that is what the feed-forward layer adds"),
-            (sum(own), "that is the sum: take the mean"),
-            (max(own), "that is the largest: take the mean"),
+            (agree, "that is the number of pairs: divide by how many pairs there are"),
+            (
+                2 * agree / len(pairs) - 1,
+                "that is Kendall's tau: it counts disagreement as minus one; here a share is asked for",
+            ),
+            (agree / methods**2, "divide by the number of pairs, n (n - 1) / 2, and not by n squared"),
+            (1 - agree / len(pairs), "those are the pairs that changed places"),
+            (float(by_place) / len(pairs), "pair methods by their names: the tables are sorted differently"),
         ]
-        cases.append(Case(f"table {seed + 1}", answer(dict(cells)), fmean(own), traps))
-    close_each(cases, tolerance=1e-6, otherwise="subtract cell by cell, then take the mean")
-
-
-def _made_up(seed: int) -> Mapping[_Cell, float]:
-    """Scores of a table in which three cells were not measured."""
-    generator = torch.Generator().manual_seed(seed)
-    attentions = ("qk", "qq", "kk", "vv", "v")
-    keys = [(a, residual, ffn) for a in attentions for residual in (True, False) for ffn in (True, False)]
-    scores = torch.rand(len(keys), generator=generator).tolist()
-    lost = torch.randperm(len(keys), generator=generator)[:3].tolist()
-    return {key: score for i, (key, score) in enumerate(zip(keys, scores, strict=True)) if i not in lost}
-
-
-class _Judged(NamedTuple):
-    """Scenes of one seed, in one pass.
-
-    Attributes:
-        tower: of all of them.
-        words: (C, D) unit vectors.
-        truth: (S, N) the word that most of a patch shows.
-        known: the package's read-outs of that pass, (S, N, W) each.
-    """
-
-    tower: TowerPass
-    words: Tensor
-    truth: Tensor
-    known: Mapping[str, Tensor]
-
-    def right(self, tokens: Tensor) -> float:
-        """Share of patches with their right word."""
-        best = self.tower.told(self.words).cosines(tokens).argmax(-1)
-        return float((best == self.truth).double().mean())
-
-
-@functools.cache
-def _judged(seed: int) -> _Judged:
-    clip: DenseCLIP = load_clip("collage-mini")
-    scenes = Collage("val", seed=seed, length=_SCENES)
-    rendered = [scenes[i] for i in range(len(scenes))]
-    masks = torch.stack([scene.mask for scene in rendered])
-    side = clip.patch_size
-    squares = masks.unfold(1, side, side).unfold(2, side, side).flatten(3)
-    tower = clip.tower(torch.stack([scene.image for scene in rendered]))
-    words, truth = clip.encode_text(scenes.names), squares.mode(-1).values.flatten(1)
-    return _Judged(tower, words, truth, {name: read(tower) for name, read in READ_OUTS.items()})
+        cases.append(Case(f"{methods} methods", answer(dict(tables[0]), turned), agree / len(pairs), traps))
+    close_each(cases, tolerance=0.004, otherwise="compare the means pair by pair")
 
 
 @exercise(
     "12.4",
-    "Constants of a paper belong to its grid and its CLIP: on yours they are a first guess, to be tried on "
-    "scenes that are not reported.",
+    "A rank is an interval, too: below all who are surely above, and above all who are surely below.",
 )
-@torch.no_grad()
-def near_keys(answer: Callable[..., object]) -> None:
-    """The answer is a function: a pass through the tower -> patch tokens (B, N, W)."""
-    judged = [_judged(seed) for seed in _SEEDS]
-    given = [answer(each.tower) for each in judged]
-    varies(given, what="what this tower makes of its tokens")
-    for got, scenes in zip(given, judged, strict=True):
-        shape = tuple(scenes.known["value"].shape)
-        tokens = tensor(
-            got, shape, what="what you return", perhaps="patch tokens only: drop CLS with [:, 1:]"
-        )
-        for name, own in scenes.known.items():
-            if torch.allclose(tokens, own.double(), atol=1e-4):
-                raise Wrong(f"the read-out {name}", "one of your own", _OF_OTHERS.get(name, "change a part"))
-        _check_near(tokens.float(), scenes)
+def rank_table(answer: Callable[..., object]) -> None:
+    """The answer is a function: scores {method: hIoU a seed} -> {method: (best, worst) place}."""
+    leagues = [_league(seed, methods) for seed, methods in ((3, 6), (4, 8))]
+    given = [
+        answered(answer({label: list(values) for label, values in scores.items()})) for scores in leagues
+    ]
+    varies([str(found) for found in given], what="the places in the table that it gets")
+    for found, scores in zip(given, leagues, strict=True):
+        if not isinstance(found, dict) or set(found) != set(scores):
+            expected = f"a dictionary with the {len(scores)} methods"
+            raise Wrong(f"a {type(found).__name__}", expected, "one pair (best, worst) for each method")
+        for label in scores:
+            pair = listed(found[label], what=f"the places of {label}", perhaps="a pair (best, worst)")
+            _check_range(tuple(int(number(place)) for place in pair), scores, label)
 
 
-_OF_OTHERS = {
-    "value": "nothing is mixed there: weigh the values by how alike keys are, and how near",
-    "naclip": "those are NACLIP's constants: on 12 x 12 patches let nearness weigh more, or be narrower",
-    "clearclip": "those are queries with queries, and nothing says what is near",
-}
-
-
-def _check_near(tokens: Tensor, scenes: _Judged) -> None:
-    needed, score = scenes.right(scenes.known["naclip"]) + _CLEARLY, scenes.right(tokens)
-    if score > needed:
+def _check_range(pair: tuple[int, ...], scores: _Scores, label: str) -> None:
+    n = len(scores)
+    below = sum(_sure(scores[label], scores[other]) for other in scores if other != label)
+    truth = (1 + _above(scores, label), n - below)
+    if pair == truth:
         return
-    block = scenes.tower.last
-    _, k, v = project_qkv(block, scenes.tower.entering)
-    plain = project_out(block, similarity(k, k).softmax(-1) @ v)[:, 1:]
-    perhaps = "NACLIP adds at most 1 to the logits, five patches wide: add more, or narrower"
-    if torch.allclose(tokens, plain, atol=1e-4):
-        perhaps = "those are keys with keys: add a bonus for what is near before the softmax"
-    elif score < scenes.right(plain):
-        perhaps = "worse than keys with keys alone: what is near must gain, and what is far must not"
-    raise Wrong(
-        f"{score:.3f} of the patches right", f"more than {needed:.3f}: NACLIP's and a clear gain", perhaps
-    )
+    means = sorted((fmean(values) for values in scores.values()), reverse=True)
+    place = 1 + means.index(fmean(scores[label]))
+    unpaired_below = sum(_sure(scores[label], scores[other], False) for other in scores if other != label)
+    traps: dict[tuple[int, ...], str] = {
+        (place, place): "that is the place by the mean, for both",
+        (truth[1], truth[0]): "best first: 1 is the best place",
+        (truth[0] - 1, truth[1] - 1): "places begin at 1",
+        (
+            1 + _above(scores, label, paired=False),
+            n - unpaired_below,
+        ): "each seed is its own control: pair them",
+        (1 + below, n - _above(scores, label)): "turned round: those that are surely *above* cost places",
+    }
+    perhaps = traps.get(pair, "count who is surely above it, and who surely below")
+    raise Wrong(f"{pair} for {label}", f"{truth}", perhaps)
