@@ -1,4 +1,4 @@
-"""Chapter 13: from mini to paper."""
+"""Chapter 15: from mini to paper."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _differ(one: Mapping[str, object], other: Mapping[str, object]) -> set[str]:
 
 
 @exercise(
-    "13.1",
+    "15.1",
     "A recipe is all that changes between a laptop and a cluster: read the difference before you pay for it.",
 )
 def differing(answer: Callable[..., object]) -> None:
@@ -132,7 +132,7 @@ _LOST = {
 
 
 @exercise(
-    "13.2",
+    "15.2",
     "A state is everything that the next step depends on, copied: weights, moments, where the data are, the "
     "number of the step.",
 )
@@ -175,7 +175,7 @@ def _check_state(got: Mapping[str, Tensor], then: Mapping[str, Tensor], after: M
 
 
 @exercise(
-    "13.3",
+    "15.3",
     "Dividing a batch saves memory and leaves gradients alone, but an objective whose samples are "
     "pictures meets fewer of them.",
 )
@@ -204,7 +204,7 @@ def most_bits(answer: Callable[..., object]) -> None:
     close_each(cases, tolerance=1e-6, unit=" bits")
 
 
-@exercise("13.4", "Before you compare, ask how many seeds it takes to see the gain that you hope for.")
+@exercise("15.4", "Before you compare, ask how many seeds it takes to see the gain that you hope for.")
 def seeds_needed(answer: Callable[..., object]) -> None:
     """The answer is a function: deviation, gain -> the fewest seeds whose half-width is at most the gain."""
     cases = []
@@ -259,7 +259,7 @@ _KNOBS: tuple[tuple[str, _Changes, str | None], ...] = (
 _SAME = "where files are, who reads them, what is kept in memory and what is measured changes no step"
 
 
-@exercise("13.5", "Of all knobs that save memory, few leave the experiment alone.")
+@exercise("15.5", "Of all knobs that save memory, few leave the experiment alone.")
 def same_training(answer: Callable[..., object]) -> None:
     """The answer is a function: before, after (recipes) -> whether they train the same, up to rounding."""
     recipes = [(load_finetuning(name), load_finetuning(name, **changes)) for name, changes, _ in _KNOBS]

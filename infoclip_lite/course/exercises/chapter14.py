@@ -1,4 +1,4 @@
-"""Chapter 12: the leaderboard."""
+"""Chapter 14: the leaderboard."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _sure(first: Sequence[float], second: Sequence[float], paired: bool = True) 
     return interval(first).low > interval(second).high
 
 
-@exercise("12.1", "A place in a table is not a result: ask which places the intervals allow.")
+@exercise("14.1", "A place in a table is not a result: ask which places the intervals allow.")
 def possible_winners(answer: Callable[..., object]) -> None:
     """The answer is a function: scores {method: hIoU a seed} -> how many may be first."""
     cases = []
@@ -72,7 +72,7 @@ def possible_winners(answer: Callable[..., object]) -> None:
 
 
 @exercise(
-    "12.2",
+    "14.2",
     "Ask many questions and some answer yes by luck; Holm asks more of the surest first. Few questions, "
     "planned beforehand, cost little.",
 )
@@ -118,7 +118,7 @@ def _rounded(values: Sequence[float]) -> str:
 
 
 @exercise(
-    "12.3",
+    "14.3",
     "New instances reorder the table: what was chosen on one kind of scene need not be best on another.",
 )
 def same_order(answer: Callable[..., object]) -> None:
@@ -151,7 +151,7 @@ def same_order(answer: Callable[..., object]) -> None:
 
 
 @exercise(
-    "12.4",
+    "14.4",
     "A rank is an interval, too: below all who are surely above, and above all who are surely below.",
 )
 def rank_table(answer: Callable[..., object]) -> None:
