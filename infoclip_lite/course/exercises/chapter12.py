@@ -137,6 +137,8 @@ def fuse(answer: Callable[..., object]) -> None:
     for seed, (count, slots, classes, smallest) in enumerate(((24, 4, 5, 3), (40, 5, 3, 4), (36, 6, 8, 2))):
         generator = torch.Generator().manual_seed(seed)
         clusters = torch.randint(slots, (count,), generator=generator)
+        tiny = slice(0, smallest - 1)  # a cluster that is too small however its patches are counted
+        clusters[tiny] = slots
         labels = torch.randint(classes, (count,), generator=generator)
         labels[torch.rand(count, generator=generator) < 0.4] = NO_LABEL
         # One cluster with one unlabelled patch too few, and one with just enough.
@@ -144,6 +146,7 @@ def fuse(answer: Callable[..., object]) -> None:
             own = (clusters == slot).nonzero().flatten()
             labels[own] = 0
             labels[own[:wanted]] = NO_LABEL
+        labels[tiny] = NO_LABEL
         asked.append((labels, clusters, classes, smallest))
     given = [answer(labels.clone(), clusters.clone(), *more) for labels, clusters, *more in asked]
     varies(given, what="the labels of these patches, fused")
