@@ -164,7 +164,10 @@ def fuse(answer: Callable[..., object]) -> None:
                 _fused(labels, clusters, 0, smallest),
                 "a cluster is no class: its number comes after those of the classes",
             ),
-            (_fused(*one, paint=torch.ones_like(unknown)), "you painted over labels: they are known, and stay"),
+            (
+                _fused(*one, paint=torch.ones_like(unknown)),
+                "you painted over labels: they are known, and stay",
+            ),
         ]
         same_tensor(
             got,
@@ -265,10 +268,16 @@ def _pooling_traps(patches: Tensor, text: Tensor, sharp: float) -> list[tuple[Te
 
     weights = (sharp * cosines).softmax(1)
     return [
-        (of((sharp * dots).softmax(1)), "s is a cosine: divide by the length of the patch before the softmax"),
+        (
+            of((sharp * dots).softmax(1)),
+            "s is a cosine: divide by the length of the patch before the softmax",
+        ),
         ((weights * cosines).sum(1), "pool the vectors first, and take the cosine of what comes out"),
         ((weights * dots).sum(1), "what comes out of the pooling is not of unit length: take its cosine"),
         (of(weights, F.normalize(patches, dim=-1)), "what is pooled are the embeddings, as long as they are"),
         (of(cosines.softmax(1)), "the cosines are multiplied by the sharpness before the softmax"),
-        (of((sharp * cosines).softmax(2)), "the softmax goes over the patches of a picture, not over sentences"),
+        (
+            of((sharp * cosines).softmax(2)),
+            "the softmax goes over the patches of a picture, not over sentences",
+        ),
     ]
