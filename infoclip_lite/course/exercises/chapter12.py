@@ -29,11 +29,11 @@ def _probabilities(generator: torch.Generator, queries: int, words: int) -> Tens
 def ensemble(answer: Callable[..., object]) -> None:
     """The answer is a function: trained (Q, C), clip (Q, C), seen (C,) bool, w -> (Q, C)."""
     generator = torch.Generator().manual_seed(0)
-    asked = []
+    asked: list[tuple[Tensor, Tensor, Tensor, float]] = []
     for queries, words, weight in ((3, 5, 0.7), (4, 6, 0.8), (2, 4, 0.9)):
         seen = torch.arange(words) % 3 == 0
-        opinions = [_probabilities(generator, queries, words) for _ in range(2)]
-        asked.append((*opinions, seen, weight))
+        first, second = (_probabilities(generator, queries, words) for _ in range(2))
+        asked.append((first, second, seen, weight))
     given = [answer(*one) for one in asked]
     varies(given, what="the two opinions on these queries, joined")
     for got, (trained, clip, seen, weight) in zip(given, asked, strict=True):
@@ -204,9 +204,9 @@ def _fused(
 def describe(answer: Callable[..., object]) -> None:
     """The answer is a function: words (C, D), cls (B, D) -> (B, C, 2 D)."""
     asked = []
-    for seed, (pictures, words, dim) in enumerate(((2, 3, 4), (3, 5, 6), (1, 4, 8))):
+    for seed, (pictures, count, dim) in enumerate(((2, 3, 4), (3, 5, 6), (1, 4, 8))):
         generator = torch.Generator().manual_seed(seed)
-        drawn = [torch.randn(count, dim, generator=generator) for count in (words, pictures)]
+        drawn = [torch.randn(rows, dim, generator=generator) for rows in (count, pictures)]
         asked.append([F.normalize(each, dim=-1) for each in drawn])
     given = [answer(*one) for one in asked]
     varies(given, what="what these words and pictures are to each other")

@@ -15,12 +15,13 @@ ZSSEG = (
     "masks it gives a map of words."
 )
 SPLIT = (
-    "Split Matching in training, in our reading. In the middle, a picture goes through CLIP's frozen image "
-    "tower, a trained enhancement of several scales (MFE) and a trained decoder, out of which come two "
-    "groups of queries. Above, the seen queries are matched with the labelled masks, and learn a class, a focal and "
-    "a Dice loss. Below, K-means of CLIP's patches that nobody labelled gives pseudo masks, each with a CLS "
-    "of its own; the candidate queries are matched with these, and learn 1 minus the cosine with that CLS, a "
-    "focal and a Dice loss. At test both groups and words from the frozen text tower make one map."
+    "Split Matching in training, in our reading. In the middle, a picture goes through CLIP's frozen "
+    "image tower, a trained enhancement of several scales (MFE) and a trained decoder, out of which come "
+    "two groups of queries. Above, the seen queries are matched with the labelled masks, and learn a "
+    "class, a focal and a Dice loss. Below, K-means of CLIP's patches that nobody labelled gives pseudo "
+    "masks, each with a CLS of its own; the candidate queries are matched with these, and learn 1 minus "
+    "the cosine with that CLS, a focal and a Dice loss. At test both groups and words from the frozen "
+    "text tower make one map."
 )
 # What is drawn as trained and as frozen, by the names in the code.
 SPLIT_TRAINS = {
