@@ -112,7 +112,7 @@ def plot_points(
             dots = {"s": 3, "depthshade": False, "antialiased": False}
             axis.scatter(place[:, 0], -place[:, 2], place[:, 1], c=look, **dots)
             axis.view_init(elev=28, azim=angle)
-            axis.set_box_aspect(np.ptp(place[:, [0, 2, 1]], axis=0).clip(0.1), zoom=1.8)
+            axis.set_box_aspect(np.ptp(place[:, [0, 2, 1]], axis=0).clip(0.1), zoom=1.6)
             axis.set_axis_off()
             axis.set_title(name, fontsize=9)
     present = _present(labels, len(names))
