@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..core.processes import world
+from ..core.processes import join_processes, world
 from ..core.states import STATE, read_state, write_state
 from ..core.timing import all_memory, kept_for_gradient, peak_memory
 from ..datasets.base import Segmented
@@ -191,6 +191,7 @@ def dry_run(
         )
     if noise and isinstance(loaded, PretrainRecipe):
         raise ValueError(f"got noise for {loaded.name!r}, a pretraining; expected none: it needs no download")
+    join_processes()
     if world() > 1:
         raise ValueError(
             f"got {world()} processes; "

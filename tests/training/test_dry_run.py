@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from infoclip_lite.cli import train_command
+from infoclip_lite.training import dry_run as module
 from infoclip_lite.training.build import build_task
 from infoclip_lite.training.dry_run import CPU_STEPS, STEPS, Estimate, counted, dry_run
 from infoclip_lite.training.recipe import load_finetuning, load_recipe
@@ -146,3 +147,11 @@ def test_a_step_of_few_pictures_says_what_one_of_all_takes(tiny_checkpoint: Path
     # Pictures are the samples of this one: two at least.
     compared = dry_run({**recipe, "objective": {"name": "infoclip", "axis": "batch"}}, noise=True)
     assert compared.measured == 2 and "2 of a step's 12 pictures" in str(compared)
+
+
+def test_several_processes_are_refused_once_they_know_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    joined: list[bool] = []
+    monkeypatch.setattr(module, "join_processes", lambda: joined.append(True))
+    monkeypatch.setattr(module, "world", lambda: 2 if joined else 1)
+    with pytest.raises(ValueError, match="got 2 processes; expected one"):
+        dry_run("mini/catseg")
