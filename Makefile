@@ -43,7 +43,7 @@ matrix-newest:
 
 # For a machine with a GPU, torch and torchvision, but without a network. Another Python or system is named for
 # pip: make wheels FOR="--python-version 3.12 --platform manylinux_2_28_x86_64 --platform manylinux2014_x86_64"
-wheels: $(VENV)/.test
+wheels: $(VENV)/.package
 	rm -rf wheels
 	$(BIN)/python tests/wheelhouse.py > $(VENV)/wheels.txt
 	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: $(FOR) -r $(VENV)/wheels.txt -d wheels
