@@ -10,12 +10,12 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..core.processes import join_processes, world
@@ -46,12 +46,13 @@ class Estimate:
     Attributes:
         device: GPU or CPU by name.
         parameters, trained: numbers of weights, of all and of those that learn.
+        teacher: of a frozen one beside them.
         step: one training step, waiting for its batch included.
         waiting: of that, for the batch.
         picture: evaluation of one held-out picture; None where the recipe evaluates nothing.
         state: size of a state on disk; two are kept while the training runs.
         saving: time to write one.
-        memory: largest seen, of the GPU's or (CPU) of this process.
+        memory: largest seen, of the GPU's or (CPU) of this process; computed with `few`.
         steps, pictures, saves: how many there will be of each.
         room: memory of the GPU or of this machine; 0 is not known.
         free: on the disk where the run will be kept; None is not known.
@@ -60,9 +61,9 @@ class Estimate:
         half: whether a card would multiply in 16 bits.
         noise: measured on noise and random weights: waiting for pictures means nothing then.
         preparing: what happens before the first step: weights read, a head prepared, and so on.
-        batch, measured: pictures of a step, and with how many of them it was measured; `memory` is of those.
-            `tflop` and `kept` of them all continue the line through that many and one more, and a step's
-            seconds grow as its operations do.
+        batch: pictures of a step.
+        few: no whole step was taken: `tflop` and `kept` continue the line through so many pictures and one
+            more, and a step's seconds grow as its operations do. 0: a whole one was.
     """
 
     device: str
@@ -85,7 +86,8 @@ class Estimate:
     noise: bool = False
     preparing: float = 0.0
     batch: int = 0
-    measured: int = 0
+    few: int = 0
+    teacher: int = 0
 
     @property
     def seconds(self) -> float:
@@ -106,8 +108,8 @@ class Estimate:
 
     @property
     def card_memory(self) -> int:
-        """There: weights, two moments and a gradient of those that learn, and what a step keeps."""
-        return 4 * self.parameters + 12 * self.trained + self.kept
+        """There; as `computed_memory`."""
+        return computed_memory(self.parameters + self.teacher, self.trained, self.kept)
 
     def __str__(self) -> str:
         of_room = f" of {self.room / 2**30:.1f}" if self.room else ""
@@ -116,7 +118,7 @@ class Estimate:
         lines = {
             "device": self.device,
             "weights": f"{self.parameters / 1e6:.1f} M, {self.trained / 1e6:.1f} M of them learn",
-            "memory": f"{self.memory / 2**30:.2f} GiB{of_room} at most{self._fewer()}",
+            "memory": f"{self.memory / 2**30:.2f} GiB{of_room} at most{self._told_by()}",
             "beginning": f"{self.preparing:.1f} s before the first step",
             "step": f"{self.step:.3f} s, {self.waiting:.3f} s of it waiting for pictures",
             "starved": self._starvation(),
@@ -133,9 +135,11 @@ class Estimate:
         width = 2 + max(map(len, lines))
         return "\n".join(f"{topic:<{width}}{finding}" for topic, finding in lines.items())
 
-    def _fewer(self) -> str:
-        fewer = self.measured < self.batch
-        return f", with {self.measured} of a step's {self.batch} pictures" if fewer else ""
+    def _told_by(self) -> str:
+        few = (
+            f", computed: steps of {self.few} and {self.few + 1} pictures say what one of {self.batch} takes"
+        )
+        return few if self.few else ""
 
     def _starvation(self) -> str:
         if self.noise:
@@ -171,8 +175,8 @@ def dry_run(
         folder: where the run will be kept; the free space of its disk is said.
         noise: noise and random weights of the recipe's size in place of its data and weights, which need not
             be here; see `stand_in`. It shows what a step costs, not what is learnt. Without a GPU, where one
-            of the papers' size takes minutes and more memory than a laptop has, it is measured with one
-            picture, or with two where an objective compares them; see `Estimate`.
+            of the papers' size takes minutes and more memory than a laptop has, none is taken: few pictures
+            go there and back, nothing is kept, and that says what a whole step takes; see `Estimate`.
         changes: keys of the recipe to replace.
 
     Returns:
@@ -197,106 +201,151 @@ def dry_run(
             f"got {world()} processes; "
             "expected one: each of them does what one does, with a share of the batch"
         )
-    measured = partial(_measured, whole=loaded, save_every=save_every, folder=folder, noise=noise)
-    if isinstance(loaded, PretrainRecipe) or not noise or torch.cuda.is_available():
-        return measured(loaded)
-    try:
-        return measured(_with_few(loaded, 1))
-    except ValueError:  # an objective that compares pictures refuses one alone
-        return measured(_with_few(loaded, 2))
-
-
-def _measured(
-    recipe: FineTuneRecipe | PretrainRecipe,
-    whole: FineTuneRecipe | PretrainRecipe,
-    save_every: int,
-    folder: Path | None,
-    noise: bool,
-) -> Estimate:
-    """One of everything of a recipe, as an estimate of the whole one, which may have more pictures a step."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     watched: Segmented | None = None
     begun = time.perf_counter()
-    if isinstance(recipe, FineTuneRecipe):
+    if isinstance(loaded, FineTuneRecipe):
         drawn: Segmented | None = None
-        recipe = _keeping_nothing(recipe)
+        meant = _keeping_nothing(loaded)
         if noise:
-            recipe, drawn, watched = stand_in(recipe)
-        task: Any = build_task(recipe, data=drawn)[0]
-        steps, pictures = recipe.steps, recipe.evaluation.scenes * len(recipe.evaluation.at)
+            meant, drawn, watched = stand_in(meant)
+        task: Any = build_task(meant, data=drawn)[0]
+        steps, pictures = meant.steps, meant.evaluation.scenes * len(meant.evaluation.at)
     else:
         # A pool of one batch: rendering all of it takes its time once, and no step after that.
         with tempfile.TemporaryDirectory() as pool:
-            task = build_pretraining(replace(recipe, pool=recipe.batch), Path(pool))
+            task = build_pretraining(replace(loaded, pool=loaded.batch), Path(pool))
         steps, pictures = task.steps, 0
     preparing = time.perf_counter() - begun
-    timed = Timed(task)
-    state, saving = _saved(timed, min(STEPS if torch.cuda.is_available() else CPU_STEPS, steps))
+    weights = sum(p.numel() for p in task.module.parameters())
+    trained = sum(p.numel() for group in task.groups() for p in group["params"])
+    teacher = getattr(task, "teacher", None)
+    teaching = 0 if teacher is None else sum(p.numel() for p in teacher.parameters())
+    few = noise and not torch.cuda.is_available()
+    step = _told_by_few(task) if few else _taken(task, steps)
     picture = None
-    if isinstance(recipe, FineTuneRecipe) and pictures:
-        scenes = held_out(recipe) if watched is None else watched
+    if isinstance(loaded, FineTuneRecipe) and pictures:
+        scenes = held_out(loaded) if watched is None else watched
         started = time.perf_counter()
-        evaluate(task.segmentor.eval(), scenes, limit=1, protocol=recipe.evaluation.protocol)
+        evaluate(task.segmentor.eval(), scenes, limit=1, protocol=loaded.evaluation.protocol)
         picture = time.perf_counter() - started
-    # Before it is counted once more, which takes memory of its own.
-    memory = peak_memory()
-    tflop, kept, longer = 0.0, 0, 1.0
-    if isinstance(recipe, FineTuneRecipe):
-        tflop, kept = counted(task)
-    if isinstance(whole, FineTuneRecipe) and whole.batch > task.batch:
-        few_tflop = tflop
-        tflop, kept = _continued(task, tflop, kept, whole)
-        longer = tflop / few_tflop
-    weights = list(task.module.parameters())
+    # Before a step is counted, which takes memory of its own.
+    memory = computed_memory(weights + teaching, trained, step.kept) if few else peak_memory()
+    if isinstance(loaded, FineTuneRecipe) and not few:
+        step.tflop, step.kept = counted(task)
     return Estimate(
         device=torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"CPU, {torch.get_num_threads()} threads",
-        parameters=sum(p.numel() for p in weights),
-        trained=sum(p.numel() for group in task.groups() for p in group["params"]),
-        step=longer * median(timed.steps[1:] or timed.steps),
-        waiting=longer * median(timed.waits[1:] or timed.waits),
+        parameters=weights,
+        trained=trained,
+        teacher=teaching,
+        step=step.seconds,
+        waiting=step.waiting,
         picture=picture,
-        state=state,
-        saving=saving,
+        state=step.state,
+        saving=step.saving,
         memory=memory,
         steps=steps,
         pictures=pictures,
         saves=steps // save_every + 1,
         room=all_memory(),
         free=None if folder is None else _free(folder),
-        tflop=tflop,
-        kept=kept,
-        half=not isinstance(recipe, FineTuneRecipe) or recipe.machine.dtype != "float32",
+        tflop=step.tflop,
+        kept=step.kept,
+        half=not isinstance(loaded, FineTuneRecipe) or loaded.machine.dtype != "float32",
         noise=noise,
         preparing=preparing,
-        batch=whole.batch,
-        measured=task.batch,
+        batch=loaded.batch,
+        few=step.few,
     )
 
 
-def _with_few(recipe: FineTuneRecipe, few: int) -> FineTuneRecipe:
-    """The recipe with at most so many pictures a step, in one pass."""
-    few = min(few, recipe.batch // recipe.machine.accumulate)
-    return replace(recipe, batch=few, machine=replace(recipe.machine, accumulate=1))
+@dataclass
+class _Step:
+    """What is known of a step and a state; as in `Estimate`."""
+
+    seconds: float
+    waiting: float
+    state: int
+    saving: float
+    tflop: float = 0.0
+    kept: int = 0
+    few: int = 0
 
 
-def _continued(task: FineTuning, tflop: float, kept: int, whole: FineTuneRecipe) -> tuple[float, int]:
-    """What `counted` would find with all pictures: some of both is of a step, and not of a picture.
+def _taken(task: Task, steps: int) -> _Step:
+    """Some steps are taken."""
+    timed = Timed(task)
+    state, saving = _saved(timed, min(STEPS if torch.cuda.is_available() else CPU_STEPS, steps))
+    return _Step(
+        median(timed.steps[1:] or timed.steps), median(timed.waits[1:] or timed.waits), state, saving
+    )
 
-    Args:
-        task: with few pictures.
-        tflop, kept: of these.
-        whole: how many there will be, in how many passes.
+
+def _told_by_few(task: FineTuning) -> _Step:
+    """Few pictures and one more go there and back, and nothing is kept; the optimizer steps without them.
+
+    A line, and not a multiple: some of what a step takes is of the step, and not of a picture.
     """
+    batch, machine = task.batch, task.machine
+    a_pass = batch // machine.accumulate
+    task.machine = replace(machine, accumulate=1)
+    task.batch = 1
+    try:
+        tflop, kept = counted(task)
+    except ValueError:  # an objective that compares pictures refuses one alone
+        if a_pass == 1:
+            raise
+        task.batch = 2
+        tflop, kept = counted(task)
     few = task.batch
+    started = time.perf_counter()
+    _there_and_back(task, _first(task)[0])  # counting operations takes a second or two of its own
+    seconds = time.perf_counter() - started
     task.batch = few + 1
     more_tflop, more_kept = counted(task)
-    task.batch = few
-    a_pass = whole.batch // whole.machine.accumulate
-    of_pass = tflop + (more_tflop - tflop) * (a_pass - few)
-    return whole.machine.accumulate * of_pass, kept + (more_kept - kept) * (a_pass - few)
+    task.batch, task.machine = batch, machine
+    timed = Timed(_Still(task))
+    state, saving = _saved(timed, 1)
+    whole_tflop = machine.accumulate * (tflop + (more_tflop - tflop) * (a_pass - few))
+    return _Step(
+        seconds=timed.steps[0] + seconds * whole_tflop / tflop,
+        waiting=0.0,
+        state=state,
+        saving=saving,
+        tflop=whole_tflop,
+        kept=kept + (more_kept - kept) * (a_pass - few),
+        few=few,
+    )
+
+
+class _Still:
+    """A task that sees no picture; its gradients are zero, and what its optimizer and state take is real."""
+
+    def __init__(self, task: Task) -> None:
+        self.module, self.dtype, self.groups = task.module, task.dtype, task.groups
+        self.learning: list[Any] = [p for group in task.groups() for p in cast(list[Any], group["params"])]
+
+    def batches(self, first: int, last: int) -> Iterator[None]:
+        """Nothing, once a step."""
+        yield from [None] * (last - first)
+
+    def loss(self, step: int, batch: None) -> dict[str, Tensor]:
+        """Zero, which depends on every weight."""
+        return {"total": torch.stack([0 * weight.sum() for weight in self.learning]).sum()}
+
+
+def computed_memory(weights: int, trained: int, kept: int) -> int:
+    """Bytes of weights in float32, a gradient and two moments of those that learn, and what a step keeps.
+
+    Args:
+        weights: how many, frozen ones included.
+        trained: how many of them learn.
+        kept: bytes.
+    """
+    return 4 * weights + 12 * trained + kept
 
 
 def _keeping_nothing(recipe: FineTuneRecipe) -> FineTuneRecipe:
@@ -327,13 +376,24 @@ def counted(task: FineTuning) -> tuple[float, int]:
     Returns:
         10^12 operations, and the bytes that are kept for the gradient.
     """
-    batch = next(iter(task.batches(0, 1)))
-    parts = batch if isinstance(batch, list) else [batch]
+    parts = _first(task)
     with FlopCounterMode(display=False) as counter:
-        kept = kept_for_gradient(lambda: task.loss(0, parts[0])["total"], task.module, forget=True)
-    task.module.zero_grad()
+        kept = _there_and_back(task, parts[0])
     # Parts of a batch come one after the other: each costs as much, and only one is kept at a time.
     return len(parts) * counter.get_total_flops() / 1e12, kept
+
+
+def _first(task: FineTuning) -> list[Any]:
+    """The parts of the first step's batch."""
+    batch = next(iter(task.batches(0, 1)))
+    return batch if isinstance(batch, list) else [batch]
+
+
+def _there_and_back(task: FineTuning, part: Any) -> int:
+    """Forward and backward, and no gradient stays; bytes that would be kept between the two."""
+    kept = kept_for_gradient(lambda: task.loss(0, part)["total"], task.module, forget=True)
+    task.module.zero_grad()
+    return kept
 
 
 def _free(folder: Path) -> int:

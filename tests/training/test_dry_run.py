@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from infoclip_lite.cli import train_command
 from infoclip_lite.training import dry_run as module
 from infoclip_lite.training.build import build_task
 from infoclip_lite.training.dry_run import CPU_STEPS, STEPS, Estimate, counted, dry_run
+from infoclip_lite.training.finetuning import FineTuning
 from infoclip_lite.training.recipe import load_finetuning, load_recipe
 from infoclip_lite.training.stand_in import stand_in
 
@@ -132,7 +134,8 @@ def test_a_step_of_few_pictures_says_what_one_of_all_takes(tiny_checkpoint: Path
     small, drawn, _ = stand_in(loaded)
     tflop, kept = counted(build_task(small, data=drawn)[0])  # with all twelve pictures
     found = dry_run(recipe, noise=True)
-    assert (found.batch, found.measured) == (12, 1) and "1 of a step's 12 pictures" in str(found)
+    assert (found.batch, found.few) == (12, 1)
+    assert "steps of 1 and 2 pictures say what one of 12 takes" in str(found)
     assert found.tflop == pytest.approx(tflop, rel=1e-6)
     # Of one picture alone a tensor that is the same for all need not be copied for each.
     assert found.kept == pytest.approx(kept, rel=0.02)
@@ -146,7 +149,41 @@ def test_a_step_of_few_pictures_says_what_one_of_all_takes(tiny_checkpoint: Path
     assert parted.tflop == pytest.approx(tflop, rel=1e-6) and parted.kept == pytest.approx(kept, rel=0.02)
     # Pictures are the samples of this one: two at least.
     compared = dry_run({**recipe, "objective": {"name": "infoclip", "axis": "batch"}}, noise=True)
-    assert compared.measured == 2 and "2 of a step's 12 pictures" in str(compared)
+    assert compared.few == 2 and "steps of 2 and 3 pictures" in str(compared)
+    assert compared.teacher == found.parameters and found.teacher == 0
+    weights = compared.parameters + compared.teacher
+    assert compared.memory == 4 * weights + 12 * compared.trained + compared.kept
+
+
+def test_its_state_is_that_of_a_step_that_is_taken_and_seconds_grow_as_operations_do(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe: dict[str, Any] = {
+        "task": "finetune",
+        "name": "small",
+        "clip": {"name": str(tiny_checkpoint)},
+        "data": {"name": "voc_zss", "root": str(tmp_path), "size": 32},
+        "tune": "full",
+        "machine": {"dtype": "float32", "accumulate": 2},
+        "batch": 24,
+        "steps": 3,
+    }
+
+    def slowly(task: FineTuning, part: object) -> int:
+        time.sleep(0.1)
+        return 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "counted", lambda task: (1 + 2 * task.batch, 10 + 100 * task.batch))
+        patch.setattr(module, "_there_and_back", slowly)
+        told = dry_run(recipe, noise=True)
+    # Two passes of twelve pictures; one picture took three operations and a tenth of a second.
+    assert (told.tflop, told.kept, told.few) == (2 * 25, 1210, 1)
+    assert told.step > 0.1 * 50 / 3
+    monkeypatch.setattr(module, "_told_by_few", lambda task: module._taken(task, 3))
+    taken = dry_run(recipe, noise=True)
+    assert taken.few == 0 and taken.trained == told.trained
+    assert told.state == pytest.approx(taken.state, rel=0.02)
 
 
 def test_several_processes_are_refused_once_they_know_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
