@@ -4,12 +4,15 @@ memory.
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -20,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..core.processes import join_processes, world
 from ..core.states import STATE, read_state, write_state
-from ..core.timing import all_memory, kept_for_gradient, peak_memory
+from ..core.timing import all_memory, kept_for_gradient, peak_memory, seconds_of
 from ..datasets.base import Segmented
 from ..evaluation import evaluate
 from .build import build_pretraining, build_task, held_out
@@ -28,6 +31,7 @@ from .finetuning import FineTuning
 from .loop import Task, fit
 from .recipe import FineTuneRecipe, PointsRecipe, PretrainRecipe, load_recipe
 from .stand_in import stand_in
+from .supervision.captions import CaptionTuning
 
 # The first is slower and not counted. On a CPU, where one of the papers' size takes minutes, one is left.
 STEPS, CPU_STEPS = 4, 2
@@ -46,13 +50,13 @@ class Estimate:
     Attributes:
         device: GPU or CPU by name.
         parameters, trained: numbers of weights, of all and of those that learn.
-        teacher: of a frozen one beside them.
+        reference: of the frozen CLIP that is kept beside them.
         step: one training step, waiting for its batch included.
         waiting: of that, for the batch.
         picture: evaluation of one held-out picture; None where the recipe evaluates nothing.
         state: size of a state on disk; two are kept while the training runs.
         saving: time to write one.
-        memory: largest seen, of the GPU's or (CPU) of this process; computed with `few`.
+        memory: largest seen, of the GPU's or (CPU) of this process; with `passes` as `computed_memory`.
         steps, pictures, saves: how many there will be of each.
         room: memory of the GPU or of this machine; 0 is not known.
         free: on the disk where the run will be kept; None is not known.
@@ -62,8 +66,8 @@ class Estimate:
         noise: measured on noise and random weights: waiting for pictures means nothing then.
         preparing: what happens before the first step: weights read, a head prepared, and so on.
         batch: pictures of a step.
-        few: no whole step was taken: `tflop` and `kept` continue the line through so many pictures and one
-            more, and a step's seconds grow as its operations do. 0: a whole one was.
+        passes: no whole step was taken. With so many pictures each a pass went there and back, `tflop` and
+            `kept` of a whole one continue from there, and a step's seconds grow as its operations do.
     """
 
     device: str
@@ -86,8 +90,8 @@ class Estimate:
     noise: bool = False
     preparing: float = 0.0
     batch: int = 0
-    few: int = 0
-    teacher: int = 0
+    passes: tuple[int, ...] = ()
+    reference: int = 0
 
     @property
     def seconds(self) -> float:
@@ -109,7 +113,7 @@ class Estimate:
     @property
     def card_memory(self) -> int:
         """There; as `computed_memory`."""
-        return computed_memory(self.parameters + self.teacher, self.trained, self.kept)
+        return computed_memory(self.parameters + self.reference, self.trained, self.kept)
 
     def __str__(self) -> str:
         of_room = f" of {self.room / 2**30:.1f}" if self.room else ""
@@ -118,9 +122,9 @@ class Estimate:
         lines = {
             "device": self.device,
             "weights": f"{self.parameters / 1e6:.1f} M, {self.trained / 1e6:.1f} M of them learn",
-            "memory": f"{self.memory / 2**30:.2f} GiB{of_room} at most{self._told_by()}",
+            "memory": f"{self.memory / 2**30:.2f} GiB{of_room} {self._how()}",
             "beginning": f"{self.preparing:.1f} s before the first step",
-            "step": f"{self.step:.3f} s, {self.waiting:.3f} s of it waiting for pictures",
+            "step": f"{self.step:.3f} s{self._waiting()}",
             "starved": self._starvation(),
             "evaluation": "none"
             if self.picture is None
@@ -135,11 +139,12 @@ class Estimate:
         width = 2 + max(map(len, lines))
         return "\n".join(f"{topic:<{width}}{finding}" for topic, finding in lines.items())
 
-    def _told_by(self) -> str:
-        few = (
-            f", computed: steps of {self.few} and {self.few + 1} pictures say what one of {self.batch} takes"
-        )
-        return few if self.few else ""
+    def _how(self) -> str:
+        passes = " and ".join(map(str, self.passes))
+        return f"at least, computed from passes of {passes} pictures" if passes else "at most"
+
+    def _waiting(self) -> str:
+        return "" if self.passes else f", {self.waiting:.3f} s of it waiting for pictures"
 
     def _starvation(self) -> str:
         if self.noise:
@@ -166,7 +171,7 @@ def dry_run(
     noise: bool = False,
     **changes: Any,
 ) -> Estimate:
-    """Take a few steps, write and read a state, segment a picture; nothing is kept.
+    """Take a few steps, write and read a state, segment a picture; none of it stays.
 
     Args:
         recipe: name, file or content; see `load_recipe`. A `start` is not trained: its weights would take as
@@ -175,8 +180,8 @@ def dry_run(
         folder: where the run will be kept; the free space of its disk is said.
         noise: noise and random weights of the recipe's size in place of its data and weights, which need not
             be here; see `stand_in`. It shows what a step costs, not what is learnt. Without a GPU, where one
-            of the papers' size takes minutes and more memory than a laptop has, none is taken: few pictures
-            go there and back, nothing is kept, and that says what a whole step takes; see `Estimate`.
+            of the papers' size takes minutes and more memory than a laptop has, no step is taken on
+            pictures: few of them go there and back, and say what a whole step takes; see `Estimate`.
         changes: keys of the recipe to replace.
 
     Returns:
@@ -210,20 +215,20 @@ def dry_run(
         meant = _keeping_nothing(loaded)
         if noise:
             meant, drawn, watched = stand_in(meant)
-        task: Any = build_task(meant, data=drawn)[0]
+        task: Any
+        task, clip = build_task(meant, data=drawn)
+        reference = sum(p.numel() for p in clip.parameters())
         steps, pictures = meant.steps, meant.evaluation.scenes * len(meant.evaluation.at)
     else:
         # A pool of one batch: rendering all of it takes its time once, and no step after that.
         with tempfile.TemporaryDirectory() as pool:
             task = build_pretraining(replace(loaded, pool=loaded.batch), Path(pool))
-        steps, pictures = task.steps, 0
+        steps, pictures, reference = task.steps, 0, 0
     preparing = time.perf_counter() - begun
     weights = sum(p.numel() for p in task.module.parameters())
     trained = sum(p.numel() for group in task.groups() for p in group["params"])
-    teacher = getattr(task, "teacher", None)
-    teaching = 0 if teacher is None else sum(p.numel() for p in teacher.parameters())
-    few = noise and not torch.cuda.is_available()
-    step = _told_by_few(task) if few else _taken(task, steps)
+    by_few = noise and not torch.cuda.is_available()
+    step = _told_by_few(task) if by_few else _taken(task, steps)
     picture = None
     if isinstance(loaded, FineTuneRecipe) and pictures:
         scenes = held_out(loaded) if watched is None else watched
@@ -231,16 +236,17 @@ def dry_run(
         evaluate(task.segmentor.eval(), scenes, limit=1, protocol=loaded.evaluation.protocol)
         picture = time.perf_counter() - started
     # Before a step is counted, which takes memory of its own.
-    memory = computed_memory(weights + teaching, trained, step.kept) if few else peak_memory()
-    if isinstance(loaded, FineTuneRecipe) and not few:
-        step.tflop, step.kept = counted(task)
+    memory = computed_memory(weights + reference, trained, step.kept) if by_few else peak_memory()
+    tflop, kept = step.tflop, step.kept
+    if isinstance(loaded, FineTuneRecipe) and not by_few:
+        tflop, kept = counted(task)
     return Estimate(
         device=torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"CPU, {torch.get_num_threads()} threads",
         parameters=weights,
         trained=trained,
-        teacher=teaching,
+        reference=reference,
         step=step.seconds,
         waiting=step.waiting,
         picture=picture,
@@ -252,18 +258,18 @@ def dry_run(
         saves=steps // save_every + 1,
         room=all_memory(),
         free=None if folder is None else _free(folder),
-        tflop=step.tflop,
-        kept=step.kept,
+        tflop=tflop,
+        kept=kept,
         half=not isinstance(loaded, FineTuneRecipe) or loaded.machine.dtype != "float32",
         noise=noise,
         preparing=preparing,
         batch=loaded.batch,
-        few=step.few,
+        passes=step.passes,
     )
 
 
-@dataclass
-class _Step:
+@dataclass(frozen=True)
+class _Measured:
     """What is known of a step and a state; as in `Estimate`."""
 
     seconds: float
@@ -272,57 +278,84 @@ class _Step:
     saving: float
     tflop: float = 0.0
     kept: int = 0
-    few: int = 0
+    passes: tuple[int, ...] = ()
 
 
-def _taken(task: Task, steps: int) -> _Step:
+def _taken(task: Task, steps: int) -> _Measured:
     """Some steps are taken."""
     timed = Timed(task)
     state, saving = _saved(timed, min(STEPS if torch.cuda.is_available() else CPU_STEPS, steps))
-    return _Step(
-        median(timed.steps[1:] or timed.steps), median(timed.waits[1:] or timed.waits), state, saving
-    )
+    steps_taken, waits = timed.steps[1:] or timed.steps, timed.waits[1:] or timed.waits
+    return _Measured(median(steps_taken), median(waits), state, saving)
 
 
-def _told_by_few(task: FineTuning) -> _Step:
-    """Few pictures and one more go there and back, and nothing is kept; the optimizer steps without them.
+def _told_by_few(whole: FineTuning) -> _Measured:
+    """Passes of few pictures say what one of all takes; the optimizer steps without any.
 
-    A line, and not a multiple: some of what a step takes is of the step, and not of a picture.
+    What grows with the pictures is a line, and what compares each picture with each sentence a parabola;
+    neither is a multiple, since some of it is of a step and not of a picture.
     """
-    batch, machine = task.batch, task.machine
-    a_pass = batch // machine.accumulate
-    task.machine = replace(machine, accumulate=1)
-    task.batch = 1
-    try:
-        tflop, kept = counted(task)
-    except ValueError:  # an objective that compares pictures refuses one alone
-        if a_pass == 1:
-            raise
-        task.batch = 2
-        tflop, kept = counted(task)
+    task = copy.copy(whole)
+    task.machine = replace(whole.machine, accumulate=1)
+    a_pass = whole.batch // whole.machine.accumulate
+    part = _fewest(task, a_pass)
     few = task.batch
-    started = time.perf_counter()
-    _there_and_back(task, _first(task)[0])  # counting operations takes a second or two of its own
-    seconds = time.perf_counter() - started
-    task.batch = few + 1
-    more_tflop, more_kept = counted(task)
-    task.batch, task.machine = batch, machine
-    timed = Timed(_Still(task))
-    state, saving = _saved(timed, 1)
-    whole_tflop = machine.accumulate * (tflop + (more_tflop - tflop) * (a_pass - few))
-    return _Step(
-        seconds=timed.steps[0] + seconds * whole_tflop / tflop,
+    seconds = seconds_of(lambda: _there_and_back(task, part))
+    degree = 2 if isinstance(task, CaptionTuning) else 1
+    passes = tuple(range(few, min(few + degree, a_pass) + 1))
+    counts: list[tuple[float, int]] = []
+    for pictures in passes:
+        task.batch = pictures
+        counts.append(counted(task))
+    tflop, kept = (_continued(values, a_pass - few) for values in zip(*counts, strict=True))
+    still = Timed(_Still(whole))
+    state, saving = _saved(still, 2)
+    return _Measured(
+        seconds=still.steps[-1] + whole.machine.accumulate * seconds * tflop / counts[0][0],
         waiting=0.0,
         state=state,
         saving=saving,
-        tflop=whole_tflop,
-        kept=kept + (more_kept - kept) * (a_pass - few),
-        few=few,
+        tflop=whole.machine.accumulate * tflop,
+        kept=round(kept),
+        passes=passes,
     )
 
 
+def _fewest(task: FineTuning, a_pass: int) -> Any:
+    """As few pictures as a pass can have, with the batch of the task set to them and its caches warm."""
+    # Of one sentence alone there is nothing to contrast, and tensors that all pictures share have no copies.
+    task.batch = min(2, a_pass) if isinstance(task, CaptionTuning) else 1
+    part = _first(task)[0]
+    try:
+        _there_and_back(task, part)
+        return part
+    except ValueError:  # what compares pictures, and a norm over a batch, refuse one alone
+        if task.batch == a_pass:
+            raise
+    task.batch = 2
+    part = _first(task)[0]
+    _there_and_back(task, part)
+    return part
+
+
+def _continued(values: Sequence[float], beyond: int) -> float:
+    """The polynomial through values at 0, 1, 2 and so on, so far beyond the first.
+
+    >>> _continued([1.0, 3.0], 3), _continued([0.0, 1.0, 4.0], 5), _continued([7.0], 0)
+    (7.0, 25.0, 7.0)
+    """
+    total, differences = 0.0, list(values)
+    for order in range(len(values)):
+        total += math.comb(beyond, order) * differences[0]
+        differences = [after - before for before, after in pairwise(differences)]
+    return total
+
+
 class _Still:
-    """A task that sees no picture; its gradients are zero, and what its optimizer and state take is real."""
+    """A task that sees no picture: what its optimizer takes, and at most what its state does.
+
+    Every weight has a gradient of zero, also those that a loss would pass over.
+    """
 
     def __init__(self, task: Task) -> None:
         self.module, self.dtype, self.groups = task.module, task.dtype, task.groups
@@ -338,7 +371,9 @@ class _Still:
 
 
 def computed_memory(weights: int, trained: int, kept: int) -> int:
-    """Bytes of weights in float32, a gradient and two moments of those that learn, and what a step keeps.
+    """Bytes of weights in float32, a gradient and two moments of those that learn, and what a pass keeps.
+
+    A training takes more than that: what a pass needs for a moment, and the programs themselves.
 
     Args:
         weights: how many, frozen ones included.

@@ -27,6 +27,9 @@ _TABLES: dict[str, str] = {
 _UNSEEN = {"coco_stuff_zss": COCO_STUFF_UNSEEN, "voc_zss": VOC_UNSEEN}
 _OTHERS = 20  # classes of a data set whose names are not known here
 _SIZE = 96  # of crops, where a recipe does not say it
+# Of one length and without a noun that a caption would be exchanged for: a batch costs what its longest
+# sentence does, and it is to grow with the number of pictures alone.
+_SENTENCE = "this is about as long as what people usually say of what they see"
 
 
 class Noise(SegmentationDataset):
@@ -55,7 +58,7 @@ class Noise(SegmentationDataset):
         """The picture, a word or two, and a sentence."""
         sample = self[index]
         words = tuple({index % len(self.names), (3 * index + 1) % len(self.names)})
-        return ImageLevel(sample.image, words, (f"a photo of a {self.names[words[0]]}",), sample.path)
+        return ImageLevel(sample.image, words, (_SENTENCE,), sample.path)
 
     def place(self, number: int) -> int:
         """Another picture for every number, for as long as there are any."""
