@@ -87,11 +87,10 @@ WEEKS: tuple[tuple[str, tuple[Part, ...], tuple[Part, ...]], ...] = (
     (
         "build a model of parts, say what is paper and what is reading, defend a comparison",
         (
-            Part("", "09", exercises=("9.3",)),
-            Part("", "10", exercises=("10.1",)),
-            Part("", "12", (5, 6)),
+            Part("", "09", (1, 7), ("9.2",)),
+            Part("", "11", (5, 6)),
         ),
-        (Part("", "11", exercises=("11.2",)), Part("", "13", exercises=("13.1",))),
+        (Part("", "10", (2, 6)), Part("", "12", (3, 3)), Part("", "14", (1, 3), ("14.1",))),
     ),
 )
 

@@ -78,10 +78,6 @@ BENCHMARKS: dict[str, Benchmark] = {
     "objective_sweep": Benchmark(
         "studies.objective_sweep:objective_sweep", "a map of its settings, one seed"
     ),
-    # Of the first collage-mini; goes with its report when chimera_seg has its rows.
-    "chimera": Benchmark(
-        "studies.chimera:chimera", "what each part of Chimera-Seg adds, first model", ("seeds", "part")
-    ),
     "chimera_seg_grid": Benchmark(
         "studies.chimera_seg:tune", "settings of Chimera-Seg, on validation scenes", ("part",)
     ),
@@ -105,7 +101,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "chimera_cost": Benchmark("studies.cost:chimera_cost", "time and parameters at inference"),
     "leaderboard": Benchmark(
         "studies.leaderboard:leaderboard",
-        "every method on the same scenes; gathers what systems, repair and chimera have finished",
+        "every method on the same scenes; gathers what systems, repair and chimera_seg have finished",
         ("seeds",),
     ),
     "speed": Benchmark("studies.speed:speed", "ours against peers, and memory"),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import seaborn as sns
 
 from ..core.colours import shades
-from ..core.statistics import LEVEL, Interval, Row
+from ..core.statistics import LEVEL, Interval, Row, paired_interval
+from ..studies.chimera_seg import TRIES, label_of
 from .pictures import difference_plot
 
 if TYPE_CHECKING:
@@ -162,6 +163,117 @@ def part_rows(report: Row, labels: Sequence[str] | None = None) -> list[dict[str
     ]
 
 
+def paired_rows(report: Row, pairs: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
+    """Differences of two variants, seed by seed, as far as both have the seeds; columns as of `part_rows`.
+
+    Args:
+        report: of `chimera_seg` or `chimera_heads`.
+        pairs: (first, second) variants, two seeds of each at least; the difference is first - second.
+
+    Returns:
+        Points with 95% intervals over the pairs' own seeds; None where one of the two was not measured.
+    """
+    rows: list[dict[str, object]] = []
+    for first, second in pairs:
+        row: dict[str, object] = {"difference": f"{first} minus {second}", "seeds": 0}
+        for metric, name in (*GROUPS.items(), ("hIoU", "hIoU")):
+            for split, sort in SORTS.items():
+                cells = [report["table"][label].get(f"{split}/{metric}") for label in (first, second)]
+                if not all(cells):
+                    row[f"{name}, {sort}"] = None
+                    continue
+                # Seeds are the first of each row, in their order.
+                row["seeds"] = seeds = min(len(cell["values"]) for cell in cells)
+                ours, theirs = ([100 * value for value in cell["values"][:seeds]] for cell in cells)
+                row[f"{name}, {sort}"] = paired_interval(ours, theirs)
+        rows.append(row)
+    return rows
+
+
+def zero_shot_rows(report: Row) -> list[dict[str, object]]:
+    """The teacher itself, with the columns of `part_rows`: numbers without seeds.
+
+    Args:
+        report: of `chimera_seg`.
+
+    Returns:
+        Percent, one row a read-out or mean of read-outs; none where it was not measured.
+    """
+    return [
+        {
+            "variant": f"CLIP, zero-shot: {read_out}",
+            "seeds": None,
+            **{
+                f"{name}, {sort}": _whole_percent(splits[split].get(metric))
+                for metric, name in (*GROUPS.items(), ("hIoU", "hIoU"))
+                for split, sort in SORTS.items()
+            },
+        }
+        for read_out, splits in report["zero_shot"].items()
+    ]
+
+
+def look_rows(report: Row, *, metric: str = "hIoU", split: str = "test") -> list[dict[str, object]]:
+    """Both heads at each look of a training, and their difference in points, paired by seed.
+
+    Args:
+        report: of `chimera_heads`.
+        metric: a key of `GROUPS`, or "hIoU".
+        split: of the scenes.
+    """
+    key = f"{split}/{metric}"
+    by_step: dict[int, dict[str, object]] = {}
+    columns = {head: curves[key] for head, curves in report["curves"].items()}
+    columns["head minus linear"] = report["differences"].get(key, [])
+    for name, points in columns.items():
+        for point in points:
+            by_step.setdefault(point["step"], {"step": point["step"]})[name] = _percent(point)
+    return list(by_step.values())
+
+
+def try_rows(report: Row) -> list[dict[str, object]]:
+    """What was tried of every setting on validation scenes, hIoU in percent, and what was taken.
+
+    Args:
+        report: of `infoclip-lite benchmark chimera_seg_grid`.
+    """
+    measured = report["measured"]
+    return [
+        {
+            "setting": setting,
+            "hIoU of each try": ", ".join(
+                f"{each}: {100 * measured[label_of(setting, each)]['hIoU']:.1f}" for each in TRIES[setting]
+            ),
+            "taken": taken,
+        }
+        for setting, taken in report["best"].items()
+    ]
+
+
+def cost_rows(report: Row) -> list[dict[str, object]]:
+    """What a picture costs at inference, by size and model.
+
+    Args:
+        report: of `infoclip-lite benchmark chimera_cost`.
+
+    Returns:
+        Rows with milliseconds, the same as a multiple of Chimera-Seg's own with CLIP's head at that size, and
+        weights that a picture meets, in millions, and of which frozen, None for what is no chimera.
+    """
+    own = {row["what"]: row["ms_a_picture"] for row in report["rows"] if row["model"] == "Chimera-Seg"}
+    return [
+        {
+            "size": row["what"],
+            "model": row["model"],
+            "ms a picture": row["ms_a_picture"],
+            "times Chimera-Seg's": row["ms_a_picture"] / own[row["what"]],
+            "weights (M)": row["parameters"] / 1e6,
+            "of which frozen": row["parts"]["frozen"] / 1e6 if "frozen" in row["parts"] else None,
+        }
+        for row in report["rows"]
+    ]
+
+
 def contrast_rows(report: Row, split: str = "test") -> list[dict[str, object]]:
     """Planned contrasts as rows of a table: the difference in points, its p-value, and Holm's.
 
@@ -206,6 +318,10 @@ def gamma_rows(report: Row, labels: Sequence[str]) -> list[dict[str, object]]:
         best = max(metrics["hIoU"] for metrics in sweep["test"].values()) - sweep["test"]["0.0"]["hIoU"]
         rows.append({"variant": label, "gamma": float(gamma), **added, "fitted to the new": 100 * best})
     return rows
+
+
+def _whole_percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def _percent(row: Row | None) -> Interval | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patches import Patch
 
 from ..core.colours import UNLABELLED, word_colours
 
@@ -63,7 +64,7 @@ def points_page(
     looks |= {name: table[_checked(name, ids, len(points))] for name, ids in labels.items()}
     if len(colours) != len(points):
         raise ValueError(f"got {len(points)} points and {len(colours)} colours; expected the same number")
-    present = sorted({int(i) for ids in labels.values() for i in ids.unique() if int(i) < len(names)})
+    present = _present(labels, len(names))
     data = {
         "points": _packed((place / np.abs(place).max().clip(1e-6) * 30000).astype("<i2")),
         "looks": [{"name": name, "colours": _packed(look)} for name, look in looks.items()],
@@ -101,18 +102,26 @@ def plot_points(
     table, place = _table(names), _centred(points)
     looks = {"colour": colours.clamp(0, 1).numpy()}
     looks |= {name: table[_checked(name, ids, len(points))] / 255 for name, ids in labels.items()}
-    size = (2.4 * len(looks), 2.2 * len(angles))
+    size = (2.2 * len(looks), 2.0 * len(angles) + 0.4)
     figure, axes = plt.subplots(
         len(angles), len(looks), figsize=size, squeeze=False, subplot_kw={"projection": "3d"}
     )
     for row, angle in zip(axes, angles, strict=True):
         for axis, (name, look) in zip(row, looks.items(), strict=True):
-            axis.scatter(place[:, 0], -place[:, 2], place[:, 1], c=look, s=3, depthshade=False)
+            # With soft rims a picture of dots has thousands of shades, and twice the bytes.
+            dots = {"s": 3, "depthshade": False, "antialiased": False}
+            axis.scatter(place[:, 0], -place[:, 2], place[:, 1], c=look, **dots)
             axis.view_init(elev=28, azim=angle)
-            axis.set_box_aspect(np.ptp(place[:, [0, 2, 1]], axis=0).clip(0.1), zoom=1.5)
+            axis.set_box_aspect(np.ptp(place[:, [0, 2, 1]], axis=0).clip(0.1), zoom=1.6)
             axis.set_axis_off()
             axis.set_title(name, fontsize=9)
-    figure.tight_layout()
+    present = _present(labels, len(names))
+    if present:
+        handles = [Patch(color=table[i] / 255, label=names[i]) for i in present]
+        figure.legend(handles=handles, loc="lower center", ncols=7, fontsize=8, frameon=False)
+    # A line of the legend takes a fifth of an inch.
+    lines = -(-len(present) // 7)
+    figure.tight_layout(rect=(0, 0.2 * lines / size[1], 1, 1))
     return figure
 
 
@@ -121,6 +130,11 @@ def _table(names: Sequence[str]) -> np.ndarray:
     table = np.full((256, 3), UNLABELLED, dtype=np.uint8)
     table[: len(names)] = word_colours(names)
     return table
+
+
+def _present(labels: Mapping[str, Tensor], classes: int) -> list[int]:
+    """Ids of the words that some labelling has, for a legend."""
+    return sorted({int(i) for ids in labels.values() for i in ids.unique() if 0 <= int(i) < classes})
 
 
 def _centred(points: Tensor) -> np.ndarray:

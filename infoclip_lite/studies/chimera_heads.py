@@ -11,7 +11,7 @@ stays and a cooldown end where a cosine does: 2405.18392). The finished training
 Both heads have the same lessons, those that no schedule changes: GLM, and CLIP's dense features at all
 positions. Their rates are those that `chimera_seg.tune` found for each at 400 steps.
 
-One core of two busy ones takes some 0.38 s a step: 25 minutes a training, two hours and a half for all six.
+One core of two busy ones takes some 0.45 s a step: half an hour a training, three hours for all six.
 A training that was killed goes on where it stood (its last state, every 200 steps, is in runs/chimera_heads).
 """
 

@@ -179,8 +179,8 @@ CONTRASTS: Sequence[tuple[str, str]] = (
 )
 
 
-def _try(setting: str, each: str) -> str:
-    """The label of a try: two settings of SGD begin with one and the same training."""
+def label_of(setting: str, each: str) -> str:
+    """The label of a try in `candidates`: two settings of SGD begin with one and the same training."""
     shared = setting in ("dense", "smallest") and each == START[setting]
     return "SGD as it begins" if shared else f"{setting} | {each}"
 
@@ -191,7 +191,7 @@ def candidates() -> dict[str, Variant]:
     for setting, tries in TRIES.items():
         for each in tries:
             chosen = {**START, setting: each}
-            found[_try(setting, each)] = {
+            found[label_of(setting, each)] = {
                 "rate, linear": _everywhere("linear", chosen),
                 "rate, head": _everywhere("semantic", chosen),
                 "alignment": _whole(chosen),
@@ -223,7 +223,7 @@ def best_tries(measured: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for setting, tries in TRIES.items():
-        labels = {each: _try(setting, each) for each in tries}
+        labels = {each: label_of(setting, each) for each in tries}
         if set(labels.values()) <= measured.keys():
             found[setting] = max(labels, key=lambda each: measured[labels[each]]["hIoU"])
     return found

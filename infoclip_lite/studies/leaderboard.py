@@ -24,7 +24,7 @@ from ..segmentors.base import count
 from ..training.build import build_segmentor, build_task
 from ..training.finetuning import FineTuning
 from ..training.recipe import FineTuneRecipe, load_finetuning
-from . import chimera, repair, systems
+from . import chimera_seg, repair, systems
 from .by_scene import DRAWS, groups_of, redrawn_scores, tally
 from .card import MEASURED
 from .cost import forward_pass
@@ -69,7 +69,7 @@ class Source:
 SOURCES = (
     Source("systems", systems.variants, systems.FOLDER),
     Source("repair", repair.variants, repair.FOLDER),
-    Source("chimera", lambda: chimera.VARIANTS, chimera.FOLDER),
+    Source("chimera_seg", chimera_seg.planned, chimera_seg.FOLDER),
 )
 
 

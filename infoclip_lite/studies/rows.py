@@ -36,7 +36,7 @@ def study_table(name: str) -> StudyTable:
     """The table of a study: {variant: {"test-known/hIoU": Score}}, fractions.
 
     Args:
-        name: "infoclip" or "chimera".
+        name: of a report with a table, such as "infoclip".
 
     Raises:
         FileNotFoundError: no such report ships.

@@ -45,7 +45,7 @@ PAGES = {
         "information": "what_is_mutual_information",
         "renyi": "from_distances_to_entropy",
         "objective": "transfer",
-        "selection": "global_to_local",
+        "selection": "chimera_end_to_end",
         "leaderboard": "leaderboard",
     }.items()
 }

@@ -8,13 +8,19 @@ import pytest
 from infoclip_lite.core.statistics import Interval
 from infoclip_lite.figures.chimera import (
     contrast_rows,
+    cost_rows,
     gamma_rows,
+    look_rows,
+    paired_rows,
     part_rows,
     plot_contrasts,
     plot_gammas,
     plot_heads,
+    try_rows,
+    zero_shot_rows,
 )
 from infoclip_lite.figures.tables import table
+from infoclip_lite.studies import chimera_seg
 
 STEPS = (200, 400, 800, 1600, 3200, 4000)
 KEYS = ("mIoU_seen", "mIoU_unseen", "mIoU_stuff", "hIoU")
@@ -95,6 +101,18 @@ def test_rows_hold_groups_apart_and_leave_out_what_is_not_there() -> None:
     assert part_rows(parts()) == [row] and part_rows({"table": {}}) == []
 
 
+def test_differences_are_of_the_same_seeds() -> None:
+    def row(*values: float) -> dict:
+        return {f"{split}/hIoU": {"values": list(values)} for split in ("test", "test-known")}
+
+    report = {"table": {"five": row(0.3, 0.5, 0.1, 0.9, 0.7), "three": row(0.2, 0.4, 0.0)}}
+    (found,) = paired_rows(report, [("three", "five")])
+    # Every pair is a tenth apart: the further seeds of one row have no partner.
+    assert found["difference"] == "three minus five" and found["seeds"] == 3
+    assert found["hIoU, new"].mean == pytest.approx(-10) and found["hIoU, new"].ci95 == pytest.approx(0)
+    assert found["unseen nouns, new"] is None
+
+
 def test_contrasts_as_rows_have_the_interval_over_nouns_where_it_was_drawn() -> None:
     (row,) = contrast_rows(parts())
     assert row["hIoU"] == Interval(-1.0, 0.5) and row["95% over nouns"] == "-3.0 to +0.2"
@@ -111,3 +129,43 @@ def test_what_gamma_adds_is_told_apart_from_what_fitting_it_would() -> None:
         "adds, known": pytest.approx(3.0),
         "fitted to the new": pytest.approx(5.0),
     }
+
+
+def test_clip_itself_stands_in_the_same_columns_without_seeds() -> None:
+    metrics = {"mIoU_seen": 0.2, "mIoU_unseen": 0.3, "hIoU": 0.24}  # stuff was not measured
+    report = {**parts(), "zero_shot": {"vanilla": {"test": metrics, "test-known": metrics}}}
+    (row,) = zero_shot_rows(report)
+    assert list(row) == list(part_rows(report)[0]) and row["seeds"] is None
+    assert row["unseen nouns, new"] == pytest.approx(30) and row["stuff, known"] is None
+    assert "zero-shot: vanilla" in repr(table([row, *part_rows(report)]))
+
+
+def test_looks_stand_in_rows_with_their_difference() -> None:
+    rows = look_rows(heads("linear", "head"))
+    assert [row["step"] for row in rows] == list(STEPS)
+    assert list(rows[0]) == ["step", "linear", "head", "head minus linear"]
+    assert rows[-1]["linear"] == Interval(pytest.approx(15), 1.0)
+    assert rows[0]["head minus linear"] == Interval(-2.0, 1.0)
+    assert list(look_rows(heads("linear"))[0]) == ["step", "linear"]
+
+
+def test_every_try_is_shown_and_two_settings_share_the_one_that_they_begin_with() -> None:
+    measured = {label: {"hIoU": i / 100} for i, label in enumerate(chimera_seg.candidates())}
+    report = {"measured": measured, "best": chimera_seg.best_tries(measured)}
+    rows = {row["setting"]: row for row in try_rows(report)}
+    assert list(rows) == list(chimera_seg.TRIES)
+    shared = f"{100 * measured['SGD as it begins']['hIoU']:.1f}"
+    assert f"3: {shared}" in rows["dense"]["hIoU of each try"]
+    assert f"36: {shared}" in rows["smallest"]["hIoU of each try"]
+    assert rows["rate, head"]["taken"] == "3"
+
+
+def test_a_price_is_told_beside_that_of_the_same_size() -> None:
+    def row(what: str, model: str, ms: float, **more: int) -> dict:
+        return {"what": what, "model": model, "ms_a_picture": ms, "parameters": 4_000_000, "parts": more}
+
+    chimera, clip = cost_rows(
+        {"rows": [row("here", "Chimera-Seg", 2.0, frozen=500_000), row("here", "zero-shot CLIP", 5.0, all=1)]}
+    )
+    assert (chimera["times Chimera-Seg's"], clip["times Chimera-Seg's"]) == (1, 2.5)
+    assert (chimera["weights (M)"], chimera["of which frozen"], clip["of which frozen"]) == (4, 0.5, None)

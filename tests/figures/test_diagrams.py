@@ -25,6 +25,7 @@ from infoclip_lite.clip.tower import TowerPass
 from infoclip_lite.figures.diagrams import DIAGRAMS, diagram
 from infoclip_lite.figures.diagrams.canvas import ARROWS, INK, ROLES, WIDTH, Canvas
 from infoclip_lite.figures.diagrams.clip import VARIATIONS, Variation
+from infoclip_lite.figures.diagrams.masks import SPLIT_TRAINS
 from infoclip_lite.figures.diagrams.masks import TRAINS as TRAINED
 from infoclip_lite.figures.diagrams.objectives import SIDE, SMALLEST, TRAINS
 from infoclip_lite.figures.diagrams.readouts import FAMILY
@@ -38,13 +39,12 @@ from infoclip_lite.objectives import (
     positions_kept,
 )
 from infoclip_lite.objectives.chimera import select
-from infoclip_lite.segmentors import ChimeraSeg, CostAggregationSegmentor, ZSSeg
+from infoclip_lite.segmentors import ChimeraSeg, CostAggregationSegmentor, SplitMatching, ZSSeg
 
 SVG = "{http://www.w3.org/2000/svg}"
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 every = pytest.mark.parametrize("name", DIAGRAMS)
-AWAITED = {"zsseg", "selected_lessons"}  # of chapters that are still to be written
 
 
 class Rect(NamedTuple):
@@ -373,6 +373,22 @@ def test_zsseg_trains_what_is_drawn_trained(tiny: DenseCLIP) -> None:
     assert all(word in text for drawn in TRAINED.values() for word in drawn.split())
 
 
+def test_split_matching_trains_what_is_drawn_trained(tiny: DenseCLIP) -> None:
+    made = SplitMatching(
+        tiny.requires_grad_(False), seen=2, candidates=2, width=32, layers=1, heads=2, scales=(2,)
+    )
+    parts = {name.split(".")[0] for name, weight in made.named_parameters() if weight.requires_grad}
+    assert parts - {"nothing"} == set(SPLIT_TRAINS), "and the vector of no object"
+    orange = [
+        label
+        for box in read("split_matching").iter(f"{SVG}g")
+        if box.get("class") == "box" and box[0].attrib["fill"] == ROLES["trained"].fill
+        for text in box.iter(f"{SVG}text")
+        for label in "".join(text.itertext()).split()
+    ]
+    assert set(orange) == set(" ".join(SPLIT_TRAINS.values()).split())
+
+
 def test_gradients_of_infoclip_arrive_where_the_drawing_has_them() -> None:
     assert {*TRAINS, "total"} == set(_terms()[0])
     for term, whom in TRAINS.items():
@@ -436,13 +452,16 @@ def test_every_diagram_is_in_its_chapter_once() -> None:
     assert {name: page[:2] for page, name, _, _ in shown()} == {
         "towers": "01",
         "block": "01",
-        "read_outs": "12",
+        "read_outs": "11",
         "infoclip": "05",
         "catseg": "07",
         "chimera": "09",
-        "global_to_local": "10",
+        "global_to_local": "09",
+        "selected_lessons": "10",
+        "zsseg": "12",
+        "split_matching": "12",
     }
-    assert len(list(shown())) == len(DIAGRAMS.keys() - AWAITED)
+    assert len(list(shown())) == len(DIAGRAMS)
 
 
 def test_notebooks_store_the_diagrams_that_the_code_draws() -> None:

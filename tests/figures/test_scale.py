@@ -1,4 +1,4 @@
-"""The arithmetic and the figures of chapter 14."""
+"""The arithmetic and the figures of chapter 15."""
 
 from __future__ import annotations
 

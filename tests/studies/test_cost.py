@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from infoclip_lite.clip import load_clip
 from infoclip_lite.studies import cost
-from infoclip_lite.studies.cost import objective_share, rendered
+from infoclip_lite.studies.cost import chimera_cost, objective_share, rendered
+from infoclip_lite.training import recipe as recipes
 from infoclip_lite.training.build import build_task
-from infoclip_lite.training.recipe import load_finetuning
+from infoclip_lite.training.recipe import list_recipes, load_finetuning
 
 
 class Elsewhere:
@@ -68,3 +72,42 @@ def test_the_objective_is_timed_to_what_the_student_made_and_no_further(
     objective_share(recipe=recipe, repeats=1)
     weights = [p for p in task.segmentor.parameters() if p.grad is not None]
     assert weights == [] or all(float(p.grad.abs().sum()) == 0 for p in weights)
+
+
+def test_what_is_timed_is_the_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another body in the YAML is another one in the clock's hands."""
+    read = recipes._read
+
+    def edited(name: str) -> dict[str, Any]:
+        values = read(name)
+        if name == "mini/chimera":
+            values["segmentor"] |= {"width": 64}
+        return values
+
+    monkeypatch.setattr(recipes, "_read", edited)
+    model = cost._models(load_clip(), cost._INFERENCE["collage-mini, 64 px"])["Chimera-Seg"]
+    assert model.body.channels == 64
+
+
+def test_cost_counts_what_inference_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = cost._INFERENCE["collage-mini, 64 px"]
+    monkeypatch.setattr(cost, "_INFERENCE", {"here": small})
+    rows = {row["model"]: row for row in chimera_cost(repeats=1, out=tmp_path / "cost.json")["rows"]}
+    ours, clip = rows["Chimera-Seg"], rows["zero-shot CLIP"]
+    assert len(rows) == 4 and all(row["ms_a_picture"] > 0 for row in rows.values())
+    assert ours["parameters"] == sum(ours["parts"].values())
+    assert ours["parts"].keys() == {"body", "adapter", "frozen"}
+    linear = rows["Chimera-Seg, linear map"]["parts"]
+    assert linear["frozen"] == 0 < ours["parts"]["frozen"] and linear["body"] == ours["parts"]["body"]
+    tower = sum(p.numel() for p in load_clip().visual.parameters())
+    assert clip["parameters"] == tower < rows["CAT-Seg"]["parameters"], "the image tower, no words"
+
+
+@pytest.mark.parametrize("name", [n for n in list_recipes() if n.startswith("paper/chimera")])
+def test_recipes_of_the_papers_size_differ_from_the_small_one_in_size_only(name: str) -> None:
+    recipe, small = load_finetuning(name), load_finetuning("mini/chimera")
+    assert (
+        recipe.segmentor.keys() == small.segmentor.keys()
+        and recipe.objective.keys() == small.objective.keys()
+    )
+    assert recipe.tune == small.tune == "none" and recipe.data["size"] % 32 == 0

@@ -27,7 +27,7 @@ from infoclip_lite.training.dry_run import Estimate
 from infoclip_lite.training.recipe import FineTuneRecipe, list_recipes, load_finetuning
 from infoclip_lite.training.stand_in import stand_in
 
-CHAPTER = Path(__file__).parents[2] / "notebooks" / "14_from_mini_to_paper.ipynb"
+CHAPTER = Path(__file__).parents[2] / "notebooks" / "15_from_mini_to_paper.ipynb"
 COURSE = [name for name in list_recipes() if name.startswith("course/")]
 pytestmark = pytest.mark.filterwarnings("ignore:.*never learnt", "ignore:.*official .* split has")
 

@@ -1,260 +1,205 @@
-"""Chapter 11: Chimera-Seg, end to end."""
+"""Chapter 11: reading without training."""
 
 from __future__ import annotations
 
-import itertools
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from statistics import fmean
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor
 
-from ...core.statistics import interval, paired_interval
+from ...clip import DenseCLIP, load_clip
+from ...clip.blocks import project_out, project_qkv, similarity
+from ...clip.depth import at_depth
+from ...clip.readouts import READ_OUTS
+from ...clip.tower import TowerPass
+from ...datasets import Collage
 from . import exercise
-from .compare import Case, Wrong, answered, close, close_each, number, varies
+from .compare import Case, Wrong, close_each, same_tensor, tensor, varies
 
-_Scores = Mapping[frozenset[str], float]  # parts that are there -> hIoU in points
+# Scenes that a read-out is judged on: validation scenes that no notebook shows.
+_SEEDS, _SCENES = (11, 13), 24
+_CLEARLY = 0.02  # share of patches that a read-out must name rightly beyond NACLIP's
 
 
 @exercise(
     "11.1",
-    "What a part adds depends on what is there before it: a ladder is one order of many. Say which one you "
-    "climbed.",
+    "A method's block 5 of twelve is no block of yours: say where it stands, and not what it is called.",
 )
-def credit(answer: Callable[..., object]) -> None:
-    """The answer is a function: scores {frozenset of parts: hIoU} -> {part: mean gain over all orders}."""
-    tables = [_made_up(parts, seed) for seed, parts in enumerate((("GLM", "SGD", "SAM"), ("head", "SGD")))]
-    given = [answered(answer(dict(scores))) for scores in tables]
-    varies([str(found) for found in given], what="the gains in the table that it gets")
-    for found, scores in zip(given, tables, strict=True):
-        parts = sorted(frozenset().union(*scores))
-        if not isinstance(found, dict) or set(found) != set(parts):
-            got = sorted(map(str, found)) if isinstance(found, dict) else type(found).__name__
-            raise Wrong(f"{got}", f"a dictionary with {', '.join(parts)}", "one number for each part")
-        for part in parts:
-            case = _credit_case(part, parts, scores, found[part])
-            close(case.got, case.truth, what=case.what, tolerance=1e-3, unit=" points", traps=case.traps)
+def same_depth(answer: Callable[..., object]) -> None:
+    """The answer is a function: block, of, blocks -> the block at the same relative depth."""
+    cases = []
+    for block, of, blocks in ((11, 12, 24), (8, 12, 6), (6, 12, 24), (5, 12, 6), (1, 3, 10)):
+        truth, place = at_depth(block / (of - 1), blocks), block / (of - 1) * (blocks - 1)
+        traps = [
+            (block * blocks // of, "from the first to the last block there are of - 1 steps, and not of"),
+            (round(block * blocks / of), "from the first to the last there are of - 1 steps, and not of"),
+            (round(place), "halves go up: Python's round sends every second one down"),
+            (math.floor(place), "take the nearest block: you cut the fraction off"),
+            (truth + 1, "blocks are counted from 0"),
+        ]
+        traps = [trap for trap in traps if trap[0] != truth]
+        what = f"block {block} of {of} in a tower of {blocks}"
+        cases.append(Case(what, answer(block, of, blocks), truth, traps))
+    close_each(cases, tolerance=0.4)
 
 
-def _made_up(parts: Sequence[str], seed: int) -> _Scores:
-    """hIoU of every set of parts; together they gain less, or more, than the sum of each alone."""
-    generator = torch.Generator().manual_seed(seed)
-    subsets = [
-        frozenset(chosen) for n in range(len(parts) + 1) for chosen in itertools.combinations(parts, n)
-    ]
-    return {
-        chosen: round(0.6 + 7 * len(chosen) ** 0.5 + 6 * float(torch.rand(1, generator=generator)), 2)
-        for chosen in subsets
-    }
+@exercise("11.2", "A prior of nearness is one number for each pair of patches, the same for every picture.")
+def nearness(answer: Callable[..., object]) -> None:
+    """The answer is a function: rows, columns, std -> (1 + N, 1 + N)."""
+    asked = ((3, 3, 1.0), (2, 4, 2.0), (4, 3, 1.5))
+    given = [answer(*one) for one in asked]
+    varies(given, what="the nearness of the patches of this grid")
+    for got, (rows, columns, std) in zip(given, asked, strict=True):
+        place = torch.arange(rows * columns)
+        down = (place // columns)[:, None] - place // columns
+        across = (place % columns)[:, None] - place % columns
+        square = (down.square() + across.square()).double()
+
+        def framed(near: Tensor, cls: float = 0.0) -> Tensor:
+            return F.pad(near, (1, 0, 1, 0), value=cls)
+
+        truth = (-square / (2 * std**2)).exp()
+        in_line = (place[:, None] - place).square().double()
+        traps = [
+            (framed((-square / std**2).exp()), "a Gaussian has 2 std^2 under its square"),
+            (framed((-square.sqrt() / (2 * std**2)).exp()), "square the distance"),
+            (
+                framed((-in_line / (2 * std**2)).exp()),
+                "distance is in rows and columns, not in line",
+            ),
+            (framed(truth, 1.0), "CLS has no place: its row and its column are 0"),
+            (framed(truth / truth.sum(-1, keepdim=True)), "no division: it is added to logits as it is"),
+        ]
+        same_tensor(
+            got,
+            framed(truth),
+            what=f"the nearness on a grid of {rows} x {columns}",
+            shape="one row and one column for CLS, before those of the patches",
+            traps=traps,
+        )
 
 
-def _credit_case(part: str, parts: Sequence[str], scores: _Scores, got: object) -> Case:
-    def gain(before: Sequence[str]) -> float:
-        return scores[frozenset({*before, part})] - scores[frozenset(before)]
-
-    orders = list(itertools.permutations(parts))
-    gains = [gain(order[: order.index(part)]) for order in orders]
-    others = [other for other in parts if other != part]
-    sets = [c for n in range(len(parts)) for c in itertools.combinations(others, n)]
-    traps = [
-        (gain(()), "that is what it adds alone, to nothing"),
-        (gain(others), "that is what it adds last, to all the others"),
-        (gain(parts[: parts.index(part)]), "that is one order: take the mean over all of them"),
-        (
-            fmean(gain(c) for c in sets),
-            "that is a mean over sets: a set that more orders come by counts more",
-        ),
-        (
-            (scores[frozenset(parts)] - scores[frozenset()]) / len(parts),
-            "that is an equal share of the whole",
-        ),
-        (sum(gains), "that is a sum over all orders: take the mean"),
-    ]
-    return Case(f"what {part} adds", got, fmean(gains), traps)
-
-
-@exercise(
-    "11.2",
-    "What is chosen on validation scenes is reported on others. A gamma chosen on the scenes that are "
-    "reported is fitted to them, and always looks better.",
-)
-def calibrated(answer: Callable[..., object]) -> None:
-    """The answer is a function.
-
-    val, test {gamma: hIoU} -> (gamma that is best on val, points over gamma = 0 on test).
-    """
-    gammas = (0.0, 0.5, 1.0, 1.5, 2.0, 4.0)
-    curves = (
-        # On the test scenes another gamma is the best, and once the chosen one loses.
-        ((0.19, 0.21, 0.22, 0.24, 0.23, 0.15), (0.20, 0.22, 0.26, 0.23, 0.22, 0.14)),
-        ((0.30, 0.33, 0.31, 0.30, 0.29, 0.20), (0.31, 0.30, 0.33, 0.32, 0.30, 0.22)),
-        ((0.12, 0.13, 0.13, 0.14, 0.16, 0.15), (0.11, 0.12, 0.15, 0.15, 0.14, 0.16)),
-    )
-    chosen, added = [], []
-    for of_val, of_test in curves:
-        val, test = dict(zip(gammas, of_val, strict=True)), dict(zip(gammas, of_test, strict=True))
-        pair = answered(answer(dict(val), dict(test)))
-        if not isinstance(pair, list | tuple) or len(pair) != 2:
-            raise Wrong(repr(pair), "a pair (gamma, points)", "return both: the gamma, and what it adds")
-        first, second = _calibrated_cases(val, test, *pair)
-        chosen.append(first)
-        added.append(second)
-    close_each(chosen, tolerance=1e-6, otherwise="take the gamma with the largest hIoU on validation scenes")
-    close_each(added, tolerance=0.005, unit=" points")
-
-
-def _calibrated_cases(
-    val: Mapping[float, float], test: Mapping[float, float], gamma: object, points: object
-) -> tuple[Case, Case]:
-    best, fitted = (max(sweep, key=lambda g: sweep[g]) for sweep in (val, test))
-    gain = 100 * (test[best] - test[0.0])
-    cheating = "that one is best on the scenes that are reported: choose on the validation scenes"
-    return (
-        Case("the gamma", gamma, best, [(fitted, cheating)]),
-        Case(
-            f"what gamma = {best:g} adds",
-            points,
-            gain,
-            [
-                (gain / 100, "that is a share: times 100 for points"),
-                (100 * (val[best] - val[0.0]), "that is what it adds on the scenes it was chosen on"),
-                (100 * test[best], "that is hIoU itself: subtract what gamma = 0 has"),
-                (-gain, "the sign: what gamma adds is hIoU with it minus hIoU without it"),
-            ],
-        ),
-    )
+_Cell = tuple[str, bool, bool]  # attention, whether the residual is kept, whether the FFN is
 
 
 @exercise(
     "11.3",
-    "A harmonic mean hears the smaller number: with seen words at 50%, unseen ones have to reach "
-    "twice what they have.",
+    "What a part adds is a mean of differences between rows that differ in nothing else.",
 )
-def unseen_needed(answer: Callable[..., object]) -> None:
-    """The answer is a function: seen, hiou -> unseen; h s / (2 s - h)."""
+def adds(answer: Callable[..., object]) -> None:
+    """The answer is a function: {(attention, residual, ffn): hIoU} -> what the residual adds."""
     cases = []
-    # A case that can be checked in the head, and others.
-    for seen, hiou in ((0.5, 0.348), (0.5, 0.5), (0.6, 0.2), (0.3, 0.41)):
-        truth = hiou * seen / (2 * seen - hiou)
-        traps = [
-            (2 * hiou - seen, "that solves the arithmetic mean: hIoU is the harmonic one"),
-            (
-                2 * hiou * seen / (hiou + seen),
-                "that is a harmonic mean of what is given: solve for the unknown",
-            ),
-            (hiou**2 / seen, "that solves the geometric mean: hIoU is the harmonic one"),
-            (100 * truth, "that is in percent: return a share"),
+    for seed in (0, 1, 2):
+        cells = _made_up(seed)
+        other = {(a, not residual, ffn): score for (a, residual, ffn), score in cells.items()}
+        own = [cells[key] - other[key] for key in cells if key[1] and key in other]
+        with_, without = ([score for key, score in cells.items() if key[1] == kept] for kept in (True, False))
+        forward = [
+            score - cells[a, residual, False]
+            for (a, residual, ffn), score in cells.items()
+            if ffn and (a, residual, False) in cells
         ]
-        cases.append(Case(f"seen {seen:.3f} and hIoU {hiou:.3f}", answer(seen, hiou), truth, traps))
-    close_each(cases, tolerance=5e-4)
+        traps = [
+            (fmean(with_) - fmean(without), "a cell whose partner is missing says nothing: leave it out"),
+            (-fmean(own), "with less without, and not the other way round"),
+            (fmean(forward), "that is what the feed-forward layer adds"),
+            (sum(own), "that is the sum: take the mean"),
+            (max(own), "that is the largest: take the mean"),
+        ]
+        cases.append(Case(f"table {seed + 1}", answer(dict(cells)), fmean(own), traps))
+    close_each(cases, tolerance=1e-6, otherwise="subtract cell by cell, then take the mean")
 
 
-class _Chimera(nn.Module):
-    """A toy of the real one: a body, a frozen head, an encoder left at home, and one layer used twice."""
+def _made_up(seed: int) -> Mapping[_Cell, float]:
+    """Scores of a table in which three cells were not measured."""
+    generator = torch.Generator().manual_seed(seed)
+    attentions = ("qk", "qq", "kk", "vv", "v")
+    keys = [(a, residual, ffn) for a in attentions for residual in (True, False) for ffn in (True, False)]
+    scores = torch.rand(len(keys), generator=generator).tolist()
+    lost = torch.randperm(len(keys), generator=generator)[:3].tolist()
+    return {key: score for i, (key, score) in enumerate(zip(keys, scores, strict=True)) if i not in lost}
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.body = nn.Conv2d(3, width, 3)
-        self.twice = nn.Conv2d(width, width, 1)
-        self.head = nn.Conv2d(width, 2, 1).requires_grad_(False)
-        self.left_at_home = nn.Linear(width, 10 * width)
 
-    def forward(self, picture: Tensor) -> Tensor:
-        return self.head(self.twice(self.twice(self.body(picture)).relu()))
+class _Judged(NamedTuple):
+    """Scenes of one seed, in one pass.
+
+    Attributes:
+        tower: of all of them.
+        words: (C, D) unit vectors.
+        truth: (S, N) the word that most of a patch shows.
+        known: the package's read-outs of that pass, (S, N, W) each.
+    """
+
+    tower: TowerPass
+    words: Tensor
+    truth: Tensor
+    known: Mapping[str, Tensor]
+
+    def right(self, tokens: Tensor) -> float:
+        """Share of patches with their right word."""
+        best = self.tower.told(self.words).cosines(tokens).argmax(-1)
+        return float((best == self.truth).double().mean())
+
+
+@functools.cache
+def _judged(seed: int) -> _Judged:
+    clip: DenseCLIP = load_clip("collage-mini")
+    scenes = Collage("val", seed=seed, length=_SCENES)
+    rendered = [scenes[i] for i in range(len(scenes))]
+    masks = torch.stack([scene.mask for scene in rendered])
+    side = clip.patch_size
+    squares = masks.unfold(1, side, side).unfold(2, side, side).flatten(3)
+    tower = clip.tower(torch.stack([scene.image for scene in rendered]))
+    words, truth = clip.encode_text(scenes.names), squares.mode(-1).values.flatten(1)
+    return _Judged(tower, words, truth, {name: read(tower) for name, read in READ_OUTS.items()})
 
 
 @exercise(
     "11.4",
-    "Count what a picture meets, not what a file holds: what is left at home costs nothing, what is frozen "
-    "costs as much as what is trained.",
+    "Constants of a paper belong to its grid and its CLIP: on yours they are a first guess, to be tried on "
+    "scenes that are not reported.",
 )
-def weights_met(answer: Callable[..., object]) -> None:
-    """The answer is a function: model, picture (1, 3, H, W) -> number of weights that the picture meets."""
-    cases = []
-    for width in (4, 9):
-        with torch.random.fork_rng():
-            torch.manual_seed(width)
-            model = _Chimera(width)
-        sizes = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
-        total, met = sum(sizes.values()), sum(sizes.values()) - sizes["left_at_home"]
-        traps = [
-            (total, "those are all its weights: what no picture meets was left at home"),
-            (met - sizes["head"], "frozen weights are met, too: a gradient does not show them"),
-            (total - sizes["head"], "those are the weights that can be trained, met or not"),
-            (met + sizes["twice"], "a layer that is used twice has its weights once"),
-        ]
-        with torch.enable_grad():  # whatever the notebook has switched off
-            got = number(answer(model, torch.rand(1, 3, 8, 8)), "the number of weights")
-        cases.append(Case(f"a model of {total} weights", got, met, traps))
-    close_each(cases, tolerance=0.4, unit=" weights")
+@torch.no_grad()
+def near_keys(answer: Callable[..., object]) -> None:
+    """The answer is a function: a pass through the tower -> patch tokens (B, N, W)."""
+    judged = [_judged(seed) for seed in _SEEDS]
+    given = [answer(each.tower) for each in judged]
+    varies(given, what="what this tower makes of its tokens")
+    for got, scenes in zip(given, judged, strict=True):
+        shape = tuple(scenes.known["value"].shape)
+        tokens = tensor(
+            got, shape, what="what you return", perhaps="patch tokens only: drop CLS with [:, 1:]"
+        )
+        for name, own in scenes.known.items():
+            if torch.allclose(tokens, own.double(), atol=1e-4):
+                raise Wrong(f"the read-out {name}", "one of your own", _OF_OTHERS.get(name, "change a part"))
+        _check_near(tokens.float(), scenes)
 
 
-_Curve = Mapping[int, Sequence[float]]  # step -> hIoU of each seed
-_LOOKS = (200, 400, 800, 1600, 4000)
+_OF_OTHERS = {
+    "value": "nothing is mixed there: weigh the values by how alike keys are, and how near",
+    "naclip": "those are NACLIP's constants: on 12 x 12 patches let nearness weigh more, or be narrower",
+    "clearclip": "those are queries with queries, and nothing says what is near",
+}
 
 
-@exercise(
-    "11.5",
-    "A curve that crosses once is not ahead: the head is the better buy from where it is surely better, and "
-    "stays so.",
-)
-def better_buy(answer: Callable[..., object]) -> None:
-    """The answer is a function.
-
-    linear, head {step: hIoU of each seed} -> the first step from which on the paired 95% interval of head
-    minus linear is above zero at every look; infinity if there is none.
-    """
-    # Gaps in points at each look: early, late after a false start, never though always ahead on average.
-    gaps = ((-2.0, 1.5, 1.8, 2.0, 2.2), (1.5, -1.0, 0.2, 1.6, 12.0), (0.2, 0.3, 0.2, 0.4, 0.3))
-    cases = []
-    for number_, of in enumerate(gaps):
-        linear, head = _curves(of, seed=number_)
-        sure = [paired_interval(head[step], linear[step]).low > 0 for step in _LOOKS]
-        alone = [interval(head[step]).low > interval(linear[step]).high for step in _LOOKS]
-        ahead = [fmean(head[step]) > fmean(linear[step]) for step in _LOOKS]
-        traps = [
-            (_from_then_on(ahead), "that looks at means alone: is the difference more than seeds differ?"),
-            (_first(sure), "that is the first look at which it is ahead: it falls behind again later"),
-            (_first(ahead), "that is the first look with the larger mean: how sure is it, and does it stay?"),
-            (
-                _from_then_on(alone),
-                "those intervals are not paired: the same seed has the same scenes in both",
-            ),
-        ]
-        got = answer(dict(linear), dict(head))
-        cases.append(Case(f"curve {number_ + 1}", got, _from_then_on(sure), traps))
-    varies([case.got for case in cases], what="a step that depends on the curves")
-    for case in cases:
-        _same_step(case)
-
-
-def _curves(gaps: Sequence[float], seed: int) -> tuple[_Curve, _Curve]:
-    """Five seeds that differ by far more than the heads do, and alike in both: only pairs can tell."""
-    generator = torch.Generator().manual_seed(seed)
-    own = torch.linspace(-0.04, 0.04, 5)[torch.randperm(5, generator=generator)]
-    linear: dict[int, list[float]] = {}
-    head: dict[int, list[float]] = {}
-    for place, (step, gap) in enumerate(zip(_LOOKS, gaps, strict=True)):
-        noise = torch.tensor([-0.5, 0.6, -0.1, 0.3, -0.3])[torch.randperm(5, generator=generator)] / 100
-        base = 0.10 + 0.03 * place + own
-        linear[step], head[step] = base.tolist(), (base + gap / 100 + noise).tolist()
-    return linear, head
-
-
-def _first(holds: Sequence[bool]) -> float:
-    return next((step for step, each in zip(_LOOKS, holds, strict=True) if each), math.inf)
-
-
-def _from_then_on(holds: Sequence[bool]) -> float:
-    """The first look from which on it always holds."""
-    return _first([all(holds[place:]) for place in range(len(holds))])
-
-
-def _same_step(case: Case) -> None:
-    """Infinity has no distance to be near by."""
-    got = number(case.got, case.what)
-    if got == case.truth:
+def _check_near(tokens: Tensor, scenes: _Judged) -> None:
+    needed, score = scenes.right(scenes.known["naclip"]) + _CLEARLY, scenes.right(tokens)
+    if score > needed:
         return
-    perhaps = next((mistake for trap, mistake in case.traps if got == trap), "look at the hint")
-    raise Wrong(f"{got:g} for {case.what}", f"{case.truth:g}", perhaps)
+    block = scenes.tower.last
+    _, k, v = project_qkv(block, scenes.tower.entering)
+    plain = project_out(block, similarity(k, k).softmax(-1) @ v)[:, 1:]
+    perhaps = "NACLIP adds at most 1 to the logits, five patches wide: add more, or narrower"
+    if torch.allclose(tokens, plain, atol=1e-4):
+        perhaps = "those are keys with keys: add a bonus for what is near before the softmax"
+    elif score < scenes.right(plain):
+        perhaps = "worse than keys with keys alone: what is near must gain, and what is far must not"
+    raise Wrong(
+        f"{score:.3f} of the patches right", f"more than {needed:.3f}: NACLIP's and a clear gain", perhaps
+    )

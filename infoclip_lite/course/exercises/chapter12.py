@@ -1,205 +1,283 @@
-"""Chapter 12: reading without training."""
+"""Chapter 12: masks and words."""
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Callable, Mapping
-from statistics import fmean
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...clip import DenseCLIP, load_clip
-from ...clip.blocks import project_out, project_qkv, similarity
-from ...clip.depth import at_depth
-from ...clip.readouts import READ_OUTS
-from ...clip.tower import TowerPass
-from ...datasets import Collage
+from ...core.labels import NO_LABEL
+from ...segmentors.pacl import text_pooled_cosines
+from ...segmentors.queries import assign
+from ...segmentors.queries.matching import NOBODY
+from ...segmentors.zsseg import geometric_ensemble
 from . import exercise
-from .compare import Case, Wrong, close_each, same_tensor, tensor, varies
+from .compare import Wrong, answered, same_tensor, tensor, varies
 
-# Scenes that a read-out is judged on: validation scenes that no notebook shows.
-_SEEDS, _SCENES = (11, 13), 24
-_CLEARLY = 0.02  # share of patches that a read-out must name rightly beyond NACLIP's
+
+def _probabilities(generator: torch.Generator, queries: int, words: int) -> Tensor:
+    return torch.randn(queries, words, generator=generator).mul(2).softmax(-1)
 
 
 @exercise(
     "12.1",
-    "A method's block 5 of twelve is no block of yours: say where it stands, and not what it is called.",
+    "Whom to trust depends on the word, not on the mask: the trained branch for what it was shown, CLIP for "
+    "the rest.",
 )
-def same_depth(answer: Callable[..., object]) -> None:
-    """The answer is a function: block, of, blocks -> the block at the same relative depth."""
-    cases = []
-    for block, of, blocks in ((11, 12, 24), (8, 12, 6), (6, 12, 24), (5, 12, 6), (1, 3, 10)):
-        truth, place = at_depth(block / (of - 1), blocks), block / (of - 1) * (blocks - 1)
-        traps = [
-            (block * blocks // of, "from the first to the last block there are of - 1 steps, and not of"),
-            (round(block * blocks / of), "from the first to the last there are of - 1 steps, and not of"),
-            (round(place), "halves go up: Python's round sends every second one down"),
-            (math.floor(place), "take the nearest block: you cut the fraction off"),
-            (truth + 1, "blocks are counted from 0"),
-        ]
-        traps = [trap for trap in traps if trap[0] != truth]
-        what = f"block {block} of {of} in a tower of {blocks}"
-        cases.append(Case(what, answer(block, of, blocks), truth, traps))
-    close_each(cases, tolerance=0.4)
-
-
-@exercise("12.2", "A prior of nearness is one number for each pair of patches, the same for every picture.")
-def nearness(answer: Callable[..., object]) -> None:
-    """The answer is a function: rows, columns, std -> (1 + N, 1 + N)."""
-    asked = ((3, 3, 1.0), (2, 4, 2.0), (4, 3, 1.5))
+def ensemble(answer: Callable[..., object]) -> None:
+    """The answer is a function: trained (Q, C), clip (Q, C), seen (C,) bool, w -> (Q, C)."""
+    generator = torch.Generator().manual_seed(0)
+    asked: list[tuple[Tensor, Tensor, Tensor, float]] = []
+    for queries, words, weight in ((3, 5, 0.7), (4, 6, 0.8), (2, 4, 0.9)):
+        seen = torch.arange(words) % 3 == 0
+        first, second = (_probabilities(generator, queries, words) for _ in range(2))
+        asked.append((first, second, seen, weight))
     given = [answer(*one) for one in asked]
-    varies(given, what="the nearness of the patches of this grid")
-    for got, (rows, columns, std) in zip(given, asked, strict=True):
-        place = torch.arange(rows * columns)
-        down = (place // columns)[:, None] - place // columns
-        across = (place % columns)[:, None] - place % columns
-        square = (down.square() + across.square()).double()
-
-        def framed(near: Tensor, cls: float = 0.0) -> Tensor:
-            return F.pad(near, (1, 0, 1, 0), value=cls)
-
-        truth = (-square / (2 * std**2)).exp()
-        in_line = (place[:, None] - place).square().double()
+    varies(given, what="the two opinions on these queries, joined")
+    for got, (trained, clip, seen, weight) in zip(given, asked, strict=True):
+        truth = geometric_ensemble(trained, clip, seen, weight)
+        share = torch.where(seen, weight, 1 - weight)
         traps = [
-            (framed((-square / std**2).exp()), "a Gaussian has 2 std^2 under its square"),
-            (framed((-square.sqrt() / (2 * std**2)).exp()), "square the distance"),
             (
-                framed((-in_line / (2 * std**2)).exp()),
-                "distance is in rows and columns, not in line",
+                geometric_ensemble(trained, clip, ~seen, weight),
+                "the other way round: w is the trained branch's exponent where training knew the word",
             ),
-            (framed(truth, 1.0), "CLS has no place: its row and its column are 0"),
-            (framed(truth / truth.sum(-1, keepdim=True)), "no division: it is added to logits as it is"),
+            (trained**weight * clip ** (1 - weight), "the exponents change sides at words that are not seen"),
+            (share * trained + (1 - share) * clip, "that is a weighted mean: here opinions are multiplied"),
+            (
+                truth / truth.sum(-1, keepdim=True),
+                "no division: what is left of a query's say is part of the answer",
+            ),
+            (trained**share * clip**share, "the two exponents of a word sum to one"),
         ]
         same_tensor(
             got,
-            framed(truth),
-            what=f"the nearness on a grid of {rows} x {columns}",
-            shape="one row and one column for CLS, before those of the patches",
+            truth,
+            what="the ensemble",
+            shape="a number for every query and word, (Q, C)",
             traps=traps,
+            tolerance=1e-5,
         )
 
 
-_Cell = tuple[str, bool, bool]  # attention, whether the residual is kept, whether the FFN is
+def _costs(seed: int, queries: int, masks: int) -> Tensor:
+    """Whole numbers whose cheapest matching is one alone, and not what taking the best each time gives."""
+    for attempt in range(1000):
+        generator = torch.Generator().manual_seed(1000 * seed + attempt)
+        cost = torch.rand(queries, masks, generator=generator).mul(100).round() / 10
+        every = torch.ones(masks, dtype=torch.bool)
+        best = assign(cost[None], every[None])[0]
+        fooled = len(cost.argmin(0).unique()) < masks and not torch.equal(best, _in_turn(cost, every))
+        if fooled and not torch.equal(best, best.sort().values):
+            return cost
+    raise RuntimeError("no such costs were drawn; expected some in a thousand")
+
+
+def _in_turn(cost: Tensor, valid: Tensor) -> Tensor:
+    """Every mask takes the cheapest query that is left."""
+    left, found = cost.clone(), torch.full((cost.shape[1],), NOBODY)
+    for mask in valid.nonzero().flatten().tolist():
+        found[mask] = left[:, mask].argmin()
+        left[found[mask]] = torch.inf
+    return found
+
+
+@exercise(
+    "12.2",
+    "Cheapest together, no query twice, and most queries are left without a mask: those learn to say that "
+    "they are of nothing.",
+)
+def match(answer: Callable[..., object]) -> None:
+    """The answer is a function: cost (Q, K), valid (K,) bool -> (K,) the query of each mask, or -1."""
+    asked = []
+    for seed, (queries, masks, empty) in enumerate(((4, 3, None), (6, 4, 1), (7, 5, 4))):
+        valid = torch.ones(masks, dtype=torch.bool)
+        if empty is not None:
+            valid[empty] = False
+        cost = _costs(seed, queries, masks)
+        # An empty slot costs nothing, as one that is left at zero does: whoever asks it takes a query away.
+        asked.append((cost.masked_fill(~valid, 0.0), valid))
+    given = [answered(answer(cost.clone(), valid.clone())) for cost, valid in asked]
+    varies(given, what="a matching that depends on the costs")
+    for got, (cost, valid) in zip(given, asked, strict=True):
+        _check_match(got, cost, valid)
+
+
+def _check_match(got: object, cost: Tensor, valid: Tensor) -> None:
+    every = torch.ones_like(valid)
+    truth = assign(cost[None], valid[None])[0]
+    per_mask = torch.where(valid, cost.argmin(0), NOBODY)
+    traps = [
+        (per_mask, "a query answers for one mask alone: taken one by one, two masks chose the same query"),
+        (_in_turn(cost, valid), "the cheapest for each in turn is not the cheapest together"),
+        (assign(cost[None], every[None])[0], "an empty slot is no mask: it gets -1 and takes no query"),
+        (_in_turn(cost, every), "an empty slot is no mask: it gets -1 and takes no query"),
+        (truth.sort().values, "scipy gives queries in their own order: put each at the place of its mask"),
+        (assign(-cost[None], valid[None])[0], "that is the dearest matching: costs are to be low"),
+    ]
+    what = f"the queries of {len(valid)} masks"
+    found = tensor(
+        got, truth.shape, what=what, perhaps="one number a mask, and not a pair, nor one a query"
+    ).round()
+    if torch.equal(found, truth.double()):
+        return
+    perhaps = next((said for trap, said in traps if torch.equal(found, trap.double())), "look at the hint")
+    raise Wrong(str([int(one) for one in found]), str(truth.tolist()), perhaps)
 
 
 @exercise(
     "12.3",
-    "What a part adds is a mean of differences between rows that differ in nothing else.",
+    "A cluster may speak only of what nobody labelled, and only where enough of it is left.",
 )
-def adds(answer: Callable[..., object]) -> None:
-    """The answer is a function: {(attention, residual, ffn): hIoU} -> what the residual adds."""
-    cases = []
-    for seed in (0, 1, 2):
-        cells = _made_up(seed)
-        other = {(a, not residual, ffn): score for (a, residual, ffn), score in cells.items()}
-        own = [cells[key] - other[key] for key in cells if key[1] and key in other]
-        with_, without = ([score for key, score in cells.items() if key[1] == kept] for kept in (True, False))
-        forward = [
-            score - cells[a, residual, False]
-            for (a, residual, ffn), score in cells.items()
-            if ffn and (a, residual, False) in cells
-        ]
+def fuse(answer: Callable[..., object]) -> None:
+    """The answer is a function: labels (N,), clusters (N,), classes, smallest -> (N,)."""
+    asked = []
+    for seed, (count, slots, classes, smallest) in enumerate(((24, 4, 5, 3), (40, 5, 3, 4), (36, 6, 8, 2))):
+        generator = torch.Generator().manual_seed(seed)
+        clusters = torch.randint(slots, (count,), generator=generator)
+        tiny = slice(0, smallest - 1)  # a cluster that is too small however its patches are counted
+        clusters[tiny] = slots
+        labels = torch.randint(classes, (count,), generator=generator)
+        labels[torch.rand(count, generator=generator) < 0.4] = NO_LABEL
+        # One cluster with one unlabelled patch too few, and one with just enough.
+        for slot, wanted in ((0, smallest - 1), (1, smallest)):
+            own = (clusters == slot).nonzero().flatten()
+            labels[own] = 0
+            labels[own[:wanted]] = NO_LABEL
+        labels[tiny] = NO_LABEL
+        asked.append((labels, clusters, classes, smallest))
+    given = [answer(labels.clone(), clusters.clone(), *more) for labels, clusters, *more in asked]
+    varies(given, what="the labels of these patches, fused")
+    for got, one in zip(given, asked, strict=True):
+        labels, clusters, classes, smallest = one
+        unknown = labels == NO_LABEL
         traps = [
-            (fmean(with_) - fmean(without), "a cell whose partner is missing says nothing: leave it out"),
-            (-fmean(own), "with less without, and not the other way round"),
-            (fmean(forward), "that is what the feed-forward layer adds"),
-            (sum(own), "that is the sum: take the mean"),
-            (max(own), "that is the largest: take the mean"),
+            (
+                _fused(*one, count=torch.ones_like(unknown)),
+                "you counted all patches of a cluster: those with a label are not its own any more",
+            ),
+            (_fused(labels, clusters, classes, smallest + 1), "a cluster of just `smallest` patches stays"),
+            (_fused(labels, clusters, classes, 0), "clusters that are too small stay without a label"),
+            (
+                _fused(labels, clusters, 0, smallest),
+                "a cluster is no class: its number comes after those of the classes",
+            ),
+            (
+                _fused(*one, paint=torch.ones_like(unknown)),
+                "you painted over labels: they are known, and stay",
+            ),
         ]
-        cases.append(Case(f"table {seed + 1}", answer(dict(cells)), fmean(own), traps))
-    close_each(cases, tolerance=1e-6, otherwise="subtract cell by cell, then take the mean")
+        same_tensor(
+            got,
+            _fused(*one),
+            what="the fused labels",
+            shape="a label for every patch",
+            traps=traps,
+            tolerance=0.1,
+        )
 
 
-def _made_up(seed: int) -> Mapping[_Cell, float]:
-    """Scores of a table in which three cells were not measured."""
-    generator = torch.Generator().manual_seed(seed)
-    attentions = ("qk", "qq", "kk", "vv", "v")
-    keys = [(a, residual, ffn) for a in attentions for residual in (True, False) for ffn in (True, False)]
-    scores = torch.rand(len(keys), generator=generator).tolist()
-    lost = torch.randperm(len(keys), generator=generator)[:3].tolist()
-    return {key: score for i, (key, score) in enumerate(zip(keys, scores, strict=True)) if i not in lost}
-
-
-class _Judged(NamedTuple):
-    """Scenes of one seed, in one pass.
-
-    Attributes:
-        tower: of all of them.
-        words: (C, D) unit vectors.
-        truth: (S, N) the word that most of a patch shows.
-        known: the package's read-outs of that pass, (S, N, W) each.
-    """
-
-    tower: TowerPass
-    words: Tensor
-    truth: Tensor
-    known: Mapping[str, Tensor]
-
-    def right(self, tokens: Tensor) -> float:
-        """Share of patches with their right word."""
-        best = self.tower.told(self.words).cosines(tokens).argmax(-1)
-        return float((best == self.truth).double().mean())
-
-
-@functools.cache
-def _judged(seed: int) -> _Judged:
-    clip: DenseCLIP = load_clip("collage-mini")
-    scenes = Collage("val", seed=seed, length=_SCENES)
-    rendered = [scenes[i] for i in range(len(scenes))]
-    masks = torch.stack([scene.mask for scene in rendered])
-    side = clip.patch_size
-    squares = masks.unfold(1, side, side).unfold(2, side, side).flatten(3)
-    tower = clip.tower(torch.stack([scene.image for scene in rendered]))
-    words, truth = clip.encode_text(scenes.names), squares.mode(-1).values.flatten(1)
-    return _Judged(tower, words, truth, {name: read(tower) for name, read in READ_OUTS.items()})
+def _fused(
+    labels: Tensor,
+    clusters: Tensor,
+    classes: int,
+    smallest: int,
+    *,
+    count: Tensor | None = None,
+    paint: Tensor | None = None,
+) -> Tensor:
+    """Labels, and clusters where there is none; `count` and `paint` say which patches a slip would take."""
+    unknown = labels == NO_LABEL
+    counted = unknown if count is None else count
+    sizes = torch.zeros(int(clusters.max()) + 1).index_add_(0, clusters, counted.float())
+    large = (sizes >= smallest)[clusters]
+    return torch.where((unknown if paint is None else paint) & large, classes + clusters, labels)
 
 
 @exercise(
     "12.4",
-    "Constants of a paper belong to its grid and its CLIP: on yours they are a first guess, to be tried on "
-    "scenes that are not reported.",
+    "The word times the picture says what of the word this picture shows; the word itself stands beside it, "
+    "so that nothing of it is lost.",
 )
-@torch.no_grad()
-def near_keys(answer: Callable[..., object]) -> None:
-    """The answer is a function: a pass through the tower -> patch tokens (B, N, W)."""
-    judged = [_judged(seed) for seed in _SEEDS]
-    given = [answer(each.tower) for each in judged]
-    varies(given, what="what this tower makes of its tokens")
-    for got, scenes in zip(given, judged, strict=True):
-        shape = tuple(scenes.known["value"].shape)
-        tokens = tensor(
-            got, shape, what="what you return", perhaps="patch tokens only: drop CLS with [:, 1:]"
+def describe(answer: Callable[..., object]) -> None:
+    """The answer is a function: words (C, D), cls (B, D) -> (B, C, 2 D)."""
+    asked = []
+    for seed, (pictures, count, dim) in enumerate(((2, 3, 4), (3, 5, 6), (1, 4, 8))):
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [torch.randn(rows, dim, generator=generator) for rows in (count, pictures)]
+        asked.append([F.normalize(each, dim=-1) for each in drawn])
+    given = [answer(*one) for one in asked]
+    varies(given, what="what these words and pictures are to each other")
+    for got, (words, cls) in zip(given, asked, strict=True):
+        product = words * cls[:, None]
+        own, picture = words.expand_as(product), cls[:, None].expand_as(product)
+        traps = [
+            (torch.cat([own, product], -1), "the product comes first, and the word behind it"),
+            (torch.cat([product, picture], -1), "behind the product stands the word, not the picture"),
+            (torch.cat([own, picture], -1), "the first half is the word *times* the picture, entry by entry"),
+            (torch.cat([product, product], -1), "behind the product stands the word by itself"),
+        ]
+        same_tensor(
+            got,
+            torch.cat([product, own], -1),
+            what="the descriptor",
+            shape="(B, C, 2 D): entry by entry, without a sum, for every picture and word",
+            traps=traps,
         )
-        for name, own in scenes.known.items():
-            if torch.allclose(tokens, own.double(), atol=1e-4):
-                raise Wrong(f"the read-out {name}", "one of your own", _OF_OTHERS.get(name, "change a part"))
-        _check_near(tokens.float(), scenes)
 
 
-_OF_OTHERS = {
-    "value": "nothing is mixed there: weigh the values by how alike keys are, and how near",
-    "naclip": "those are NACLIP's constants: on 12 x 12 patches let nearness weigh more, or be narrower",
-    "clearclip": "those are queries with queries, and nothing says what is near",
-}
+@exercise(
+    "12.5",
+    "The pooling asks the sentence where to look, so every pair of a batch has a vector of its own.",
+)
+def pooled(answer: Callable[..., object]) -> None:
+    """The answer is a function: patches (B, N, D), text (n, D), sharpness -> (B, n)."""
+    asked = []
+    for seed, (pictures, count, sentences, dim, sharp) in enumerate(
+        ((2, 6, 3, 5, 1.0), (3, 8, 4, 6, 10.0), (2, 5, 4, 8, 4.0))
+    ):
+        generator = torch.Generator().manual_seed(seed)
+        patches = torch.randn(pictures, count, dim, generator=generator)
+        # Of any length: whoever takes inner products for cosines looks where patches are long.
+        patches = patches * (0.2 + 3 * torch.rand(pictures, count, 1, generator=generator))
+        text = F.normalize(torch.randn(sentences, dim, generator=generator), dim=-1)
+        asked.append((patches, text, sharp))
+    given = [answer(*one) for one in asked]
+    varies(given, what="how well these pictures fit these sentences")
+    for got, (patches, text, sharp) in zip(given, asked, strict=True):
+        same_tensor(
+            got,
+            text_pooled_cosines(patches, text, sharp),
+            what="the cosines of pooled patches",
+            shape="(B, n): every picture with every sentence",
+            traps=_pooling_traps(patches, text, sharp),
+        )
 
 
-def _check_near(tokens: Tensor, scenes: _Judged) -> None:
-    needed, score = scenes.right(scenes.known["naclip"]) + _CLEARLY, scenes.right(tokens)
-    if score > needed:
-        return
-    block = scenes.tower.last
-    _, k, v = project_qkv(block, scenes.tower.entering)
-    plain = project_out(block, similarity(k, k).softmax(-1) @ v)[:, 1:]
-    perhaps = "NACLIP adds at most 1 to the logits, five patches wide: add more, or narrower"
-    if torch.allclose(tokens, plain, atol=1e-4):
-        perhaps = "those are keys with keys: add a bonus for what is near before the softmax"
-    elif score < scenes.right(plain):
-        perhaps = "worse than keys with keys alone: what is near must gain, and what is far must not"
-    raise Wrong(
-        f"{score:.3f} of the patches right", f"more than {needed:.3f}: NACLIP's and a clear gain", perhaps
-    )
+def _pooling_traps(patches: Tensor, text: Tensor, sharp: float) -> list[tuple[Tensor, str]]:
+    """What typical slips give."""
+    dots = patches @ text.T  # (B, N, n)
+    cosines = F.normalize(patches, dim=-1) @ text.T
+
+    def of(weights: Tensor, vectors: Tensor = patches) -> Tensor:
+        """The cosine of what weights (B, N, n) make of the patches."""
+        mixed = torch.einsum("bij,bid->bjd", weights, vectors)
+        return (F.normalize(mixed, dim=-1) * text).sum(-1)
+
+    weights = (sharp * cosines).softmax(1)
+    return [
+        (
+            of((sharp * dots).softmax(1)),
+            "s is a cosine: divide by the length of the patch before the softmax",
+        ),
+        ((weights * cosines).sum(1), "pool the vectors first, and take the cosine of what comes out"),
+        ((weights * dots).sum(1), "what comes out of the pooling is not of unit length: take its cosine"),
+        (of(weights, F.normalize(patches, dim=-1)), "what is pooled are the embeddings, as long as they are"),
+        (of(cosines.softmax(1)), "the cosines are multiplied by the sharpness before the softmax"),
+        (
+            of((sharp * cosines).softmax(2)),
+            "the softmax goes over the patches of a picture, not over sentences",
+        ),
+    ]

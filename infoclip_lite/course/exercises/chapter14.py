@@ -1,273 +1,193 @@
-"""Chapter 14: from mini to paper."""
+"""Chapter 14: the leaderboard."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 import torch
-from scipy import stats
-from torch import Tensor, nn
 
-from ...core.statistics import ci95_of_mean
-from ...training.recipe import Recipe, load_finetuning
+from ...core.statistics import holm, interval, paired_interval
 from . import exercise
-from .compare import Case, Wrong, answered, close_each, listed, varies
+from .compare import Case, Wrong, answered, close_each, listed, number, varies
+
+_Scores = Mapping[str, Sequence[float]]  # method -> hIoU, one number a seed, the same seeds for all
 
 
-def _flat(recipe: Recipe) -> dict[str, object]:
-    """All keys of a recipe, those of a section as section.key."""
-    keys: dict[str, object] = {}
-    for name, value in asdict(recipe).items():
-        if isinstance(value, dict):
-            keys |= {f"{name}.{key}": inside for key, inside in value.items()}
-        else:
-            keys[name] = value
-    return keys
+def _league(seed: int, methods: int, seeds: int = 5) -> _Scores:
+    """Made-up scores: what a seed does to all methods is larger than what it does to one.
 
-
-def _differ(one: Mapping[str, object], other: Mapping[str, object]) -> set[str]:
-    """Keys with different values; None and a section that is not there are the same."""
-    return {key for key in (*one, *other) if one.get(key) != other.get(key)}
-
-
-@exercise(
-    "14.1",
-    "A recipe is all that changes between a laptop and a cluster: read the difference before you pay for it.",
-)
-def differing(answer: Callable[..., object]) -> None:
-    """The answer is a function: two recipes -> the keys that differ, as section.key, the name aside."""
-    pairs = (
-        ("mini/plain", "mini/kl"),
-        ("paper/catseg-vitb16", "paper/infoclip-vitb16"),
-        ("mini/infoclip", "paper/infoclip-vitb16"),
-    )
-    for names in pairs:
-        recipes = [load_finetuning(name) for name in names]
-        one, other = (_flat(recipe) for recipe in recipes)
-        truth = _differ(one, other) - {"name"}
-        sections = _differ(*(vars(recipe) for recipe in recipes)) - {"name"}
-        found = _keys(answered(answer(*recipes)))
-        if found == truth | {"name"}:
-            raise Wrong(
-                "the name among the keys",
-                "what changes the training",
-                "leave the name out: it only labels reports",
-            )
-        if found == sections and sections != truth:
-            mistake = "a section that differs says little: name the keys in it, such as optimizer.lr"
-            raise Wrong(f"whole sections, {', '.join(sorted(sections))}", f"{len(truth)} keys", mistake)
-        if found in ({*one} - truth, {*one} - truth - {"name"}):
-            raise Wrong("the keys that are equal", "those that differ", "turn the comparison round")
-        if found != truth:
-            odd = min(map(str, found ^ truth))
-            mistake = (
-                f"look at {odd!r} again; flat(recipe) has all keys, and one recipe may have "
-                "some that the other lacks"
-            )
-            raise Wrong(f"{len(found)} keys for {names[0]} and {names[1]}", f"{len(truth)} keys", mistake)
-
-
-def _keys(found: object) -> set[object]:
-    if not isinstance(found, Iterable):
-        raise Wrong(f"a {type(found).__name__}", "a set of keys", "collect the keys in a set")
-    return set(found)
-
-
-class _Training:
-    """A small training: everything that its next step depends on.
-
-    Args:
-        seed: of the first weights and of the batches.
-
-    Attributes:
-        model, optimizer, generator, step: what a step uses, and how many are done.
+    Not sorted, so that a place in the table is no place by the mean.
     """
+    generator = torch.Generator().manual_seed(seed)
+    common = 3 * torch.randn(seeds, generator=generator)
+    levels = 0.5 * torch.randperm(methods, generator=generator)
+    return {
+        f"method {chr(ord('A') + i)}": (
+            40 + levels[i] + common + 0.6 * torch.randn(seeds, generator=generator)
+        ).tolist()
+        for i in range(methods)
+    }
 
-    def __init__(self, seed: int) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
-        self.model = nn.Linear(4, 1)
-        with torch.no_grad():
-            for parameter in self.model.parameters():
-                parameter.copy_(torch.randn(parameter.shape, generator=self.generator))
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=0.1)
-        self.step = 0
 
-    def advance(self, steps: int) -> None:
-        """Take some steps: a batch is drawn, and the rate falls with every step."""
-        with torch.enable_grad():  # whatever the notebook has switched off
-            for _ in range(steps):
-                inputs = torch.randn(8, 4, generator=self.generator)
-                for group in self.optimizer.param_groups:
-                    group["lr"] = 0.1 * (1 - self.step / 40)
-                loss = (self.model(inputs) - inputs.sum(1, keepdim=True)).square().mean()
-                self.optimizer.zero_grad()
-                loss.backward()
-                self.optimizer.step()
-                self.step += 1
+def _above(scores: _Scores, label: str, *, paired: bool = True) -> int:
+    """How many methods are surely above one."""
+    return sum(_sure(scores[other], scores[label], paired) for other in scores if other != label)
 
-    def parts(self) -> dict[str, Tensor]:
-        """A copy of what a step depends on, part by part, each as one tensor."""
-        moments = [
-            value.detach().float().flatten()
-            for state in self.optimizer.state_dict()["state"].values()
-            for value in state.values()
+
+def _sure(first: Sequence[float], second: Sequence[float], paired: bool = True) -> bool:
+    if paired:
+        return paired_interval(first, second).low > 0
+    return interval(first).low > interval(second).high
+
+
+@exercise("14.1", "A place in a table is not a result: ask which places the intervals allow.")
+def possible_winners(answer: Callable[..., object]) -> None:
+    """The answer is a function: scores {method: hIoU a seed} -> how many may be first."""
+    cases = []
+    for seed, methods in ((0, 7), (1, 5), (2, 9)):
+        scores = _league(seed, methods)
+        truth = sum(_above(scores, label) == 0 for label in scores)
+        unpaired = sum(_above(scores, label, paired=False) == 0 for label in scores)
+        means = {label: fmean(values) for label, values in scores.items()}
+        first = max(means, key=lambda label: means[label])
+        traps = [
+            (unpaired, "each seed is its own control: take the interval of the differences, seed by seed"),
+            (
+                sum(_above(scores, label) > 0 for label in scores),
+                "those cannot be first: somebody is surely above them",
+            ),
+            (
+                sum(_sure(scores[first], scores[label]) for label in scores),
+                "those are surely below the first: count the others",
+            ),
         ]
-        return {
-            "weights": nn.utils.parameters_to_vector(self.model.parameters()).detach().clone(),
-            "moments of the optimizer": torch.cat(moments) if moments else torch.zeros(0),
-            "state of the generator": self.generator.get_state(),
-            "number of steps done": torch.tensor(self.step),
-        }
-
-
-_LOST = {
-    "weights": "the model's state_dict is missing, or was not put back",
-    "moments of the optimizer": "the optimizer remembers, too: its moments are part of the state",
-    "state of the generator": "the next batch is another: keep generator.get_state(), and set_state it",
-    "number of steps done": "the rate depends on the step: keep the number, and put it back",
-}
+        traps = [trap for trap in traps if trap[0] != truth]
+        got = number(answer({label: list(values) for label, values in scores.items()}), "the number")
+        cases.append(Case(f"{methods} methods", got, truth, traps))
+    if all(case.got == 1 for case in cases):
+        advice = "that is the place by the mean; count methods that no other is surely above"
+        raise Wrong("1 every time", "as many as the intervals allow", advice)
+    close_each(cases, tolerance=0.4)
 
 
 @exercise(
     "14.2",
-    "A state is everything that the next step depends on, copied: weights, moments, where the data are, the "
-    "number of the step.",
+    "Ask many questions and some answer yes by luck; Holm asks more of the surest first. Few questions, "
+    "planned beforehand, cost little.",
 )
-def go_on(answer: object) -> None:
-    """The answer is a pair of functions.
-
-    save(training) -> state; load(training, state) makes a new training go on from there, bit by bit.
-    """
-    pair = listed(answer, what="the answer", perhaps="hand over both functions: (save, load)")
-    if len(pair) != 2 or not all(callable(part) for part in pair):
-        raise Wrong(f"{len(pair)} things", "two functions", "hand over both functions: (save, load)")
-    save, load = cast(Sequence[Callable[..., object]], pair)
-    for seed, done, more in ((0, 7, 5), (1, 3, 9)):
-        training = _Training(seed)
-        training.advance(done)
-        then = training.parts()
-        state = answered(save(training))
-        # The first one trains on before it is killed: a state that was not copied moves with it.
-        training.advance(more)
-        after, fresh = training.parts(), _Training(seed + 100)
-        load(fresh, state)
-        _check_state(fresh.parts(), then, after)
-        fresh.advance(more)
-        if not all(torch.equal(fresh.parts()[name], after[name]) for name in after):
-            advice = "something that a step depends on is shared between the two trainings: copy it"
-            raise Wrong("other weights after the same steps", "the same, bit by bit", advice)
+def corrected(answer: Callable[..., object]) -> None:
+    """The answer is a function: p-values -> Holm's corrected ones, in the order in which they came."""
+    asked = ([0.01, 0.04, 0.03], [0.2, 0.004, 0.011, 0.6, 0.013], [0.03, 0.02, 0.028, 0.9])
+    given = [
+        [number(p, "a p-value") for p in listed(answer(list(values)), what="the answer")] for values in asked
+    ]
+    varies(given, what="these p-values, corrected")
+    for got, values in zip(given, asked, strict=True):
+        _check_corrected(got, values)
 
 
-def _check_state(got: Mapping[str, Tensor], then: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> None:
-    for name, value in then.items():
-        if torch.equal(got[name], value):
-            continue
-        moved = torch.equal(got[name], after[name])
-        live = "state_dict holds the tensors themselves, which move on: copy.deepcopy it"
-        raise Wrong(
-            f"the {name} of {'a later step' if moved else 'another training'}",
-            f"the {name} when the state was written",
-            live if moved else _LOST[name],
-        )
+def _check_corrected(got: Sequence[float], values: Sequence[float]) -> None:
+    truth, n = holm(values), len(values)
+    steps = {p: p * (n - place) for place, p in enumerate(sorted(values))}
+    traps = [
+        (
+            [min(1.0, n * p) for p in values],
+            "that is Bonferroni: the second smallest is times n - 1, and so on",
+        ),
+        (sorted(truth), "give them back in the order in which they came"),
+        (
+            [min(1.0, steps[p]) for p in values],
+            "none may be smaller than that of a smaller p: take the larger",
+        ),
+        ([steps[p] for p in values], "a chance is at most 1, and none smaller than that of a smaller p"),
+        (list(values), "nothing was corrected"),
+    ]
+
+    def same(other: Sequence[float]) -> bool:
+        return len(got) == len(other) and all(abs(a - b) < 1e-6 for a, b in zip(got, other, strict=True))
+
+    if same(truth):
+        return
+    perhaps = next((mistake for trap, mistake in traps if same(trap)), "look at the hint")
+    raise Wrong(f"{_rounded(got)} for {_rounded(values)}", _rounded(truth), perhaps)
+
+
+def _rounded(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
 
 
 @exercise(
     "14.3",
-    "Dividing a batch saves memory and leaves gradients alone, but an objective whose samples are "
-    "pictures meets fewer of them.",
+    "New instances reorder the table: what was chosen on one kind of scene need not be best on another.",
 )
-def most_bits(answer: Callable[..., object]) -> None:
-    """The answer is a function.
-
-    batch, processes, accumulate -> the most bits among the pictures of a pass.
-    """
+def same_order(answer: Callable[..., object]) -> None:
+    """The answer is a function: old, new {method: mean} -> share of pairs that stand in the same order."""
     cases = []
-    # Divided by nothing, by processes, by both, by passes.
-    for batch, processes, accumulate in ((4, 1, 1), (4, 4, 1), (16, 2, 2), (32, 1, 4)):
-        share = batch / (processes * accumulate)
+    for seed, methods in ((0, 6), (1, 9)):
+        generator = torch.Generator().manual_seed(seed)
+        old = torch.rand(methods, generator=generator)
+        new = old + 0.5 * torch.rand(methods, generator=generator)
+        labels = [f"method {i}" for i in range(methods)]
+        tables = [dict(zip(labels, values.tolist(), strict=True)) for values in (old, new)]
+        # The second table in another order: who pairs by place compares other methods.
+        turned = dict(reversed(tables[1].items()))
+        pairs = [(a, b) for i, a in enumerate(labels) for b in labels[:i]]
+        agree = sum((tables[0][a] > tables[0][b]) == (turned[a] > turned[b]) for a, b in pairs)
+        places = list(turned.values())
+        by_place = sum((old[i] > old[j]) == (places[i] > places[j]) for i in range(methods) for j in range(i))
         traps = [
+            (agree, "that is the number of pairs: divide by how many pairs there are"),
             (
-                math.log2(batch),
-                "the objective sees the pictures of one pass in one process, not the whole batch",
+                2 * agree / len(pairs) - 1,
+                "that is Kendall's tau: it counts disagreement as minus one; here a share is asked for",
             ),
-            (math.log2(batch / processes), "each pass sees its part only: accumulate divides too"),
-            (math.log2(batch / accumulate), "each process sees its part only: processes divide too"),
-            (math.log(share), "those are nats: take the logarithm to base 2"),
-            (share, "those are pictures: the largest information of n samples is log2 n bits"),
+            (agree / methods**2, "divide by the number of pairs, n (n - 1) / 2, and not by n squared"),
+            (1 - agree / len(pairs), "those are the pairs that changed places"),
+            (float(by_place) / len(pairs), "pair methods by their names: the tables are sorted differently"),
         ]
-        traps = [(value, mistake) for value, mistake in traps if abs(value - math.log2(share)) > 1e-6]
-        what = f"a batch of {batch}, {processes} processes, accumulate {accumulate}"
-        cases.append(Case(what, answer(batch, processes, accumulate), math.log2(share), traps))
-    close_each(cases, tolerance=1e-6, unit=" bits")
+        cases.append(Case(f"{methods} methods", answer(dict(tables[0]), turned), agree / len(pairs), traps))
+    close_each(cases, tolerance=0.004, otherwise="compare the means pair by pair")
 
 
-@exercise("14.4", "Before you compare, ask how many seeds it takes to see the gain that you hope for.")
-def seeds_needed(answer: Callable[..., object]) -> None:
-    """The answer is a function: deviation, gain -> the fewest seeds whose half-width is at most the gain."""
-    cases = []
-    # Of few seeds the law matters most: with the normal one too few seem enough.
-    for deviation, gain in ((1.0, 0.6), (0.5, 0.6), (2.0, 0.6), (0.3, 1.0)):
-        truth = next(n for n in range(2, 10_000) if ci95_of_mean(deviation, n) <= gain)
-        normal = next(n for n in range(2, 10_000) if 1.96 * deviation / math.sqrt(n) <= gain)
-        one_sided = next(
-            n for n in range(2, 10_000) if stats.t.ppf(0.95, n - 1) * deviation / math.sqrt(n) <= gain
-        )
-        traps = [
-            (
-                normal,
-                "1.96 is for a known deviation; of few seeds it is estimated: take Student's t with "
-                "n - 1 degrees of freedom",
-            ),
-            (one_sided, "0.95 leaves five percent on one side alone: a two-sided interval takes 0.975"),
-            (truth - 1, "one too few: look at the interval of your answer"),
-            (truth + 1, "one fewer would do"),
-        ]
-        traps = [(value, mistake) for value, mistake in traps if value != truth]
-        what = f"a deviation of {deviation:g} and a gain of {gain:g}"
-        cases.append(Case(what, answer(deviation, gain), truth, traps))
-    close_each(cases, tolerance=0.5, otherwise="half width = t(n - 1) deviation / sqrt(n)")
-
-
-_Changes = Mapping[str, object]
-# Recipe, what is changed in it, and why that is another training; None: it is the same one.
-_KNOBS: tuple[tuple[str, _Changes, str | None], ...] = (
-    ("paper/infoclip-vitb16", {"machine": {"checkpointing": True}}, None),
-    ("paper/infoclip-vitb16", {"optimizer": {"lr": 1.0}}, "another rate is another training"),
-    (
-        "paper/infoclip-vitb16",
-        {"machine": {"accumulate": 2}},
-        "accumulate shows the objective a part of the batch, and its samples are the pictures",
-    ),
-    ("paper/infoclip-vitb16", {"machine": {"workers": 8, "compile": True}, "data": {"root": "d"}}, None),
-    ("mini/infoclip", {"machine": {"accumulate": 2}}, None),
-    ("mini/catseg", {"machine": {"accumulate": 4}}, None),
-    (
-        "paper/infoclip-vitb16",
-        {"machine": {"checkpointing": True}, "steps": 1},
-        "a free knob beside one that is not: fewer steps are another training",
-    ),
-    ("paper/catseg-vitb16", {"machine": {"channels_last": True}, "name": "ours"}, None),
-    ("paper/catseg-vitb16", {"data": {"size": 192}}, "smaller crops have fewer patches"),
-    ("mini/infoclip", {"batch": 4}, "with fewer pictures gradients are noisier"),
-    ("mini/infoclip", {"evaluation": {"at": [0, 60, 120], "scenes": 20}}, None),
-    ("mini/infoclip", {"objective": {"axis": "class"}}, "another axis is another objective"),
-    ("mini/plain", {"tune": "qv"}, "with fewer weights that learn it is another training"),
+@exercise(
+    "14.4",
+    "A rank is an interval, too: below all who are surely above, and above all who are surely below.",
 )
-_SAME = "where files are, who reads them, what is kept in memory and what is measured changes no step"
+def rank_table(answer: Callable[..., object]) -> None:
+    """The answer is a function: scores {method: hIoU a seed} -> {method: (best, worst) place}."""
+    leagues = [_league(seed, methods) for seed, methods in ((3, 6), (4, 8))]
+    given = [
+        answered(answer({label: list(values) for label, values in scores.items()})) for scores in leagues
+    ]
+    varies([str(found) for found in given], what="the places in the table that it gets")
+    for found, scores in zip(given, leagues, strict=True):
+        if not isinstance(found, dict) or set(found) != set(scores):
+            expected = f"a dictionary with the {len(scores)} methods"
+            raise Wrong(f"a {type(found).__name__}", expected, "one pair (best, worst) for each method")
+        for label in scores:
+            pair = listed(found[label], what=f"the places of {label}", perhaps="a pair (best, worst)")
+            _check_range(tuple(int(number(place)) for place in pair), scores, label)
 
 
-@exercise("14.5", "Of all knobs that save memory, few leave the experiment alone.")
-def same_training(answer: Callable[..., object]) -> None:
-    """The answer is a function: before, after (recipes) -> whether they train the same, up to rounding."""
-    recipes = [(load_finetuning(name), load_finetuning(name, **changes)) for name, changes, _ in _KNOBS]
-    given = [answered(answer(before, after)) for before, after in recipes]
-    varies([bool(got) for got in given], what="True for some changes, False for others")
-    for got, (name, changes, reason) in zip(given, _KNOBS, strict=True):
-        if isinstance(got, str) or bool(got) != (reason is None):
-            truth = "True" if reason is None else "False"
-            if reason is None and "accumulate" in str(changes):
-                reason = "this objective looks at no picture beside another: passes of a batch add up to it"
-            raise Wrong(f"{got!r} for {dict(changes)} in {name}", truth, reason or _SAME)
+def _check_range(pair: tuple[int, ...], scores: _Scores, label: str) -> None:
+    n = len(scores)
+    below = sum(_sure(scores[label], scores[other]) for other in scores if other != label)
+    truth = (1 + _above(scores, label), n - below)
+    if pair == truth:
+        return
+    means = sorted((fmean(values) for values in scores.values()), reverse=True)
+    place = 1 + means.index(fmean(scores[label]))
+    unpaired_below = sum(_sure(scores[label], scores[other], False) for other in scores if other != label)
+    traps: dict[tuple[int, ...], str] = {
+        (place, place): "that is the place by the mean, for both",
+        (truth[1], truth[0]): "best first: 1 is the best place",
+        (truth[0] - 1, truth[1] - 1): "places begin at 1",
+        (
+            1 + _above(scores, label, paired=False),
+            n - unpaired_below,
+        ): "each seed is its own control: pair them",
+        (1 + below, n - _above(scores, label)): "turned round: those that are surely *above* cost places",
+    }
+    perhaps = traps.get(pair, "count who is surely above it, and who surely below")
+    raise Wrong(f"{pair} for {label}", f"{truth}", perhaps)

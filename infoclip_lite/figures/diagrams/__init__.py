@@ -36,6 +36,7 @@ DIAGRAMS: dict[str, Plan] = {
     "infoclip": Plan(objectives.infoclip, 418, "InfoCLIP in training", objectives.INFOCLIP),
     "chimera": Plan(segmentors.chimera, 352, "Chimera-Seg", segmentors.CHIMERA),
     "zsseg": Plan(masks.zsseg, 352, "ZSSeg", masks.ZSSEG),
+    "split_matching": Plan(masks.split_matching, 352, "Split Matching", masks.SPLIT),
     "global_to_local": Plan(objectives.global_to_local, 400, "Global to local", objectives.GLOBAL_TO_LOCAL),
     "selected_lessons": Plan(
         objectives.selected_lessons, 252, "Selected lessons", objectives.SELECTED_LESSONS
@@ -72,7 +73,7 @@ def diagram(name: str) -> Diagram:
 
     Args:
         name: key of DIAGRAMS: "towers", "block", "read_outs", "catseg", "infoclip", "chimera", "zsseg",
-            "global_to_local" or "selected_lessons".
+            "split_matching", "global_to_local" or "selected_lessons".
 
     Returns:
         The drawing, 700 pixels wide; the same text at every call.
