@@ -9,7 +9,7 @@ import numpy as np
 from credits import credits_table
 
 from infoclip_lite.core.colours import UNLABELLED, word_colours
-from infoclip_lite.core.reports import JsonObject, list_reports, read_report
+from infoclip_lite.core.reports import JsonObject, read_report
 from infoclip_lite.core.statistics import Score, difference
 from infoclip_lite.figures.objective_map import MEASURES, compute_objective
 from infoclip_lite.figures.playback import TITLES
@@ -25,7 +25,7 @@ from infoclip_lite.studies.rows import (
 from infoclip_lite.training.build import held_out
 from infoclip_lite.training.recipe import load_finetuning
 
-# Studies with contrasts that were planned; a report without any, or none yet, adds nothing.
+# Studies with contrasts that were planned; a report without any adds nothing.
 STUDIES = ("infoclip", "chimera_seg")
 DIGITS = 6  # of shares: a page rounds once more, to tenths of a percent
 
@@ -160,7 +160,7 @@ def leaderboard() -> JsonObject:
         # Those across systems first: the board has them itself.
         "planned": {
             "systems": read_report("leaderboard").get("contrasts", {}),
-            **{name: read_report(name).get("contrasts", {}) for name in STUDIES if name in list_reports()},
+            **{name: read_report(name).get("contrasts", {}) for name in STUDIES},
         },
     }
 

@@ -22,6 +22,12 @@ GROUPS: Mapping[str, str] = {
     "mIoU_stuff": "stuff",
 }
 SORTS: Mapping[str, str] = {"test": "new", "test-known": "known"}
+# Columns of a table of variants: (split, metric) of each.
+_COLUMNS: Mapping[str, tuple[str, str]] = {
+    f"{name}, {sort}": (split, metric)
+    for metric, name in (*GROUPS.items(), ("hIoU", "hIoU"))
+    for split, sort in SORTS.items()
+}
 
 
 def plot_heads(report: Row, *, split: str = "test", height: float = 2.6) -> Figure:
@@ -153,9 +159,8 @@ def part_rows(report: Row, labels: Sequence[str] | None = None) -> list[dict[str
             "variant": label,
             "seeds": len(report["table"][label]["test/hIoU"]["values"]),
             **{
-                f"{name}, {sort}": _percent(report["table"][label].get(f"{split}/{metric}"))
-                for metric, name in (*GROUPS.items(), ("hIoU", "hIoU"))
-                for split, sort in SORTS.items()
+                column: _percent(report["table"][label].get(f"{split}/{metric}"))
+                for column, (split, metric) in _COLUMNS.items()
             },
         }
         for label in chosen
@@ -176,16 +181,15 @@ def paired_rows(report: Row, pairs: Sequence[tuple[str, str]]) -> list[dict[str,
     rows: list[dict[str, object]] = []
     for first, second in pairs:
         row: dict[str, object] = {"difference": f"{first} minus {second}", "seeds": 0}
-        for metric, name in (*GROUPS.items(), ("hIoU", "hIoU")):
-            for split, sort in SORTS.items():
-                cells = [report["table"][label].get(f"{split}/{metric}") for label in (first, second)]
-                if not all(cells):
-                    row[f"{name}, {sort}"] = None
-                    continue
-                # Seeds are the first of each row, in their order.
-                row["seeds"] = seeds = min(len(cell["values"]) for cell in cells)
-                ours, theirs = ([100 * value for value in cell["values"][:seeds]] for cell in cells)
-                row[f"{name}, {sort}"] = paired_interval(ours, theirs)
+        for column, (split, metric) in _COLUMNS.items():
+            cells = [report["table"][label].get(f"{split}/{metric}") for label in (first, second)]
+            if not all(cells):
+                row[column] = None
+                continue
+            # Seeds are the first of each row, in their order.
+            row["seeds"] = seeds = min(len(cell["values"]) for cell in cells)
+            ours, theirs = ([100 * value for value in cell["values"][:seeds]] for cell in cells)
+            row[column] = paired_interval(ours, theirs)
         rows.append(row)
     return rows
 
@@ -204,9 +208,8 @@ def zero_shot_rows(report: Row) -> list[dict[str, object]]:
             "variant": f"CLIP, zero-shot: {read_out}",
             "seeds": None,
             **{
-                f"{name}, {sort}": _whole_percent(splits[split].get(metric))
-                for metric, name in (*GROUPS.items(), ("hIoU", "hIoU"))
-                for split, sort in SORTS.items()
+                column: _whole_percent(splits[split].get(metric))
+                for column, (split, metric) in _COLUMNS.items()
             },
         }
         for read_out, splits in report["zero_shot"].items()

@@ -100,7 +100,8 @@ def what_is_finished(seeds: int = 3, folder: Path = FOLDER) -> JsonObject:
         "contrasts": {split: rows, of hIoU}, "curves": {head: {metric: points}}, "differences": {metric:
         points of head minus linear, paired by seed}, "seconds_a_step": {head: median}}; without two seeds of
         a head there are neither rows nor points. Looks are part of the seconds; a run that was killed and
-        went on tells only those after it.
+        went on tells only those after it, and a head that came second in its process found the teacher's
+        answers there.
     """
     wanted = variants()
     records = gather_any(wanted, range(seeds), folder)

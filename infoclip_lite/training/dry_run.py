@@ -65,7 +65,6 @@ class Estimate:
         half: whether a card would multiply in 16 bits.
         noise: measured on noise and random weights: waiting for pictures means nothing then.
         preparing: what happens before the first step: weights read, a head prepared, and so on.
-        batch: pictures of a step.
         passes: no whole step was taken. With so many pictures each a pass went there and back, `tflop` and
             `kept` of a whole one continue from there, and a step's seconds grow as its operations do.
     """
@@ -89,7 +88,6 @@ class Estimate:
     half: bool = True
     noise: bool = False
     preparing: float = 0.0
-    batch: int = 0
     passes: tuple[int, ...] = ()
     reference: int = 0
 
@@ -263,7 +261,6 @@ def dry_run(
         half=not isinstance(loaded, FineTuneRecipe) or loaded.machine.dtype != "float32",
         noise=noise,
         preparing=preparing,
-        batch=loaded.batch,
         passes=step.passes,
     )
 

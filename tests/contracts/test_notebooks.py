@@ -12,7 +12,7 @@ from infoclip_lite.course.notebooks import navigation
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PROMISED = tuple(f"{n:02d}" for n in range(14))
+PROMISED = tuple(f"{n:02d}" for n in range(16))
 LARGEST = 300_000
 LONGEST = 30
 WIDEST = 110  # letters, as in the package
