@@ -58,7 +58,6 @@ BENCHMARKS: dict[str, Benchmark] = {
         "commands.benchmark:information", "every estimator on tasks of known truth", ("seeds",)
     ),
     "information_speed": Benchmark("commands.benchmark:information_speed", "alpha = 2 against eigenvalues"),
-    "infoclip": Benchmark("studies.infoclip:infoclip", "every way to keep CLIP aligned", ("seeds", "part")),
     "repair_grid": Benchmark(
         "studies.repair:tune", "strengths of InfoCLIP and its rivals, on validation scenes", ("part",)
     ),

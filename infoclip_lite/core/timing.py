@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 def take_turns(
@@ -183,6 +186,50 @@ def kept_for_gradient(loss: Callable[[], Tensor], module: nn.Module, *, forget: 
         total = loss()
     total.backward()
     return sum(kept.values())
+
+
+class _Alive(TorchDispatchMode):
+    """Counts the bytes of what operations made and nobody has dropped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self.met: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = {
+            tensor.untyped_storage() for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)
+        }
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if not isinstance(tensor, Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            # A view, or what was written in place, is not new.
+            if storage not in given and storage not in self.met:
+                self.met.add(storage)
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._dropped, storage.nbytes())
+        self.most = max(self.most, self.now)
+        return made
+
+    def _dropped(self, size: int) -> None:
+        self.now -= size
+
+
+def alive_at_most(function: Callable[[], object]) -> int:
+    """The most bytes of tensors that a call has at once, beside what was there before; the same everywhere.
+
+    What an operation needs inside is not counted: `peak_memory` has that, on a GPU.
+
+    Args:
+        function: called once, without arguments.
+    """
+    with _Alive() as alive:
+        function()
+    return alive.most
 
 
 def peak_memory() -> int:

@@ -1,4 +1,4 @@
-"""Figures of the leaderboard: scores with intervals in the order of their ranks, and quality over time."""
+"""The leaderboard as tables, scores with intervals in the order of their ranks, and quality over time."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 
 from ..core.colours import Shade, shades
-from ..core.statistics import pareto_front, surely_better
-from ..studies.rows import SPLITS, Leaderboard
+from ..core.statistics import Interval, pareto_front, surely_better
+from ..studies.rows import REPORTED, SHORT, Leaderboard, shown_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,14 +18,91 @@ if TYPE_CHECKING:
 _MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 
 
-def plot_ranking(board: Leaderboard, labels: Sequence[str], *, split: str = SPLITS[0]) -> Figure:
+def board_rows(board: Leaderboard, group: str, *, split: str = REPORTED) -> list[dict[str, object]]:
+    """The methods of one group, best mean hIoU first, with their places among all; percent.
+
+    Args:
+        board: of `read_leaderboard`.
+        group: what a method was told of scenes, such as "training-free".
+        split: "test" (new instances) or "test-known".
+
+    Returns:
+        Rows {"method", "labels", "seen", "unseen", "stuff", "hIoU", "rank", "may be", "may be (Holm)"}:
+        means, of hIoU with its interval, and ranks as of `Method`.
+    """
+    found = [(label, method) for label, method in board.methods.items() if method.group == group]
+    rows: list[dict[str, object]] = []
+    for label, method in sorted(found, key=lambda pair: pair[1].ranks[split].rank):
+        scores, ranks = method.scores[split], method.ranks[split]
+        cells: dict[str, object] = {SHORT[key]: 100 * scores[key].mean for key in shown_metrics(scores)}
+        cells["hIoU"] = Interval(100 * scores["hIoU"].mean, 100 * scores["hIoU"].ci95)
+        places = {"may be": (ranks.best, ranks.worst), "may be (Holm)": ranks.corrected}
+        said = {name: f"{best} to {worst}" for name, (best, worst) in places.items()}
+        rows.append({"method": label, "labels": method.labels, **cells, "rank": ranks.rank, **said})
+    return rows
+
+
+def separation_rows(board: Leaderboard, *, split: str = REPORTED) -> list[dict[str, object]]:
+    """How many seeds would tell a trained method from the next one; points of hIoU.
+
+    Args:
+        board: of `read_leaderboard`.
+        split: "test" (new instances) or "test-known".
+
+    Returns:
+        Rows {"better by its mean", "next", "difference", "seeds"}; a number of seeds that nobody would train
+        is text.
+    """
+    return [
+        {
+            "better by its mean": row["first"],
+            "next": row["second"],
+            "difference": 100 * row["mean"],
+            "seeds": "over 1,000" if row["seeds"] is None else str(row["seeds"]),
+        }
+        for row in board.separation[split]
+    ]
+
+
+def cost_rows(board: Leaderboard, *, split: str = REPORTED) -> list[dict[str, object]]:
+    """What a picture costs in each way of inference, fastest first, and the best method that goes that way.
+
+    Args:
+        board: of `read_leaderboard`.
+        split: "test" (new instances) or "test-known".
+
+    Returns:
+        Rows {"best method", "hIoU", "time", "memory (MB)", "weights (M)", "trained (M)", "labelled scenes"}:
+        the time in forward passes of CLIP.
+    """
+    best: dict[str, str] = {}
+    for label in sorted(board.methods, key=lambda each: board.methods[each].ranks[split].rank):
+        best.setdefault(board.methods[label].backend, label)
+    rows: list[dict[str, object]] = []
+    for backend in sorted(best, key=lambda each: board.speed[each].ratio):
+        method, speed = board.methods[best[backend]], board.speed[backend]
+        rows.append(
+            {
+                "best method": best[backend],
+                "hIoU": 100 * method.scores[split]["hIoU"].mean,
+                "time": speed.ratio,
+                "memory (MB)": speed.mb,
+                "weights (M)": method.parameters["inference"] / 1e6,
+                "trained (M)": method.parameters["trained"] / 1e6,
+                "labelled scenes": method.labelled_scenes,
+            }
+        )
+    return rows
+
+
+def plot_ranking(board: Leaderboard, labels: Sequence[str], *, split: str = REPORTED) -> Figure:
     """Mean hIoU of some methods with its 95% interval, best first, and beside it the ranks that are possible.
 
     Args:
         board: of `read_leaderboard`.
         labels: the methods to draw; ranks are those among all, as the paired intervals allow, and paler under
             these those that are left when all pairs together are to hold (Holm).
-        split: "test-known" (known instances) or "test" (new ones).
+        split: "test" (new instances) or "test-known".
 
     Raises:
         ValueError: a method that is not in the report.
@@ -59,12 +136,12 @@ def plot_ranking(board: Leaderboard, labels: Sequence[str], *, split: str = SPLI
     return figure
 
 
-def plot_price(board: Leaderboard, *, split: str = SPLITS[0]) -> Figure:
+def plot_price(board: Leaderboard, *, split: str = REPORTED) -> Figure:
     """hIoU over time, in forward passes of CLIP; methods that none surely beats in less time are named.
 
     Args:
         board: of `read_leaderboard`.
-        split: "test-known" (known instances) or "test" (new ones).
+        split: "test" (new instances) or "test-known".
     """
     times = {label: board.time_of(label) for label in board.methods}
     points = {label: 100 * score.mean for label, score in board.scores(split).items()}
@@ -91,12 +168,12 @@ def plot_price(board: Leaderboard, *, split: str = SPLITS[0]) -> Figure:
     return figure
 
 
-def price_front(board: Leaderboard, *, split: str = SPLITS[0]) -> list[str]:
+def price_front(board: Leaderboard, *, split: str = REPORTED) -> list[str]:
     """Methods that no other surely beats in the same time or less, fastest first, then best mean first.
 
     Args:
         board: of `read_leaderboard`.
-        split: "test-known" (known instances) or "test" (new ones).
+        split: "test" (new instances) or "test-known".
     """
     better = surely_better(board.scores(split))
     by_rank = sorted(board.methods, key=lambda label: board.methods[label].ranks[split].rank)

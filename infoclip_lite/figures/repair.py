@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 from ..core.colours import shades
 from ..core.statistics import Contrast, Interval, Row, Score
 from ..studies.repair import METHODS
-from ..studies.rows import METRICS, shown_metrics, table_of
+from ..studies.rows import METRICS, REPORTED, SHORT, shown_metrics, table_of
 from .pictures import difference_plot
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_SHORT = {"mIoU_seen": "seen", "mIoU_unseen": "unseen", "mIoU_stuff": "stuff", "hIoU": "hIoU"}
-_SPLIT = "test"
 _TOGETHER = "\N{NO-BREAK SPACE}"
 _COLUMNS = ("columns: the training's words", "columns: the captions' nouns as well")
 _AGAIN = {"over nouns": "contrasts_over_nouns", "over instances": "contrasts_over_instances"}
@@ -39,7 +37,7 @@ def strength_rows(report: Row, setting: str) -> list[dict[str, object]]:
         # A strength stays on one line with what came of it: some strengths are two numbers.
         tried = "; ".join(f"{each or '-'}: {100 * row['hIoU']:.1f}" for each, row in found.items())
         tried = tried.replace(" ", _TOGETHER).replace(f";{_TOGETHER}", "; ")
-        cells = {_SHORT[key]: 100 * found[taken][key] for key in METRICS}
+        cells = {SHORT[key]: 100 * found[taken][key] for key in METRICS}
         rows.append({"method": method, **cells, "taken": taken or "-", "all that was tried": tried})
     return sorted(
         rows, key=lambda row: -measured[f"{setting}: {row['method']} | {best[row['method']]}"]["hIoU"]
@@ -82,7 +80,7 @@ def plot_columns(report: Row, *, height: float = 2.0) -> Figure:
                 )
             axis.set(xscale="log")
             axis.set_title(title if metric == "mIoU_seen" else "", fontsize=10)
-        line[0].set_ylabel(f"{_SHORT[metric]} mIoU (%)")
+        line[0].set_ylabel(f"{SHORT[metric]} mIoU (%)")
     for axis in axes[-1]:
         axis.set_xlabel("weight")
     handles, labels = axes[0][0].get_legend_handles_labels()
@@ -90,7 +88,7 @@ def plot_columns(report: Row, *, height: float = 2.0) -> Figure:
     return figure
 
 
-def score_rows(report: Row, setting: str, *, split: str = _SPLIT) -> list[dict[str, object]]:
+def score_rows(report: Row, setting: str, *, split: str = REPORTED) -> list[dict[str, object]]:
     """The methods of a setting, best mean hIoU first, and CLIP before any training; percent.
 
     Args:
@@ -111,17 +109,17 @@ def score_rows(report: Row, setting: str, *, split: str = _SPLIT) -> list[dict[s
         {
             "method": "before training",
             "seeds": None,
-            **{_SHORT[key]: _percent(before.get(key)) for key in shown},
+            **{SHORT[key]: _percent(before.get(key)) for key in shown},
         }
     ]
     for method, row in sorted(found.items(), key=lambda pair: -pair[1][f"{split}/hIoU"].mean):
         seeds = len(row[f"{split}/hIoU"].values)
-        cells = {_SHORT[key]: _points(row[f"{split}/{key}"]) for key in shown}
+        cells = {SHORT[key]: _points(row[f"{split}/{key}"]) for key in shown}
         rows.append({"method": method, "seeds": seeds, **cells})
     return rows
 
 
-def contrast_rows(report: Row, *, split: str = _SPLIT) -> list[dict[str, object]]:
+def contrast_rows(report: Row, *, split: str = REPORTED) -> list[dict[str, object]]:
     """The planned comparisons in hIoU: over seeds, corrected, and with other nouns and instances; points.
 
     Args:
@@ -168,7 +166,7 @@ def relation_rows(report: Row) -> list[dict[str, object]]:
     return rows
 
 
-def plot_repair(report: Row, setting: str, *, split: str = _SPLIT, height: float = 0.3) -> Figure:
+def plot_repair(report: Row, setting: str, *, split: str = REPORTED, height: float = 0.3) -> Figure:
     """Paired differences of every method to plain fine-tuning, best hIoU first, 95% intervals over seeds.
 
     Args:
@@ -188,7 +186,7 @@ def plot_repair(report: Row, setting: str, *, split: str = _SPLIT, height: float
         differences = {method: found[method][f"{split}/{metric}"].difference for method in order}
         rows = {method: each for method, each in differences.items() if each is not None}
         difference_plot(axis, rows, labels=metric == metrics[0])
-        axis.set_title(_SHORT[metric])
+        axis.set_title(SHORT[metric])
     return figure
 
 

@@ -17,7 +17,7 @@ from ..core.environment import environment
 from ..core.files import data_dir, whole_file
 from ..core.reports import JsonObject, read_report, write_report
 from ..core.statistics import Score, interval, rank_ranges, seeds_needed, surely_better
-from ..core.timing import ratios, take_turns
+from ..core.timing import alive_at_most, ratios, take_turns
 from ..datasets import Segmented, held_out_data
 from ..segmentors import Segmentor, ZeroShotSegmentor
 from ..segmentors.base import count
@@ -28,7 +28,7 @@ from . import chimera_seg, repair, systems
 from .by_scene import DRAWS, groups_of, redrawn_scores, tally
 from .card import MEASURED
 from .cost import forward_pass
-from .rows import SPLITS, Method, RankRange, Speed, shown_metrics
+from .rows import REPORTED, SPLITS, Method, RankRange, Speed, shown_metrics
 from .runs import SCENES, Records, gather, same_scenes
 from .variants import Variant
 
@@ -349,9 +349,9 @@ def measure_speed(
         size: of them in pixels.
 
     Returns:
-        {"batch", "rounds", "dtype", "reference", "backends": {name: {"ms", "ratio", "low", "high"}}}:
-        milliseconds a picture; and how many times CLIP's own forward pass (`encode_image`) in the same
-        round: median, and first and third quartile.
+        {"batch", "rounds", "dtype", "reference", "backends": {name: {"ms", "ratio", "low", "high", "mb"}}}:
+        milliseconds a picture; how many times CLIP's own forward pass (`encode_image`) in the same round:
+        median, and first and third quartile; and memory, see `Speed`.
     """
     data = held_out_data({**DATA, "size": size}, SPLITS[0], length=batch)
     clip = next(iter(models.values())).clip
@@ -371,12 +371,13 @@ def measure_speed(
     for name, own in ratios(seconds, REFERENCE).items():
         low, middle, high = (round(cut, 3) for cut in quantiles(own, n=4, method="inclusive"))
         ms = round(1000 * median(seconds[name]) / batch, 3)
-        found[name] = Speed(ms, ratio=middle, low=low, high=high).to_json()
+        mb = round(alive_at_most(passes[name]) / batch / 1e6, 3)
+        found[name] = Speed(ms, ratio=middle, low=low, high=high, mb=mb).to_json()
     return {"batch": batch, "rounds": rounds, "dtype": "float32", "reference": REFERENCE, "backends": found}
 
 
 def ranked(methods: Mapping[str, Method]) -> dict[str, Method]:
-    """The methods by hIoU on known instances, best first, each with its ranks on each split."""
+    """The methods by hIoU on new instances, best first, each with its ranks on each split."""
     ranks: dict[str, dict[str, RankRange]] = {label: {} for label in methods}
     for split in SPLITS:
         scores = {label: method.scores[split]["hIoU"] for label, method in methods.items()}
@@ -385,5 +386,5 @@ def ranked(methods: Mapping[str, Method]) -> dict[str, Method]:
         order = sorted(scores, key=lambda label: -scores[label].mean)
         for place, label in enumerate(order, 1):
             ranks[label][split] = RankRange(place, *plain[label], corrected[label])
-    first = sorted(methods, key=lambda label: -methods[label].scores[SPLITS[0]]["hIoU"].mean)
+    first = sorted(methods, key=lambda label: -methods[label].scores[REPORTED]["hIoU"].mean)
     return {label: replace(methods[label], ranks=ranks[label]) for label in first}

@@ -21,7 +21,7 @@ from ..core.reports import JsonObject, write_report
 from ..core.statistics import interval
 from ..datasets import Segmented, held_out_data
 from ..datasets.base import class_groups
-from ..evaluation import evaluate
+from ..evaluation import Report, evaluate
 from ..training.acceleration import autocast, dtype_of
 from ..training.build import build_segmentor
 from ..training.run import Run
@@ -212,7 +212,7 @@ def tune(*, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | N
         "seeds": list(GRID_SEEDS),
         "measured": measured,
         "best": best_strengths(measured),
-        "zero_shot": zero_shot(("val",))["val"],
+        "zero_shot": _shown(zero_shot(("val",))["val"]),
     }
     return write_report("repair_grid", content, out)
 
@@ -264,8 +264,7 @@ def _adds(records: Records, rows: StudyTable) -> dict[str, object]:
         "relation": relations,
         **again,
         "calibration": {label: at_its_gamma(runs) for label, runs in records.items()},
-        "zero_shot": zero_shot(),
-        "zero_shot_calibrated": at_its_gamma([{"calibration": _zero_shot_swept()}]),
+        **_before_training(),
     }
 
 
@@ -344,23 +343,26 @@ def _scenes(split: str) -> Segmented:
     return held_out_data(variant("full", {}).load(0).data, split, length=length)
 
 
-def zero_shot(splits: Sequence[str] = SPLITS) -> dict[str, dict[str, float]]:
-    """CLIP before any training, on the scenes of each split, multiplied as the trainings are."""
+def zero_shot(splits: Sequence[str]) -> dict[str, Report]:
+    """CLIP before any training, on the scenes of each split; multiplied and calibrated as trainings are."""
     recipe = variant("full", {}).load(0)
     model = build_segmentor(recipe)
     with autocast(model.clip.device, dtype_of(recipe.machine.dtype)):
-        measured = {split: evaluate(model, _scenes(split)).metrics for split in splits}
+        return {split: evaluate(model, _scenes(split), gammas=GAMMAS) for split in splits}
+
+
+def _before_training() -> dict[str, object]:
+    """What a report says of CLIP before any training."""
+    found = zero_shot(("val", *SPLITS))
+    sweeps = {split: swept(found[split]) for split in ("val", "test")}
     return {
-        split: {key: metrics[key] for key in shown_metrics(metrics)} for split, metrics in measured.items()
+        "zero_shot": {split: _shown(found[split]) for split in SPLITS},
+        "zero_shot_calibrated": at_its_gamma([{"calibration": sweeps}]),
     }
 
 
-def _zero_shot_swept() -> dict[str, dict[str, dict[str, float]]]:
-    """CLIP before any training, calibrated as `score_run` does it."""
-    recipe = variant("full", {}).load(0)
-    model = build_segmentor(recipe)
-    with autocast(model.clip.device, dtype_of(recipe.machine.dtype)):
-        return {split: swept(evaluate(model, _scenes(split), gammas=GAMMAS)) for split in ("val", "test")}
+def _shown(found: Report) -> dict[str, float]:
+    return {key: found.metrics[key] for key in shown_metrics(found.metrics)}
 
 
 def study() -> Study:

@@ -15,6 +15,8 @@ from ..core.statistics import Interval, Row, Score
 METRICS = ("mIoU_seen", "mIoU_unseen", "hIoU")  # of every report
 STUFF = "mIoU_stuff"  # beside them where the data set counts its stuff apart
 SPLITS = ("test-known", "test")  # new scenes of known instances, and new instances
+SHORT = {"mIoU_seen": "seen", "mIoU_unseen": "unseen", STUFF: "stuff", "hIoU": "hIoU"}  # in a table's head
+REPORTED = SPLITS[-1]  # what a claim is about: known instances are remembered
 
 StudyTable = dict[str, dict[str, Score]]
 
@@ -113,9 +115,10 @@ class Method:
         """A row of the report "leaderboard"."""
         scores = {split: _scores(row[split]) for split in splits}
         ranks = {split: RankRange.from_json(place) for split, place in row.get("ranks", {}).items()}
-        plain = {key: row[key] for key in ("family", "tuned", "backend", "parameters", "labelled_scenes")}
-        # A board that was measured before it had groups has none.
-        plain |= {key: row[key] for key in ("group", "labels") if key in row}
+        plain = {
+            key: row[key]
+            for key in ("family", "tuned", "backend", "parameters", "labelled_scenes", "group", "labels")
+        }
         return cls(**plain, scores=scores, paper=row.get("paper"), ranks=ranks)
 
     def to_json(self) -> dict[str, object]:
@@ -127,9 +130,9 @@ class Method:
             "backend": self.backend,
             "parameters": dict(self.parameters),
             "labelled_scenes": self.labelled_scenes,
+            "group": self.group,
+            "labels": self.labels,
         }
-        if self.group:
-            row |= {"group": self.group, "labels": self.labels}
         for split, scores in self.scores.items():
             row[split] = {key: score.to_json() for key, score in scores.items()}
         if self.ranks:
@@ -145,16 +148,19 @@ class Speed:
         ms: milliseconds a picture.
         ratio: times CLIP's own forward pass, median over rounds.
         low, high: first and third quartile of that over rounds.
+        mb: 10^6 bytes a picture of what it has at once beside weights, words and picture; see
+            `alive_at_most`.
     """
 
     ms: float
     ratio: float
     low: float
     high: float
+    mb: float
 
     def to_json(self) -> dict[str, float]:
         """The row that the report holds."""
-        return {"ms": self.ms, "ratio": self.ratio, "low": self.low, "high": self.high}
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -166,8 +172,9 @@ class Leaderboard:
             compete.
         seen: nouns whose pixels were learnt from.
         seeds: of every training.
-        methods: by name, best mean hIoU on known instances first.
+        methods: by name, best mean hIoU on new instances first.
         speed: by way of inference.
+        separation: split -> how many seeds tell neighbours apart; see `studies.leaderboard.separation`.
     """
 
     size: int
@@ -177,12 +184,13 @@ class Leaderboard:
     seeds: int
     methods: Mapping[str, Method]
     speed: Mapping[str, Speed]
+    separation: Mapping[str, Sequence[Row]]
 
     def time_of(self, label: str) -> float:
         """Time of a picture under this method, in forward passes of CLIP."""
         return self.speed[self.methods[label].backend].ratio
 
-    def scores(self, split: str, metric: str = "hIoU") -> dict[str, Score]:
+    def scores(self, split: str = REPORTED, metric: str = "hIoU") -> dict[str, Score]:
         """The scores of all methods on one split."""
         return {label: method.scores[split][metric] for label, method in self.methods.items()}
 
@@ -196,7 +204,7 @@ def read_leaderboard() -> Leaderboard:
     report = read_report("leaderboard")
     methods = {label: Method.from_json(row, SPLITS) for label, row in report["rows"].items()}
     speed = {name: Speed(**row) for name, row in report["speed"]["backends"].items()}
-    plain = {key: report[key] for key in ("size", "scenes", "words", "seen", "seeds")}
+    plain = {key: report[key] for key in ("size", "scenes", "words", "seen", "seeds", "separation")}
     return Leaderboard(**plain, methods=methods, speed=speed)
 
 

@@ -29,8 +29,8 @@ def test_options_reach_the_function_and_those_that_were_not_given_do_not(
         return tmp_path / "a.png"
 
     monkeypatch.setattr(Benchmark, "load", lambda self: study)
-    benchmark_command("infoclip", seeds=2, part="2/3", out=tmp_path)
-    benchmark_command("infoclip")
+    benchmark_command("repair", seeds=2, part="2/3", out=tmp_path)
+    benchmark_command("repair")
     assert called == [{"seeds": 2, "part": (2, 3), "out": tmp_path}, {"out": None}]
     assert f"picture: {tmp_path / 'a.png'}" in capsys.readouterr().out
 

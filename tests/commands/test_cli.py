@@ -71,7 +71,7 @@ def test_a_command_stands_in_the_file_of_its_name(name: str) -> None:
         (("segment", __file__, "--names", "cow"), "is not a picture"),
         (("train", "mini/plian"), "no recipe 'mini/plian'"),
         (("benchmark", "sped"), "unknown benchmark 'sped'; did you mean 'speed'?"),
-        (("benchmark", "infoclip", "--part", "3/2"), "part is '3/2'; expected K/N"),
+        (("benchmark", "repair", "--part", "3/2"), "part is '3/2'; expected K/N"),
         (("benchmark", "speed", "--seeds", "3"), "benchmark 'speed' takes no --seeds"),
         (("benchmark", "predictors", "--part", "1/2"), "benchmark 'predictors' takes no --part"),
         (("evaluate", "--gammas", "1,x"), "gammas is '1,x'; expected numbers"),

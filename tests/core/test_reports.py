@@ -32,7 +32,7 @@ def test_what_is_no_json_leaves_the_old_report_and_no_scratch_file(tmp_path: Pat
 
 
 def test_every_report_that_is_listed_can_be_read() -> None:
-    assert {"ceiling", "infoclip", "chimera_cost", "leaderboard"} <= set(list_reports())
+    assert {"ceiling", "repair", "chimera_cost", "leaderboard"} <= set(list_reports())
     assert all(isinstance(read_report(name), dict) for name in list_reports())
 
 

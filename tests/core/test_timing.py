@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from infoclip_lite.core import timing
 from infoclip_lite.core.timing import (
+    alive_at_most,
     kept_for_gradient,
     medians,
     one_thread,
@@ -132,3 +133,20 @@ def test_a_peak_is_of_this_program_and_not_of_the_one_that_started_it() -> None:
     asked = "from infoclip_lite.core.timing import peak_memory; print(peak_memory())"
     told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert peak_memory() > len(held) > 1.2 * int(told.stdout)
+
+
+def test_only_what_is_alive_at_once_counts_as_memory() -> None:
+    x = torch.zeros(1000)
+
+    def two_of_three() -> Tensor:
+        first = x + 1
+        second = first * 2
+        del first
+        view = second.view(10, 100).t()
+        view += 1
+        return view.contiguous().sum()
+
+    assert alive_at_most(two_of_three) == 2 * 4000 + 4
+    assert alive_at_most(lambda: x.add_(1)[:10]) == 0, "nothing is new"
+    with torch.inference_mode():
+        assert alive_at_most(two_of_three) == 2 * 4000 + 4

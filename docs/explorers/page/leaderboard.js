@@ -18,6 +18,7 @@ export async function start(place, data) {
   const split = choice("Scenes", splits.map((name) => [name, SPLITS[name] ?? name]), splits[0], () => draw());
   const metric = choice("Measure", metrics.map((name) => [name, NAMES[name] ?? name]), metrics[metrics.length - 1], () => draw());
   const shown = choice("Show", [[SCORE, "scores with 95% intervals"], [RANKS, "ranks that are possible (of hIoU)"]], SCORE, () => draw());
+  const group = choice("Told of scenes", [[ANY, "anything"], ...distinct("group").map((each) => [each, each])], ANY, () => draw());
   const tuned = choice("Trained of CLIP", [[ANY, "anything"], ...distinct("tuned").map((each) => [each, each])], ANY, () => draw());
   const sources = distinct("paper");
   const paper = choice(
@@ -32,7 +33,7 @@ export async function start(place, data) {
   const amounts = [...new Set([10, 20, 40, rows.length].filter((each) => each <= rows.length))];
   const most = slider("Rows at most", amounts, amounts[Math.min(1, amounts.length - 1)], () => draw());
   controls.append(
-    split.node, metric.node, shown.node, tuned.node, ...(sources.includes(true) ? [paper.node] : []), most.node,
+    split.node, metric.node, shown.node, group.node, tuned.node, ...(sources.includes(true) ? [paper.node] : []), most.node,
     element("div", { class: "control" }, element("label", { for: search }, "Name contains"), words),
     family.node,
   );
@@ -46,6 +47,7 @@ export async function start(place, data) {
     const asked = words.value.trim().toLowerCase();
     return rows
       .filter((row) => family.value.includes(row.family))
+      .filter((row) => group.value === ANY || row.group === group.value)
       .filter((row) => tuned.value === ANY || row.tuned === tuned.value)
       .filter((row) => paper.value === ANY || row.paper === paper.value)
       .filter((row) => row.label.toLowerCase().includes(asked))
@@ -63,13 +65,13 @@ export async function start(place, data) {
       ? `${left.length} of ${rows.length} methods, ${drawn.length} drawn. Best mean of ${NAMES[name] ?? name}: ${best.label}, ${withHalf(best.scores[on][name])}%. ` +
         `By hIoU the paired intervals of all methods allow ${first} to be the first.`
       : "No method is left; take a filter away.";
-    list.set(["method", "family", ...metrics.map((each) => `${NAMES[each] ?? each} (%)`), "rank of hIoU", "may be", "may be (Holm)", "time", "M weights"], () =>
+    list.set(["method", "family", ...metrics.map((each) => `${NAMES[each] ?? each} (%)`), "rank of hIoU", "may be", "may be (Holm)", "time", "MB", "M weights", "labels"], () =>
       left.map((row) => {
         const { rank, from, to, corrected } = row.ranks[on] ?? {};
         return [
           row.label, row.family, ...metrics.map((each) => withHalf(row.scores[on][each])),
           rank ?? "–", rank ? `${from} to ${to}` : "–", corrected ? `${corrected[0]} to ${corrected[1]}` : "–",
-          row.time.toFixed(2), (row.weights / 1e6).toFixed(1),
+          row.time.toFixed(2), row.memory.toFixed(1), (row.weights / 1e6).toFixed(1), row.labels,
         ];
       }),
     );
