@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ..core.colours import shades
-from ..core.statistics import Contrast, Interval, Row, Score
+from ..core.statistics import Contrast, Interval, Row, Score, interval
 from ..studies.repair import METHODS
 from ..studies.rows import METRICS, REPORTED, SHORT, shown_metrics, table_of
 from .pictures import difference_plot
@@ -141,6 +142,32 @@ def contrast_rows(report: Row, *, split: str = REPORTED) -> list[dict[str, objec
     return rows
 
 
+def calibration_rows(report: Row, setting: str) -> list[dict[str, object]]:
+    """New instances once the words of the training have gamma less, which validation scenes choose; percent.
+
+    Args:
+        report: of `infoclip-lite benchmark repair`.
+        setting: "full" or "qv".
+
+    Returns:
+        Rows {"method", "gamma", "seen", "unseen", "hIoU", "hIoU gains"}, best hIoU first after CLIP before
+        training, with intervals over seeds where there are any.
+    """
+    found = {
+        label.removeprefix(f"{setting}: "): row
+        for label, row in report["calibration"].items()
+        if label.startswith(f"{setting}: ")
+    }
+    best = sorted(found, key=lambda method: -fmean(found[method]["test"]["hIoU"]))
+    found = {"before training": report["zero_shot_calibrated"]} | {method: found[method] for method in best}
+    rows: list[dict[str, object]] = []
+    for method, row in found.items():
+        cells = {SHORT[key]: _mean(row["test"][key]) for key in METRICS}
+        gains = 100 * (fmean(row["test"]["hIoU"]) - row["sweep"]["test"]["0.0"]["hIoU"])
+        rows.append({"method": method, "gamma": float(row["gamma"]), **cells, "hIoU gains": gains})
+    return rows
+
+
 def relation_rows(report: Row) -> list[dict[str, object]]:
     """Before LPAM and after it: how well the teacher's relation tells patches apart, by reading; percent.
 
@@ -200,6 +227,11 @@ def _of(report: Row, setting: str) -> dict[str, dict[str, Score]]:
 
 def _points(cell: Interval) -> Interval:
     return Interval(100 * cell.mean, 100 * cell.ci95)
+
+
+def _mean(values: Sequence[float]) -> Interval | float:
+    """In percent; what was not trained has one value and no interval."""
+    return _points(interval(values)) if len(values) > 1 else 100 * values[0]
 
 
 def _percent(value: float | None) -> float | None:

@@ -9,6 +9,7 @@ import pytest
 
 from infoclip_lite.core.statistics import Interval
 from infoclip_lite.figures.repair import (
+    calibration_rows,
     contrast_rows,
     plot_repair,
     relation_rows,
@@ -45,6 +46,19 @@ def report() -> dict[str, Any]:
         "contrasts": {"test": [{**pair, "corrected": 0.07}]},
         "contrasts_over_nouns": drawn,
         "contrasts_over_instances": {},
+        "calibration": {
+            f"full: {method}": {
+                "gamma": gamma,
+                "sweep": {"test": {"0.0": {"hIoU": 0.2}, gamma: {"hIoU": mean}}},
+                "test": {key: [mean - 0.01, mean + 0.01] for key in METRICS},
+            }
+            for method, gamma, mean in (("plain", "0.0", 0.2), ("kl", "1.5", 0.32))
+        },
+        "zero_shot_calibrated": {
+            "gamma": "0.5",
+            "sweep": {"test": {"0.0": {"hIoU": 0.15}}},
+            "test": {key: [0.16] for key in METRICS},
+        },
         "relation": {"full: infoclip, patches": relation},
     }
 
@@ -73,6 +87,15 @@ def test_a_contrast_has_its_intervals_over_nouns_and_instances_where_they_were_d
     assert row["question"] == "full: kl − plain" and row["p (Holm)"] == 0.07
     assert row["difference"] == Interval(pytest.approx(10), pytest.approx(2))
     assert (row["over nouns"], row["over instances"]) == ("[-3.0, +20.0]", "")
+
+
+def test_a_calibrated_row_has_its_gamma_and_what_that_gains(report: dict[str, Any]) -> None:
+    before, *rows = calibration_rows(report, "full")
+    assert (before["gamma"], before["hIoU"]) == (0.5, pytest.approx(16))
+    assert before["hIoU gains"] == pytest.approx(1)
+    assert [(row["method"], row["gamma"]) for row in rows] == [("kl", 1.5), ("plain", 0.0)]
+    assert rows[0]["hIoU"].mean == pytest.approx(32) and rows[0]["hIoU gains"] == pytest.approx(12)
+    assert [row["method"] for row in calibration_rows(report, "qv")] == ["before training"]
 
 
 def test_the_relation_is_told_once_before_and_for_each_reading_after(report: dict[str, Any]) -> None:
