@@ -43,7 +43,7 @@ from .runs import (
     run_variants,
     score_run,
 )
-from .study import table_json, tried
+from .study import best_choice, table_json, tried
 from .variants import Variant, settings_of
 
 FOLDER = data_dir() / "rows" / "chimera_seg"
@@ -223,9 +223,9 @@ def best_tries(measured: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for setting, tries in TRIES.items():
-        labels = {each: label_of(setting, each) for each in tries}
-        if set(labels.values()) <= measured.keys():
-            found[setting] = max(labels, key=lambda each: measured[labels[each]]["hIoU"])
+        best = best_choice(measured, {each: label_of(setting, each) for each in tries})
+        if best is not None:
+            found[setting] = best
     return found
 
 

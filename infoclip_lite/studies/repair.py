@@ -36,7 +36,7 @@ from .runs import (
     score_run,
     swept,
 )
-from .study import Study, tried
+from .study import Study, best_choice, tried
 from .variants import Variant
 
 FOLDER = data_dir() / "rows" / "repair"
@@ -226,11 +226,10 @@ def best_strengths(measured: Mapping[str, Mapping[str, float]]) -> dict[str, dic
     found: dict[str, dict[str, str]] = {}
     for setting, methods in COMPARED.items():
         for method in methods:
-            strengths = METHODS[method]
-            own = {each: measured.get(f"{setting}: {method} | {each}") for each in strengths}
-            scores = {each: row["hIoU"] for each, row in own.items() if row is not None}
-            if len(scores) == len(strengths):
-                found.setdefault(setting, {})[method] = max(scores, key=lambda each: scores[each])
+            labels = {each: f"{setting}: {method} | {each}" for each in METHODS[method]}
+            best = best_choice(measured, labels)
+            if best is not None:
+                found.setdefault(setting, {})[method] = best
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
+from typing import TypeVar
 
 from ..core.reports import JsonObject, write_report
 from ..core.statistics import Interval, Score, contrasts, interval, paired_interval
@@ -180,6 +181,21 @@ def tuned(records: Records) -> dict[str, dict[str, float]]:
         label: {key: fmean(run["val"][key] for run in runs) for key in METRICS}
         for label, runs in records.items()
     }
+
+
+Choice = TypeVar("Choice", str, float)
+
+
+def best_choice(measured: Mapping[str, Mapping[str, float]], labels: Mapping[Choice, str]) -> Choice | None:
+    """The choice with the highest hIoU on validation scenes; None if one of them is not measured yet.
+
+    Args:
+        measured: as of `tried`.
+        labels: choice -> its label in what was measured.
+    """
+    if not set(labels.values()) <= measured.keys():
+        return None
+    return max(labels, key=lambda choice: measured[labels[choice]]["hIoU"])
 
 
 def table(records: Records, baseline: str) -> StudyTable:

@@ -35,7 +35,7 @@ from .runs import (
     same_scenes,
     score_run,
 )
-from .study import table, table_json, tried
+from .study import best_choice, table, table_json, tried
 from .variants import Variant, settings_of
 
 FOLDER = data_dir() / "rows" / "systems"
@@ -224,10 +224,9 @@ def best_rates(measured: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """
     found = {}
     for name in SYSTEMS:
-        own = {rate: measured.get(f"{name} | {rate:g}") for rate in RATES}
-        scores = {rate: row["hIoU"] for rate, row in own.items() if row is not None}
-        if len(scores) == len(RATES):
-            found[name] = max(scores, key=lambda rate: scores[rate])
+        best = best_choice(measured, {rate: f"{name} | {rate:g}" for rate in RATES})
+        if best is not None:
+            found[name] = best
     return found
 
 
