@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -155,11 +156,17 @@ def plot_price(board: Leaderboard, *, split: str = REPORTED) -> Figure:
     named: dict[str, str] = {}
     for label in price_front(board, split=split):
         named.setdefault(board.methods[label].backend, label)
+    last, rise = (-math.inf, -math.inf), 0
     for label in named.values():
         at = (times[label], points[label])
-        # Names at the right edge grow to the left, or they would be cut.
-        side = "center" if times[label] < 0.7 * max(times.values()) else "right"
-        axis.annotate(label, at, xytext=(0, 8), textcoords="offset points", fontsize=8, ha=side)
+        # Names grow away from the nearer edge, or they would be cut; neighbours stand on each other.
+        left = times[label] < 0.7 * max(times.values())
+        near = at[0] - last[0] < 0.1 * max(times.values()) and abs(at[1] - last[1]) < 2
+        last, rise = at, rise + 12 if near else 0
+        place = (-6 if left else 0, 10 + rise)
+        axis.annotate(
+            label, at, xytext=place, textcoords="offset points", fontsize=8, ha="left" if left else "right"
+        )
     axis.set(xlabel="time of a picture (1 = CLIP's own forward pass)", ylabel="hIoU (%)", xlim=(0, None))
     axis.legend(frameon=False, fontsize=9, loc="lower right")
     axis.margins(y=0.12)
