@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import median, quantiles
 
 import torch
 import torch.nn.functional as F
@@ -15,14 +16,14 @@ from torch import Tensor
 from ..clip import DenseCLIP, load_clip
 from ..core.processes import default_device
 from ..core.reports import JsonObject, write_report
-from ..core.timing import medians, seconds_of, take_turns
+from ..core.timing import alive_at_most, medians, ratios, seconds_of, take_turns
 from ..objectives import Batch
 from ..segmentors import Segmentor, ZeroShotSegmentor, build_segmentor
 from ..training.acceleration import autocast
 from ..training.build import build_task
 from ..training.finetuning import FineTuning
 from ..training.recipe import FineTuneRecipe, load_finetuning, merged
-from .rows import InferenceCost
+from .rows import InferenceCost, Speed
 from .variants import Variant
 
 
@@ -212,6 +213,29 @@ def _models(clip: DenseCLIP, size: _Inference) -> dict[str, Segmentor]:
         recipe = variant.changed(segmentor=size.changes.get(label, {})).load(0)
         models[label] = build_segmentor(recipe.segmentor, clip, recipe.prompt).to(clip.device)
     return models
+
+
+def speed_rows(
+    passes: Mapping[str, Callable[[], object]],
+    seconds: Mapping[str, Sequence[float]],
+    reference: str,
+    batch: int,
+) -> dict[str, dict[str, float]]:
+    """Ways of inference as a report holds them: see `Speed`.
+
+    Args:
+        passes: what was timed, by name; each is called once more, for its memory.
+        seconds: of `take_turns`.
+        reference: the name to whose time in the same round ratios are.
+        batch: pictures of a pass.
+    """
+    found = {}
+    for name, own in ratios(seconds, reference).items():
+        low, middle, high = (round(cut, 3) for cut in quantiles(own, n=4, method="inclusive"))
+        ms = round(1000 * median(seconds[name]) / batch, 3)
+        mb = round(alive_at_most(passes[name]) / batch / 1e6, 3)
+        found[name] = Speed(ms, ratio=middle, low=low, high=high, mb=mb).to_json()
+    return found
 
 
 def forward_pass(model: Segmentor, images: Tensor, text: Tensor) -> Callable[[], Tensor]:

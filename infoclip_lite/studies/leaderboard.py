@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median, quantiles
 from typing import NamedTuple
 
 import torch
@@ -17,7 +16,7 @@ from ..core.environment import environment
 from ..core.files import data_dir, whole_file
 from ..core.reports import JsonObject, read_report, write_report
 from ..core.statistics import Score, interval, rank_ranges, seeds_needed, surely_better
-from ..core.timing import alive_at_most, ratios, take_turns
+from ..core.timing import take_turns
 from ..datasets import Segmented, held_out_data
 from ..segmentors import Segmentor, ZeroShotSegmentor
 from ..segmentors.base import count
@@ -27,8 +26,8 @@ from ..training.recipe import FineTuneRecipe, load_finetuning
 from . import chimera_seg, repair, systems
 from .by_scene import DRAWS, groups_of, redrawn_scores, tally
 from .card import MEASURED
-from .cost import forward_pass
-from .rows import REPORTED, SPLITS, Method, RankRange, Speed, shown_metrics
+from .cost import forward_pass, speed_rows
+from .rows import REPORTED, SPLITS, Method, RankRange, shown_metrics
 from .runs import SCENES, Records, gather, same_scenes
 from .variants import Variant
 
@@ -367,12 +366,7 @@ def measure_speed(
     }
     # Two rounds do not count: the first allocates, and the second still finds caches filled by the first.
     seconds = take_turns(passes, rounds, warmup=2, device=clip.device)
-    found = {}
-    for name, own in ratios(seconds, REFERENCE).items():
-        low, middle, high = (round(cut, 3) for cut in quantiles(own, n=4, method="inclusive"))
-        ms = round(1000 * median(seconds[name]) / batch, 3)
-        mb = round(alive_at_most(passes[name]) / batch / 1e6, 3)
-        found[name] = Speed(ms, ratio=middle, low=low, high=high, mb=mb).to_json()
+    found = speed_rows(passes, seconds, REFERENCE, batch)
     return {"batch": batch, "rounds": rounds, "dtype": "float32", "reference": REFERENCE, "backends": found}
 
 

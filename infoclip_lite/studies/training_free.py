@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from statistics import quantiles
 
 import torch
 from torch import Tensor
@@ -22,13 +21,13 @@ from ..clip.tower import TowerPass
 from ..core.reports import JsonObject, write_report
 from ..core.states import read_state, write_state
 from ..core.statistics import Interval, Score, contrasts, difference
-from ..core.timing import one_thread, ratios, take_turns
+from ..core.timing import one_thread, take_turns
 from ..datasets import Collage
 from ..evaluation.counts import digest
 from ..evaluation.windows import enlarged
 from ..segmentors import ZeroShotSegmentor
 from .by_scene import mean_score, redrawn_scores, tally
-from .rows import Speed
+from .cost import speed_rows
 
 FOLDER = Path("runs/training_free")
 # New instances are what the contrasts ask about, so they get more scenes.
@@ -331,7 +330,7 @@ def speed(clip: DenseCLIP, data: Collage, rounds: int) -> dict[str, object]:
         rounds: that count.
 
     Returns:
-        name -> {"ms", "ratio", "low", "high"}: milliseconds a picture, and median and quartiles of the ratio.
+        name -> as of `speed_rows`, the ratio to CLIP's own pass.
         Refinements are timed alone, for maps that are there.
     """
     images = torch.stack([data[index].image for index in range(len(data))]).to(clip.device)
@@ -345,9 +344,5 @@ def speed(clip: DenseCLIP, data: Collage, rounds: int) -> dict[str, object]:
         passes[f"+ {name}"] = partial(_sharpened, name, images, logits, text, scale)
     with one_thread(clip.device) as clock:
         seconds = take_turns(passes, rounds, device=clip.device, clock=clock)
-    found = {}
-    for name, own in ratios(seconds, REFERENCE).items():
-        low, middle, high = (round(cut, 3) for cut in quantiles(own, n=4, method="inclusive"))
-        ms = round(1000 * quantiles(seconds[name], n=2)[0] / len(data), 3)
-        found[name] = Speed(ms, ratio=middle, low=low, high=high).to_json()
+    found = speed_rows(passes, seconds, REFERENCE, len(data))
     return {"batch": len(data), "rounds": rounds, "reference": REFERENCE, "read_outs": found}
