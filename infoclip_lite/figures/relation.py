@@ -77,7 +77,7 @@ def infoclip_picture(out: Path | None = None, *, folder: Path = FOLDER) -> Path:
     figure = relation_figure(relation_views(plain, ours))
     target = out or data_dir() / "reports" / "infoclip.jpg"
     with whole_file(target) as scratch:
-        figure.savefig(scratch, format="jpeg", dpi=150, bbox_inches="tight", pil_kwargs={"quality": 85})
+        figure.savefig(scratch, format="jpeg", dpi=100, bbox_inches="tight", pil_kwargs={"quality": 75})
     return target
 
 
