@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,6 +61,13 @@ def test_a_groups_rows_come_best_first_with_places_among_all(board: Leaderboard)
     assert rows[1]["may be"] == "2 to 2" and board_rows(board, FREE)[0]["may be"] == "3 to 3"
     assert [row["method"] for row in board_rows(board, MASKS, split="test-known")] == ["b", "a"]
     assert board_rows(board, FREE, split="test-known")[0]["rank"] == 1
+
+
+def test_ranks_that_hold_for_all_pairs_stand_beside_those_of_each(board: Leaderboard) -> None:
+    ranks = replace(board.methods["a"].ranks["test"], corrected=(1, 3))
+    row = replace(board.methods["a"], ranks={"test": ranks})
+    found = board_rows(replace(board, methods={"a": row}), MASKS)[0]
+    assert (found["may be"], found["may be (Holm)"]) == ("2 to 2", "1 to 3")
 
 
 def test_neighbours_stand_with_their_difference_and_the_seeds_it_needs(board: Leaderboard) -> None:
