@@ -38,7 +38,7 @@ def study_table(name: str) -> StudyTable:
     """The table of a study: {variant: {"test-known/hIoU": Score}}, fractions.
 
     Args:
-        name: of a report with a table, such as "infoclip".
+        name: of a report with a table, such as "repair".
 
     Raises:
         FileNotFoundError: no such report ships.
