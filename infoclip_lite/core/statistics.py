@@ -40,6 +40,11 @@ class Interval:
         """Whether the whole interval lies on one side of zero: of a difference, whether it is sure."""
         return abs(self.mean) > self.ci95
 
+    @property
+    def percent(self) -> Interval:
+        """The same of a fraction, in percent."""
+        return Interval(100 * self.mean, 100 * self.ci95)
+
     def to_json(self) -> dict[str, object]:
         """The row that reports hold."""
         return {"mean": self.mean, "half": self.ci95}
@@ -69,7 +74,7 @@ class Score(Interval):
         """
         values, draws = (tuple(row.get(key, ())) for key in ("values", "draws"))
         versus = row.get("difference")
-        difference = None if versus is None else Interval(versus["mean"], versus["half"])
+        difference = None if versus is None else read_interval(versus)
         return cls(row["mean"], row["half"], values, draws, difference)
 
     def to_json(self) -> dict[str, object]:
@@ -113,6 +118,15 @@ class Contrast(Difference):
         """The row that reports hold."""
         pair: dict[str, object] = {"first": self.first, "second": self.second}
         return {**pair, **super().to_json(), "p": self.p, "corrected": self.corrected}
+
+
+def read_interval(row: Row) -> Interval:
+    """The interval of a report's row.
+
+    Raises:
+        KeyError: a row without "mean" or "half".
+    """
+    return Interval(row["mean"], row["half"])
 
 
 def ci95_of_mean(deviation: float, count: int) -> float:

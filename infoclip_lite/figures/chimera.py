@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import seaborn as sns
 
 from ..core.colours import shades
-from ..core.statistics import LEVEL, Interval, Row, paired_interval
+from ..core.statistics import LEVEL, Row, paired_interval, read_interval
 from ..studies.chimera_seg import TRIES, label_of
 from .pictures import difference_plot
+from .tables import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +102,7 @@ def plot_contrasts(report: Row, *, height: float = 0.32) -> Figure:
     size = (8.0, 1.0 + height * lines)
     figure, axes = plt.subplots(1, 2, figsize=size, sharex=True, layout="constrained")
     for axis, (split, rows) in zip(axes, found.items(), strict=True):
-        named = {_named(row): Interval(row["mean"], row["half"]) for row in rows}
+        named = {_named(row): read_interval(row) for row in rows}
         difference_plot(axis, named, labels=split == "test")
         axis.set_title(f"{SORTS[split]} instances", fontsize=10)
     return figure
@@ -159,7 +160,7 @@ def part_rows(report: Row, labels: Sequence[str] | None = None) -> list[dict[str
             "variant": label,
             "seeds": len(report["table"][label]["test/hIoU"]["values"]),
             **{
-                column: _percent(report["table"][label].get(f"{split}/{metric}"))
+                column: percent(report["table"][label].get(f"{split}/{metric}"))
                 for column, (split, metric) in _COLUMNS.items()
             },
         }
@@ -207,10 +208,7 @@ def zero_shot_rows(report: Row) -> list[dict[str, object]]:
         {
             "variant": f"CLIP, zero-shot: {read_out}",
             "seeds": None,
-            **{
-                column: _whole_percent(splits[split].get(metric))
-                for column, (split, metric) in _COLUMNS.items()
-            },
+            **{column: percent(splits[split].get(metric)) for column, (split, metric) in _COLUMNS.items()},
         }
         for read_out, splits in report["zero_shot"].items()
     ]
@@ -230,7 +228,7 @@ def look_rows(report: Row, *, metric: str = "hIoU", split: str = "test") -> list
     columns["head minus linear"] = report["differences"].get(key, [])
     for name, points in columns.items():
         for point in points:
-            by_step.setdefault(point["step"], {"step": point["step"]})[name] = _percent(point)
+            by_step.setdefault(point["step"], {"step": point["step"]})[name] = percent(point)
     return list(by_step.values())
 
 
@@ -292,7 +290,7 @@ def contrast_rows(report: Row, split: str = "test") -> list[dict[str, object]]:
         rows.append(
             {
                 "contrast": f"{row['first']} minus {row['second']}",
-                "hIoU": Interval(100 * row["mean"], 100 * row["half"]),
+                "hIoU": read_interval(row).percent,
                 "p": row["p"],
                 "p, all planned": row["corrected"],
                 "95% over nouns": ends,
@@ -321,11 +319,3 @@ def gamma_rows(report: Row, labels: Sequence[str]) -> list[dict[str, object]]:
         best = max(metrics["hIoU"] for metrics in sweep["test"].values()) - sweep["test"]["0.0"]["hIoU"]
         rows.append({"variant": label, "gamma": float(gamma), **added, "fitted to the new": 100 * best})
     return rows
-
-
-def _whole_percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
-
-
-def _percent(row: Row | None) -> Interval | None:
-    return None if row is None else Interval(100 * row["mean"], 100 * row["half"])

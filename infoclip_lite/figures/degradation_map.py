@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import seaborn as sns
 
 from ..core.colours import shades
-from ..core.statistics import Interval, Row
+from ..core.statistics import Row, read_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,7 +117,7 @@ def rate_rows(report: Row, cells: Sequence[str]) -> list[dict[str, object]]:
             continue
         cell, (tuning, rate) = report["cells"][label], label.split("/")
         changes = {
-            f"{group}, {sort}": _interval(cell["differences"][f"{split}/mIoU_{group}"])
+            f"{group}, {sort}": read_interval(cell["differences"][f"{split}/mIoU_{group}"]).percent
             for sort, split in (("new", "test"), ("known", "test-known"))
             for group in ("seen", "unseen")
         }
@@ -126,15 +126,11 @@ def rate_rows(report: Row, cells: Sequence[str]) -> list[dict[str, object]]:
                 "tuned": TUNINGS[tuning].replace("\n", " "),
                 "rate": short_rate(float(rate)),
                 "seeds": cell["seeds"],
-                "validation, seen": _interval(cell["curves"]["mIoU_seen"][-1]),
+                "validation, seen": read_interval(cell["curves"]["mIoU_seen"][-1]).percent,
                 **changes,
             }
         )
     return rows
-
-
-def _interval(row: Row) -> Interval:
-    return Interval(100 * row["mean"], 100 * row["half"])
 
 
 def _changes(

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 
 from ..core.colours import Shade, shades
-from ..core.statistics import Interval, pareto_front, surely_better
+from ..core.statistics import pareto_front, surely_better
 from ..studies.rows import REPORTED, SHORT, Leaderboard, shown_metrics
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def board_rows(board: Leaderboard, group: str, *, split: str = REPORTED) -> list
     for label, method in sorted(found, key=lambda pair: pair[1].ranks[split].rank):
         scores, ranks = method.scores[split], method.ranks[split]
         cells: dict[str, object] = {SHORT[key]: 100 * scores[key].mean for key in shown_metrics(scores)}
-        cells["hIoU"] = Interval(100 * scores["hIoU"].mean, 100 * scores["hIoU"].ci95)
+        cells["hIoU"] = scores["hIoU"].percent
         places = {"may be": (ranks.best, ranks.worst), "may be (Holm)": ranks.corrected}
         said = {name: f"{best} to {worst}" for name, (best, worst) in places.items()}
         rows.append({"method": label, "labels": method.labels, **cells, "rank": ranks.rank, **said})

@@ -7,10 +7,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ..core.colours import shades
-from ..core.statistics import Contrast, Interval, Row, Score, interval
+from ..core.statistics import Contrast, Interval, Row, Score, interval, read_interval
 from ..studies.repair import METHODS
 from ..studies.rows import METRICS, REPORTED, SHORT, shown_metrics, table_of
 from .pictures import difference_plot
+from .tables import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,12 +111,12 @@ def score_rows(report: Row, setting: str, *, split: str = REPORTED) -> list[dict
         {
             "method": "before training",
             "seeds": None,
-            **{SHORT[key]: _percent(before.get(key)) for key in shown},
+            **{SHORT[key]: percent(before.get(key)) for key in shown},
         }
     ]
     for method, row in sorted(found.items(), key=lambda pair: -pair[1][f"{split}/hIoU"].mean):
         seeds = len(row[f"{split}/hIoU"].values)
-        cells = {SHORT[key]: _points(row[f"{split}/{key}"]) for key in shown}
+        cells = {SHORT[key]: row[f"{split}/{key}"].percent for key in shown}
         rows.append({"method": method, "seeds": seeds, **cells})
     return rows
 
@@ -137,7 +138,7 @@ def contrast_rows(report: Row, *, split: str = REPORTED) -> list[dict[str, objec
         again = {what: _range(report[key].get(pair)) for what, key in _AGAIN.items()}
         question = f"{contrast.first} − {contrast.second.split(': ', 1)[1]}"
         rows.append(
-            {"question": question, "difference": _points(contrast), "p (Holm)": contrast.corrected, **again}
+            {"question": question, "difference": contrast.percent, "p (Holm)": contrast.corrected, **again}
         )
     return rows
 
@@ -185,11 +186,8 @@ def relation_rows(report: Row) -> list[dict[str, object]]:
         if not rows:
             before = {name: 100 * row[f"before {key}"]["mean"] for name, key in keys.items()}
             rows.append({"relation": "before LPAM", **before})
-        after = {
-            name: Interval(row[f"after {key}"]["mean"], row[f"after {key}"]["half"])
-            for name, key in keys.items()
-        }
-        rows.append({"relation": f"after, {label}", **{name: _points(cell) for name, cell in after.items()}})
+        after = {name: read_interval(row[f"after {key}"]).percent for name, key in keys.items()}
+        rows.append({"relation": f"after, {label}", **after})
     return rows
 
 
@@ -225,17 +223,9 @@ def _of(report: Row, setting: str) -> dict[str, dict[str, Score]]:
     }
 
 
-def _points(cell: Interval) -> Interval:
-    return Interval(100 * cell.mean, 100 * cell.ci95)
-
-
 def _mean(values: Sequence[float]) -> Interval | float:
     """In percent; what was not trained has one value and no interval."""
-    return _points(interval(values)) if len(values) > 1 else 100 * values[0]
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
+    return interval(values).percent if len(values) > 1 else 100 * values[0]
 
 
 def _range(row: Row | None) -> str:

@@ -8,7 +8,7 @@ import numbers
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..core.statistics import Interval
+from ..core.statistics import Interval, Row, read_interval
 
 MISSING = "–"  # was not measured
 _DIGITS = 2  # after the point, where nothing else is asked
@@ -109,6 +109,18 @@ def table(
     ]
     right = [all(_is_number(row[name]) for row in rows) for name in head]
     return Table(head, texts, right, caption)
+
+
+def percent(cell: Row | float | None) -> Interval | float | None:
+    """A share, or a report's row of shares, as a table's cell in percent.
+
+    Args:
+        cell: a row {"mean", "half"} of no width, where nothing was drawn, becomes a number alone; None, what
+            was not measured, stays None.
+    """
+    if isinstance(cell, Mapping):
+        return read_interval(cell).percent if cell["half"] else 100 * float(cell["mean"])
+    return None if cell is None else 100 * cell
 
 
 def _is_number(value: object) -> bool:

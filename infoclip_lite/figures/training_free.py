@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import seaborn as sns
 
-from ..core.statistics import Interval, Row
+from ..core.statistics import Interval, Row, read_interval
 from .pictures import difference_plot
 
 if TYPE_CHECKING:
@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 
 _KEPT = {"": "neither", " + x": "residual", " + ffn": "FFN", " + x + ffn": "both"}
 _SPLITS = {"test": "new instances", "test-known": "known instances"}
-
-
-def read_interval(row: Row) -> Interval:
-    """A row {"mean", "half"} of the report."""
-    return Interval(row["mean"], row["half"])
 
 
 def _percent(cell: Interval) -> str:
