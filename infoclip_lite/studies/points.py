@@ -47,7 +47,7 @@ CONTRASTS = (
     ("+ pseudo labels", "pseudo labels without alignment"),
     ("+ pseudo labels", FROZEN),
 )
-# One weight at a time, the others as they were before anything was chosen; the recipe is the best of the four.
+# One weight at a time, the others as before anything was chosen; the recipe is the best of the four.
 START = {"local_alignment": 1.0, "global_alignment": 0.1, "pseudo_labels": 1.0}
 GRID: dict[str, dict[str, float]] = {
     "start": START,
