@@ -73,6 +73,11 @@ BENCHMARKS: dict[str, Benchmark] = {
         "every trained system on one bench, and without its idea",
         ("seeds", "part"),
     ),
+    "voc_like": Benchmark(
+        "studies.voc_like:voc_like",
+        "what is trained against what is not, in the VOC-like split",
+        ("seeds", "part"),
+    ),
     "infoclip_picture": Benchmark("figures.relation:infoclip_picture", "what the objective does to one word"),
     "objective_sweep": Benchmark(
         "studies.objective_sweep:objective_sweep", "a map of its settings, one seed"

@@ -27,7 +27,6 @@ from ..core.reports import JsonObject, write_report
 from ..core.statistics import Contrast, Score, difference, holm, pooled_intervals
 from ..datasets import held_out_data
 from ..datasets.base import class_groups, fingerprint
-from ..datasets.collage import stuff, voc_like
 from ..evaluation import evaluate
 from ..evaluation.counts import digest
 from ..segmentors import ZeroShotSegmentor
@@ -44,7 +43,7 @@ from .runs import (
     score_run,
 )
 from .study import best_choice, table_json, tried
-from .variants import Variant, settings_of
+from .variants import Variant, in_voc_like, settings_of
 
 FOLDER = data_dir() / "rows" / "chimera_seg"
 RECIPE = "mini/chimera-mobilenet"
@@ -137,12 +136,6 @@ def _whole(chosen: Mapping[str, str] = CHOSEN) -> Variant:
     return variant("semantic", chosen, "dense", "smallest", "alignment")
 
 
-def _in_voc(of: Variant) -> Variant:
-    """The same in the VOC-like split: its own words compete, its own nouns are labelled."""
-    seen, unseen = voc_like()
-    return of.changed(data={"classes": [*seen, *unseen, *stuff()], "seen": list(seen)})
-
-
 # Each rung has one part more than the one before it. No variant is "the paper's": of the paper we have an
 # abstract.
 LADDER: Mapping[str, Variant] = {
@@ -169,8 +162,8 @@ VARIANTS: Mapping[str, Variant] = {
     # The control: the body is the network that CLIP's stem was, and still is.
     "lite0: linear, all positions": _everywhere("linear", encoder="tu-tf_efficientnet_lite0"),
     "lite0: head, all positions": _everywhere("semantic", encoder="tu-tf_efficientnet_lite0"),
-    "voc: linear, all positions": _in_voc(_everywhere("linear")),
-    "voc: head, all positions": _in_voc(_everywhere("semantic")),
+    "voc: linear, all positions": in_voc_like(_everywhere("linear")),
+    "voc: head, all positions": in_voc_like(_everywhere("semantic")),
 }
 # Named before anything was measured: each rung against the one before it, and the two heads with lessons.
 CONTRASTS: Sequence[tuple[str, str]] = (

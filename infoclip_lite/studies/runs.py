@@ -13,11 +13,13 @@ from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 
+from ..clip import load_clip
 from ..clip.memory import remembered_features
 from ..core.files import whole_file
 from ..core.reports import JsonObject
 from ..datasets import captioned_items, held_out_data
 from ..evaluation import Report, evaluate, probe
+from ..segmentors import ZeroShotSegmentor
 from ..training.acceleration import autocast, dtype_of
 from ..training.recipe import FineTuneRecipe, load_finetuning
 from ..training.run import Run, Watch, train
@@ -189,6 +191,20 @@ def _kept(path: Path, variant: Variant, seed: int) -> JsonObject | None:
         return None
     record = json.loads(path.read_text(encoding="utf-8"))
     return record if _is_of(record["recipe"], variant.load(seed)) else None
+
+
+def of_read_out(name: str, section: Mapping[str, object], split: str, scenes: int) -> dict[str, float]:
+    """Metrics of a read-out of the frozen CLIP; five digits, as rows have.
+
+    Args:
+        name: of the read-out.
+        section: the data of a recipe.
+        split: of the scenes.
+        scenes: how many.
+    """
+    data = held_out_data(section, split, length=scenes)
+    metrics = evaluate(ZeroShotSegmentor(load_clip(), name), data).metrics
+    return {key: round(metrics[key], 5) for key in shown_metrics(metrics)}
 
 
 def score_run(

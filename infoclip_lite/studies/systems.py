@@ -13,24 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ..clip import load_clip
 from ..clip.readouts import READ_OUTS
 from ..core.files import data_dir
 from ..core.reports import JsonObject, write_report
 from ..core.statistics import Score, contrasts, interval
-from ..datasets import held_out_data
-from ..evaluation import evaluate
-from ..segmentors import ZeroShotSegmentor
 from ..training.recipe import load_finetuning
 from ..training.run import Run
 from . import degradation_map, repair
-from .rows import METRICS, SPLITS, StudyTable
+from .rows import SPLITS, StudyTable
 from .runs import (
     SCENES,
     TUNING_SCENES,
     Records,
     gather,
     gather_any,
+    of_read_out,
     run_variants,
     same_scenes,
     score_run,
@@ -205,7 +202,7 @@ def tune(*, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | N
         metrics}, "read_out": the best without training}.
     """
     measured = tried(candidates(), GRID_SEEDS, folder / "grid", part=part)
-    read_outs = {name: _untrained(name, "val", TUNING_SCENES) for name in READ_OUTS}
+    read_outs = {name: of_read_out(name, _data(), "val", TUNING_SCENES) for name in READ_OUTS}
     content = {
         "seeds": list(GRID_SEEDS),
         "measured": measured,
@@ -327,7 +324,7 @@ def compared(records: Records, seeds: int) -> StudyTable:
     scores[FREE] = {
         f"{split}/{key}": Score(value, 0.0)
         for split in SPLITS
-        for key, value in _untrained(READ_OUT, split, SCENES).items()
+        for key, value in of_read_out(READ_OUT, _data(), split, SCENES).items()
     }
     return scores
 
@@ -385,7 +382,7 @@ def borrowed(seeds: int, folder: Path = repair.FOLDER) -> Records:
     """
     theirs = repair.variants()
     found = gather({label: theirs[label] for label in BORROWED.values()}, range(seeds), folder)
-    ours = load_finetuning("mini/map-head").data
+    ours = _data()
     for label, runs in found.items():
         for run in runs:
             if not same_scenes(run["recipe"]["data"], ours):
@@ -401,8 +398,6 @@ def borrowed(seeds: int, folder: Path = repair.FOLDER) -> Records:
     return {label: kept[theirs_label] for label, theirs_label in BORROWED.items() if theirs_label in kept}
 
 
-def _untrained(read_out: str, split: str, scenes: int) -> dict[str, float]:
-    """Metrics of a read-out of the frozen CLIP."""
-    data = held_out_data(load_finetuning("mini/map-head").data, split, length=scenes)
-    metrics = evaluate(ZeroShotSegmentor(load_clip(), read_out), data).metrics
-    return {key: round(metrics[key], 5) for key in METRICS}
+def _data() -> Mapping[str, object]:
+    """What every system is trained and tested on."""
+    return load_finetuning("mini/map-head").data

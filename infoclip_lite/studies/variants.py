@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 
+from ..datasets.collage.words import stuff, voc_like
 from ..training.recipe import FineTuneRecipe, load_finetuning, merged
 
 
@@ -33,6 +34,12 @@ class Variant:
     def changed(self, **changes: object) -> Variant:
         """The same with further changes, section by section."""
         return replace(self, changes=merged(self.changes, changes))
+
+
+def in_voc_like(variant: Variant) -> Variant:
+    """The same in the VOC-like split: its own words compete, its own nouns are labelled."""
+    seen, unseen = voc_like()
+    return variant.changed(data={"classes": [*seen, *unseen, *stuff()], "seen": list(seen)})
 
 
 def settings_of(variants: Mapping[str, Variant], seed: int = 0) -> dict[str, dict[str, object]]:

@@ -37,7 +37,7 @@ def keep(folder: Path, label: str, seed: int, run: JsonObject) -> None:
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """CLIP as it is, measured by nobody."""
-    monkeypatch.setattr(study, "_untrained", lambda name, split, scenes: dict.fromkeys(METRICS, 0.1))
+    monkeypatch.setattr(study, "of_read_out", lambda *asked: dict.fromkeys(METRICS, 0.1))
 
 
 def test_every_system_learns_from_as_many_scenes_and_is_tested_on_the_maps() -> None:

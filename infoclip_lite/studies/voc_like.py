@@ -1,0 +1,108 @@
+"""What is trained against what is not, in the VOC-like split: other words compete, other nouns are labelled.
+
+Settings are those of the wide split: nothing is tuned here but which read-out stands for those without
+training, the best on validation scenes. Rows of Chimera-Seg on these scenes are read and not run again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..clip.readouts import READ_OUTS
+from ..core.files import data_dir
+from ..core.reports import JsonObject, write_report
+from ..core.statistics import Score, contrasts
+from ..datasets.collage.words import stuff
+from ..datasets.collage.words import voc_like as words_like_voc
+from . import chimera_seg, repair, systems
+from .rows import SPLITS, StudyTable
+from .runs import SCENES, TUNING_SCENES, Records, gather, of_read_out, run_variants, score_run
+from .study import table, table_json
+from .variants import Variant, in_voc_like, settings_of
+
+FOLDER = data_dir() / "rows" / "voc_like"
+FREE = "the best read-out"
+# The label here, and in `repair`: the two that stand highest where queries and values alone learn.
+TUNED = {"CLIP tuned, q and v": "qv: plain", "InfoCLIP (ours), q and v": "qv: infoclip, anchors, gap"}
+# The label here, and in `chimera_seg`.
+BORROWED = {
+    "Chimera-Seg, linear map": "voc: linear, all positions",
+    "Chimera-Seg, CLIP's blocks": "voc: head, all positions",
+}
+
+
+def variants() -> dict[str, Variant]:
+    """What is trained here."""
+    theirs = repair.variants()
+    wide = {systems.PIXELS: systems.variants()[systems.PIXELS]}
+    wide |= {label: theirs[name] for label, name in TUNED.items()}
+    return {label: in_voc_like(row) for label, row in wide.items()}
+
+
+def voc_like(
+    *, seeds: int = 3, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | None = None
+) -> JsonObject:
+    """Run what is missing, and write voc_like.json with what all seeds have finished.
+
+    Args:
+        seeds: of every row.
+        part: (k, n) does the k-th of n parts of the runs.
+        folder: where finished runs are kept.
+        out: where the report is written; data/reports by default.
+
+    Returns:
+        {"variants", "missing", "seeds", "words": {"seen", "unseen", "stuff"}, "read_outs": {split: {name:
+        metrics}}, "read_out": the best on validation scenes, "table", "contrasts", "seconds"}: fractions.
+        Every trained row is compared with that read-out; p-values are corrected for all of them (Holm).
+
+    Raises:
+        FileNotFoundError: the head's row is not finished.
+    """
+    rows = variants()
+    run_variants(rows, range(seeds), folder, lambda run: score_run(run, probes=False), part=part)
+    records = gather(rows, range(seeds), folder)
+    if systems.PIXELS not in records:
+        raise FileNotFoundError(
+            f"{folder} has {list(records)} with all {seeds} seeds; expected {systems.PIXELS!r}: run "
+            "`infoclip-lite benchmark voc_like` to its end"
+        )
+    scores = table({**records, **_borrowed(seeds)}, systems.PIXELS)
+    section, (seen, unseen) = rows[systems.PIXELS].load(0).data, words_like_voc()
+    read_outs = {
+        split: {name: of_read_out(name, section, split, count) for name in READ_OUTS}
+        for split, count in (("val", TUNING_SCENES), *((split, SCENES) for split in SPLITS))
+    }
+    best = max(READ_OUTS, key=lambda name: read_outs["val"][name]["hIoU"])
+    # Nothing is drawn where nothing is trained: it has the same score under every seed.
+    scores[FREE] = {
+        f"{split}/{key}": Score(value, 0.0)
+        for split in SPLITS
+        for key, value in read_outs[split][best].items()
+    }
+    content = {
+        "variants": settings_of(rows),
+        "missing": [label for label in (*rows, *BORROWED) if label not in scores],
+        "seeds": seeds,
+        "words": {"seen": seen, "unseen": unseen, "stuff": stuff()},
+        "read_outs": read_outs,
+        "read_out": best,
+        "table": table_json(scores),
+        "contrasts": {split: _contrasts(scores, split) for split in SPLITS},
+        "seconds": {label: [run["seconds"]["train"] for run in runs] for label, runs in records.items()},
+    }
+    return write_report("voc_like", content, out)
+
+
+def _borrowed(seeds: int) -> Records:
+    """Chimera-Seg's rows that all seeds have finished."""
+    of_theirs = {name: chimera_seg.VARIANTS[name] for name in BORROWED.values()}
+    found = gather(of_theirs, range(seeds), chimera_seg.FOLDER)
+    return {label: found[name] for label, name in BORROWED.items() if name in found}
+
+
+def _contrasts(scores: StudyTable, split: str) -> list[dict[str, object]]:
+    """Each trained row against the best read-out, in hIoU; counted are those that are not there yet, too."""
+    asked = {label: row[f"{split}/hIoU"] for label, row in scores.items()}
+    pairs = [(label, FREE) for label in asked if label != FREE]
+    found = contrasts(asked, pairs, planned=len(variants()) + len(BORROWED))
+    return [each.to_json() for each in found]
