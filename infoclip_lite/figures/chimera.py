@@ -84,7 +84,8 @@ def _band(axis: Axes, points: Sequence[Row], colour: object, label: str) -> None
 def plot_contrasts(report: Row, *, height: float = 0.32) -> Figure:
     """Planned contrasts of hIoU in points, on new and on known instances.
 
-    A line each, with its own 95% interval; a star where the difference holds with all planned ones counted.
+    A line each, with its own 95% interval; a star beside it where the difference holds with all planned ones
+    of that kind of instance counted.
 
     Args:
         report: of `chimera_seg` or `chimera_heads`.
@@ -102,15 +103,15 @@ def plot_contrasts(report: Row, *, height: float = 0.32) -> Figure:
     size = (8.0, 1.0 + height * lines)
     figure, axes = plt.subplots(1, 2, figsize=size, sharex=True, layout="constrained")
     for axis, (split, rows) in zip(axes, found.items(), strict=True):
-        named = {_named(row): read_interval(row) for row in rows}
+        named = {f"{row['first']} minus {row['second']}": read_interval(row) for row in rows}
         difference_plot(axis, named, labels=split == "test")
+        axis.margins(x=0.12)  # room for a star
+        for line, row in enumerate(rows):
+            if row["corrected"] <= LEVEL:
+                end = (100 * (row["mean"] + row["half"]), line)
+                axis.annotate("*", end, xytext=(4, -5), textcoords="offset points")
         axis.set_title(f"{SORTS[split]} instances", fontsize=10)
     return figure
-
-
-def _named(row: Row) -> str:
-    star = " *" if row["corrected"] <= LEVEL else ""
-    return f"{row['first']} minus {row['second']}{star}"
 
 
 def plot_gammas(report: Row, labels: Sequence[str], *, split: str = "test", height: float = 2.6) -> Figure:

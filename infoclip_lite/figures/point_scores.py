@@ -49,6 +49,10 @@ def noun_rows(report: Row, label: str) -> list[dict[str, object]]:
         report: of `infoclip-lite benchmark points`.
         label: of the variant.
 
+    Returns:
+        Rows {"word", frozen CLIP, the variant, "called so in training"}: of the points of an unseen noun in
+        the training's scenes, how many have its name as their pseudo label.
+
     Raises:
         ValueError: a variant that is not finished.
     """
@@ -57,7 +61,12 @@ def noun_rows(report: Row, label: str) -> list[dict[str, object]]:
         raise ValueError(f"got {label!r}; expected one of {', '.join(trained) or 'none'}")
     runs = report["nouns"][label]
     return [
-        {"word": noun, FROZEN: 100 * iou, label: interval([run[noun] for run in runs]).percent}
+        {
+            "word": noun,
+            FROZEN: 100 * iou,
+            label: interval([run[noun] for run in runs]).percent,
+            "called so in training": percent(report["pseudo_labels"].get(noun, {}).get("right")),
+        }
         for noun, iou in report["nouns"][FROZEN].items()
     ]
 
@@ -72,7 +81,9 @@ def plot_scores(report: Row, *, height: float = 2.6) -> Figure:
     import matplotlib.pyplot as plt
 
     labels = _frozen_first(report)[::-1]
-    figure, axes = plt.subplots(1, len(GROUPS), figsize=(3.4 * height, height), layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(GROUPS), figsize=(3.4 * height, height), sharex=True, layout="constrained"
+    )
     for axis, (metric, name) in zip(axes, GROUPS.items(), strict=True):
         for place, (split, sort) in enumerate(SORTS.items()):
             rows = [report["table"][label][f"{split}/{metric}"] for label in labels]
@@ -87,8 +98,9 @@ def plot_scores(report: Row, *, height: float = 2.6) -> Figure:
                 elinewidth=1.2,
                 label=f"{sort} instances",
             )
-        axis.set(title=name, xlabel="mIoU (%)", xlim=(0, None))
+        axis.set(title=name, xlabel="mIoU (%)")
         axis.set_yticks(range(len(labels)), labels if axis is axes[0] else [])
+    axes[0].set_xlim(left=-2)  # for all panels; a dot at zero is seen whole
     handles, titles = axes[0].get_legend_handles_labels()
     figure.legend(handles, titles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     sns.despine(figure)

@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ..clip import DenseCLIP, load_clip
 from ..core.files import data_dir, whole_file
+from ..core.labels import NO_LABEL
 from ..core.reports import JsonObject, write_report
 from ..core.statistics import Score, contrasts
 from ..datasets.points import Points, PointScene
@@ -70,9 +72,9 @@ def points(
         out: where the report is written; data/reports by default.
 
     Returns:
-        {"variants", "missing", "seeds", "grid", "table", "contrasts", "nouns", "parameters", "scenes",
-        "seconds"}: of each variant mean, interval and values of every metric on "test" and "test-known",
-        fractions.
+        {"variants", "missing", "seeds", "grid", "table", "contrasts", "nouns", "pseudo_labels", "parameters",
+        "scenes", "seconds"}: of each variant mean, interval and values of every metric on "test" and
+        "test-known", fractions.
 
     Raises:
         ValueError: a part that cannot be.
@@ -123,11 +125,37 @@ def report(clip: DenseCLIP, *, seeds: int = 3, folder: Path = FOLDER, out: Path 
             FROZEN: frozen["test"]["nouns"],
             **{label: [run["nouns"] for run in runs] for label, runs in records.items()},
         },
+        "pseudo_labels": pseudo_quality(Points("train"), clip),
         "parameters": next(iter(records.values()))[0]["parameters"],
         "scenes": {split: len(Points(split)) for split in ("train", "val", *SPLITS)},
         "seconds": {label: [run["seconds"] for run in runs] for label, runs in records.items()},
     }
     return write_report("points", content, out)
+
+
+def pseudo_quality(data: Points, clip: DenseCLIP) -> dict[str, dict[str, float]]:
+    """How right the pseudo labels of a training's scenes are, for each unseen noun that is there.
+
+    Args:
+        data: the scenes.
+        clip: the frozen model, the teacher.
+
+    Returns:
+        {noun: {"points": its points that have a pseudo label, "right": share of them that are called so,
+        "uses": points that are called so, "uses_right": share of these that are of the noun}}.
+    """
+    lessons = prepare(data, clip).scenes
+    truth = torch.cat([data[index].labels for index in range(len(data))])
+    said = torch.cat([each.pseudo.cpu() for each in lessons])
+    found: dict[str, dict[str, float]] = {}
+    for noun in data.unseen:
+        own, called = (truth == noun) & (said != NO_LABEL), said == noun
+        if own.any() and called.any():
+            both = int((own & called).sum())
+            points, uses = int(own.sum()), int(called.sum())
+            shares = {"right": round(both / points, 5), "uses_right": round(both / uses, 5)}
+            found[data.names[noun]] = {"points": points, "uses": uses, **shares}
+    return found
 
 
 def _run(
@@ -162,7 +190,7 @@ def score(run: PointRun, data: Points) -> dict[str, dict[str, float]]:
         data: the scenes, with the names that the run's words are of.
 
     Returns:
-        {"metrics": fractions, "nouns": IoU of each name that is there or was said}.
+        {"metrics": fractions, "nouns": IoU of each name that is there}.
     """
 
     def labelled(scene: PointScene) -> Tensor:

@@ -74,8 +74,12 @@ def test_contrasts_have_a_star_where_they_hold_with_all_that_are_planned() -> No
     (sure,) = report["contrasts"]["test"]
     report["contrasts"]["test"].append({**sure, "first": "head, GLM", "second": "head", "corrected": 0.06})
     new, known = plot_contrasts(report).axes
-    named = [text.get_text() for text in new.get_yticklabels()]
-    assert named == ["head minus linear *", "head, GLM minus head"], "p alone is below 0.05 for both"
+    assert [text.get_text() for text in new.get_yticklabels()] == [
+        "head minus linear",
+        "head, GLM minus head",
+    ]
+    # p alone is below 0.05 for all; corrected, for the first on new instances. The star stands at its line.
+    assert [(star.get_text(), star.xy[1]) for star in new.texts] == [("*", 0)] and not known.texts
     assert new.get_title() == "new instances" and known.get_title() == "known instances"
     with pytest.raises(ValueError, match="without a contrast"):
         plot_contrasts({"contrasts": {"test": [], "test-known": []}})

@@ -22,7 +22,11 @@ def report() -> dict:
 
     return {
         "table": {"seen labels": row(seeds), FROZEN: row(never_trained)},
-        "nouns": {FROZEN: {"chair": 0.5}, "seen labels": [{"chair": 0.1}, {"chair": 0.3}]},
+        "nouns": {
+            FROZEN: {"chair": 0.5, "desk": 0.1},
+            "seen labels": [{"chair": 0.1, "desk": 0.0}, {"chair": 0.3, "desk": 0.0}],
+        },
+        "pseudo_labels": {"desk": {"right": 0.6}},
     }
 
 
@@ -34,10 +38,11 @@ def test_frozen_clip_comes_first_and_has_no_interval() -> None:
 
 
 def test_a_noun_has_the_mean_of_its_seeds() -> None:
-    (row,) = noun_rows(report(), "seen labels")
+    row, unseen = noun_rows(report(), "seen labels")
     found = row["seen labels"]
     assert row["word"] == "chair" and row[FROZEN] == 50
     assert isinstance(found, Interval) and found.mean == pytest.approx(20) and found.ci95 > 10
+    assert row["called so in training"] is None and unseen["called so in training"] == pytest.approx(60)
     for label in ("+ local", FROZEN):
         with pytest.raises(ValueError, match=f"got '.*{label[-5:]}'; expected one of seen labels"):
             noun_rows(report(), label)

@@ -58,6 +58,9 @@ def test_rows_are_run_once_kept_and_summed_up(small: Path, monkeypatch: pytest.M
             "wood",
         }
     )
+    for noun, told in report["pseudo_labels"].items():
+        assert noun in {"stool", "desk"} and 0 <= told["right"] <= 1, "of words that nobody labelled"
+        assert told["right"] * told["points"] == pytest.approx(told["uses_right"] * told["uses"], abs=0.01)
     monkeypatch.setattr(study, "train_points", None)
     again = study.points(seeds=2, folder=rows, out=out)
     assert again["table"] == report["table"], "nothing is run twice"
