@@ -44,12 +44,6 @@ class Scene:
     sources: tuple[str, ...]
 
 
-def again(*names: str) -> list[str]:
-    """Of what a report's numbers are, where they are being measured again; see `measured_again`."""
-    found = [read_report(name) for name in names]
-    return list(dict.fromkeys(report["measured_on"] for report in found if "measured_on" in report))
-
-
 def training() -> JsonObject:
     """One training step by step (`compute_frame`), and curves of the map with their intervals."""
     report, study = read_report("degradation_frames"), read_report("degradation_map")
@@ -65,7 +59,6 @@ def training() -> JsonObject:
         for name, measured in map_curves().items()
     }
     return {
-        "again": again("degradation_frames", "degradation_map"),
         "recipe": report["recipe"],
         "names": report["names"],
         "unseen": report["unseen"],
@@ -111,7 +104,6 @@ def objective() -> JsonObject:
                     place = {"axis": axis, "alpha": alpha, "lambda_1": one, "lambda_2": two}
                     points.append({**place, "here": view.here, "command": view.command})
     return {
-        "again": again("objective_sweep"),
         "controls": {
             "axis": list(AXES),
             "alpha": sorted(ALPHAS),
@@ -135,7 +127,6 @@ def leaderboard() -> JsonObject:
     measured = [set(scores) for method in board.methods.values() for scores in method.scores.values()]
     metrics = shown_metrics(set.intersection(*measured))
     return {
-        "again": again("leaderboard"),
         "about": {key: getattr(board, key) for key in ("size", "scenes", "words", "seeds")},
         "splits": sorted(SPLITS, key=lambda split: split != REPORTED),  # that one first
         "metrics": list(metrics),

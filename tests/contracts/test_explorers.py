@@ -84,15 +84,6 @@ def test_the_leaderboard_holds_every_row_and_every_difference(explorers: ModuleT
             place += 1
 
 
-def test_a_report_that_is_up_to_date_announces_no_new_measurement(
-    explorers: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reports = {"a": {"measured_on": "an old model"}, "b": {}}
-    monkeypatch.setattr(explorers.stored, "read_report", reports.__getitem__)
-    assert explorers.stored.again("a", "b", "a") == ["an old model"]
-    assert explorers.stored.again("b") == []
-
-
 def test_what_an_estimator_refuses_is_said_in_its_words(explorers: ModuleType) -> None:
     row = explorers.playground._row({"estimator": "Gaussian", "n": 10, "dim": 10})
     assert row["refused"].startswith("got 10 samples")

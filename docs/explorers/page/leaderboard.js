@@ -10,7 +10,7 @@ const ANY = null;
 
 export async function start(place, data) {
   const { rows, splits, metrics, about } = data;
-  const { controls, figures, said, under } = panel(place, "Explorer: the leaderboard", data.again);
+  const { controls, figures, said, under } = panel(place, "Explorer: the leaderboard");
   const families = [...new Set(rows.map((row) => row.family))].sort((a, b) => a.toLowerCase().localeCompare(b.toLowerCase()));
   const look = (family) => ({ stroke: colour(families.indexOf(family)), shape: MARKS[families.indexOf(family) % MARKS.length] });
   const distinct = (key) => [...new Set(rows.map((row) => row[key]))];

@@ -5,7 +5,7 @@ import { choice, element, numbers, panel, percent, points, predict, slider } fro
 
 export async function start(place, data) {
   const { controls: grid, measures, plain, start: first } = data;
-  const { body, controls, figures, said, under } = panel(place, "Explorer: both losses together", data.again);
+  const { body, controls, figures, said, under } = panel(place, "Explorer: both losses together");
   const axis = choice("What the samples are (axis)", grid.axis, first.axis, () => draw());
   const alpha = slider("Order α", grid.alpha, first.alpha, () => draw());
   const one = slider("λ₁, weight of compression", grid.lambda_1, first.lambda_1, () => draw());

@@ -31,18 +31,16 @@ export function unique(stem) {
 /**
  * Empty the place and make of it a region with controls, figures, a sentence and tables.
  * @param {string} title what the region is called
- * @param {string[]} again of what numbers are that are being measured again
  */
-export function panel(place, title, again = []) {
+export function panel(place, title) {
   const controls = element("div", { class: "controls" });
   const figures = element("div", { class: "figures" });
   const said = element("p", { class: "said", role: "status" });
   const under = element("div", { class: "under" });
   const body = element("div", {}, controls, figures, said, under);
-  const notes = again.map((what) => element("p", { class: "again" }, `Being measured again: these numbers are of ${what}.`));
   place.setAttribute("role", "region");
   place.setAttribute("aria-label", title);
-  place.replaceChildren(element("p", { class: "title" }, title), ...notes, body);
+  place.replaceChildren(element("p", { class: "title" }, title), body);
   return { body, controls, figures, said, under };
 }
 

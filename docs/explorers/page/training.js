@@ -9,7 +9,7 @@ const FEW = 0.01; // of a scene: a word with less is not named
 export async function start(place, data) {
   const { frames, names, titles } = data;
   const scenes = data.scenes.length;
-  const { controls, figures, said, under } = panel(place, "Explorer: a training as a slider", data.again);
+  const { controls, figures, said, under } = panel(place, "Explorer: a training as a slider");
   const [images, truth, ...labels] = await Promise.all(
     [data.images, data.truth, ...frames.map((frame) => frame.labels)].map((strip) => decoded(`data:image/png;base64,${strip}`)),
   );
