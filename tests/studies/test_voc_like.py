@@ -1,9 +1,10 @@
-"""The VOC-like split: its words and nouns, the settings of the wide split, and one read-out to beat."""
+"""The VOC-like split: its words and nouns, the settings of the eight-noun split, and one read-out to beat."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +13,48 @@ import pytest
 from infoclip_lite.core.reports import JsonObject, list_reports, read_report
 from infoclip_lite.datasets.collage import stuff
 from infoclip_lite.datasets.collage import voc_like as words_like_voc
-from infoclip_lite.studies import chimera_seg, repair, systems
+from infoclip_lite.studies import chimera_seg, degradation_map, repair
 from infoclip_lite.studies import voc_like as study
 from infoclip_lite.studies.rows import METRICS, SPLITS
 from infoclip_lite.studies.runs import _as_json, same_scenes
+from infoclip_lite.studies.variants import Variant, in_voc_like
 from infoclip_lite.training.recipe import FineTuneRecipe
 
-GAINS = {systems.PIXELS: 0.1, "CLIP tuned, q and v": 0.2, "InfoCLIP (ours), q and v": 0.3}
+GAINS = {study.PIXELS: 0.1, "CLIP tuned, q and v": 0.2, "InfoCLIP (ours), q and v": 0.3}
 
 
-def test_rows_are_those_of_the_wide_split_but_for_their_words() -> None:
+def cell_of_the_map() -> Variant:
+    """The head at its rate, as chapter 02's map trained it."""
+    return degradation_map.cells()[f"head/{study.PIXEL_RATE:g}"]
+
+
+def test_rows_are_those_of_other_studies_but_for_their_words() -> None:
     seen, unseen = words_like_voc()
-    wide = {systems.PIXELS: systems.variants()[systems.PIXELS]}
-    wide |= {label: repair.variants()[name] for label, name in study.TUNED.items()}
-    assert set(study.variants()) == set(wide)
+    theirs = {study.PIXELS: cell_of_the_map()}
+    theirs |= {label: repair.variants()[name] for label, name in study.TUNED.items()}
+    assert set(study.variants()) == set(theirs)
     for label, row in study.variants().items():
-        ours, theirs = _as_json(row.load(0)), _as_json(wide[label].load(0))
-        words = {key: ours["data"].pop(key) for key in ("classes", "seen")}
-        theirs["data"] = {k: v for k, v in theirs["data"].items() if k not in words}
-        assert ours == theirs, label
+        data, other = dict(row.load(0).data), theirs[label].load(0).data
+        words = {key: data.pop(key) for key in ("classes", "seen")}
+        assert data == {k: v for k, v in other.items() if k not in words}, label
         assert words == {"classes": [*seen, *unseen, *stuff()], "seen": list(seen)}
-    section = study.variants()[systems.PIXELS].load(0).data
+        if label != study.PIXELS:
+            assert row.load(3) == in_voc_like(theirs[label]).load(3), label
+    section = study.variants()[study.PIXELS].load(0).data
     for name in study.BORROWED.values():
         assert same_scenes(chimera_seg.VARIANTS[name].load(0).data, section)
+
+
+def test_the_head_is_the_maps_but_shorter_and_computed_as_the_other_rows() -> None:
+    ours, theirs = study.variants()[study.PIXELS].load(3), in_voc_like(cell_of_the_map()).load(3)
+    tuned = repair.variants()["qv: plain"].load(3)
+    as_ours = replace(theirs, steps=ours.steps, evaluation=ours.evaluation, machine=tuned.machine)
+    assert ours == as_ours and ours.steps < theirs.steps
+    assert ours.evaluation.at == tuned.evaluation.at == [] and ours.batch == tuned.batch
+
+
+def test_the_heads_rate_is_the_best_of_the_map() -> None:
+    assert study.best_pixel_rate() == study.PIXEL_RATE
 
 
 def test_every_trained_row_is_compared_with_the_read_out_that_validation_scenes_choose(
