@@ -152,11 +152,7 @@ def leaderboard() -> JsonObject:
         ],
         # By the places of two rows: of hIoU, to which the ranks belong.
         "differences": {split: _differences(board, split) for split in SPLITS},
-        # Those across systems first: the board has them itself.
-        "planned": {
-            "systems": read_report("leaderboard").get("contrasts", {}),
-            **{name: read_report(name).get("contrasts", {}) for name in STUDIES},
-        },
+        "planned": {name: read_report(name).get("contrasts", {}) for name in STUDIES},
     }
 
 

@@ -105,7 +105,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "chimera_cost": Benchmark("studies.cost:chimera_cost", "time and parameters at inference"),
     "leaderboard": Benchmark(
         "studies.leaderboard:leaderboard",
-        "every method on the same scenes; gathers what systems, repair and chimera_seg have finished",
+        "every method on the same scenes; gathers what repair and chimera_seg have finished",
         ("seeds",),
     ),
     "speed": Benchmark("studies.speed:speed", "ours against peers, and memory"),

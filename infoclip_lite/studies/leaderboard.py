@@ -23,7 +23,7 @@ from ..segmentors.base import count
 from ..training.build import build_segmentor, build_task
 from ..training.finetuning import FineTuning
 from ..training.recipe import FineTuneRecipe, load_finetuning
-from . import chimera_seg, repair, systems
+from . import chimera_seg, repair
 from .by_scene import DRAWS, groups_of, redrawn_scores, tally
 from .card import MEASURED
 from .cost import forward_pass, speed_rows
@@ -66,7 +66,6 @@ class Source:
 
 
 SOURCES = (
-    Source("systems", systems.variants, systems.FOLDER),
     Source("repair", repair.variants, repair.FOLDER),
     Source("chimera_seg", chimera_seg.planned, chimera_seg.FOLDER),
 )
@@ -90,10 +89,9 @@ def leaderboard(
         out: where the report is written; data/reports/leaderboard.json by default.
 
     Returns:
-        {"size", "scenes", "words", "seen", "seeds", "contrasts", "separation", "missing", "left_out",
-        "speed", "rows"}: planned contrasts of `systems` as far as their rows are there; how many seeds would
-        tell neighbours apart; what is not finished and what is of other scenes or settings; see `Method` and
-        `measure_speed`.
+        {"size", "scenes", "words", "seen", "seeds", "separation", "missing", "left_out", "speed", "rows"}:
+        how many seeds would tell neighbours apart; what is not finished and what is of other scenes or
+        settings; see `Method` and `measure_speed`.
     """
     clip = load_clip()
     methods = {f"zero-shot: {'+'.join(names)}": _untrained(clip, names) for names in untrained()}
@@ -115,7 +113,6 @@ def leaderboard(
         "words": len(_scenes(SPLITS[0]).names),
         "seen": DATA["seen"],
         "seeds": seeds,
-        "contrasts": systems.planned_contrasts(seeds),
         "separation": {split: separation(best, split) for split in SPLITS},
         "missing": missing,
         "left_out": left_out,

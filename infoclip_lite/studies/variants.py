@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
 
-from ..datasets.collage.words import stuff, voc_like
+from ..datasets.collage.words import seen_nouns, stuff, voc_like
 from ..training.recipe import FineTuneRecipe, load_finetuning, merged
 
 
@@ -34,6 +34,13 @@ class Variant:
     def changed(self, **changes: object) -> Variant:
         """The same with further changes, section by section."""
         return replace(self, changes=merged(self.changes, changes))
+
+
+def in_wide(variant: Variant) -> Variant:
+    """The same in the wide split: all words compete, and every noun is labelled that may be."""
+    # All keys are named: a recipe's own `seen`, or another split's words, must not stay.
+    section = {"name": "collage", "size": 96, "classes": None, "seen": list(seen_nouns())}
+    return variant.changed(data=section)
 
 
 def in_voc_like(variant: Variant) -> Variant:

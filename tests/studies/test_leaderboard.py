@@ -27,7 +27,7 @@ from infoclip_lite.studies.leaderboard import (
     untrained_scores,
 )
 from infoclip_lite.studies.rows import METRICS, SPLITS, Method, read_leaderboard
-from infoclip_lite.studies.runs import _as_json, run_path
+from infoclip_lite.studies.runs import _as_json, run_path, same_scenes
 from infoclip_lite.studies.variants import Variant
 from infoclip_lite.training.build import build_task
 from infoclip_lite.training.recipe import FineTuneRecipe, load_finetuning
@@ -68,7 +68,7 @@ def source(tmp_path: Path) -> Source:
             path = run_path(tmp_path, label, seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(run_of(variant.load(seed), seed)))
-    return Source("systems", lambda: variants, tmp_path)
+    return Source("a study", lambda: variants, tmp_path)
 
 
 def test_rows_are_what_studies_have_finished_on_the_boards_scenes(source: Source) -> None:
@@ -76,6 +76,12 @@ def test_rows_are_what_studies_have_finished_on_the_boards_scenes(source: Source
     assert set(found.records) == {"CAT-Seg's head"}
     assert found.missing == ["PACL"] and found.left_out == ["elsewhere"]
     assert set(finished_rows(source, 1).records) == {"CAT-Seg's head", "PACL"}
+
+
+def test_studies_of_the_board_are_of_its_scenes() -> None:
+    for source in board_study.SOURCES:
+        for label, variant in source.variants().items():
+            assert same_scenes(variant.load(0).data, board_study.DATA), f"{source.command}: {label}"
 
 
 def test_a_run_of_other_settings_is_missing(source: Source) -> None:
@@ -94,11 +100,8 @@ def test_the_board_is_made_of_partial_studies_and_says_what_is_not_there(
     monkeypatch.setattr(board_study, "load_clip", lambda: tiny)
     monkeypatch.setattr(board_study, "untrained", lambda: [("value",), ("vanilla",)])
     monkeypatch.setattr(board_study, "measure_speed", lambda models, rounds: {"backends": sorted(models)})
-    monkeypatch.setattr(
-        board_study.systems, "planned_contrasts", lambda seeds: {split: [] for split in SPLITS}
-    )
     report = board_study.leaderboard(seeds=2, sources=[source], out=tmp_path / "board.json")
-    assert report["missing"] == {"systems": ["PACL"]} and report["left_out"] == {"systems": ["elsewhere"]}
+    assert report["missing"] == {"a study": ["PACL"]} and report["left_out"] == {"a study": ["elsewhere"]}
     head = report["rows"]["CAT-Seg's head"]
     assert (head["group"], head["labels"]) == (board_study.MASKS, "masks") and head["labelled_scenes"] == 32
     assert {row["group"] for row in report["rows"].values()} == {board_study.FREE, board_study.MASKS}

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infoclip_lite.clip.readouts import READ_OUTS
 from infoclip_lite.core.reports import JsonObject, list_reports, read_report
 from infoclip_lite.core.statistics import Score
+from infoclip_lite.datasets import held_out_data
+from infoclip_lite.datasets.collage import dev_nouns, seen_nouns, stuff, unseen_nouns
+from infoclip_lite.studies import chimera_seg, repair
 from infoclip_lite.studies import systems as study
 from infoclip_lite.studies.rows import METRICS, SPLITS
-from infoclip_lite.studies.runs import _as_json, run_path, same_scenes, score_tuning
+from infoclip_lite.studies.runs import SCENES, _as_json, gather_any, run_path, same_scenes, score_tuning
+from infoclip_lite.studies.variants import Variant, in_voc_like, in_wide
 from infoclip_lite.training.recipe import FineTuneRecipe, load_finetuning
+
+# Rows where CLIP's own weights learn: what learns, and the label in `repair`.
+TUNED = {
+    "CLIP tuned, q and v": ("qv", "qv: plain"),
+    "CLIP tuned, every weight": ("full", "full: plain"),
+    "CLIP tuned, distilled (KL)": ("full", "full: kl"),
+    "InfoCLIP, paper's weights": ("qv", "qv: infoclip, paper's weights"),
+    "InfoCLIP (ours)": ("qv", "qv: infoclip, anchors, gap"),
+}
 
 
 def record(recipe: FineTuneRecipe, score: float) -> JsonObject:
@@ -40,27 +55,80 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "of_read_out", lambda *asked: dict.fromkeys(METRICS, 0.1))
 
 
-def test_every_system_learns_from_as_many_scenes_and_is_tested_on_the_maps() -> None:
-    data = load_finetuning("mini/map-head").data
-    for label, variant in {**study.candidates(), **study.variants(), **study.ablations()}.items():
+def test_every_system_learns_from_as_many_scenes_and_is_tested_on_those_of_the_wide_split() -> None:
+    trainings = {**study.candidates(), **study.variants(), **study.ablations()}
+    data = load_finetuning("mini/plain").data
+    scenes = held_out_data(data, "test", length=1)
+    nouns, unseen = (*seen_nouns(), *dev_nouns(), *unseen_nouns()), {*dev_nouns(), *unseen_nouns()}
+    assert scenes.names == (*nouns, *stuff()) and {scenes.names[i] for i in scenes.unseen} == unseen
+    for label, variant in trainings.items():
         recipe = variant.load(3)
         assert recipe.steps * recipe.batch == study.STEPS * study.BATCH, label
         assert same_scenes(recipe.data, data), label
-        assert recipe.tune == "none" and recipe.evaluation.at == [] and recipe.machine.dtype == "bfloat16"
+        assert recipe.data["seen"] == list(seen_nouns()), label
+        assert recipe.evaluation.at == [] and recipe.machine.dtype == "bfloat16", label
+        assert (recipe.optimizer.warmup, recipe.optimizer.cooldown) == (40, None), label
 
 
-def test_every_system_has_the_same_rates_and_no_training_is_there_twice() -> None:
+def test_another_splits_words_do_not_stay_in_the_wide_one() -> None:
+    for variant in (Variant("mini/map"), in_voc_like(Variant("mini/plain"))):
+        assert same_scenes(in_wide(variant).load(0).data, load_finetuning("mini/plain").data)
+
+
+def test_every_system_has_three_rates_and_no_training_is_there_twice() -> None:
     found = study.candidates()
-    assert len(found) == len(study.SYSTEMS) * len(study.RATES)
-    for name in study.SYSTEMS:
-        rates = [found[f"{name} | {rate:g}"].load(0).optimizer for rate in study.RATES]
-        assert [each.head_lr for each in rates] == list(study.RATES)
-        # What is pretrained in it keeps the same distance to the rest.
-        assert all(each.lr == pytest.approx(0.1 * each.head_lr) for each in rates if each.head_lr)
-    tables = ({**study.candidates()}, {**study.variants(), **study.ablations()})
+    assert len(found) == 3 * len(study.SYSTEMS)
+    for name, system in study.SYSTEMS.items():
+        assert list(system.rates) == sorted(system.rates) and study.rate_of(name) in system.rates
+        for rate in system.rates:
+            recipe = found[f"{name} | {rate:g}"].load(0)
+            rates = recipe.optimizer
+            if name in TUNED:
+                assert (recipe.tune, rates.lr, rates.head_lr) == (TUNED[name][0], rate, None), name
+            else:
+                # What is pretrained in it keeps the same distance to the rest.
+                assert recipe.tune == "none" and rates.head_lr == rate, name
+                assert rates.lr == pytest.approx(0.1 * rate), name
+    tables = ({**study.candidates(), **relabelled(study.few())}, {**study.variants(), **study.ablations()})
     for table in tables:
         contents = [repr(replace(variant.load(0), name="")) for variant in table.values()]
         assert len(set(contents)) == len(contents)
+
+
+def relabelled(variants: dict[str, Variant]) -> dict[str, Variant]:
+    return {f"few: {label}": variant for label, variant in variants.items()}
+
+
+def test_until_rates_are_chosen_all_have_the_middle_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "CHOSEN", {"ZSSeg": 1e-2})
+    for name, system in study.SYSTEMS.items():
+        rate = 1e-2 if name == "ZSSeg" else sorted(system.rates)[1]
+        assert study.variants()[name].load(0) == study.candidates()[f"{name} | {rate:g}"].load(0)
+
+
+def test_rows_of_other_studies_are_theirs_but_for_rate_length_and_scenes() -> None:
+    """Strengths are not chosen anew."""
+    theirs = {label: repair.variants()[name] for label, (_, name) in TUNED.items()}
+    theirs |= {"Chimera-Seg": chimera_seg.VARIANTS["head, SGD, SAM"]}
+    ours = study.variants()
+    for label, variant in theirs.items():
+        row, other = ours[label].load(0), variant.load(0)
+        changed = {key for key in vars(row) if getattr(row, key) != getattr(other, key)}
+        assert changed <= {"steps", "data", "optimizer", "evaluation", "machine"}, label
+        assert ours[label].paper == variant.paper, label
+
+
+def test_the_same_trainings_with_eight_nouns_stand_beside_those_with_all() -> None:
+    candidates, eight = study.candidates(), load_finetuning("mini/map-head").data
+    for label, variant in study.few().items():
+        ours, theirs = variant.load(0), candidates[label].load(0)
+        assert ours == replace(theirs, data=ours.data), label
+        assert len(ours.data["seen"]) == 8 and same_scenes(ours.data, eight), label
+
+
+def test_the_rows_with_eight_nouns_ship() -> None:
+    few = study.few()
+    assert set(gather_any(few, study.GRID_SEEDS, study.FOLDER / "few")) == set(few)
 
 
 def test_rates_are_chosen_on_seeds_that_are_not_reported() -> None:
@@ -69,7 +137,9 @@ def test_rates_are_chosen_on_seeds_that_are_not_reported() -> None:
 
 def test_every_system_is_run_without_what_it_adds() -> None:
     labels = list(study.ablations())
-    assert {label.split(": ")[0] for label in labels} == set(study.SYSTEMS)
+    # What the others add is asked by the studies that they come from; the head is what all are compared with.
+    asked = set(study.SYSTEMS) - {study.PIXELS, "Chimera-Seg", *TUNED}
+    assert {label.split(": ")[0] for label in labels} == asked and len(asked) == 7
     for label, variant in study.ablations().items():
         whole, part = study.variants()[label.split(": ")[0]].load(0), variant.load(0)
         changed = [key for key in vars(whole) if getattr(whole, key) != getattr(part, key)]
@@ -92,10 +162,12 @@ def leaves(recipe: FineTuneRecipe) -> list[tuple[str, str]]:
 
 
 def test_the_best_rate_is_the_one_with_the_highest_harmonic_mean() -> None:
-    measured = {f"PACL | {rate:g}": {"hIoU": score} for rate, score in ((3e-4, 0.1), (1e-3, 0.3))}
+    tries = {"PACL | 0.001": 0.1, "PACL | 0.003": 0.3, "CLIP tuned, q and v | 0.001": 0.4}
+    measured = {label: {"hIoU": score} for label, score in tries.items()}
     assert study.best_rates(measured) == {}, "one of three is missing"
-    measured["PACL | 0.003"] = {"hIoU": 0.2}
-    assert study.best_rates(measured) == {"PACL": 1e-3}
+    measured |= {"PACL | 0.01": {"hIoU": 0.2}}
+    measured |= {f"CLIP tuned, q and v | {rate:g}": {"hIoU": rate} for rate in (3e-4, 3e-3)}
+    assert study.best_rates(measured) == {"PACL": 3e-3, "CLIP tuned, q and v": 1e-3}
 
 
 @pytest.mark.skipif("systems_grid" not in list_reports(), reason="rates are still being tried")
@@ -105,10 +177,6 @@ def test_what_was_chosen_is_what_was_best_on_validation_scenes() -> None:
     assert report["read_out"] == study.READ_OUT
 
 
-def test_the_heads_rate_is_the_best_of_the_map() -> None:
-    assert study.best_pixel_rate() == study.PIXEL_RATE
-
-
 def test_tuning_looks_at_validation_scenes_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untrained: None
 ) -> None:
@@ -116,12 +184,18 @@ def test_tuning_looks_at_validation_scenes_alone(
         recipe: FineTuneRecipe, starts: Any, score: Any, watch: Any, progress: bool, state: None
     ) -> JsonObject:
         assert score is score_tuning
-        return record(recipe, 0.3 if recipe.optimizer.head_lr == 3e-3 else 0.2)
+        done.append(len(recipe.data["seen"]))
+        return record(recipe, 0.3 if 3e-3 in (recipe.optimizer.head_lr, recipe.optimizer.lr) else 0.2)
 
+    done: list[int] = []
     monkeypatch.setattr("infoclip_lite.studies.runs._run", quick)
     report = study.tune(folder=tmp_path, out=tmp_path / "grid.json")
     assert set(report["measured"]) == set(study.candidates())
-    assert report["best"] == dict.fromkeys(study.SYSTEMS, 3e-3)
+    assert set(report["few"]) == set(study.few()) <= set(report["measured"])
+    assert done == [25] * len(report["measured"]) + [8] * len(report["few"]), "these come last"
+    # Of those whose tries are all as good, the first.
+    every_weight = {name: 1e-4 for name in TUNED if TUNED[name][0] == "full"}
+    assert report["best"] == {**dict.fromkeys(study.SYSTEMS, 3e-3), **every_weight}
 
 
 def test_rows_come_before_ablations_and_the_report_is_of_what_is_finished(
@@ -139,18 +213,18 @@ def test_rows_come_before_ablations_and_the_report_is_of_what_is_finished(
         return record(recipe, 0.2 + 0.01 * recipe.seed + 0.1 * (label == study.PIXELS))
 
     monkeypatch.setattr("infoclip_lite.studies.runs._run", quick)
-    monkeypatch.setattr(study, "borrowed", lambda seeds: {})
     report = study.systems(seeds=5, folder=tmp_path, out=tmp_path / "systems.json")
     first = [label for label, _ in done[: 5 * len(rows)]]
     assert "an ablation" not in first and set(done[5 * len(rows) :]) == {
         ("an ablation", seed) for seed in range(3)
     }
-    assert report["missing"] == list(study.BORROWED), "rows of another study are not run here"
+    assert report["missing"] == [] and set(report["table"]) == {*rows, study.FREE}
+    assert report["labels"].keys() == rows.keys()
     assert set(report["ablations"]) == set(study.ablations())
     own = Score.from_json(report["ablations"]["ZSSeg: masks alone"]["test/hIoU"])
     assert len(own.values) == 3 and own.difference is not None and own.difference.mean == pytest.approx(0)
     pairs = [(row["first"], row["second"]) for row in report["contrasts"]["test"]]
-    assert pairs == [pair for pair in study.CONTRASTS if not set(pair) & set(study.BORROWED)]
+    assert pairs == list(study.CONTRASTS)
     trained = report["contrasts"]["test"][0]
     assert trained["mean"] == pytest.approx(0.22) and trained["corrected"] >= trained["p"]
     # A run more, and nothing is run again.
@@ -159,39 +233,39 @@ def test_rows_come_before_ablations_and_the_report_is_of_what_is_finished(
     assert len(done) == before
 
 
-def test_rows_of_the_repair_study_are_read_and_must_be_of_the_same_scenes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, untrained: None
+def test_read_outs_of_both_test_splits_stand_beside_the_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    theirs = study.repair.variants()
-    for label in ("full: plain", "qv: plain"):
+    asked: list[tuple[str, str]] = []
+
+    def of_read_out(name: str, section: Mapping[str, object], split: str, scenes: int) -> dict[str, float]:
+        asked.append((name, split))
+        assert section["seen"] == list(seen_nouns()) and scenes == SCENES
+        # The best of test scenes is not the one that validation scenes chose.
+        return dict.fromkeys(METRICS, 0.1 * SPLITS.index(split) + (0.1 if name == study.READ_OUT else 0.15))
+
+    monkeypatch.setattr(study, "of_read_out", of_read_out)
+    for label in (study.PIXELS, "PACL"):
         for seed in range(2):
-            # Its CLIP is tuned, so it is probed; ours is frozen, and is not.
-            run = {**record(theirs[label].load(seed), 0.3), "probes": {"margin": 0.1}}
-            keep(tmp_path, label, seed, run)
-    found = study.borrowed(2, tmp_path)
-    assert set(found) == {"CLIP tuned, every weight", "CLIP tuned, q and v"}, "what is finished"
-    monkeypatch.setattr(study, "borrowed", lambda seeds: found)
-    rows = study.compared({study.PIXELS: [record(theirs["qv: plain"].load(0), 0.2)] * 2}, 2)
-    monkeypatch.undo()
-    versus = rows["CLIP tuned, q and v"]["test/hIoU"].difference
-    assert versus is not None and versus.mean == pytest.approx(0.1)
-    other = theirs["qv: plain"].changed(data={"seen": ["cow"]})
-    for seed in range(2):
-        keep(tmp_path, "qv: plain", seed, record(other.load(seed), 0.3))
-    assert set(study.borrowed(2, tmp_path)) == {"CLIP tuned, every weight"}, "of no recipe of theirs"
-    monkeypatch.setattr(study.repair, "variants", lambda: {**theirs, "qv: plain": other})
-    with pytest.raises(ValueError, match="'qv: plain' of the repair study has data"):
-        study.borrowed(2, tmp_path)
+            keep(tmp_path, label, seed, record(study.variants()[label].load(seed), 0.3 + 0.01 * seed))
+    report = study.report(seeds=2, folder=tmp_path, out=tmp_path / "systems.json")
+    assert sorted(asked) == sorted((name, split) for name in READ_OUTS for split in SPLITS), "each once"
+    assert {split: set(found) for split, found in report["read_outs"].items()} == dict.fromkeys(
+        SPLITS, set(READ_OUTS)
+    )
+    for place, split in enumerate(SPLITS):
+        free = Score.from_json(report["table"][study.FREE][f"{split}/hIoU"])
+        assert free.mean == pytest.approx(0.1 + 0.1 * place) and free.ci95 == 0
+        assert report["read_outs"][split][study.READ_OUT]["hIoU"] == free.mean
+    assert set(report["missing"]) == {*study.variants(), *study.ablations()} - {study.PIXELS, "PACL"}
 
 
 def test_a_report_needs_the_row_that_all_others_are_compared_with(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"expected \"CAT-Seg's head\": run"):
         study.report(folder=tmp_path, out=tmp_path / "systems.json")
-    assert study.planned_contrasts(5, tmp_path) == {split: [] for split in SPLITS}
 
 
 def test_questions_are_of_rows_that_there_are() -> None:
-    known = {*study.variants(), *study.BORROWED, study.FREE}
+    known = {*study.variants(), study.FREE}
     assert len(set(study.CONTRASTS)) == len(study.CONTRASTS) == 6
     assert {label for pair in study.CONTRASTS for label in pair} <= known
-    assert set(study.BORROWED.values()) <= set(study.repair.variants())
