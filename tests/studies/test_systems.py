@@ -71,7 +71,8 @@ def test_every_system_learns_from_as_many_scenes_and_is_tested_on_those_of_the_w
 
 
 def test_another_splits_words_do_not_stay_in_the_wide_one() -> None:
-    for variant in (Variant("mini/map"), in_voc_like(Variant("mini/plain"))):
+    plain = Variant("mini/plain")
+    for variant in (Variant("mini/map"), in_voc_like(plain), in_voc_like(in_wide(plain))):
         assert same_scenes(in_wide(variant).load(0).data, load_finetuning("mini/plain").data)
 
 
