@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import time
@@ -201,10 +202,13 @@ def of_read_out(name: str, section: Mapping[str, object], split: str, scenes: in
         section: the data of a recipe.
         split: of the scenes.
         scenes: how many.
+
+    Returns:
+        Fractions; a group of words that no scene shows has no metric.
     """
     data = held_out_data(section, split, length=scenes)
     metrics = evaluate(ZeroShotSegmentor(load_clip(), name), data).metrics
-    return {key: round(metrics[key], 5) for key in shown_metrics(metrics)}
+    return {key: round(metrics[key], 5) for key in shown_metrics(metrics) if not math.isnan(metrics[key])}
 
 
 def score_run(

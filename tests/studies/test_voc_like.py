@@ -64,7 +64,9 @@ def test_every_trained_row_is_compared_with_the_read_out_that_validation_scenes_
     best = {"val": "value", "test": "sclip", "test-known": "sclip"}
 
     def of_read_out(name: str, section: Mapping[str, object], split: str, scenes: int) -> dict[str, float]:
-        return dict.fromkeys(METRICS, 0.25 if name == best[split] else 0.15)
+        metrics = dict.fromkeys(METRICS, 0.25 if name == best[split] else 0.15)
+        # Validation scenes show no unseen noun.
+        return {"mIoU_seen": metrics["mIoU_seen"]} if split == "val" else metrics
 
     def quick(
         recipe: FineTuneRecipe, starts: Any, score: Any, watch: Any, progress: bool, state: None
