@@ -18,7 +18,7 @@ from ..clip import DenseCLIP, load_clip
 from ..core.files import data_dir, whole_file
 from ..core.labels import NO_LABEL
 from ..core.reports import JsonObject, write_report
-from ..core.statistics import Score, contrasts
+from ..core.statistics import contrasts
 from ..datasets.points import Points, PointScene
 from ..evaluation.points import Labeller, count_points
 from ..segmentors.base import count
@@ -27,7 +27,7 @@ from ..training.points import Lessons, PointRun, prepare, train_points
 from ..training.recipe import PointsRecipe, load_recipe
 from .rows import SPLITS, StudyTable
 from .runs import Records
-from .study import table, table_json, tuned
+from .study import table, table_json, tuned, untrained_row
 
 FOLDER = data_dir() / "rows" / "points"
 RECIPE = "mini/points"
@@ -108,12 +108,7 @@ def report(clip: DenseCLIP, *, seeds: int = 3, folder: Path = FOLDER, out: Path 
         )
     rows = table(records, BASELINE)
     frozen = {split: _frozen(clip, split) for split in SPLITS}
-    # Nothing is drawn where nothing is trained: it has the same score under every seed.
-    rows[FROZEN] = {
-        f"{split}/{key}": Score(value, 0.0)
-        for split, metrics in frozen.items()
-        for key, value in metrics["metrics"].items()
-    }
+    rows[FROZEN] = untrained_row({split: found["metrics"] for split, found in frozen.items()})
     content = {
         "variants": {label: asdict(_recipe(changes, 0)) for label, changes in VARIANTS.items()},
         "missing": [label for label in VARIANTS if label not in records],

@@ -226,6 +226,22 @@ def table(records: Records, baseline: str) -> StudyTable:
     return rows
 
 
+def untrained_row(measured: Mapping[str, Mapping[str, float]]) -> dict[str, Score]:
+    """A table's row of what nothing trains: nothing is drawn, so it has the same score under every seed.
+
+    Args:
+        measured: split -> metrics.
+
+    >>> untrained_row({"test": {"hIoU": 0.25}})["test/hIoU"].to_json()
+    {'mean': 0.25, 'half': 0.0}
+    """
+    return {
+        f"{split}/{key}": Score(value, 0.0)
+        for split, metrics in measured.items()
+        for key, value in metrics.items()
+    }
+
+
 def _by_measure(runs: Sequence[JsonObject]) -> dict[str, tuple[float, ...]]:
     """{"test-known/hIoU": one value a seed} of the groups of a record that hold measures."""
     groups = [name for name in runs[0] if name in ("probes", "val", *SPLITS)]

@@ -19,12 +19,12 @@ from typing import Literal
 from ..clip.readouts import READ_OUTS
 from ..core.files import data_dir
 from ..core.reports import JsonObject, write_report
-from ..core.statistics import Score, contrasts
+from ..core.statistics import contrasts
 from ..training.run import Run
 from . import chimera_seg, repair
 from .rows import SPLITS, StudyTable
 from .runs import SCENES, TUNING_SCENES, Records, gather, of_read_out, run_variants, score_run
-from .study import best_choice, table, table_json, tried
+from .study import best_choice, table, table_json, tried, untrained_row
 from .variants import Variant, in_wide, settings_of
 
 FOLDER = data_dir() / "rows" / "systems"
@@ -337,10 +337,7 @@ def compared(records: Records, free: Mapping[str, Mapping[str, float]]) -> Study
         free: split -> metrics of the best read-out.
     """
     scores = table(records, PIXELS)
-    # Nothing is drawn where nothing is trained: it has the same score under every seed.
-    scores[FREE] = {
-        f"{split}/{key}": Score(value, 0.0) for split, found in free.items() for key, value in found.items()
-    }
+    scores[FREE] = untrained_row(free)
     return scores
 
 

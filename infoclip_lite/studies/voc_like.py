@@ -12,13 +12,13 @@ from pathlib import Path
 from ..clip.readouts import READ_OUTS
 from ..core.files import data_dir
 from ..core.reports import JsonObject, write_report
-from ..core.statistics import Score, contrasts, interval
+from ..core.statistics import contrasts, interval
 from ..datasets.collage.words import stuff
 from ..datasets.collage.words import voc_like as words_like_voc
 from . import chimera_seg, degradation_map, repair
 from .rows import SPLITS, StudyTable
 from .runs import SCENES, TUNING_SCENES, Records, gather, gather_any, of_read_out, run_variants, score_run
-from .study import table, table_json
+from .study import table, table_json, untrained_row
 from .variants import Variant, in_voc_like, settings_of
 
 FOLDER = data_dir() / "rows" / "voc_like"
@@ -106,12 +106,7 @@ def voc_like(
     }
     # Validation scenes show none of the four unseen nouns, so they have no hIoU.
     best = max(READ_OUTS, key=lambda name: read_outs["val"][name]["mIoU_seen"])
-    # Nothing is drawn where nothing is trained: it has the same score under every seed.
-    scores[FREE] = {
-        f"{split}/{key}": Score(value, 0.0)
-        for split in SPLITS
-        for key, value in read_outs[split][best].items()
-    }
+    scores[FREE] = untrained_row({split: read_outs[split][best] for split in SPLITS})
     content = {
         "variants": settings_of(rows),
         "missing": [label for label in (*rows, *BORROWED) if label not in scores],
