@@ -12,6 +12,9 @@ from pathlib import Path
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Nothing that a test encodes belongs into the cache of whoever runs it; those of the cache name a folder.
 os.environ["INFOCLIP_LITE_TEXT_CACHE"] = "off"
+# Before torch counts the cores: two processes with all of them each are ten times slower.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 import open_clip
 import pytest
@@ -37,8 +40,13 @@ MakeTiny = Callable[..., DenseCLIP]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that fork come first: after a fake CUDA tensor autograd keeps threads, and a fork has none."""
+    """Tests that fork come first: after a fake CUDA tensor autograd keeps threads, and a fork has none.
+    Where processes share the tests, a file's go to one of them, and so do all that read the book.
+    """
     items.sort(key=lambda item: item.path.name != FORKS)
+    of_book = {item.path for item in items if "site" in getattr(item, "fixturenames", ())}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("book" if item.path in of_book else str(item.path)))
 
 
 def build_tiny(seed: int = 0, **vision: object) -> DenseCLIP:

@@ -6,7 +6,7 @@ must learn what a word's mask is names hardly a noun after as many steps (`few`)
 *Grid*: three learning rates of each system on validation scenes, one length (`tune`); the choice is written
 down in `CHOSEN`, and a test holds it against the report. *Rows*: five seeds on test scenes. *Ablations*:
 three seeds of each system without the one idea that it adds. *Contrasts*: few, planned here, corrected by
-Holm. Read-outs without training stand beside them.
+Holm. Read-outs without training are rows of the same table.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class System:
     rates: Sequence[float] = RATES
 
 
-# Pixels without masks as things: a cost-aggregation head on the frozen CLIP. Tables compare with it.
+# Pixels without masks as things: a cost-aggregation head on the frozen CLIP. The table compares with it.
 PIXELS = "CAT-Seg's head"
 # Strengths of KL and InfoCLIP are those that chapter 07 chose with eight labelled nouns: here the rate alone
 # is tuned, with three tries as everyone's.
@@ -130,7 +130,8 @@ SYSTEMS: Mapping[str, System] = {
 CHOSEN: Mapping[str, float] = {}
 # The best read-out without training on validation scenes: what `tune` found.
 READ_OUT = "value"
-FREE = "CLIP as it is"
+_FREE = "CLIP as it is: {}"
+FREE = _FREE.format(READ_OUT)
 # The questions, named before the study runs. (first, second): the difference is first - second.
 CONTRASTS: Sequence[tuple[str, str]] = (
     (PIXELS, FREE),  # trained against training-free
@@ -292,9 +293,10 @@ def report(*, seeds: int = 5, folder: Path = FOLDER, out: Path | None = None) ->
         seeds, folder, out: as for `systems`.
 
     Returns:
-        {"variants", "missing", "seeds", "labels", "table", "read_outs": {split: {name: metrics}},
-        "ablations", "contrasts", "nouns", "logs", "seconds"}: fractions; "ablations" holds each system's
-        difference to itself without an idea, seed by seed; "missing" labels are not finished yet.
+        {"variants", "missing", "seeds", "labels", "table", "ablations", "contrasts", "nouns", "logs",
+        "seconds"}: fractions; "labels" is what a row's training was told; "table" has a row of every
+        read-out of CLIP as it is, too; "ablations" holds each system's difference to itself without an idea,
+        seed by seed; "missing" labels are not finished yet.
 
     Raises:
         FileNotFoundError: the pixels' row is not finished.
@@ -306,18 +308,17 @@ def report(*, seeds: int = 5, folder: Path = FOLDER, out: Path | None = None) ->
             f"{folder} has {list(records)} with all {seeds} seeds; expected {PIXELS!r}: run "
             "`infoclip-lite benchmark systems` to its end"
         )
-    read_outs = {
-        split: {name: of_read_out(name, _data(), split, SCENES) for name in READ_OUTS} for split in SPLITS
-    }
-    scores = compared(records, {split: found[READ_OUT] for split, found in read_outs.items()})
+    scores = table(records, PIXELS)
+    for name in READ_OUTS:
+        measured = {split: of_read_out(name, _data(), split, SCENES) for split in SPLITS}
+        scores[_FREE.format(name)] = untrained_row(measured)
     fewer = gather(parts, range(min(seeds, ABLATION_SEEDS)), folder)
     content = {
         "variants": settings_of({**rows, **parts}),
         "missing": [label for label in (*rows, *parts) if label not in {**records, **fewer}],
         "seeds": seeds,
-        "labels": {name: system.labels for name, system in SYSTEMS.items()},
+        "labels": {label: SYSTEMS[label].labels if label in SYSTEMS else "nothing" for label in scores},
         "table": table_json(scores),
-        "read_outs": read_outs,
         "ablations": ablation_table(records, fewer),
         "contrasts": {split: answers(scores, split) for split in SPLITS},
         "nouns": {label: [run["nouns"] for run in runs] for label, runs in {**records, **fewer}.items()},
@@ -327,18 +328,6 @@ def report(*, seeds: int = 5, folder: Path = FOLDER, out: Path | None = None) ->
         },
     }
     return write_report("systems", content, out)
-
-
-def compared(records: Records, free: Mapping[str, Mapping[str, float]]) -> StudyTable:
-    """The table of what is finished, with a row of CLIP as it is.
-
-    Args:
-        records: of this study, the pixels' row among them.
-        free: split -> metrics of the best read-out.
-    """
-    scores = table(records, PIXELS)
-    scores[FREE] = untrained_row(free)
-    return scores
 
 
 def answers(scores: StudyTable, split: str) -> list[dict[str, object]]:

@@ -204,12 +204,12 @@ def test_rows_come_before_ablations_and_the_report_is_of_what_is_finished(
 ) -> None:
     done: list[tuple[str, int]] = []
     rows = study.variants()
-    labels = {repr(row.load(seed)): label for label, row in rows.items() for seed in range(5)}
+    known = {repr(row.load(seed)): label for label, row in rows.items() for seed in range(5)}
 
     def quick(
         recipe: FineTuneRecipe, starts: Any, score: Any, watch: Any, progress: bool, state: None
     ) -> JsonObject:
-        label = labels.get(repr(recipe), "an ablation")
+        label = known.get(repr(recipe), "an ablation")
         done.append((label, recipe.seed))
         return record(recipe, 0.2 + 0.01 * recipe.seed + 0.1 * (label == study.PIXELS))
 
@@ -219,8 +219,10 @@ def test_rows_come_before_ablations_and_the_report_is_of_what_is_finished(
     assert "an ablation" not in first and set(done[5 * len(rows) :]) == {
         ("an ablation", seed) for seed in range(3)
     }
-    assert report["missing"] == [] and set(report["table"]) == {*rows, study.FREE}
-    assert report["labels"].keys() == rows.keys()
+    free = [f"CLIP as it is: {name}" for name in READ_OUTS]
+    assert report["missing"] == [] and list(report["table"]) == [*rows, *free]
+    labels = {name: system.labels for name, system in study.SYSTEMS.items()}
+    assert report["labels"] == {**labels, **dict.fromkeys(free, "nothing")}
     assert set(report["ablations"]) == set(study.ablations())
     own = Score.from_json(report["ablations"]["ZSSeg: masks alone"]["test/hIoU"])
     assert len(own.values) == 3 and own.difference is not None and own.difference.mean == pytest.approx(0)
@@ -234,7 +236,7 @@ def test_rows_come_before_ablations_and_the_report_is_of_what_is_finished(
     assert len(done) == before
 
 
-def test_read_outs_of_both_test_splits_stand_beside_the_rows(
+def test_every_read_out_is_a_row_on_both_test_splits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[str, str]] = []
@@ -251,13 +253,14 @@ def test_read_outs_of_both_test_splits_stand_beside_the_rows(
             keep(tmp_path, label, seed, record(study.variants()[label].load(seed), 0.3 + 0.01 * seed))
     report = study.report(seeds=2, folder=tmp_path, out=tmp_path / "systems.json")
     assert sorted(asked) == sorted((name, split) for name in READ_OUTS for split in SPLITS), "each once"
-    assert {split: set(found) for split, found in report["read_outs"].items()} == dict.fromkeys(
-        SPLITS, set(READ_OUTS)
-    )
     for place, split in enumerate(SPLITS):
-        free = Score.from_json(report["table"][study.FREE][f"{split}/hIoU"])
-        assert free.mean == pytest.approx(0.1 + 0.1 * place) and free.ci95 == 0
-        assert report["read_outs"][split][study.READ_OUT]["hIoU"] == free.mean
+        for name in READ_OUTS:
+            free = Score.from_json(report["table"][f"CLIP as it is: {name}"][f"{split}/hIoU"])
+            assert free.mean == pytest.approx((0.1 if name == study.READ_OUT else 0.15) + 0.1 * place)
+            assert free.ci95 == 0
+        trained = report["contrasts"][split][0]
+        assert trained["second"] == study.FREE == f"CLIP as it is: {study.READ_OUT}"
+        assert trained["mean"] == pytest.approx(0.305 - 0.1 - 0.1 * place)
     assert set(report["missing"]) == {*study.variants(), *study.ablations()} - {study.PIXELS, "PACL"}
 
 
