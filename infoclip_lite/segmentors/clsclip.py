@@ -186,11 +186,11 @@ def early_blocks(depth: int) -> list[int]:
 
 
 def words_to_ask(labels: Tensor, classes: int, asked: int) -> Tensor:
-    """Which words a picture is asked for in training: its largest ones, and in the last place one that is not
-    there [O].
+    """Which words a picture is asked for in training: some that it shows, and last one that it does not [O].
 
-    Without the last a word would never be asked in vain, and all words would be found everywhere. Which it is
-    follows from the labels alone: a training that was stopped and goes on asks the same.
+    Without the last a word would never be asked in vain, and all words would be found everywhere. Its largest
+    words would hardly be things: stuff fills a scene. Which they are follows from the labels alone: a
+    training that was stopped and goes on asks the same.
 
     Args:
         labels: (B, H, W) int64, 0 .. classes - 1, or NO_LABEL.
@@ -198,15 +198,14 @@ def words_to_ask(labels: Tensor, classes: int, asked: int) -> Tensor:
         asked: how many, at most C are.
 
     Returns:
-        (B, A) int64 ids, each once.
+        (B, A) int64 ids, each once; absent ones fill up where a picture shows fewer.
     """
     counts = classes_present(labels, classes)
     places = torch.arange(classes, device=labels.device)
-    # The absent words in a circle that every picture enters at a place of its own.
+    # All words in a circle that every picture enters at a place of its own.
     turn = (places + (counts * (places + 1)).sum(1, keepdim=True)) % classes
     absent = torch.where(counts > 0, -1, turn).argmax(1, keepdim=True)
-    # Present ones by size, before absent ones by their turn; the chosen absent one stands first of all.
-    ranks = torch.where(counts > 0, classes * (1 + counts), turn)
-    top = torch.full_like(absent, labels.numel() * (classes + 1))
-    ranks = ranks.scatter(1, absent, top)
+    # Present ones before absent ones; the chosen absent one stands first of all, and is put last.
+    ranks = turn + torch.where(counts > 0, classes, 0)
+    ranks = ranks.scatter(1, absent, torch.full_like(absent, 2 * classes))
     return ranks.topk(min(asked, classes), dim=1).indices.roll(-1, 1)

@@ -70,12 +70,22 @@ def test_words_may_be_asked_a_few_at_a_time(tiny: DenseCLIP, monkeypatch: pytest
         segmentor.decode(encoded, torch.zeros(2, 8))
 
 
-def test_a_picture_is_asked_for_its_largest_words_and_one_that_is_not_there() -> None:
+def test_a_picture_is_asked_for_words_that_it_shows_and_one_that_is_not_there() -> None:
     ids = words_to_ask(labelled(), 4, 3)
-    assert ids[0, :2].tolist() == [1, 0] and ids[0, 2] in (2, 3)
+    assert set(ids[0, :2].tolist()) == {0, 1} and ids[0, 2] in (2, 3)
     assert ids[1, 0] == 2 and len(set(ids[1].tolist())) == 3
-    assert words_to_ask(labelled(), 4, 2)[0].tolist()[0] == 1, "of two, one is not there"
+    assert words_to_ask(labelled(), 4, 2)[0].tolist()[0] in (0, 1), "of two, one is not there"
     assert sorted(words_to_ask(labelled(), 2, 5)[0].tolist()) == [0, 1], "no more than there are"
+
+
+def test_a_large_word_is_not_asked_more_than_a_small_one() -> None:
+    asked = []
+    for pixels in range(1, 41):
+        labels = torch.ones(1, 20, 20, dtype=torch.int64)
+        labels.view(-1)[:pixels] = 0
+        asked.append(words_to_ask(labels, 4, 2)[0, 0].item())
+    # Where two neighbours in a circle of four are asked in turn, three starts of four lead to the same one.
+    assert set(asked) == {0, 1} and 10 <= asked.count(0) <= 30
 
 
 def test_which_absent_word_is_asked_turns_with_the_picture() -> None:

@@ -236,9 +236,7 @@ def test_rows_come_before_ablations_and_the_report_is_of_what_is_finished(
     assert len(done) == before
 
 
-def test_every_read_out_is_a_row_on_both_test_splits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_read_out_is_a_row_on_both_test_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 
     def of_read_out(name: str, section: Mapping[str, object], split: str, scenes: int) -> dict[str, float]:
