@@ -2,7 +2,7 @@
 
 Two questions. *Rank correlation*: where a probe is higher, is more kept of unseen nouns? *Early stopping*:
 how much is kept by who stops when a probe has fallen by more than a limit? The limit is chosen on other
-tunings than the one that it is tried on.
+tunings than the one that it is tried on. The first is asked once more of finished trainings with a repair.
 
 Trainings of a head alone are left out: no weight of CLIP moves, and no probe of CLIP with it.
 """
@@ -13,12 +13,13 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..core.reports import JsonObject, write_report
 from ..core.statistics import interval, paired_interval
+from . import repair
 from .degradation_map import FOLDER, SEEN, UNSEEN, cells
-from .runs import gather_any
+from .runs import gather, gather_any
 
 Probe = Callable[[Mapping[str, float]], float]  # of an evaluation
 
@@ -35,6 +36,8 @@ PROBES: Mapping[str, Probe] = {
     "weight distance": lambda at: -at["weight_distance"],
     "seen mIoU": lambda at: at["mIoU_seen"],
 }
+# Of these the repair study has what they are at the end of a training.
+AT_THE_END = [name for name in PROBES if name not in ("weight distance", "seen mIoU")]
 DRAWS = 2000
 LIMITS = 20  # of a fall, that are tried
 HARMONIC = "test/hIoU"
@@ -61,17 +64,24 @@ class Training(NamedTuple):
         return self.cell.split("/")[0]
 
 
-def predictors(*, seeds: int = 3, folder: Path = FOLDER, out: Path | None = None) -> JsonObject:
-    """Read the finished runs of the map and write predictors.json.
+def predictors(
+    *,
+    seeds: int = 3,
+    folder: Path = FOLDER,
+    repairs: Path = repair.FOLDER,
+    out: Path | None = None,
+) -> JsonObject:
+    """Read the finished runs of the map and of the repair study and write predictors.json.
 
     Args:
         seeds: of each cell; those that are finished count.
         folder: where the map keeps its runs.
+        repairs: where the repair study keeps its own.
         out: where the report is written; data/reports by default.
 
     Returns:
         {"seeds", "cells", "points": as of `points`, "correlation": {probe: as of `correlations`, and
-        "than bits": as of `differences`}, "stopping": as of `stopping`}.
+        "than bits": as of `differences`}, "stopping": as of `stopping`, "repaired": as of `repaired`}.
 
     Raises:
         FileNotFoundError: no cell is finished.
@@ -91,6 +101,7 @@ def predictors(*, seeds: int = 3, folder: Path = FOLDER, out: Path | None = None
             for name, of in of_probes.items()
         },
         "stopping": stopping(trainings),
+        "repaired": repaired(repairs),
     }
     return write_report("predictors", content, out)
 
@@ -179,6 +190,54 @@ def differences(of: Rhos, other: Rhos) -> dict[str, dict[str, float]]:
         }
         for scope in ("all", "within")
     }
+
+
+def repaired(folder: Path = repair.FOLDER, *, seeds: int = 5) -> JsonObject:
+    """The same question of trainings that have a repair, and of those that they are compared with.
+
+    Args:
+        folder: where the repair study keeps its runs.
+        seeds: of each variant; one that lacks a seed is left out.
+
+    Returns:
+        {"points": a variant each, {"training", "unseen": mIoU of unseen nouns on new instances, the probes},
+        means over seeds; "correlation": {probe: {"rho", "low", "high", "than bits": the same of the
+        difference to bits}}, with 95% intervals of variants drawn again with replacement}; empty with fewer
+        than three variants.
+    """
+    found: list[dict[str, Any]] = [
+        {
+            "training": label,
+            "unseen": fmean(run["test"]["mIoU_unseen"] for run in runs),
+            **{name: fmean(PROBES[name](run["probes"]) for run in runs) for name in AT_THE_END},
+        }
+        for label, runs in gather(repair.variants(), range(seeds), folder).items()
+    ]
+    if len(found) < 3:
+        return {"points": [], "correlation": {}}
+    rng = random.Random("repaired")
+    drawn = [rng.choices(found, k=len(found)) for _ in range(DRAWS)]
+
+    def rho_of(name: str, points: Sequence[Mapping[str, float]]) -> float:
+        return spearman([(point[name], point["unseen"]) for point in points])
+
+    every = {name: [rho_of(name, points) for points in (found, *drawn)] for name in AT_THE_END}
+    bits = every["bits shared"]
+    return {
+        "points": found,
+        "correlation": {
+            name: {
+                **_whole_and_middle(rhos),
+                "than bits": _whole_and_middle([a - b for a, b in zip(rhos, bits, strict=True)]),
+            }
+            for name, rhos in every.items()
+        },
+    }
+
+
+def _whole_and_middle(values: Sequence[float]) -> dict[str, float]:
+    """Of all, which comes first, and of draws."""
+    return {"rho": values[0], **_middle(values[1:])}
 
 
 # By tuning and cell, a probe beside what is kept, a pair a look.

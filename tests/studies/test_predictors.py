@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from infoclip_lite.studies import predictors as study
+from infoclip_lite.studies import repair
 from infoclip_lite.studies.degradation_map import SEEN, UNSEEN, cells
 from infoclip_lite.studies.predictors import PROBES, Training
 from infoclip_lite.studies.runs import run_path
@@ -130,6 +131,38 @@ def test_a_rule_is_set_up_on_other_tunings() -> None:
     assert found["no training"]["difference"]["mean"] == pytest.approx((0.9 - 0.2 + 0.1 - 0.4) / 2)
 
 
+def keep_repaired(folder: Path, unseen: dict[str, float], seeds: int, **probes: float) -> None:
+    """Finished runs of the repair study; every probe follows `unseen`, or goes against it."""
+    for label, value in unseen.items():
+        for seed in range(seeds):
+            path = run_path(folder, label, seed)
+            path.parent.mkdir(exist_ok=True, parents=True)
+            here = value + 0.01 * seed
+            at = training("full/1", seed, [0.0, 0.0, 0.0, here]).path[-1]
+            run = {
+                "recipe": json.loads(json.dumps(asdict(repair.variants()[label].load(seed)))),
+                "test": {"mIoU_unseen": here},
+                "probes": {**at, **{key: sign * here for key, sign in probes.items()}},
+            }
+            path.write_text(json.dumps(run))
+
+
+def test_repaired_trainings_are_a_point_a_variant(tmp_path: Path) -> None:
+    worth = dict(zip(repair.variants(), (0.1, 0.4, 0.2, 0.3, 0.5), strict=False))
+    keep_repaired(tmp_path, worth, 2, margin=-1.0)
+    found = study.repaired(tmp_path, seeds=2)
+    assert {point["training"]: point["unseen"] for point in found["points"]} == {
+        label: pytest.approx(value + 0.005) for label, value in worth.items()
+    }
+    assert set(found["correlation"]) == set(study.AT_THE_END)
+    follows, against = found["correlation"]["noun recognition"], found["correlation"]["word margin"]
+    assert follows["rho"] == pytest.approx(1) and against["rho"] == pytest.approx(-1)
+    assert follows["than bits"] == {"rho": 0.0, "low": 0.0, "high": 0.0}
+    assert against["than bits"]["high"] == pytest.approx(-2, abs=1e-6) == against["than bits"]["rho"]
+    fewer = study.repaired(tmp_path, seeds=3)
+    assert fewer == {"points": [], "correlation": {}}, "none has three seeds"
+
+
 def test_the_report_is_of_the_maps_finished_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[study.Probe] = []
     own = study.rhos
@@ -142,12 +175,15 @@ def test_the_report_is_of_the_maps_finished_cells(tmp_path: Path, monkeypatch: p
             run = training(label, seed, FALLING)
             recipe = asdict(cells()[label].load(seed))
             path.write_text(json.dumps({"seed": seed, "recipe": recipe, "evaluations": run.path}))
-    report = study.predictors(seeds=2, folder=tmp_path, out=tmp_path / "predictors.json")
+    paths = {"folder": tmp_path, "repairs": tmp_path / "repairs", "out": tmp_path / "predictors.json"}
+    keep_repaired(paths["repairs"], dict(zip(repair.variants(), (0.1, 0.2, 0.3), strict=False)), 5)
+    report = study.predictors(seeds=2, **paths)
+    assert len(report["repaired"]["points"]) == 3
     assert asked == list(PROBES.values()), "cells are drawn once a probe"
     assert report["cells"] == labels and len(report["points"]) == len(labels) * 2 * (len(STEPS) - 1)
     assert report["points"][0]["kept"] == pytest.approx(0.8 - 0.9)
     assert set(report["correlation"]) == set(PROBES) and set(PROBES) < set(report["stopping"]) | {"seen mIoU"}
-    more = study.predictors(seeds=3, folder=tmp_path, out=tmp_path / "predictors.json")
+    more = study.predictors(seeds=3, **paths)
     assert more["points"] == report["points"], "a third seed that is not finished changes nothing"
     with pytest.raises(FileNotFoundError, match="no run of the first 3 seeds"):
-        study.predictors(seeds=3, folder=tmp_path / "empty", out=tmp_path / "predictors.json")
+        study.predictors(seeds=3, **{**paths, "folder": tmp_path / "empty"})
