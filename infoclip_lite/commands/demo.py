@@ -1,4 +1,4 @@
-"""infoclip-lite demo: the main job in under three minutes."""
+"""infoclip-lite demo: the main job in minutes."""
 
 from __future__ import annotations
 

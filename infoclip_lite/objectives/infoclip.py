@@ -19,7 +19,7 @@ Two traps that the paper's formula leaves open, and what we offer against them [
 
 - All samples share a large common part, so their Gram matrix is almost one number and its entropy almost
   zero. `centre` subtracts the mean over the samples first, as CKA does.
-- I(R_T; R_S) also grows when the student's relation becomes sharper than the teacher's.
+- I(R_T; R_S) also grows when the student's rows differ more from each other than the teacher's.
   `kind="gap"` asks for no more than the teacher has: (I(R_T; R_T) + I(R_S; R_S)) / 2 - I(R_T; R_S),
   which at alpha = 2 is zero only where the two relations are alike.
 """
@@ -194,7 +194,7 @@ def transfer_loss(
     if kind == "information":
         return -shared.mean()
     # At alpha = 2 the gap is -log of the cosine of the two Grams squared entry by entry, a kernel
-    # alignment: zero for what is alike, and above it for a student that is sharper than its teacher [O].
+    # alignment: zero for what is alike, above it for rows that differ more than the teacher's, too [O].
     own = [renyi_mutual_information(g, g, alpha, base, correction, validate=validate) for g in (a, b)]
     return ((own[0] + own[1]) / 2 - shared).mean()
 

@@ -155,7 +155,7 @@ class _Inference:
 
 # Weights are random at the paper's size: they cost what trained ones cost.
 _RANDOM_BODY = {"weights": None, "pool": 4}
-_MOBILENET = {"encoder": "mobilenet_v2"}
+_MOBILENET = {"encoder": "mobilenet_v2", "width": 128}
 _LINEAR = "Chimera-Seg, linear map"
 _INFERENCE: dict[str, _Inference] = {
     "collage-mini, 64 px": _Inference("collage-mini", 64, 16),

@@ -104,7 +104,7 @@ METHODS: Mapping[str, Mapping[str, Mapping[str, object]]] = {
     "infoclip, centred": _infoclip(0.1, 0.3, 1.0, 3.0, 10.0, centre=True),
     # A relation with eight nouns and the grounds is blind to every other word: more columns.
     "infoclip, anchors": _anchored(_infoclip(centre=True)),
-    # Information also grows when the student is sharper than its teacher: no more than the teacher has.
+    # Information also grows when the student's rows differ more than the teacher's: no more than those have.
     "infoclip, anchors, gap": _anchored(_infoclip(1.0, 3.0, 10.0, 30.0, 100.0, centre=True, kind="gap")),
     "infoclip, anchors, detached": _anchored(_infoclip(centre=True, detach=True)),
     "infoclip, anchors, LPAM first": _anchored(_infoclip(centre=True, ramp=0.25)),
