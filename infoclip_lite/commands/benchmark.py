@@ -73,6 +73,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         "every trained system on one bench, and without its idea",
         ("seeds", "part"),
     ),
+    "systems_speed": Benchmark("studies.systems:speed", "time and memory of every system at inference"),
     "voc_like": Benchmark(
         "studies.voc_like:voc_like",
         "what is trained against what is not, in the VOC-like split",

@@ -20,8 +20,11 @@ from ..clip.readouts import READ_OUTS
 from ..core.files import data_dir
 from ..core.reports import JsonObject, write_report
 from ..core.statistics import contrasts
+from ..segmentors import Segmentor
+from ..training.build import build_segmentor
 from ..training.run import Run
 from . import chimera_seg, repair
+from .leaderboard import measure_speed
 from .rows import SPLITS, StudyTable
 from .runs import SCENES, TUNING_SCENES, Records, gather, of_read_out, run_variants, score_run
 from .study import best_choice, table, table_json, tried, untrained_row
@@ -355,6 +358,27 @@ def ablation_table(whole: Records, parts: Records) -> dict[str, dict[str, dict[s
         if name in whole:
             found[label] = table({name: whole[name][: len(runs)], label: runs}, name)[label]
     return table_json(found)
+
+
+def speed(*, rounds: int = 10, out: Path | None = None) -> JsonObject:
+    """Time and memory of each system at inference, and write systems_speed.json; minutes of an idle machine.
+
+    Args:
+        rounds: timed passes of each.
+        out: where the report is written; data/reports by default.
+
+    Returns:
+        As `measure_speed`, by system; the first of those that infer alike stands for them. Weights are those
+        before training: a picture meets as many.
+    """
+    models: dict[str, Segmentor] = {}
+    built: list[object] = []
+    for name, system in SYSTEMS.items():
+        recipe = system.base.load(0)
+        if recipe.segmentor not in built:
+            built.append(recipe.segmentor)
+            models[name] = build_segmentor(recipe)
+    return write_report("systems_speed", measure_speed(models, rounds=rounds), out)
 
 
 def _data() -> Mapping[str, object]:

@@ -14,7 +14,7 @@ from infoclip_lite.clip import load_clip
 from infoclip_lite.studies import cost
 from infoclip_lite.studies.cost import chimera_cost, objective_share, rendered
 from infoclip_lite.training import recipe as recipes
-from infoclip_lite.training.build import build_task
+from infoclip_lite.training.build import build_segmentor, build_task
 from infoclip_lite.training.recipe import list_recipes, load_finetuning
 
 
@@ -111,3 +111,9 @@ def test_recipes_of_the_papers_size_differ_from_the_small_one_in_size_only(name:
         and recipe.objective.keys() == small.objective.keys()
     )
     assert recipe.tune == small.tune == "none" and recipe.data["size"] % 32 == 0
+
+
+def test_the_body_that_is_priced_is_the_one_that_is_trained() -> None:
+    priced = cost._models(load_clip(), cost._INFERENCE["collage-mini, 96 px"])["Chimera-Seg"]
+    trained = build_segmentor(load_finetuning("mini/chimera-mobilenet"))
+    assert priced.weights_at_inference() == trained.weights_at_inference()

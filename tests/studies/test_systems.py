@@ -271,3 +271,18 @@ def test_questions_are_of_rows_that_there_are() -> None:
     known = {*study.variants(), study.FREE}
     assert len(set(study.CONTRASTS)) == len(study.CONTRASTS) == 6
     assert {label for pair in study.CONTRASTS for label in pair} <= known
+
+
+def test_every_way_of_inference_is_timed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: dict[str, Any] = {}
+
+    def measure(models: dict[str, Any], *, rounds: int) -> JsonObject:
+        timed.update(models)
+        return {"rounds": rounds}
+
+    monkeypatch.setattr(study, "measure_speed", measure)
+    assert study.speed(rounds=3, out=tmp_path / "speed.json")["rounds"] == 3
+    # Tuned CLIPs infer as one another, and CLIP-ES trains a head like CAT-Seg's.
+    alike = {"CLIP-ES", *TUNED} - {"CLIP tuned, q and v"}
+    assert set(timed) == set(study.SYSTEMS) - alike
+    assert timed["ZSSeg"].family == "ZSSeg" and timed["Chimera-Seg"].body.channels == 128
