@@ -19,6 +19,7 @@ import pack
 import plans
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+ROWS = Path(__file__).parents[1] / "data" / "rows"
 DRAWING = "image/svg+xml"
 LIVE = "application/vnd.jupyter.widget-view+json"
 # A page has no kernel. Where it has no explorer of its own either, there is a still figure beside it.
@@ -540,6 +541,17 @@ def speed_part() -> str:
     return "\n".join(lines) + "\n"
 
 
+def studies_part(folder: Path = ROWS) -> str:
+    """Markdown: finished runs of every study that travel with the project, and the time that they took."""
+    lines = ["| study | finished runs | hours of a core |", "|---|---|---|"]
+    for study in sorted(path for path in folder.iterdir() if path.is_dir()):
+        runs = [json.loads(path.read_text()).get("seconds") for path in sorted(study.rglob("*.json"))]
+        spent = [sum(each.values()) if isinstance(each, dict) else each for each in runs if each is not None]
+        if spent:
+            lines.append(f"| `{study.name}` | {len(spent)} | {sum(spent) / 3600:.1f} |")
+    return "\n".join(lines) + "\n"
+
+
 def model_facts() -> str:
     """What collage-mini's checkpoint says of its making."""
     from infoclip_lite.clip import read_card
@@ -574,6 +586,7 @@ def write_all(folder: Path) -> None:
         "generated/worth.part.md": worth_tables(),
         "generated/aims.part.md": aims_table(),
         "generated/speed.part.md": speed_part(),
+        "generated/studies.part.md": studies_part(),
         **pack.parts(),
         **plans.parts(),
     }

@@ -276,6 +276,14 @@ def test_times_are_those_of_the_headers(generate: ModuleType, tmp_path: Path) ->
         generate.times_table(tmp_path)
 
 
+def test_hours_of_a_study_are_those_of_its_runs(generate: ModuleType, tmp_path: Path) -> None:
+    for name, seconds in (("a/runs/x-0", {"train": 3000, "score": 600}), ("a/grid/x-1", 1800), ("b/1", None)):
+        path = tmp_path / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({} if seconds is None else {"seconds": seconds}))
+    assert generate.studies_part(tmp_path).splitlines()[2:] == ["| `a` | 2 | 1.5 |"]
+
+
 def test_help_of_every_command_is_on_the_page(site: Path) -> None:
     from infoclip_lite.cli import COMMANDS
 
