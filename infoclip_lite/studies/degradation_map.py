@@ -82,8 +82,10 @@ def degradation_map(
     Returns:
         {"seeds", "missing": {tuning/rate: number of seeds}, "settings", "zero_shot": {metric: mean before any
         training}, "cells": {tuning/rate: {"seeds", "verdict": {split: word}, "differences": {metric: {"mean",
-        "half"}}, "curves": {metric: [{"step", "mean", "half"}]}}}, "usable": {tuning: rate}}; differences are
-        of the last step to zero-shot, paired by seed. Intervals of all cells share one spread over seeds.
+        "half"}}, "curves": {metric: [{"step", "mean", "half"}]}}}, "usable": {tuning: rate}, "nouns":
+        {tuning/usable rate: {noun: {"before", "after"}}}}; differences are of the last step to zero-shot,
+        paired by seed; nouns are IoUs on new instances, means over seeds. Intervals of all cells share one
+        spread over seeds.
     """
     run_variants(cells(), range(seeds), folder, score_nothing, watch=on_every_split, part=part)
     return write_report("degradation_map", what_is_finished(seeds, folder), out)
@@ -118,6 +120,10 @@ def what_is_finished(seeds: int, folder: Path = FOLDER) -> JsonObject:
         "zero_shot": {} if zero_shot is None else _shown(zero_shot),
         "cells": rows,
         "usable": usable(rows),
+        "nouns": {
+            label: _nouns(list(found[label].values()))
+            for label in (f"{tuning}/{rate}" for tuning, rate in usable(rows).items())
+        },
     }
 
 
@@ -163,6 +169,18 @@ def _told(found: Mapping[str, Evaluations]) -> dict[str, Evaluations]:
 
 def _shown(measured: Mapping[str, float]) -> dict[str, float]:
     return {key: value for key, value in measured.items() if key != "step" and not key.startswith(IOU)}
+
+
+def _nouns(paths: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """Each noun's IoU before and after, means over trainings."""
+    names = [key for key in paths[0][0] if key.startswith(IOU)]
+    return {
+        key.removeprefix(IOU): {
+            "before": round(fmean(path[0][key] for path in paths), 5),
+            "after": round(fmean(path[-1][key] for path in paths), 5),
+        }
+        for key in names
+    }
 
 
 def cell_rows(found: Mapping[str, Evaluations], zero_shot: Mapping[str, float]) -> dict[str, JsonObject]:

@@ -112,7 +112,10 @@ def test_what_is_finished_is_reported_and_the_rest_is_named(
     def quick(
         recipe: FineTuneRecipe, starts: object, score: object, watch: object, progress: bool, state: None
     ) -> JsonObject:
-        return {"recipe": _as_json(recipe), "evaluations": runs(0.1, -0.1, 0.01)[str(recipe.seed % 3)]}
+        path = runs(0.1, -0.1, 0.01)[str(recipe.seed % 3)]
+        for at, iou in zip(path, (0.4, 0.3 - 0.1 * recipe.seed), strict=True):
+            at[f"{study.IOU}cow"] = iou
+        return {"recipe": _as_json(recipe), "evaluations": path}
 
     monkeypatch.setattr("infoclip_lite.studies.runs._run", quick)
     out = tmp_path / "map.json"
@@ -122,12 +125,15 @@ def test_what_is_finished_is_reported_and_the_rest_is_named(
     whole = study.degradation_map(seeds=2, folder=tmp_path, out=out)
     assert not whole["missing"] and set(whole["cells"]) == set(study.cells())
     assert whole["cells"]["full/0.0001"]["curves"][study.SEEN][-1]["step"] == 800
+    assert set(whole["nouns"]) == {f"{tuning}/{rate}" for tuning, rate in whole["usable"].items()}
+    assert all(rows == {"cow": {"before": 0.4, "after": 0.25}} for rows in whole["nouns"].values())
 
 
 def test_the_report_that_ships_is_of_the_runs_that_ship() -> None:
     report = read_report("degradation_map")
     found = study.what_is_finished(report["seeds"])
     assert found["missing"] == report["missing"] and found["usable"] == report["usable"]
+    assert found["nouns"] == report["nouns"]
     read = map_curves()
     assert read.keys() == found["cells"].keys()
     for label, cell in found["cells"].items():
