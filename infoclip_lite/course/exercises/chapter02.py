@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...core.statistics import interval
 from ...information import linear_cka
 from . import exercise
-from .compare import Case, Wrong, answered, close_each, number, tensor, varies
+from .compare import Case, Wrong, answered, close, close_each, listed, number, tensor, varies
 
 
 @exercise("2.1", "A harmonic mean stays near the smaller of two numbers.")
@@ -200,3 +201,127 @@ def _training(turn: int) -> list[dict[str, float]]:
             }
         )
     return log
+
+
+_WORDS, _RATE = 4, 0.02  # of the networks that a loop is judged on
+
+
+class _Network(nn.Module):
+    """A frozen stem and a head that learns: pictures (B, 3, H, W) to logits (B, C, H, W)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, _WORDS, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of every word at every pixel."""
+        return self.head(self.stem(images).tanh())
+
+
+def _lesson_of(seed: int, steps: int) -> tuple[_Network, list[tuple[Tensor, Tensor]]]:
+    """A network, and pairs of pictures and targets; half of the pixels are ignored."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = _Network().double()
+    generator = torch.Generator().manual_seed(seed)
+    pairs = []
+    for _ in range(steps):
+        images = torch.randn(2, 3, 6, 6, generator=generator, dtype=torch.float64)
+        target = torch.randint(0, _WORDS, (2, 6, 6), generator=generator)
+        pairs.append((images, target.masked_fill(torch.rand(2, 6, 6, generator=generator) < 0.5, 255)))
+    return model, pairs
+
+
+# What each slip of a loop does, by the name that `_tuned` knows it by.
+_SLIPS = {
+    "added up": "gradients add up from step to step: zero them before each `backward`",
+    "word 0": "ignored pixels were taught word 0: they must not count at all",
+    "all pixels": "the mean is over labelled pixels alone: `ignore_index=255` counts no others",
+    "new": "one optimiser for all steps: a new one each step forgets what AdamW has averaged",
+    "sgd": "that is plain gradient descent: take `torch.optim.AdamW`",
+    "one step": "one step for each pair of the list, in order",
+}
+
+
+def _tuned(seed: int, steps: int, slip: str = "") -> tuple[_Network, list[float]]:
+    """The network after the loop, and the losses; with a slip, after that."""
+    model, pairs = _lesson_of(seed, steps)
+    optimizer, losses = _optimizer(model, slip), []
+    for images, target in pairs[:1] if slip == "one step" else pairs:
+        if slip == "new":
+            optimizer = _optimizer(model)
+        wanted = target.where(target != 255, 0) if slip == "word 0" else target
+        loss = F.cross_entropy(model(images), wanted, ignore_index=255)
+        if slip == "all pixels":
+            loss = loss * (target != 255).double().mean()
+        if slip != "added up":
+            optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return model, losses
+
+
+def _optimizer(model: _Network, slip: str = "") -> torch.optim.Optimizer:
+    kind = torch.optim.SGD if slip == "sgd" else torch.optim.AdamW
+    return kind(model.head.parameters(), lr=_RATE)
+
+
+@exercise(
+    "2.6",
+    "Gradients zeroed, ignored pixels left out, what is frozen out of the optimiser's hands: most loops that "
+    "fine-tune the wrong thing fail at one of the three.",
+)
+def fine_tune(answer: Callable[..., object]) -> None:
+    """The answer is a function: model, [(images, target)], rate -> losses; it trains all but model.stem."""
+    asked = ((0, 4), (1, 3), (2, 5))
+    trained = []
+    for seed, steps in asked:
+        model, pairs = _lesson_of(seed, steps)
+        try:
+            said = answer(model, [(images.clone(), target.clone()) for images, target in pairs], _RATE)
+        except IndexError as error:
+            perhaps = "255 is no word: tell `F.cross_entropy` to ignore it, with `ignore_index=255`"
+            raise Wrong(f"IndexError: {error}", "a loss of the labelled pixels", perhaps) from error
+        losses = [number(each, "a loss") for each in listed(said, what="what you return")]
+        trained.append((model, losses))
+    varies([losses for _, losses in trained], what="the losses of this training")
+    for (seed, steps), (model, losses) in zip(asked, trained, strict=True):
+        _check_tuned(model, seed, steps)
+        if len(losses) != steps:
+            raise Wrong(f"{len(losses)} losses for {steps} pairs", "one a step", "append one in each turn")
+        for step, (got, truth) in enumerate(zip(losses, _tuned(seed, steps)[1], strict=True)):
+            close(
+                got,
+                truth,
+                what=f"the loss of step {step + 1}",
+                tolerance=1e-4,
+                unit=" nats",
+                otherwise="the weights are right: return the loss that each step began with",
+            )
+
+
+def _check_tuned(model: _Network, seed: int, steps: int) -> None:
+    """The weights: those of the loop, or those that one of the slips gives."""
+    start, truth = _lesson_of(seed, steps)[0], _tuned(seed, steps)[0]
+    if not _same_weights(model.stem, start.stem):
+        advice = "give the optimiser the other parameters alone, or switch the stem's `requires_grad` off"
+        raise Wrong("a stem whose weights have moved", "the stem as it was: it is frozen", advice)
+    if _same_weights(model.head, truth.head):
+        return
+    if _same_weights(model.head, start.head):
+        advice = "`backward` only finds the gradient: did you call the optimiser's `step`?"
+        raise Wrong("a head whose weights have not moved", f"a head after {steps} steps", advice)
+    perhaps = "zero the gradients, take the loss, `backward`, `step`, for each pair in order"
+    for slip, said in _SLIPS.items():
+        if _same_weights(model.head, _tuned(seed, steps, slip)[0].head):
+            perhaps = said
+    off = float((model.head.weight - truth.head.weight).detach().abs().max())
+    raise Wrong(
+        f"weights of the head up to {off:.3g} away after {steps} steps", "the loop's weights", perhaps
+    )
+
+
+def _same_weights(a: nn.Module, b: nn.Module) -> bool:
+    pairs = zip(a.parameters(), b.parameters(), strict=True)
+    return all(torch.allclose(one, other, atol=1e-6) for one, other in pairs)

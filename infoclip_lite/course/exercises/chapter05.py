@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...objectives import compression_loss
+from ...objectives import LPAM, compression_loss
 from ...objectives.infoclip import Axis
 from . import exercise
 from .compare import Case, Wrong, answered, close_each, number, same_tensor, varies
@@ -233,3 +233,92 @@ def _check_brake(answer: Callable[..., object], named: Tensor, generator: torch.
         raise Wrong(
             "a gradient that does not part the words", "named words pulled up, all others down", advice
         )
+
+
+@exercise(
+    "5.6",
+    "Two norms and two linear layers, for any pictures and any words: what it learns is which of CLIP's "
+    "directions count.",
+)
+def alignment(answer: Callable[..., object]) -> None:
+    """The answer is a class of `nn.Module`: dim -> (dense (B, N, D), text (C, D)) -> relation (B, N, C)."""
+    asked = ((0, 8), (1, 12), (2, 5))
+    given = [answered(answer(dim)) for _, dim in asked]
+    varies(given, what="a module of this width")
+    for module, (seed, dim) in zip(given, asked, strict=True):
+        if isinstance(module, LPAM) or not isinstance(module, nn.Module):
+            advice = "write a class of `torch.nn.Module` and hand over the class"
+            raise Wrong(f"a {type(module).__name__} for {dim} numbers", "a module of your own", advice)
+        generator = torch.Generator().manual_seed(seed)
+        # Of other lengths and means than a norm leaves: whoever forgets one shows it.
+        dense, text = (1 + 2 * torch.randn(*shape, dim, generator=generator) for shape in ((2, 6), (4,)))
+        answered(module(dense, text))
+        truth = _drawn_lpam(dim, seed)
+        _check_layers(module, truth)
+        module.load_state_dict(truth.state_dict())
+        got = module(dense, text)
+        same_tensor(
+            got,
+            truth(dense, text),
+            what=f"the relation of {dim} numbers",
+            shape="(B, N, C): every patch with every word",
+            traps=_relation_traps(truth, dense, text),
+            tolerance=1e-3,
+        )
+        _check_learns(module, got)
+
+
+def _drawn_lpam(dim: int, seed: int) -> LPAM:
+    """LPAM with weights that no training begins with, so that each of them shows."""
+    lpam, generator = LPAM(dim), torch.Generator().manual_seed(100 + seed)
+    with torch.no_grad():
+        for weights in lpam.parameters():
+            weights.copy_(torch.randn(weights.shape, generator=generator))
+    return lpam
+
+
+def _check_layers(module: nn.Module, truth: LPAM) -> None:
+    got, wanted = (
+        {name: tuple(weights.shape) for name, weights in each.state_dict().items()}
+        for each in (module, truth)
+    )
+    if got == wanted:
+        return
+    other = sorted({name for name, _ in got.items() ^ wanted.items()})
+    perhaps = (
+        "two `nn.LayerNorm(dim)`, norm_dense and norm_text, and two `nn.Linear(dim, dim)`, query and key"
+    )
+    raise Wrong(f"other weights in {', '.join(other)}", f"those of {', '.join(wanted)}", perhaps)
+
+
+def _relation_traps(lpam: LPAM, dense: Tensor, text: Tensor) -> list[tuple[Tensor, str]]:
+    """What typical slips give."""
+    v, t = lpam.norm_dense(dense), lpam.norm_text(text)
+    root = dense.shape[-1] ** 0.5
+    learned, plain = lpam.query(v) @ lpam.key(t).T, v @ t.T
+    return [
+        (plain, "that is the plain product alone: the learnt one is missing"),
+        (learned / root, "that is the learnt product alone: the plain one stands beside it"),
+        (plain + learned, "divide the learnt product by the root of D"),
+        (plain + learned / root**2, "the root of D, and not D"),
+        ((plain + learned) / root, "only the learnt product is divided by the root of D"),
+        (dense @ text.T + learned / root, "the plain product is of the normed vectors, too"),
+        (
+            plain + lpam.query(dense) @ lpam.key(text).T / root,
+            "the linear layers are given the normed vectors",
+        ),
+        (
+            plain + lpam.key(v) @ lpam.query(t).T / root,
+            "the query is made of the patches, the key of the words",
+        ),
+        ((plain + learned / root).softmax(-1), "no softmax: a relation is a table of plain numbers"),
+    ]
+
+
+def _check_learns(module: nn.Module, relation: object) -> None:
+    if isinstance(relation, Tensor) and relation.requires_grad:
+        relation.square().sum().backward()
+    still = [name for name, weights in module.named_parameters() if weights.grad is None]
+    if still:
+        advice = "no detach and no no_grad inside: compression and transfer train these layers"
+        raise Wrong(f"the right numbers, and no gradient at {', '.join(still)}", "one at every layer", advice)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -248,3 +249,87 @@ def _check_apart(answer: Callable[..., object], teacher: Tensor, generator: torc
             "a tensor that can be followed back to the student",
             "no .item() or argmax on the way",
         )
+
+
+@exercise(
+    "6.5",
+    "Three sums of squares and a logarithm: the whole loss is a few lines, and what a sample is decides what "
+    "they say.",
+)
+def distillation(answer: Callable[..., object]) -> None:
+    """The answer is a function.
+
+    wanted, got (B, N, C), axis "batch", "pixel" or "class" -> L_d in bits, centred, mean over the pictures.
+    """
+    cases = []
+    axes: tuple[Axis, ...] = ("pixel", "class", "batch")
+    for seed, shape in enumerate(((6, 7, 5), (4, 9, 6))):
+        generator = torch.Generator().manual_seed(seed)
+        # Far from zero, so that whether the mean is subtracted shows.
+        wanted = 2 + torch.randn(shape, generator=generator, dtype=torch.float64)
+        got = wanted + torch.randn(shape, generator=generator, dtype=torch.float64)
+        for axis in axes:
+            loss = answer(wanted.clone(), got.clone(), axis)
+            cases.append(_distillation_case(wanted, got, axis, loss))
+    close_each(cases, tolerance=1e-4, unit=" bits")
+    for axis in axes:
+        _check_pull(answer, axis)
+
+
+def _distillation_case(wanted: Tensor, got: Tensor, axis: Axis, loss: object) -> Case:
+    def said(axis: Axis, centre: bool = True) -> float:
+        return transfer_loss(wanted, got, axis=axis, centre=centre).item()
+
+    samples = [{"batch": x.flatten(1)[None], "pixel": x, "class": x.mT}[axis] for x in (wanted, got)]
+
+    def squares(*tables: Tensor) -> Tensor:
+        return torch.stack(tables).prod(0).square().sum((-2, -1)).log2()
+
+    tables = []
+    for x in samples:
+        unit = F.normalize(x - x.mean(-2, keepdim=True), dim=-1)
+        tables.append(unit @ unit.mT / x.shape[-2])
+    a, b = tables
+    truth = said(axis)
+    traps = [
+        (-truth, "the sign: the loss is *minus* the information"),
+        (truth * math.log(2), "that is nats: use log2"),
+        (said(axis, centre=False), "subtract the mean over the samples first"),
+        (
+            (squares(a) + squares(b) - squares(a, b)).mean().item(),
+            "the joint table has to have trace one again",
+        ),
+        (truth * (1 if axis == "batch" else len(wanted)), "take the mean over the pictures, not the sum"),
+        *((said(other), f"those are the samples of axis {other!r}") for other in ("batch", "pixel", "class")),
+        (
+            transfer_loss(wanted, got, axis=axis, centre=True, kind="gap").item(),
+            "that is the gap: here nothing is subtracted for what each tells about itself",
+        ),
+    ]
+    # A mistake that gives the right number is none.
+    return Case(
+        f"{len(wanted)} pictures, axis {axis!r}",
+        loss.detach() if isinstance(loss, Tensor) else loss,
+        truth,
+        [trap for trap in traps if abs(trap[0] - truth) > 1e-3],
+    )
+
+
+def _check_pull(answer: Callable[..., object], axis: Axis) -> None:
+    """The gradient reaches both relations, as the paper's does."""
+    generator = torch.Generator().manual_seed(7)
+    drawn = [torch.randn(4, 6, 5, generator=generator, dtype=torch.float64) for _ in range(2)]
+    pulls = []
+    for loss in (answer, lambda t, s, axis: transfer_loss(t, s, axis=axis, centre=True)):
+        wanted, got = (x.clone().requires_grad_() for x in drawn)
+        value = loss(wanted, got, axis)
+        if not (isinstance(value, Tensor) and value.requires_grad):
+            advice = "no .item(), detach or no_grad on the way"
+            raise Wrong("the right numbers, and no gradient", "a tensor that can train", advice)
+        value.backward()
+        pulls.append((wanted.grad, got.grad))
+    for side, own, truth in zip(("teacher", "student"), *pulls, strict=True):
+        if own is None or not torch.allclose(own, truth, atol=1e-5):
+            found = "no gradient" if own is None else "another gradient"
+            advice = "detach neither relation: LPAM learns on both sides (section 6)"
+            raise Wrong(f"the right number, and {found} at the {side}'s relation", "that of the loss", advice)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from ...clip import DenseCLIP, load_clip
 from ...clip.blocks import project_out, project_qkv, similarity
 from ...clip.depth import at_depth
 from ...clip.readouts import READ_OUTS
+from ...clip.readouts.cliper import balanced, mutual
 from ...clip.tower import TowerPass
 from ...datasets import Collage
 from . import exercise
@@ -203,3 +204,82 @@ def _check_near(tokens: Tensor, scenes: _Judged) -> None:
     raise Wrong(
         f"{score:.3f} of the patches right", f"more than {needed:.3f}: NACLIP's and a clear gain", perhaps
     )
+
+
+@exercise(
+    "11.5",
+    "Who looks at whom is asked of the earlier blocks, what is looked at of the last one; and what everybody "
+    "looks at is no answer.",
+)
+def early_fusion(answer: Callable[..., object]) -> None:
+    """The answer is a function: attention of every block, values of every block -> (B, heads, n, d)."""
+    asked = []
+    for seed, (blocks, tokens) in enumerate(((4, 7), (6, 9), (3, 5))):
+        generator = torch.Generator().manual_seed(seed)
+        maps = torch.randn(blocks, 2, 3, tokens, tokens, generator=generator)
+        # One token that everybody looks at: what cleaning is there for.
+        maps[..., 2] += 2
+        values = torch.randn(blocks, 2, 3, tokens, 4, generator=generator)
+        asked.append((list(maps.softmax(-1)), list(values)))
+    given = [answer(list(maps), list(values)) for maps, values in asked]
+    varies(given, what="what these blocks make of their tokens")
+    for got, (attention, layers) in zip(given, asked, strict=True):
+        same_tensor(
+            got,
+            _fused(attention[:-1], layers),
+            what=f"what {len(attention)} blocks say",
+            shape="one table (B, heads, n, d) for all blocks together",
+            traps=_fusion_traps(attention, layers),
+            tolerance=1e-5,
+            otherwise="sum up, divide columns, then rows; take what is mutual and more than usual",
+        )
+
+
+def _fused(
+    maps: Sequence[Tensor],
+    values: Sequence[Tensor],
+    *,
+    clean: Callable[[Tensor], Tensor] = lambda attention: mutual(balanced(attention)),
+) -> Tensor:
+    """CLIPer's early-layer fusion; with another way to clean, a slip."""
+    return clean(torch.stack(list(maps)).sum(0)) @ torch.stack(list(values)).mean(0)
+
+
+def _fusion_traps(maps: Sequence[Tensor], values: Sequence[Tensor]) -> list[tuple[Tensor, str]]:
+    """What typical slips give."""
+    early = maps[:-1]
+
+    def other(clean: Callable[[Tensor], Tensor]) -> Tensor:
+        return _fused(early, values, clean=clean)
+
+    def rows(attention: Tensor) -> Tensor:
+        return attention / attention.sum(-1, keepdim=True)
+
+    def alone(attention: Tensor) -> Tensor:
+        kept = balanced(attention)
+        return rows((kept - kept.mean(-2, keepdim=True)).clamp(min=0))
+
+    def usual(attention: Tensor) -> Tensor:
+        kept = balanced(attention)
+        return rows((kept + kept.mT) / 2)
+
+    def turned(attention: Tensor) -> Tensor:
+        kept = rows(attention)
+        return mutual(kept / kept.sum(-2, keepdim=True))
+
+    return [
+        (_fused(maps, values), "the last block's own attention is left out: it is the one that is replaced"),
+        (
+            _fused(maps[-1:], values),
+            "that is the last block's attention: sum up those of all blocks before it",
+        ),
+        (_fused(early, values[-1:]), "take the mean of all values, and not the last ones alone"),
+        (_fused(early, values) * len(values), "take the mean of the values, not their sum"),
+        (other(lambda attention: attention), "nothing was cleaned: see steps 1 and 2"),
+        (other(rows), "nothing was cleaned: see steps 1 and 2"),
+        (other(balanced), "step 2 is missing: keep what is mutual, and more than others get"),
+        (other(mutual), "step 1 is missing: divide columns by their sums, then rows"),
+        (other(turned), "first columns (dim -2), then rows (dim -1)"),
+        (other(alone), "both directions count: the mean of the table and its transpose"),
+        (other(usual), "take off the mean of each column, and cut at zero"),
+    ]

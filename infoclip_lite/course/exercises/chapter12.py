@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...clip.clip_es import boxes, class_aware, min_max
 from ...core.labels import NO_LABEL
+from ...segmentors.cascade import gaussian_weights
 from ...segmentors.pacl import text_pooled_cosines
 from ...segmentors.queries import assign
 from ...segmentors.queries.matching import NOBODY
@@ -198,34 +200,81 @@ def _fused(
 
 @exercise(
     "12.4",
-    "The word times the picture says what of the word this picture shows; the word itself stands beside it, "
-    "so that nothing of it is lost.",
+    "Neighbours of a group's last block weigh more, others less; the sum is as long as it comes out, "
+    "and the weights are only where learning begins.",
 )
-def describe(answer: Callable[..., object]) -> None:
-    """The answer is a function: words (C, D), cls (B, D) -> (B, C, 2 D)."""
+def aggregate(answer: Callable[..., object]) -> None:
+    """The answer is a function: every block's patches (B, N, D), groups of blocks -> (groups, B, N, D)."""
     asked = []
-    for seed, (pictures, count, dim) in enumerate(((2, 3, 4), (3, 5, 6), (1, 4, 8))):
+    for seed, (depth, groups) in enumerate(
+        ((6, [[2, 3], [4]]), (12, [[5, 6, 7], [8, 9, 10]]), (9, [[3, 4, 5, 6], [7]]))
+    ):
         generator = torch.Generator().manual_seed(seed)
-        drawn = [torch.randn(rows, dim, generator=generator) for rows in (count, pictures)]
-        asked.append([F.normalize(each, dim=-1) for each in drawn])
-    given = [answer(*one) for one in asked]
-    varies(given, what="what these words and pictures are to each other")
-    for got, (words, cls) in zip(given, asked, strict=True):
-        product = words * cls[:, None]
-        own, picture = words.expand_as(product), cls[:, None].expand_as(product)
-        traps = [
-            (torch.cat([own, product], -1), "the product comes first, and the word behind it"),
-            (torch.cat([product, picture], -1), "behind the product stands the word, not the picture"),
-            (torch.cat([own, picture], -1), "the first half is the word *times* the picture, entry by entry"),
-            (torch.cat([product, product], -1), "behind the product stands the word by itself"),
-        ]
+        # Of any length: whoever forgets to scale them lets long patches weigh more.
+        lengths = 0.2 + 3 * torch.rand(depth, 2, 5, 1, generator=generator)
+        asked.append((list(lengths * torch.randn(depth, 2, 5, 4, generator=generator)), groups))
+    given = [answer([each.clone() for each in layers], [list(g) for g in groups]) for layers, groups in asked]
+    varies(given, what="the sums of these blocks")
+    for got, (layers, groups) in zip(given, asked, strict=True):
         same_tensor(
             got,
-            torch.cat([product, own], -1),
-            what="the descriptor",
-            shape="(B, C, 2 D): entry by entry, without a sum, for every picture and word",
-            traps=traps,
+            _aggregated(layers, groups),
+            what=f"the sums of the groups {groups}",
+            shape="one tensor, `torch.stack` of a sum (B, N, D) for every group",
+            traps=_aggregation_traps(layers, groups),
+            tolerance=1e-5,
         )
+
+
+def _aggregated(
+    layers: Sequence[Tensor],
+    groups: Sequence[Sequence[int]],
+    weigh: Callable[[int], Tensor] = gaussian_weights,
+    unit: bool = True,
+) -> Tensor:
+    """NGA; with other weights, or patches of their own length, a slip."""
+    sums = []
+    for group in groups:
+        taps = torch.stack([layers[block] for block in group])
+        taps = F.normalize(taps, dim=-1) if unit else taps
+        sums.append(torch.einsum("g,gbnd->bnd", weigh(len(group)), taps))
+    return torch.stack(sums)
+
+
+def _aggregation_traps(layers: Sequence[Tensor], groups: Sequence[Sequence[int]]) -> list[tuple[Tensor, str]]:
+    """What typical slips give; one that is right for these groups is none."""
+    truth = _aggregated(layers, groups)
+
+    def far(count: int) -> Tensor:
+        return torch.arange(count - 1, -1, -1.0)
+
+    def weighed(weigh: Callable[[int], Tensor]) -> Tensor:
+        return _aggregated(layers, groups, weigh)
+
+    traps = [
+        (_aggregated(layers, groups, unit=False), "scale every patch of every block to unit length first"),
+        (F.normalize(truth, dim=-1), "the sum is not scaled to unit length again"),
+        (
+            weighed(lambda n: gaussian_weights(n).flip(0)),
+            "the other way round: the last block of a group weighs 1, those before it less",
+        ),
+        (
+            weighed(lambda n: gaussian_weights(n) / gaussian_weights(n).sum()),
+            "a sum, and not a mean: nothing is divided by the sum of the weights",
+        ),
+        (weighed(lambda n: (-far(n).square()).exp()), "a Gaussian has a 2 under its square"),
+        (weighed(lambda n: (-far(n) / 2).exp()), "square the distance"),
+        (weighed(torch.ones), "that is a plain sum: blocks further from the last weigh less"),
+        (
+            weighed(lambda n: torch.exp(-(far(n) + 1).square() / 2)),
+            "the group's last block has distance 0, and weight 1",
+        ),
+        (
+            _aggregated(layers, [[block - 1 for block in group] for group in groups]),
+            "blocks are counted from 0",
+        ),
+    ]
+    return [trap for trap in traps if not torch.allclose(trap[0], truth, atol=1e-5)]
 
 
 @exercise(
@@ -280,4 +329,173 @@ def _pooling_traps(patches: Tensor, text: Tensor, sharp: float) -> list[tuple[Te
             of((sharp * cosines).softmax(2)),
             "the softmax goes over the patches of a picture, not over sentences",
         ),
+    ]
+
+
+# A block of a tower, and a learnt map from a word to a token.
+_Block = Callable[[Tensor], Tensor]
+_Tower = tuple[Tensor, Tensor, list[_Block], dict[int, _Block]]
+
+
+@exercise(
+    "12.6",
+    "The tower is the same and frozen; it finds another thing because another word stands where CLS stood. "
+    "The price: a pass for every word.",
+)
+def look_for(answer: Callable[..., object]) -> None:
+    """The answer is a function: word (D,), tokens (B, 1 + N, W), blocks, maps -> patches (B, N, W)."""
+    asked = [
+        _small_tower(seed, *shape) for seed, shape in enumerate(((6, (1, 2)), (4, (0, 2)), (7, (2, 3, 4))))
+    ]
+    given = [
+        answer(word.clone(), tokens.clone(), list(blocks), dict(maps)) for word, tokens, blocks, maps in asked
+    ]
+    varies(given, what="the patches after this word was looked for")
+    for got, tower in zip(given, asked, strict=True):
+        _, tokens, blocks, maps = tower
+        same_tensor(
+            got,
+            _looked(tower),
+            what=f"the patches after {len(blocks)} blocks",
+            shape="patches alone, (B, N, W): leave the first token away at the end",
+            traps=_look_traps(tower),
+            tolerance=1e-5,
+            otherwise=f"before blocks {', '.join(map(str, maps))} the first token becomes the word's map",
+        )
+
+
+def _small_tower(seed: int, depth: int, places: Sequence[int]) -> _Tower:
+    """A word, tokens, blocks in which patches look at each other and at CLS, and a map for each place."""
+    generator = torch.Generator().manual_seed(seed)
+    width, dim = 6, 4
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    def block() -> _Block:
+        key, value = drawn(width, width), drawn(width, width) / width**0.5
+
+        def through(tokens: Tensor) -> Tensor:
+            return tokens + (tokens @ key @ tokens.mT / width).softmax(-1) @ tokens @ value
+
+        return through
+
+    def linear() -> _Block:
+        weight, bias = drawn(dim, width), drawn(width)
+        return lambda word: word @ weight + bias
+
+    blocks, maps = [block() for _ in range(depth)], {place: linear() for place in places}
+    return F.normalize(drawn(dim), dim=0), drawn(2, 6, width), blocks, maps
+
+
+def _looked(tower: _Tower, *, after: bool = False, beside: bool = False, added: bool = False) -> Tensor:
+    """ClsCLIP's pass; with an option, a slip."""
+    word, tokens, blocks, maps = tower
+    count = tokens.shape[1] - 1
+
+    def instead(tokens: Tensor, place: int) -> Tensor:
+        if place not in maps:
+            return tokens
+        cls = maps[place](word).expand(len(tokens), 1, -1)
+        return torch.cat([cls + tokens[:, :1] if added else cls, tokens[:, 0 if beside else 1 :]], 1)
+
+    for place, block in enumerate(blocks):
+        tokens = instead(block(tokens), place) if after else block(instead(tokens, place))
+    return tokens[:, -count:]
+
+
+def _look_traps(tower: _Tower) -> list[tuple[Tensor, str]]:
+    """What typical slips give."""
+    word, tokens, blocks, maps = tower
+    first, last = min(maps), max(maps)
+
+    def at(maps: Mapping[int, _Block]) -> Tensor:
+        return _looked((word, tokens, blocks, dict(maps)))
+
+    return [
+        (at({}), "CLS is still there: before some blocks the word takes its place"),
+        (_looked(tower, after=True), "the word is put *before* the block of that number, not behind it"),
+        (_looked(tower, beside=True), "the word stands beside CLS: it has to take its place"),
+        (_looked(tower, added=True), "the word was added to CLS: it has to take its place"),
+        (
+            at({first: maps[first]}),
+            "the word was put once: it is put again before every block that has a map",
+        ),
+        (
+            at({last: maps[last]}),
+            "only the last map was used: the word is put before every block that has one",
+        ),
+        (at(dict.fromkeys(maps, maps[first])), "every block has a map of its own"),
+        (at({place + 1: each for place, each in maps.items()}), "blocks are counted from 0"),
+    ]
+
+
+@exercise(
+    "12.7",
+    "A CAM finds a part of a thing, likeness the rest of it, as long as it starts within the thing's box.",
+)
+def spread(answer: Callable[..., object]) -> None:
+    """The answer is a function: cams (K, h, w), near (N, N), level -> cams spread from their boxes."""
+    asked = [_boxed(seed, *size) for seed, size in enumerate(((6, 7, 0.4), (8, 5, 0.5), (7, 9, 0.3)))]
+    given = [answer(cams.clone(), near.clone(), level) for cams, near, level in asked]
+    varies(given, what="these CAMs, spread along this likeness")
+    for got, (cams, near, level) in zip(given, asked, strict=True):
+        same_tensor(
+            got,
+            class_aware(cams, near, level),
+            what=f"{len(cams)} CAMs, spread",
+            shape="as many maps as there were, each (h, w)",
+            traps=_spread_traps(cams, near, level),
+            tolerance=1e-4,
+        )
+
+
+def _boxed(seed: int, rows: int, columns: int, level: float) -> tuple[Tensor, Tensor, float]:
+    """Two CAMs with two parts above the level each, a diagonal and an L; a likeness of all patches."""
+    generator = torch.Generator().manual_seed(seed)
+    cams = (level - 0.1) * torch.rand(2, rows, columns, generator=generator)
+    for cam, place in zip(cams, (0, 1), strict=True):
+        cam[place, 0], cam[place + 1, 1] = 1.0, level + 0.1  # corners that touch: one part, a box of 2 x 2
+        cam[rows - 2, columns - 3 : columns - 1] = cam[rows - 3, columns - 3] = level + 0.2  # an L
+    near = torch.rand(rows * columns, rows * columns, generator=generator).pow(4)
+    return cams, near / near.sum(-1, keepdim=True), level
+
+
+def _spread_traps(cams: Tensor, near: Tensor, level: float) -> list[tuple[Tensor, str]]:
+    """What typical slips give."""
+    from scipy import ndimage
+
+    def scaled(inside: Tensor) -> Tensor:
+        return min_max((cams * inside).flatten(1) @ near.T).view_as(cams)
+
+    above = cams > level
+    filled = torch.stack([boxes(each) for each in above])
+    whole, edges = torch.zeros_like(cams), torch.zeros_like(cams)
+    for k, each in enumerate(above):
+        down, across = (each.any(dim).nonzero().flatten() for dim in (1, 0))
+        whole[k, down.min() : down.max() + 1, across.min() : across.max() + 1] = 1
+        for rows, columns in ndimage.find_objects(ndimage.label(each.numpy())[0]):
+            edges[k, rows, columns] = 1
+    plain = (cams * filled).flatten(1) @ near.T
+    largest = plain / plain.amax(-1, keepdim=True)
+    return [
+        (scaled(torch.ones_like(cams)), "nothing was boxed in: a patch takes from those inside a box alone"),
+        (scaled(above.float()), "the whole box counts, and not only what is above the level"),
+        (scaled(whole), "one box around everything: each connected part has a box of its own"),
+        (
+            scaled(edges),
+            "patches that touch at a corner are connected, too: give `label` a structure of ones",
+        ),
+        (
+            min_max(cams.flatten(1) @ near.T).view_as(cams) * filled,
+            "you boxed in what comes out: box in what is spread, and let it leave its box",
+        ),
+        (
+            min_max((cams * filled).flatten(1) @ near).view_as(cams),
+            "the other way round: row i of `near` says from whom patch i takes",
+        ),
+        (min_max((filled).flatten(1) @ near.T).view_as(cams), "the CAM is spread, and not its box"),
+        (cams * filled, "nothing was spread: multiply by the likeness"),
+        (plain.view_as(cams), "bring every map to 0 .. 1 at the end"),
+        (largest.view_as(cams), "bring every map to 0 .. 1: take off its least value, too"),
     ]

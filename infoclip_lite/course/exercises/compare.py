@@ -218,7 +218,10 @@ def _alike(a: object, b: object) -> bool:
     try:
         one, other = torch.as_tensor(a).double(), torch.as_tensor(b).double()
     except (TypeError, ValueError, RuntimeError):
-        return bool(a == b)  # texts, sets, dictionaries
+        try:
+            return bool(a == b)  # texts, sets, dictionaries
+        except RuntimeError:  # lists of tensors
+            return False
     if one.shape == other.shape:
         return torch.equal(one, other)
     return torch.cat([one.flatten(), other.flatten()]).unique().numel() == 1

@@ -114,12 +114,12 @@ def test_every_mistake_belongs_to_an_exercise() -> None:
 
 
 @pytest.mark.parametrize("stem", sorted({param.values[0] for param in POSED}))
-def test_a_notebook_has_three_to_six_numbered_in_order_and_not_all_alike(stem: str) -> None:
+def test_a_notebook_has_four_to_seven_numbered_in_order_and_not_all_alike(stem: str) -> None:
     exercises = read_exercises(NOTEBOOKS[stem])
     chapter = int(stem[:2])
     assert [e.number for e in exercises] == [
         f"{chapter}.{i + 1}" for i in range(len(exercises))
-    ] and 3 <= len(exercises) <= 6
+    ] and 4 <= len(exercises) <= 7
     assert len({e.difficulty for e in exercises}) > 1 and all(
         1 <= e.difficulty <= 3 and 1 <= e.importance <= 3 for e in exercises
     )
