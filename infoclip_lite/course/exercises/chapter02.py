@@ -269,8 +269,8 @@ def _optimizer(model: _Network, slip: str = "") -> torch.optim.Optimizer:
 
 @exercise(
     "2.6",
-    "Gradients zeroed, ignored pixels left out, what is frozen out of the optimiser's hands: most loops that "
-    "fine-tune the wrong thing fail at one of the three.",
+    "Gradients zeroed, ignored pixels left out, what is frozen out of the optimiser's hands: a loop that "
+    "forgets one of the three runs all the same.",
 )
 def fine_tune(answer: Callable[..., object]) -> None:
     """The answer is a function: model, [(images, target)], rate -> losses; it trains all but model.stem."""

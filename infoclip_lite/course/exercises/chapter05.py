@@ -237,12 +237,14 @@ def _check_brake(answer: Callable[..., object], named: Tensor, generator: torch.
 
 @exercise(
     "5.6",
-    "Two norms and two linear layers, for any pictures and any words: what it learns is which of CLIP's "
-    "directions count.",
+    "Two norms and two linear layers, whatever the pictures and the words are: one module for teacher and "
+    "student.",
 )
 def alignment(answer: Callable[..., object]) -> None:
     """The answer is a class of `nn.Module`: dim -> (dense (B, N, D), text (C, D)) -> relation (B, N, C)."""
     asked = ((0, 8), (1, 12), (2, 5))
+    if isinstance(answer, nn.Module):
+        raise Wrong("a module", "its class", "hand over `Aligner` itself: `check` makes modules of it")
     given = [answered(answer(dim)) for _, dim in asked]
     varies(given, what="a module of this width")
     for module, (seed, dim) in zip(given, asked, strict=True):
