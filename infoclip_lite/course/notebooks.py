@@ -30,6 +30,7 @@ except ImportError:  # Colab or another bare machine: a few minutes, once
 """
 # What nbval replaces before it compares: numbers of seconds, which differ from run to run.
 SANITIZE = Path(__file__).with_name("nbval_sanitize.cfg")
+_COLOURS = (32, 64, 256)  # of a palette, fewest first
 _SEEN = 1.5  # levels of 255, the mean over a figure
 _LONGEST = 600  # seconds a cell may take; the slowest takes some forty
 _BADGES = re.compile(r"\n*^\[!\[Open in Colab\].*$", re.MULTILINE)
@@ -212,17 +213,20 @@ def _title(path: Path) -> str:
 
 
 def _smaller(png: str) -> str:
-    """A PNG in base64 with a palette, of few colours where a figure of lines needs no more.
+    """A PNG in base64 with a palette, of no more colours than the figure needs.
 
     As it was where that gains nothing.
     """
     with Image.open(io.BytesIO(base64.b64decode(png))) as picture:
         whole = picture.convert("RGB")
-    few = whole.quantize(32, kmeans=2)
-    # Lines on white lose nothing that an eye could see; photographs do, and keep 256.
-    lost = ImageStat.Stat(ImageChops.difference(whole, few.convert("RGB"))).mean
+    # Lines on white lose nothing that an eye could see; photographs do, and keep more.
+    for colours in _COLOURS:
+        fewer = whole.quantize(colours, kmeans=2)
+        lost = ImageStat.Stat(ImageChops.difference(whole, fewer.convert("RGB"))).mean
+        if max(lost) < _SEEN:
+            break
     buffer = io.BytesIO()
-    (few if max(lost) < _SEEN else whole.quantize(256)).save(buffer, format="PNG", optimize=True)
+    fewer.save(buffer, format="PNG", optimize=True)
     small = base64.b64encode(buffer.getvalue()).decode()
     return small if len(small) < len(png) else png
 

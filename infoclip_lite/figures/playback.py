@@ -71,35 +71,33 @@ def describe_frame(view: FrameView) -> str:
     return f"After {view.step} steps of plain fine-tuning: {', '.join(parts)}."
 
 
-def plot_frame(view: FrameView, *, height: float = 1.6) -> Figure:
-    """For each scene the picture, the truth and the segmentation with one key of words; below, the measures
-    with the step marked.
+def plot_frame(view: FrameView, *, height: float = 1.1) -> Figure:
+    """A row for each scene: the picture, the truth and the segmentation; beside them one key of words, and
+    the measures with the step marked.
 
     Args:
         view: of `compute_frame`.
         height: of a scene in inches.
     """
     count = len(view.images)
-    # Half an inch for the key, whatever the height of a scene is.
-    size = (3 * count * height * 0.7, 2.4 * height + 1.1)
-    figure = plt.figure(figsize=size, layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.3))  # type: ignore[misc]
+    thumbnails = 3 * height
+    # Four inches for the curves and their names, whatever the height of a scene is.
+    figure = plt.figure(figsize=(thumbnails + 4, count * height + 0.3), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(thumbnails, 4))  # type: ignore[misc]
     colours, handles = word_key([*view.truth, *view.labels], view.names)
-    titles = ("scene", "truth", f"step {view.step}")
-    axes = top.subplots(1, 3 * count)
-    for i in range(count):
-        pictures = (view.images[i], colours[view.truth[i]], colours[view.labels[i]])
-        for axis, picture, title in zip(axes[3 * i :], pictures, titles, strict=False):
+    axes = left.subplots(count, 3, squeeze=False)
+    for row, image, truth, labels in zip(axes, view.images, view.truth, view.labels, strict=True):
+        for axis, picture in zip(row, (image, colours[truth], colours[labels]), strict=True):
             axis.imshow(picture, interpolation="nearest")
-            axis.set_title(title, fontsize=min(9, 10 * height))
             axis.axis("off")
-    # A word of the key takes about an inch.
-    top.legend(handles=handles, loc="outside lower center", ncols=int(size[0]), fontsize=8, frameon=False)
-    axis = bottom.subplots()
+    for axis, title in zip(axes[0], ("scene", "truth", f"step {view.step}"), strict=True):
+        axis.set_title(title, fontsize=9)
+    right.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=8, frameon=False)
+    axis = right.subplots()
     looks = zip(shades(len(view.curves)), "osv^", strict=True)
     for (key, values), (colour, mark) in zip(view.curves.items(), looks, strict=True):
         axis.plot(view.steps, values, color=colour, marker=mark, markersize=4, label=TITLES[key])
     axis.axvline(view.step, color="black", linewidth=1)
     axis.set(xlabel="training step", ylabel="share", ylim=(0, 1))
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=8)
+    right.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     return figure

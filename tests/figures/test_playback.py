@@ -13,7 +13,7 @@ from infoclip_lite.figures.playback import compute_frame, plot_frame
 def test_the_maps_have_a_key_of_the_words_that_they_show(step: int) -> None:
     view = compute_frame(step)
     figure = plot_frame(view, height=0.8)
-    key = figure.subfigs[0].legends[0]
+    key = figure.subfigs[1].legends[0]
     named = {
         text.get_text(): patch.get_facecolor()[:3]
         for text, patch in zip(key.texts, key.get_patches(), strict=True)
@@ -30,8 +30,15 @@ def test_the_maps_have_a_key_of_the_words_that_they_show(step: int) -> None:
 def test_the_key_hides_no_picture() -> None:
     figure = plot_frame(compute_frame(200), height=0.8)
     figure.canvas.draw()
-    top = figure.subfigs[0]
-    key = top.legends[0].get_window_extent()
-    assert not any(key.overlaps(axis.get_window_extent()) for axis in figure.axes)
-    assert key.x0 >= 0 and key.x1 <= figure.bbox.x1
+    for key in (each.get_window_extent() for each in figure.subfigs[1].legends):
+        assert not any(key.overlaps(axis.get_window_extent()) for axis in figure.axes)
+        assert key.x0 >= 0 and key.x1 <= figure.bbox.x1
+
+
+def test_a_scene_is_as_high_as_was_asked() -> None:
+    """Thumbnails of which nothing can be seen tell nothing."""
+    figure = plot_frame(compute_frame(200), height=0.9)
+    figure.canvas.draw()
+    for axis in figure.subfigs[0].axes:
+        assert axis.images[0].get_window_extent().height >= 0.75 * 0.9 * figure.dpi
     plt.close(figure)
