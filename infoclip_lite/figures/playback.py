@@ -99,5 +99,7 @@ def plot_frame(view: FrameView, *, height: float = 1.1) -> Figure:
         axis.plot(view.steps, values, color=colour, marker=mark, markersize=4, label=TITLES[key])
     axis.axvline(view.step, color="black", linewidth=1)
     axis.set(xlabel="training step", ylabel="share", ylim=(0, 1))
-    right.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    right.legend(
+        *axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8
+    )
     return figure

@@ -126,6 +126,14 @@ def test_page_has_every_part_in_order(path: Path) -> None:
 
 
 @every
+def test_a_box_says_how_we_know_before_the_exercises(path: Path) -> None:
+    """What is a paper's, what is code's, and what is ours: once, and where a reader meets it."""
+    page = prose(path)
+    boxes = [found.start() for found in re.finditer(r"^(?:> )?\*\*How we know\.\*\*", page, re.MULTILINE)]
+    assert len(boxes) == 1 and boxes[0] < page.index("## Exercises")
+
+
+@every
 def test_time_is_given_in_numbers(path: Path) -> None:
     assert re.search(r"\*\*Time\*\*.*\d+\s*(?:seconds|minutes?|s\b|min\b)", prose(path), re.DOTALL)
 
