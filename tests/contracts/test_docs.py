@@ -342,6 +342,16 @@ def test_every_read_out_has_an_entry(site: Path) -> None:
     assert lost == []
 
 
+def test_every_read_out_has_our_own_score_beside_the_reported_one(generate: ModuleType) -> None:
+    report = json.loads((ROOT / "data" / "reports" / "training_free.json").read_text())
+    part = generate.training_free_part()
+    for name in READ_OUTS:
+        row = re.search(rf"^\| `{name}` \|.*$", part, re.MULTILINE)
+        assert row, name
+        for key in ("mIoU_seen", "mIoU_unseen", "mIoU_stuff"):
+            assert f"| {100 * report['rows'][name]['test'][key]['mean']:.1f} ± " in row.group(), (name, key)
+
+
 def test_commands_name_recipes_data_sets_and_protocols_that_exist() -> None:
     pages = (ROOT / "docs" / "reproduce.md").read_text() + (ROOT / "README.md").read_text()
     recipes = set(re.findall(r"\b((?:paper|mini)/[\w-]+)", pages))
