@@ -7,14 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..datasets.points import Points, PointScene, check_scene
+from ..datasets.points import PointData, PointScene, check_scene
 from .metrics import SegmentationMetrics
 
 Labeller = Callable[[PointScene], Tensor]  # a scene -> (N,) class ids or (N, C) scores of all names
 
 
 @torch.inference_mode()
-def count_points(labeller: Labeller, data: Points, limit: int | None = None) -> SegmentationMetrics:
+def count_points(labeller: Labeller, data: PointData, limit: int | None = None) -> SegmentationMetrics:
     """Count the points of every scene; all names of the data set compete.
 
     Args:

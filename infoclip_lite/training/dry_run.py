@@ -25,12 +25,14 @@ from ..core.processes import join_processes, world
 from ..core.states import STATE, read_state, write_state
 from ..core.timing import all_memory, kept_for_gradient, peak_memory, seconds_of
 from ..datasets.base import Segmented
+from ..datasets.points import PointData, build_clouds
 from ..evaluation import evaluate
 from .build import build_pretraining, build_task, held_out
 from .finetuning import FineTuning
 from .loop import Task, fit
+from .points import build_points
 from .recipe import FineTuneRecipe, PointsRecipe, PretrainRecipe, load_recipe
-from .stand_in import stand_in
+from .stand_in import point_stand_in, stand_in
 from .supervision.captions import CaptionTuning
 
 # The first is slower and not counted. On a CPU, where one of the papers' size takes minutes, one is left.
@@ -41,6 +43,8 @@ STARVED = 0.2  # of a step spent on waiting for pictures
 CARD, CARD_TFLOPS, CARD_HALF_TFLOPS, CARD_GB = "a 16 GB T4", 8.1, 65.0, 16
 # What trainings of this kind reach of that [I]: nobody could measure it here.
 REACHED = 0.25
+# What helps if steps wait for pictures.
+_OF_WORKERS, _OF_SCENES = "raise `machine.workers`", "fewer `frames`, or smaller files of them"
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Estimate:
         tflop: 10^12 operations of a step, as counted.
         kept: of a step, what is kept for the gradient; computed in this machine's number format.
         half: whether a card would multiply in 16 bits.
+        remedy: what helps if steps wait for pictures.
         noise: measured on noise and random weights: waiting for pictures means nothing then.
         preparing: what happens before the first step: weights read, a head prepared, and so on.
         passes: no whole step was taken. With so many pictures each a pass went there and back, `tflop` and
@@ -87,6 +92,7 @@ class Estimate:
     kept: int = 0
     half: bool = True
     noise: bool = False
+    remedy: str = _OF_WORKERS
     preparing: float = 0.0
     passes: tuple[int, ...] = ()
     reference: int = 0
@@ -149,9 +155,7 @@ class Estimate:
             return "not known: noise is drawn, not read"
         if not self.starved:
             return "no"
-        return (
-            f"yes, {self.waiting / self.step:.0%} of a step: raise `machine.workers` ({os.cpu_count()} cores)"
-        )
+        return f"yes, {self.waiting / self.step:.0%} of a step: {self.remedy} ({os.cpu_count()} cores)"
 
     def _on_card(self) -> str:
         fits = "" if self.card_memory < 0.9 * CARD_GB * 1e9 else ": too much, raise `machine.accumulate`"
@@ -186,16 +190,11 @@ def dry_run(
         An Estimate; print it.
 
     Raises:
-        ValueError: what `load_recipe` and `train` say, several processes, or noise for a pretraining.
+        ValueError: what `load_recipe` and `train` say, several processes, or noise where none is needed.
         FileNotFoundError: the data are not here.
         torch.OutOfMemoryError: it does not fit; with what to change.
     """
     loaded = load_recipe(recipe, **changes)
-    if isinstance(loaded, PointsRecipe):
-        raise ValueError(
-            f"got a dry run of {loaded.name!r}, which learns from points; expected a training of it: "
-            "all that it needs ships, and it takes a minute"
-        )
     if noise and isinstance(loaded, PretrainRecipe):
         raise ValueError(f"got noise for {loaded.name!r}, a pretraining; expected none: it needs no download")
     join_processes()
@@ -217,6 +216,12 @@ def dry_run(
         task, clip = build_task(meant, data=drawn)
         reference = sum(p.numel() for p in clip.parameters())
         steps, pictures = meant.steps, meant.evaluation.scenes * len(meant.evaluation.at)
+    elif isinstance(loaded, PointsRecipe):
+        clouds: PointData
+        of_points, clouds = point_stand_in(loaded) if noise else (loaded, build_clouds(loaded.data, "train"))
+        task, teacher = build_points(of_points, clouds)
+        reference = sum(p.numel() for p in teacher.parameters())
+        steps, pictures = loaded.steps, 0
     else:
         # A pool of one batch: rendering all of it takes its time once, and no step after that.
         with tempfile.TemporaryDirectory() as pool:
@@ -225,8 +230,11 @@ def dry_run(
     preparing = time.perf_counter() - begun
     weights = sum(p.numel() for p in task.module.parameters())
     trained = sum(p.numel() for group in task.groups() for p in group["params"])
-    by_few = noise and not torch.cuda.is_available()
+    by_few = noise and not torch.cuda.is_available() and isinstance(loaded, FineTuneRecipe)
     step = _told_by_few(task) if by_few else _taken(task, steps)
+    if isinstance(loaded, PointsRecipe) and not clouds.in_memory:
+        # Scenes are read within a step: the time is that of the step's number of them, apart.
+        step = replace(step, waiting=loaded.batch * seconds_of(lambda: clouds[0]))
     picture = None
     if isinstance(loaded, FineTuneRecipe) and pictures:
         scenes = held_out(loaded) if watched is None else watched
@@ -260,6 +268,7 @@ def dry_run(
         kept=kept,
         half=not isinstance(loaded, FineTuneRecipe) or loaded.machine.dtype != "float32",
         noise=noise,
+        remedy=_OF_SCENES if isinstance(loaded, PointsRecipe) else _OF_WORKERS,
         preparing=preparing,
         passes=step.passes,
     )

@@ -18,7 +18,7 @@ from ..core.labels import NO_LABEL
 from ..core.locks import held
 from ..core.lookup import call
 from ..core.processes import default_device
-from ..datasets.points import Points, check_scene
+from ..datasets.points import PointData, build_clouds, check_scene
 from ..segmentors.points import (
     PointEncoder,
     PointSegmentor,
@@ -168,7 +168,7 @@ class PointTraining:
             if recipe.local_alignment:
                 terms["local"].append(local_loss(features, own.pictures, own.visible.any(0)))
             # One of its pictures a step: two pictures of one room would be each other's wrong answer.
-            view = int(torch.randint(len(own.image), (), generator=generator))
+            view = drawn(len(own.image), generator)
             pooled = pool(features, own.visible[view])
             if pooled is not None:
                 pairs.append((pooled, own.image[view]))
@@ -196,8 +196,28 @@ class PointTraining:
         return loss / len(labels)
 
 
-def prepare(data: Points, clip: DenseCLIP) -> Lessons:
-    """All that trainings on a data set need of frozen CLIP, which looks at every picture once.
+class Looks(Sequence[Lesson]):
+    """Lessons of scenes that do not fit into memory: the teacher looks at each when it is asked for.
+
+    Args:
+        data: the scenes.
+        clip: the teacher.
+        text: (C, D) embeddings of the data set's names.
+    """
+
+    def __init__(self, data: PointData, clip: DenseCLIP, text: Tensor) -> None:
+        self.data, self.clip, self.text = data, clip, text
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Lesson:  # type: ignore[override]
+        return lesson(self.data, index, self.clip, self.text)
+
+
+def prepare(data: PointData, clip: DenseCLIP) -> Lessons:
+    """All that trainings on a data set need of frozen CLIP, which looks at every picture once, now; of scenes
+    that do not fit into memory it looks each time at those of a step.
 
     Args:
         data: scenes with `names` and `unseen`.
@@ -211,11 +231,12 @@ def prepare(data: Points, clip: DenseCLIP) -> Lessons:
         raise ValueError(f"all {len(data.names)} classes are unseen; expected one to learn from")
     with torch.no_grad():
         text, scale = clip.encode_text(data.names), clip.logit_scale.detach()
-    scenes = [lesson(data, index, clip, text) for index in range(len(data))]
+    looks = Looks(data, clip, text)
+    scenes = list(looks) if data.in_memory else looks
     return Lessons(scenes, text, seen, scale, data.describe())
 
 
-def lesson(data: Points, index: int, clip: DenseCLIP, text: Tensor) -> Lesson:
+def lesson(data: PointData, index: int, clip: DenseCLIP, text: Tensor) -> Lesson:
     """A scene with what frozen CLIP says of it.
 
     Args:
@@ -279,10 +300,29 @@ def augmented(points: Tensor, colours: Tensor, generator: torch.Generator) -> tu
     return moved, (colours * tint.to(colours)).clamp(0, 1)
 
 
+def drawn(count: int, generator: torch.Generator) -> int:
+    """One of 0 .. count - 1."""
+    return int(torch.randint(count, (), generator=generator))
+
+
+def build_points(recipe: PointsRecipe, data: PointData) -> tuple[PointTraining, DenseCLIP]:
+    """What a recipe trains, before its first step, and its teacher.
+
+    Args:
+        recipe: of points.
+        data: what to learn from.
+
+    Raises:
+        ValueError, FileNotFoundError: what `load_clip`, `prepare` and the encoder say.
+    """
+    clip = load_clip(recipe.clip.name, recipe.clip.pretrained).to(default_device()).requires_grad_(False)
+    return PointTraining(recipe, prepare(data, clip)), clip
+
+
 def train_points(
     recipe: str | Path | Mapping[str, Any] | PointsRecipe,
     *,
-    data: Points | Lessons | None = None,
+    data: PointData | Lessons | Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
     progress: bool = True,
     tensorboard: bool = False,
@@ -293,7 +333,8 @@ def train_points(
 
     Args:
         recipe: name ("mini/points"), file or content; see `load_recipe`.
-        data: scenes to learn from, or what `prepare` made of them; None takes the pack's "train".
+        data: scenes to learn from, or what `prepare` made of them, in place of the recipe's; or, as for
+            any other section, a mapping of keys to replace in the recipe's.
         folder: where the state is kept; a run that finds one there goes on from it. None keeps nothing.
         progress: show a progress bar.
         tensorboard: write losses into `folder`/tensorboard too.
@@ -304,15 +345,18 @@ def train_points(
         ValueError: what `load_recipe` says, a recipe of another task, or a folder with another recipe's run.
         BlockingIOError: another process trains in that folder; says which.
     """
+    if isinstance(data, Mapping):
+        changes["data"], data = data, None
     loaded = _loaded(recipe, changes)
     where = None if folder is None else Path(folder)
     with held(where) if where is not None else nullcontext():
         if where is not None:
             claim(where, loaded, data)
-        if not isinstance(data, Lessons):
-            clip = load_clip(loaded.clip.name, loaded.clip.pretrained).to(default_device())
-            data = prepare(Points("train") if data is None else data, clip.requires_grad_(False))
-        task = PointTraining(loaded, data)
+        if isinstance(data, Lessons):
+            task = PointTraining(loaded, data)
+        else:
+            # Before any weights are fetched: missing files are said at once.
+            task, _ = build_points(loaded, build_clouds(loaded.data, "train") if data is None else data)
         log = fit(
             task,
             steps=loaded.steps,

@@ -236,6 +236,7 @@ class PointsRecipe:
         seed: of the encoder's first weights, the order of the scenes and how they are turned.
         batch: scenes a step.
         clip: the frozen teacher, whose words are the classifier.
+        data: {"name": one of `datasets.points.CLOUDS`, and its options}; its split "train" is learnt from.
         encoder: options of `segmentors.points.PointEncoder`.
         labels: weight of the cross entropy on points of seen classes.
         local_alignment, global_alignment: weights of the alignment of points with pixels and of clouds with
@@ -250,6 +251,7 @@ class PointsRecipe:
     seed: int = 0
     batch: int = 8
     clip: ClipSection = field(default_factory=ClipSection)
+    data: Section = field(default_factory=lambda: {"name": "points"})
     encoder: Section = field(default_factory=dict)
     labels: float = 1.0
     local_alignment: float = 1.0
@@ -258,6 +260,7 @@ class PointsRecipe:
     optimizer: OptimizerSection = field(default_factory=OptimizerSection)
 
     def __post_init__(self) -> None:
+        split_section(self.data, "data")
         for what, least in (("steps", 1), ("batch", 1)):
             if getattr(self, what) < least:
                 raise ValueError(f"{what} is {getattr(self, what)}; expected at least {least}")

@@ -7,10 +7,13 @@ from dataclasses import replace
 
 import torch
 
+from ..core.labels import IGNORE
 from ..datasets import Sample, SegmentationDataset
 from ..datasets.base import ImageLevel
 from ..datasets.official.classes import COCO_STUFF_UNSEEN, VOC_UNSEEN, class_table
-from .recipe import FineTuneRecipe
+from ..datasets.points import PointScene
+from ..datasets.points.scans import FRAMES, POINTS, SCANNET, SCANNET_UNSEEN, SIZE
+from .recipe import FineTuneRecipe, PointsRecipe
 
 # Which table has the names of a data set in files.
 _TABLES: dict[str, str] = {
@@ -26,6 +29,7 @@ _TABLES: dict[str, str] = {
 }
 _UNSEEN = {"coco_stuff_zss": COCO_STUFF_UNSEEN, "voc_zss": VOC_UNSEEN}
 _OTHERS = 20  # classes of a data set whose names are not known here
+_ROOM = (5.0, 2.5, 5.0)  # metres of a scene of noise; the second is its height
 _SIZE = 96  # of crops, where a recipe does not say it
 # Of one length and without a noun that a caption would be exchanged for: a batch costs what its longest
 # sentence does, and it is to grow with the number of pictures alone.
@@ -90,3 +94,66 @@ def _classes(section: Mapping[str, object]) -> tuple[tuple[str, ...], tuple[str,
     given = section.get("names")
     names = tuple(map(str, given)) if isinstance(given, list) else tuple(f"thing {i}" for i in range(_OTHERS))
     return names, ()
+
+
+class PointNoise:
+    """Scenes of noise in the size of scanned ones: points on the walls, floor and ceiling of a room.
+
+    Args:
+        names: of the classes.
+        unseen: names of classes that must not be learnt from.
+        frames, points, size: what is taken of a scene; see `datasets.points.Scans`.
+    """
+
+    split, ignore, in_memory = "noise", IGNORE, False
+
+    def __init__(
+        self, names: tuple[str, ...], unseen: tuple[str, ...], frames: int, points: int, size: int
+    ) -> None:
+        self.names, self.unseen = names, tuple(names.index(name) for name in unseen)
+        self.class_groups = {"unseen": self.unseen}
+        self.taken = (frames, points, size)
+
+    def __len__(self) -> int:
+        return 100
+
+    def __getitem__(self, index: int, /) -> PointScene:
+        frames, count, size = self.taken
+        generator = torch.Generator().manual_seed(index)
+        places = torch.rand(count, 3, generator=generator)
+        axis = torch.randint(3, (count, 1), generator=generator)
+        points = places.scatter(1, axis, places.gather(1, axis).round()) * torch.tensor(_ROOM)
+        width = round(4 / 3 * size)
+        return PointScene(
+            points,
+            torch.rand(count, 3, generator=generator),
+            torch.randint(len(self.names), (count,), generator=generator),
+            torch.rand(frames, 3, size, width, generator=generator),
+            torch.rand(frames, count, 2, generator=generator) * torch.tensor([width, size]),
+            torch.rand(frames, count, generator=generator) < 0.5,
+        )
+
+    def describe(self) -> dict[str, object]:
+        """What JSON can hold."""
+        return {"kind": "PointNoise", "items": len(self), "taken": list(self.taken)}
+
+
+def point_stand_in(recipe: PointsRecipe) -> tuple[PointsRecipe, PointNoise]:
+    """A recipe that needs no file, and what it learns from.
+
+    Args:
+        recipe: of scans in files.
+
+    Raises:
+        ValueError: its scenes ship, or it takes all points of a scene, however many these are.
+    """
+    section = {"frames": FRAMES, "points": POINTS, "size": SIZE, **recipe.data}
+    if section["name"] == "points" or section["points"] is None:
+        raise ValueError(
+            f"got noise for {recipe.name!r}, of data {recipe.data}; expected scans in files, and a number "
+            "of points: what ships needs no noise"
+        )
+    # The names of one's own scans stand in a file that need not be here; ScanNet's are as many.
+    names, unseen = tuple(SCANNET.values()), SCANNET_UNSEEN
+    noise = PointNoise(names, unseen, section["frames"], section["points"], section["size"])
+    return replace(recipe, clip=replace(recipe.clip, pretrained=None)), noise

@@ -18,10 +18,13 @@ from torch import nn
 from infoclip_lite import DenseCLIP
 from infoclip_lite.clip.readouts import READ_OUTS
 from infoclip_lite.segmentors import SEGMENTORS, AggregationConfig, build_segmentor
-from infoclip_lite.training import build, finetuning
-from infoclip_lite.training.recipe import FineTuneRecipe, list_recipes, load_recipe
+from infoclip_lite.segmentors.points import PointEncoder, PointSegmentor, ProjectedCLIP, encoder
+from infoclip_lite.training import build, finetuning, points
+from infoclip_lite.training.points import Lesson, Lessons, PointTraining
+from infoclip_lite.training.recipe import FineTuneRecipe, PointsRecipe, list_recipes, load_recipe
 
 RECIPES = [name for name in list_recipes() if isinstance(load_recipe(name), FineTuneRecipe)]
+OF_POINTS = [name for name in list_recipes() if isinstance(load_recipe(name), PointsRecipe)]
 
 
 def test_fake_devices_do_refuse_to_mix() -> None:
@@ -119,3 +122,43 @@ def test_a_recipes_loss_is_computed_where_its_model_is(
         labels = told if supervision.get("name") == "captions" else (mode.from_tensor(masks),)
         terms = there.loss(0, (mode.from_tensor(images), *labels))
         assert {value.device for value in terms.values()} == {CUDA} and "total" in terms
+
+
+@pytest.fixture
+def no_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which points, cells and pictures are chosen are values: nobody computes them here."""
+    monkeypatch.setattr(encoder, "check_cloud", lambda *_: None)
+    monkeypatch.setattr(encoder, "grid_means", lambda points, cell: points[:5])
+    monkeypatch.setattr(points, "thinned", lambda own, generator: own)
+    monkeypatch.setattr(points, "augmented", lambda points, colours, generator: (points, colours))
+    monkeypatch.setattr(points, "drawn", lambda count, generator: 0)
+    monkeypatch.setattr(points, "pool", lambda points, visible: points.mean(0))
+
+
+@pytest.mark.usefixtures("no_values")
+@pytest.mark.parametrize("name", OF_POINTS)
+def test_a_loss_of_points_is_computed_where_its_model_is(name: str, tiny: DenseCLIP) -> None:
+    recipe, text = load_recipe(name, batch=2), tiny.encode_text(["chair", "floor", "desk"])
+    assert isinstance(recipe, PointsRecipe)
+    labels, width = torch.tensor([0, 1, -1, 0, 1, -1]), text.shape[1]
+    cloud, visible = torch.rand(6, 3), torch.ones(2, 6, dtype=torch.bool)
+    lesson = Lesson(cloud, cloud, labels, labels, torch.rand(6, width), visible, torch.rand(2, width))
+    task = PointTraining(recipe, Lessons([lesson, lesson], text, [0, 1], tiny.logit_scale, {}))
+    with fake_machine() as mode:
+        there = moved_in(task, mode)
+        terms = there.loss(0, (0, 1))
+        assert {value.device for value in terms.values()} == {CUDA}
+        assert set(terms) == {"labels", "local", "global", "pseudo", "total"}
+
+
+@pytest.mark.usefixtures("no_values")
+def test_who_labels_points_takes_clouds_and_pictures_to_its_device(tiny: DenseCLIP) -> None:
+    text, cloud = tiny.encode_text(["chair", "floor"]), torch.rand(6, 3)
+    built = PointSegmentor(PointEncoder(text.shape[1], width=8), tiny.logit_scale)
+    pixels, visible = torch.rand(2, 6, 2), torch.ones(2, 6, dtype=torch.bool)
+    with fake_machine() as mode, torch.no_grad():
+        segmentor, clip = moved_in(built, mode), moved_in(tiny, mode)
+        points_here, words = mode.from_tensor(cloud), mode.from_tensor(text)
+        assert segmentor(points_here, points_here, words).device == CUDA
+        here = (pictures(mode, 2, 3, 64, 64), mode.from_tensor(pixels), mode.from_tensor(visible))
+        assert {each.device for each in ProjectedCLIP(clip).look(*here)} == {CUDA}

@@ -15,7 +15,6 @@ from infoclip_lite.commands.train import train_command
 from infoclip_lite.core.labels import NO_LABEL
 from infoclip_lite.datasets.points import Points, PointScene
 from infoclip_lite.training import points as training
-from infoclip_lite.training.dry_run import dry_run
 from infoclip_lite.training.points import PointTraining, augmented, prepare, thinned, train_points
 from infoclip_lite.training.recipe import PointsRecipe, load_recipe
 
@@ -230,8 +229,6 @@ def test_tasks_do_not_take_each_others_recipes() -> None:
         train("mini/points")
     with pytest.raises(ValueError, match="'plain' is no recipe for points; expected one with task: points"):
         train_points("mini/plain")
-    with pytest.raises(ValueError, match="dry run of 'points'.*expected a training of it"):
-        dry_run("mini/points")
 
 
 def test_the_shipped_recipe_has_all_four_terms() -> None:
@@ -248,6 +245,6 @@ def test_the_command_trains_points(
 
     path = tmp_path / "small.yaml"
     path.write_text(yaml.safe_dump(recipe))
-    monkeypatch.setattr(training, "Points", lambda split: data)
+    monkeypatch.setattr(training, "build_clouds", lambda section, split: data)
     train_command(str(path), folder=tmp_path / "run")
     assert (tmp_path / "run" / "state.pt").exists() and "run: " in capsys.readouterr().out

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -42,6 +42,43 @@ class PointScene(NamedTuple):
     visible: Tensor
 
 
+class PointData(Protocol):
+    """Point clouds with pictures and labels: all that a training and a measurement ask of them."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The class names, in the order of the labels' ids."""
+
+    @property
+    def unseen(self) -> Sequence[int]:
+        """Ids of the classes whose points must not be learnt from."""
+
+    @property
+    def class_groups(self) -> Mapping[str, Sequence[int]]:
+        """Ids of the classes that are reported apart, "seen" and "unseen" among them."""
+
+    @property
+    def ignore(self) -> int:
+        """The label of points that do not count."""
+
+    @property
+    def split(self) -> str:
+        """Which part of the data set this is."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all scenes, and what CLIP says of them, fit into memory: a teacher then looks once."""
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+
+    def __getitem__(self, index: int, /) -> PointScene:
+        """The scene `index`, from 0 on."""
+
+    def describe(self) -> dict[str, object]:
+        """What tells two data sets apart; JSON can hold it."""
+
+
 class Points:
     """Point clouds of furniture on a floor, each seen by three RGB-D cameras: what ships in data/points.
 
@@ -68,6 +105,7 @@ class Points:
     """
 
     ignore = IGNORE
+    in_memory = True
 
     def __init__(self, split: str, *, length: int | None = None, folder: Path | None = None) -> None:
         if split not in SPLITS:

@@ -45,7 +45,8 @@ class PointSegmentor(nn.Module):
         Raises:
             ValueError: no cloud; see `PointEncoder`.
         """
-        return self.classify(self.encoder(points, colours), text)
+        device = self.scale.device  # whoever computes brings the cloud along
+        return self.classify(self.encoder(points.to(device), colours.to(device)), text.to(device))
 
 
 class ProjectedCLIP:

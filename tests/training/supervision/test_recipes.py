@@ -12,7 +12,13 @@ from infoclip_lite import DenseCLIP
 from infoclip_lite.clip.clip_es import BACKGROUND, ClipES
 from infoclip_lite.training import build
 from infoclip_lite.training.dry_run import dry_run
-from infoclip_lite.training.recipe import OptimizerSection, list_recipes, load_finetuning
+from infoclip_lite.training.recipe import (
+    FineTuneRecipe,
+    OptimizerSection,
+    list_recipes,
+    load_finetuning,
+    load_recipe,
+)
 from infoclip_lite.training.supervision import (
     SUPERVISIONS,
     Captions,
@@ -47,11 +53,10 @@ def test_pacl_has_the_published_rates_and_says_that_it_is_reduced() -> None:
 
 
 def test_every_supervision_has_a_mini_and_a_paper_recipe() -> None:
-    every = {
-        name: load_finetuning(name) for name in list_recipes() if name not in ("mini/pretrain", "mini/points")
-    }
+    every = {name: load_recipe(name) for name in list_recipes()}
+    tuned = {name: recipe for name, recipe in every.items() if isinstance(recipe, FineTuneRecipe)}
     for kind in SUPERVISIONS:
-        own = [name for name, recipe in every.items() if (recipe.supervision or {}).get("name") == kind]
+        own = [name for name, recipe in tuned.items() if (recipe.supervision or {}).get("name") == kind]
         assert [name.split("/")[0] for name in own] == ["mini", "paper"]
 
 
