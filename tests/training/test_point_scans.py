@@ -18,6 +18,7 @@ from infoclip_lite.commands.train import train_command
 from infoclip_lite.datasets.points import build_clouds
 from infoclip_lite.datasets.points.scans import SCANNET_UNSEEN
 from infoclip_lite.evaluation.points import count_points
+from infoclip_lite.training import dry_run as module
 from infoclip_lite.training import points as training
 from infoclip_lite.training.dry_run import Estimate, dry_run
 from infoclip_lite.training.points import Looks, PointTraining, prepare, train_points
@@ -86,6 +87,7 @@ def test_a_dry_run_does_one_of_everything_and_keeps_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "seconds_of", lambda read: read() and 1.5)
     root = tmp_path / "nowhere" if noise else scannet
     small = {**SMALL, "data": {**SMALL["data"], "root": str(root)}}
     found = dry_run(NAME, noise=noise, folder=tmp_path / "run", **small)
@@ -94,8 +96,8 @@ def test_a_dry_run_does_one_of_everything_and_keeps_nothing(
     assert 0 < found.trained == found.parameters < found.reference and found.step > 0
     assert random_clip == [("ViT-B-16-quickgelu", None if noise else "openai")]
     assert ("measured on" in str(found)) == noise and list(tmp_path.iterdir()) == []
-    if not noise:
-        assert found.waiting > 0 and "machine.workers" not in str(replace(found, step=0.1, waiting=0.05))
+    assert found.waiting == 2 * 1.5, "a batch of scenes, each read once"
+    assert noise or "of a step: fewer `frames`" in str(found)
 
 
 def test_what_helps_a_starved_training_is_what_it_has() -> None:
@@ -123,6 +125,7 @@ def test_a_missing_data_set_is_said_before_any_weights_are_fetched(
 def test_one_step_on_scannets_files_moves_the_encoder(scannet: Path, random_clip: list[tuple]) -> None:
     small = {**SMALL, "data": {**SMALL["data"], "root": str(scannet)}}
     run = train_points(NAME, progress=False, steps=1, **small)
+    assert len(run.text) == 20, "ScanNet's words"
     assert set(run.log[0]) == {"step", "labels", "local", "global", "pseudo", "total"}
     assert run.log[0]["total"] == pytest.approx(
         sum(run.log[0][term] for term in ("labels", "local", "global", "pseudo")), rel=1e-5
