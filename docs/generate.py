@@ -544,11 +544,12 @@ def speed_part() -> str:
 def studies_part(folder: Path = ROWS) -> str:
     """Markdown: finished runs of every study that travel with the project, and the time that they took."""
     lines = ["| study | finished runs | hours of a core |", "|---|---|---|"]
+    noted = {True: "", False: "at least "}
     for study in sorted(path for path in folder.iterdir() if path.is_dir()):
         runs = [json.loads(path.read_text()).get("seconds") for path in sorted(study.rglob("*.json"))]
         spent = [sum(each.values()) if isinstance(each, dict) else each for each in runs if each is not None]
-        if spent:
-            lines.append(f"| `{study.name}` | {len(spent)} | {sum(spent) / 3600:.1f} |")
+        hours = f"{noted[len(spent) == len(runs)]}{sum(spent) / 3600:.1f}" if spent else "not noted"
+        lines.append(f"| `{study.name}` | {len(runs)} | {hours} |")
     return "\n".join(lines) + "\n"
 
 

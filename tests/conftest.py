@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -13,8 +14,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 # Nothing that a test encodes belongs into the cache of whoever runs it; those of the cache name a folder.
 os.environ["INFOCLIP_LITE_TEXT_CACHE"] = "off"
 # Before torch counts the cores: two processes with all of them each are ten times slower.
-if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+if WORKERS := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0)):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
 import open_clip
 import pytest
@@ -25,6 +26,7 @@ from open_clip.model import CLIP
 from infoclip_lite import DenseCLIP, load_clip
 from infoclip_lite.clip import save_clip
 from infoclip_lite.clip.templates import COLLAGE_TEMPLATES
+from infoclip_lite.core.locks import held
 from infoclip_lite.training.pretraining import caption_tokens
 
 settings.register_profile("suite", deadline=None, max_examples=20, derandomize=True, database=None)
@@ -40,13 +42,8 @@ MakeTiny = Callable[..., DenseCLIP]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that fork come first: after a fake CUDA tensor autograd keeps threads, and a fork has none.
-    Where processes share the tests, a file's go to one of them, and so do all that read the book.
-    """
+    """Tests that fork come first: after a fake CUDA tensor autograd keeps threads, and a fork has none."""
     items.sort(key=lambda item: item.path.name != FORKS)
-    of_book = {item.path for item in items if "site" in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("book" if item.path in of_book else str(item.path)))
 
 
 def build_tiny(seed: int = 0, **vision: object) -> DenseCLIP:
@@ -146,11 +143,24 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("sphinx", reason="the docs extra is not installed")
     if built := os.environ.get("BUILT_SITE"):
         return Path(built)
-    folder = tmp_path_factory.mktemp("site")
+    # Processes that share the tests share one book: the folder above their own is common to all.
+    above = tmp_path_factory.getbasetemp().parent if WORKERS else tmp_path_factory.getbasetemp()
+    folder = above / "site"
+    while not (folder / "whole").exists():
+        try:
+            with held(folder):
+                if not (folder / "whole").exists():
+                    _build_site(folder)
+                    (folder / "whole").touch()
+        except BlockingIOError:  # another process is building it
+            time.sleep(1)
+    return folder / "html"
+
+
+def _build_site(folder: Path) -> None:
     docs = Path(__file__).parents[1] / "docs"
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(folder / "trees")]
     ran = subprocess.run(
         [*command, str(docs), str(folder / "html")], capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
-    return folder / "html"

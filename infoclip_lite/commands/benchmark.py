@@ -39,7 +39,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         "studies.degradation_map:degradation_map", "rates, steps and what is tuned", ("seeds", "part")
     ),
     "predictors": Benchmark(
-        "studies.predictors:predictors", "what probes say of what is kept; reads the map's runs", ("seeds",)
+        "studies.predictors:predictors",
+        "what probes say of what is kept; reads runs of the map and of repair",
+        ("seeds",),
     ),
     "degradation_frames": Benchmark(
         "studies.degradation_frames:degradation_frames", "one plain fine-tuning, step by step"

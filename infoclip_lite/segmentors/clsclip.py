@@ -198,7 +198,8 @@ def words_to_ask(labels: Tensor, classes: int, asked: int) -> Tensor:
         asked: how many, at most C are.
 
     Returns:
-        (B, A) int64 ids, each once; absent ones fill up where a picture shows fewer.
+        (B, A) int64 ids, each once; absent ones fill up where a picture shows fewer, and word 0 stands last
+        where it shows them all.
     """
     counts = classes_present(labels, classes)
     places = torch.arange(classes, device=labels.device)

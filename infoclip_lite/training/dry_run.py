@@ -181,9 +181,9 @@ def dry_run(
         save_every: steps between states, as `train` has it.
         folder: where the run will be kept; the free space of its disk is said.
         noise: noise and random weights of the recipe's size in place of its data and weights, which need not
-            be here; see `stand_in`. It shows what a step costs, not what is learnt. Without a GPU, where one
-            of the papers' size takes minutes and more memory than a laptop has, no step is taken on
-            pictures: few of them go there and back, and say what a whole step takes; see `Estimate`.
+            be here; see `stand_in`. It shows what a step costs, not what is learnt. Without a GPU, where a
+            fine-tuning of the papers' size takes minutes and more memory than a laptop has, no step of it is
+            taken: few pictures go there and back, and say what a whole step takes; see `Estimate`.
         changes: keys of the recipe to replace.
 
     Returns:
@@ -233,7 +233,7 @@ def dry_run(
     by_few = noise and not torch.cuda.is_available() and isinstance(loaded, FineTuneRecipe)
     step = _told_by_few(task) if by_few else _taken(task, steps)
     if isinstance(loaded, PointsRecipe) and not clouds.in_memory:
-        # Scenes are read within a step: the time is that of the step's number of them, apart.
+        # Scenes are read within a step: one is read again, apart. A disk may take longer the first time.
         step = replace(step, waiting=loaded.batch * seconds_of(lambda: clouds[0]))
     picture = None
     if isinstance(loaded, FineTuneRecipe) and pictures:

@@ -249,7 +249,7 @@ def lesson(data: PointData, index: int, clip: DenseCLIP, text: Tensor) -> Lesson
         ValueError: a scene that is none; says which.
     """
     try:
-        scene = check_scene(data[index], len(data.names))
+        scene = check_scene(data[index], len(data.names), data.ignore)
     except ValueError as error:
         raise ValueError(f"scene {index} of {data.split!r}: {error}") from error
     pictures, seen, image = ProjectedCLIP(clip).look(scene.views, scene.pixels, scene.visible)

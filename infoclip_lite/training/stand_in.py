@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from ..core.labels import IGNORE
+from ..core.lookup import nearest
 from ..datasets import Sample, SegmentationDataset
 from ..datasets.base import ImageLevel
 from ..datasets.official.classes import COCO_STUFF_UNSEEN, VOC_UNSEEN, class_table
 from ..datasets.points import PointScene
-from ..datasets.points.scans import FRAMES, POINTS, SCANNET, SCANNET_UNSEEN, SIZE
+from ..datasets.points.scans import FRAMES, POINTS, SCANNET, SCANNET_UNSEEN, SIZE, check_taken
 from .recipe import FineTuneRecipe, PointsRecipe
 
 # Which table has the names of a data set in files.
@@ -29,6 +31,7 @@ _TABLES: dict[str, str] = {
 }
 _UNSEEN = {"coco_stuff_zss": COCO_STUFF_UNSEEN, "voc_zss": VOC_UNSEEN}
 _OTHERS = 20  # classes of a data set whose names are not known here
+_OF_SCANS = ("name", "root", "unseen", "frames", "points", "size")
 _ROOM = (5.0, 2.5, 5.0)  # metres of a scene of noise; the second is its height
 _SIZE = 96  # of crops, where a recipe does not say it
 # Of one length and without a noun that a caption would be exchanged for: a batch costs what its longest
@@ -111,7 +114,8 @@ class PointNoise:
         self, names: tuple[str, ...], unseen: tuple[str, ...], frames: int, points: int, size: int
     ) -> None:
         self.names, self.unseen = names, tuple(names.index(name) for name in unseen)
-        self.class_groups = {"unseen": self.unseen}
+        seen = tuple(i for i in range(len(names)) if i not in self.unseen)
+        self.class_groups = {"seen": seen, "unseen": self.unseen}
         self.taken = (frames, points, size)
 
     def __len__(self) -> int:
@@ -144,16 +148,24 @@ def point_stand_in(recipe: PointsRecipe) -> tuple[PointsRecipe, PointNoise]:
     Args:
         recipe: of scans in files.
 
+    Returns:
+        The recipe with random weights, and the noise: of ScanNet's names, whatever those in the files are.
+
     Raises:
-        ValueError: its scenes ship, or it takes all points of a scene, however many these are.
+        ValueError: its scenes ship, it takes all points of a scene, however many these are, or an option that
+            scans do not have.
     """
-    section = {"frames": FRAMES, "points": POINTS, "size": SIZE, **recipe.data}
-    if section["name"] == "points" or section["points"] is None:
+    section: dict[str, Any] = {"frames": FRAMES, "points": POINTS, "size": SIZE, **recipe.data}
+    strange = [option for option in section if option not in _OF_SCANS]
+    if strange:
+        raise ValueError(f"data has {strange[0]!r}, which is no option; {nearest(strange[0], _OF_SCANS)}")
+    if section["name"] not in ("scans", "scannet") or section["points"] is None:
         raise ValueError(
             f"got noise for {recipe.name!r}, of data {recipe.data}; expected scans in files, and a number "
             "of points: what ships needs no noise"
         )
-    # The names of one's own scans stand in a file that need not be here; ScanNet's are as many.
+    check_taken(section["frames"], section["points"], section["size"])
+    # The names of one's own scans stand in a file that need not be here.
     names, unseen = tuple(SCANNET.values()), SCANNET_UNSEEN
     noise = PointNoise(names, unseen, section["frames"], section["points"], section["size"])
     return replace(recipe, clip=replace(recipe.clip, pretrained=None)), noise

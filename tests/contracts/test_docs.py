@@ -277,11 +277,13 @@ def test_times_are_those_of_the_headers(generate: ModuleType, tmp_path: Path) ->
 
 
 def test_hours_of_a_study_are_those_of_its_runs(generate: ModuleType, tmp_path: Path) -> None:
-    for name, seconds in (("a/runs/x-0", {"train": 3000, "score": 600}), ("a/grid/x-1", 1800), ("b/1", None)):
+    times = {"a/x-0": {"train": 3000, "score": 600}, "a/grid/x-1": 1800, "b/1": None, "c/1": None, "c/2": 720}
+    for name, seconds in times.items():
         path = tmp_path / f"{name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({} if seconds is None else {"seconds": seconds}))
-    assert generate.studies_part(tmp_path).splitlines()[2:] == ["| `a` | 2 | 1.5 |"]
+    rows = ["| `a` | 2 | 1.5 |", "| `b` | 1 | not noted |", "| `c` | 2 | at least 0.2 |"]
+    assert generate.studies_part(tmp_path).splitlines()[2:] == rows
 
 
 def test_help_of_every_command_is_on_the_page(site: Path) -> None:

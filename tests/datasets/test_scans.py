@@ -260,6 +260,14 @@ def test_lists_and_options_that_cannot_be_are_refused(own: Path) -> None:
 # ScanNet
 
 
+@pytest.mark.parametrize("names", ["1\tlamp\n2\tlamp", "0\twall\n255\tbox"])
+def test_a_name_stands_for_one_label_and_255_for_none(own: Path, names: str) -> None:
+    """Else points of an unseen class would be learnt from under its other label."""
+    (own / "names.txt").write_text(names)
+    with pytest.raises(ValueError, match="expected 255 classes at most, each name once, and no label 255"):
+        Scans("train", root=own)
+
+
 def test_scannets_own_files_are_read(tmp_path: Path) -> None:
     data = ScanNet("train", root=write_scannet(tmp_path, labels=(3, 1, 13, 14)))
     assert len(data) == 3 and len(ScanNet("val", root=tmp_path)) == 1
@@ -341,6 +349,11 @@ HEAD = b"ply\nformat binary_little_endian 1.0\nelement vertex 2\nproperty float 
             "one number a property of a vertex",
         ),
         (HEAD.replace(b"float x", b"x") + b"end_header\n", "one number a property of a vertex"),
+        (HEAD.replace(b" float x", b"") + b"end_header\n", "one number a property of a vertex"),
+        (
+            HEAD.replace(b"vertex 2", b"vertex 99999999999999") + b"end_header\n" + bytes(8),
+            "after 2 vertices",
+        ),
         (
             b"ply\nformat ascii 1.0\nelement face 1\nend_header\n",
             "begins with face; expected its vertices first",

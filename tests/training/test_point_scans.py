@@ -111,6 +111,12 @@ def test_noise_is_for_scans_whose_size_is_said() -> None:
         dry_run("mini/points", noise=True)
     with pytest.raises(ValueError, match="and a number of points"):
         dry_run(NAME, noise=True, data={"points": None})
+    with pytest.raises(ValueError, match="data has 'frame', which is no option; .*frames"):
+        dry_run(NAME, noise=True, data={"frame": 2})
+    with pytest.raises(ValueError, match="got frames=0, points=many and size=336; expected at least 1"):
+        dry_run(NAME, noise=True, data={"frames": 0, "points": "many"})
+    with pytest.raises(ValueError, match="expected scans in files"):
+        dry_run(NAME, noise=True, data={"name": "scan"})
 
 
 def test_a_missing_data_set_is_said_before_any_weights_are_fetched(

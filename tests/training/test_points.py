@@ -171,6 +171,13 @@ def test_scenes_without_a_labelled_point_or_a_camera_that_sees_are_learnt_from_a
     assert all("global" not in record for record in log)
 
 
+def test_the_label_that_does_not_count_is_the_data_sets_own(recipe: dict, data: Points) -> None:
+    changed = Changed(data, labels=torch.full((COUNT,), -1))
+    changed.ignore = -1
+    log = train_points(recipe, data=changed, progress=False).log
+    assert all(record["labels"] == 0 for record in log)
+
+
 def test_a_cloud_of_one_point_is_learnt_from(recipe: dict, data: Points) -> None:
     alone = Changed(
         data,

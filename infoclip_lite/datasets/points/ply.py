@@ -49,7 +49,9 @@ def read_vertices(path: Path, properties: Sequence[str]) -> np.ndarray:
             if order == "ascii":
                 vertices = np.loadtxt(file, dtype=kind, max_rows=count, ndmin=1)
             else:
-                vertices = np.frombuffer(file.read(count * kind.itemsize), dtype=kind)
+                # Not as many bytes as a damaged header says: no more than there are.
+                there = min(count * kind.itemsize, path.stat().st_size)
+                vertices = np.frombuffer(file.read(there), dtype=kind)
         except ValueError as error:
             raise ValueError(f"{path} is damaged ({error}); expected {count} whole vertices") from error
     if len(vertices) != count:
@@ -77,8 +79,8 @@ def _header(path: Path, file: BinaryIO, properties: Sequence[str]) -> tuple[str,
                 raise ValueError(f"{path} begins with {element}; expected its vertices first")
             count = int(words[2]) if element == "vertex" else count
         elif words[0] == "property" and element == "vertex":
-            kind = _TYPES.get(words[-2], words[-2])
-            if len(words) != 3 or kind not in _TYPES.values():
+            kind = _TYPES.get(words[1], words[1]) if len(words) == 3 else ""
+            if kind not in _TYPES.values():
                 raise ValueError(f"{path} has {text!r}; expected one number a property of a vertex")
             fields.append((words[2], kind))
     names = [name for name, _ in fields]

@@ -114,14 +114,16 @@ class Scans:
     ) -> None:
         if root is None:
             raise ValueError("root is None; expected the folder of the scans")
-        if frames < 1 or size < 1 or (points is not None and points < 1):
-            raise ValueError(
-                f"got frames={frames}, points={points} and size={size}; expected at least 1 of each"
-            )
+        check_taken(frames, points, size)
         self.split, self.frames, self.points, self.size = split, frames, points, size
         self.root = Path(root).expanduser()
         classes = self._classes()
         self.names = tuple(classes.values())
+        if len(set(self.names)) < len(self.names) or IGNORE in classes or len(classes) > IGNORE:
+            raise ValueError(
+                f"got {len(classes)} classes of {len(set(self.names))} names, labels up to {max(classes)}; "
+                f"expected {IGNORE} classes at most, each name once, and no label {IGNORE}: it does not count"
+            )
         self.labels = {label: i for i, label in enumerate(classes)}
         strange = [name for name in unseen if name not in self.names]
         if strange:
@@ -134,6 +136,8 @@ class Scans:
         self.scenes = self._listed()
         self.pictures = [_paired(self._folder(scene)) for scene in self.scenes]
         self.skipped: dict[str, int] = {}
+        # Of the scenes that were read: to choose a few of a thousand frames all poses are looked at.
+        self._taken: dict[str, tuple[list[str], Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -206,7 +210,9 @@ class Scans:
     def _read(self, scene: str, pictures: dict[str, str]) -> PointScene:
         folder = self._folder(scene)
         points, colours, labels = self._sampled(scene, *self._cloud(folder))
-        stems, poses = self._cameras(scene, folder, list(pictures))
+        if scene not in self._taken:
+            self._taken[scene] = self._cameras(scene, folder, list(pictures))
+        stems, poses = self._taken[scene]
         views, stored = self._views([folder / "color" / pictures[stem] for stem in stems])
         maps = _alike([_depth(folder / "depth" / f"{stem}.png") for stem in stems], "depth maps")
         size = (views.shape[2], views.shape[3])
@@ -323,20 +329,34 @@ class ScanNet(Scans):
         return _looked_up(labels, self.labels, others, "NYU40 labels, 0 .. 40")
 
 
+def check_taken(frames: int, points: int | None, size: int) -> None:
+    """What is taken of a scene.
+
+    Args:
+        frames, points, size: as for `Scans`.
+
+    Raises:
+        ValueError: a number below 1, or what is no number.
+    """
+    taken = (frames, size, *(() if points is None else (points,)))
+    if not all(isinstance(count, int) and count >= 1 for count in taken):
+        raise ValueError(f"got frames={frames}, points={points} and size={size}; expected at least 1 of each")
+
+
 def _paired(folder: Path) -> dict[str, str]:
     """The file of each colour frame by its stem, in order; each has a depth map and a pose."""
-    there: dict[str, list[str]] = {}
+    there: dict[str, set[str]] = {}
     for part in ("color", "depth", "pose"):
         if not (folder / part).is_dir():
             raise FileNotFoundError(f"no folder {folder / part}; expected one: {_EXPORT}")
-        there[part] = [file for file in os.listdir(folder / part) if not file.startswith(".")]
+        there[part] = {file for file in os.listdir(folder / part) if not file.startswith(".")}
     pictures = {Path(file).stem: file for file in there["color"] if file.lower().endswith(SUFFIXES)}
     if not pictures:
         raise FileNotFoundError(f"no picture in {folder / 'color'}; expected one at least: {_EXPORT}")
     # The exporter writes numbers without zeros before them: 9 comes before 10.
     stems = sorted(pictures, key=lambda stem: (len(stem), stem))
     for part, suffix in (("depth", ".png"), ("pose", ".txt")):
-        absent = [stem for stem in stems if f"{stem}{suffix}" not in set(there[part])]
+        absent = [stem for stem in stems if f"{stem}{suffix}" not in there[part]]
         if absent:
             raise FileNotFoundError(
                 f"{len(absent)} of {len(stems)} frames of {folder} have no {part}, such as "
