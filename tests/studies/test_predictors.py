@@ -149,13 +149,14 @@ def keep_repaired(folder: Path, unseen: dict[str, float], seeds: int, **probes: 
 
 def test_repaired_trainings_are_a_point_a_variant(tmp_path: Path) -> None:
     worth = dict(zip(repair.variants(), (0.1, 0.4, 0.2, 0.3, 0.5), strict=False))
-    keep_repaired(tmp_path, worth, 2, margin=-1.0)
+    keep_repaired(tmp_path, worth, 2, noun_recognition=-1.0)
     found = study.repaired(tmp_path, seeds=2)
     assert {point["training"]: point["unseen"] for point in found["points"]} == {
         label: pytest.approx(value + 0.005) for label, value in worth.items()
     }
     assert set(found["correlation"]) == set(study.AT_THE_END)
-    follows, against = found["correlation"]["noun recognition"], found["correlation"]["word margin"]
+    assert not any("margin" in name for name in found["correlation"]), "of pixels of the nouns in question"
+    follows, against = found["correlation"]["CKA, block 4"], found["correlation"]["noun recognition"]
     assert follows["rho"] == pytest.approx(1) and against["rho"] == pytest.approx(-1)
     assert follows["than bits"] == {"rho": 0.0, "low": 0.0, "high": 0.0}
     assert against["than bits"]["high"] == pytest.approx(-2, abs=1e-6) == against["than bits"]["rho"]
