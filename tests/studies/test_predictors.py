@@ -150,6 +150,9 @@ def keep_repaired(folder: Path, unseen: dict[str, float], seeds: int, **probes: 
 def test_repaired_trainings_are_a_point_a_variant(tmp_path: Path) -> None:
     worth = dict(zip(repair.variants(), (0.1, 0.4, 0.2, 0.3, 0.5), strict=False))
     keep_repaired(tmp_path, worth, 2, noun_recognition=-1.0)
+    # The worst one stands first by this probe, the others in order: nothing is left of a correlation.
+    worst = next(iter(worth))
+    keep_repaired(tmp_path, {worst: worth[worst]}, 2, noun_recognition=-1.0, cka_2=20.0)
     found = study.repaired(tmp_path, seeds=2)
     assert {point["training"]: point["unseen"] for point in found["points"]} == {
         label: pytest.approx(value + 0.005) for label, value in worth.items()
@@ -159,6 +162,7 @@ def test_repaired_trainings_are_a_point_a_variant(tmp_path: Path) -> None:
     follows, against = found["correlation"]["CKA, block 4"], found["correlation"]["noun recognition"]
     assert follows["rho"] == pytest.approx(1) and against["rho"] == pytest.approx(-1)
     assert follows["than bits"] == {"rho": 0.0, "low": 0.0, "high": 0.0}
+    assert found["correlation"]["CKA, block 2"]["rho"] == pytest.approx(0)
     assert against["than bits"]["high"] == pytest.approx(-2, abs=1e-6) == against["than bits"]["rho"]
     fewer = study.repaired(tmp_path, seeds=3)
     assert fewer == {"points": [], "correlation": {}}, "none has three seeds"
