@@ -544,11 +544,11 @@ def speed_part() -> str:
 def studies_part(folder: Path = ROWS) -> str:
     """Markdown: finished runs of every study that travel with the project, and the time that they took."""
     lines = ["| study | finished runs | hours of a core |", "|---|---|---|"]
-    noted = {True: "", False: "at least "}
     for study in sorted(path for path in folder.iterdir() if path.is_dir()):
         runs = [json.loads(path.read_text()).get("seconds") for path in sorted(study.rglob("*.json"))]
         spent = [sum(each.values()) if isinstance(each, dict) else each for each in runs if each is not None]
-        hours = f"{noted[len(spent) == len(runs)]}{sum(spent) / 3600:.1f}" if spent else "not noted"
+        whole = "" if len(spent) == len(runs) else "at least "
+        hours = f"{whole}{sum(spent) / 3600:.1f}" if spent else "not noted"
         lines.append(f"| `{study.name}` | {len(runs)} | {hours} |")
     return "\n".join(lines) + "\n"
 
@@ -573,17 +573,17 @@ def training_free_part() -> str:
     from infoclip_lite.clip.readouts import READ_OUTS
     from infoclip_lite.core.reports import read_report
     from infoclip_lite.core.statistics import read_interval
+    from infoclip_lite.figures.chimera import GROUPS
 
     report = read_report("training_free")
-    groups = {"mIoU_seen": "seen nouns", "mIoU_unseen": "unseen nouns", "mIoU_stuff": "stuff"}
     lines = [
         "| read-out | reported, eight real benchmarks [N] "
-        + "".join(f"| ours: {group} " for group in groups.values())
+        + "".join(f"| ours: {group} " for group in GROUPS.values())
         + "|",
-        "|---|---|" + "---|" * len(groups),
+        "|---|---|" + "---|" * len(GROUPS),
     ]
     for name in READ_OUTS:
-        scores = [read_interval(report["rows"][name]["test"][key]).percent for key in groups]
+        scores = [read_interval(report["rows"][name]["test"][key]).percent for key in GROUPS]
         ours = " | ".join(f"{score.mean:.1f} ± {score.ci95:.1f}" for score in scores)
         lines.append(f"| `{name}` | {_REPORTED.get(name, '')} | {ours} |")
     lines += [

@@ -109,6 +109,7 @@ def what_is_finished(seeds: int, folder: Path = FOLDER) -> JsonObject:
     )
     told = _told(found)
     rows = cell_rows(told, zero_shot) if zero_shot is not None and told else {}
+    rates = usable(rows)
     return {
         "seeds": seeds,
         "missing": {
@@ -119,10 +120,10 @@ def what_is_finished(seeds: int, folder: Path = FOLDER) -> JsonObject:
         "settings": settings_of({label: variants[label] for label in rows}),
         "zero_shot": {} if zero_shot is None else _shown(zero_shot),
         "cells": rows,
-        "usable": usable(rows),
+        "usable": rates,
         "nouns": {
             label: _nouns(list(found[label].values()))
-            for label in (f"{tuning}/{rate}" for tuning, rate in usable(rows).items())
+            for label in (f"{tuning}/{rate}" for tuning, rate in rates.items())
         },
     }
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -48,6 +48,8 @@ _IN_NAME = {"full": "all weights", "image": "image tower", "qv": "q and v"}
 FREE, MASKS, WEAK = GROUPS = ("training-free", "masks of seen words", "weak labels")
 # What a recipe's supervision tells in place of masks.
 _TOLD = {"clip_es": "words", "captions": "captions"}
+
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True)
@@ -319,13 +321,24 @@ def backends(clip: DenseCLIP, recipes: Iterable[FineTuneRecipe] = ()) -> dict[st
         models[read.backend] = read
     # What further looks cost where the tower has run.
     models[SHARED] = ZeroShotSegmentor(clip, tuple(READ_OUTS))
+    for model in distinct(dict(enumerate(recipes))).values():
+        models.setdefault(model.backend, model.to(clip.device))
+    return models
+
+
+def distinct(recipes: Mapping[_Key, FineTuneRecipe]) -> dict[_Key, Segmentor]:
+    """The segmentors of recipes, each section once, under its first key: most variants share one, and differ
+    in the training.
+
+    Args:
+        recipes: by any key.
+    """
+    models: dict[_Key, Segmentor] = {}
     built: list[object] = []
-    for recipe in recipes:
-        # Most variants share a section: what differs between them is the training.
+    for key, recipe in recipes.items():
         if recipe.segmentor not in built:
             built.append(recipe.segmentor)
-            model = build_segmentor(recipe).to(clip.device)
-            models.setdefault(model.backend, model)
+            models[key] = build_segmentor(recipe)
     return models
 
 

@@ -171,9 +171,7 @@ def rhos(trainings: Sequence[Training], probe: Probe) -> Rhos:
 
 def correlations(of: Rhos) -> dict[str, dict[str, float]]:
     """The rhos of a probe with 95% intervals: {"rho", "low", "high"} of each scope."""
-    return {
-        name: {"rho": rho, **_middle([draw[name] for draw in of.drawn])} for name, rho in of.found.items()
-    }
+    return {name: _with_interval(rho, [draw[name] for draw in of.drawn]) for name, rho in of.found.items()}
 
 
 def differences(of: Rhos, other: Rhos) -> dict[str, dict[str, float]]:
@@ -187,10 +185,9 @@ def differences(of: Rhos, other: Rhos) -> dict[str, dict[str, float]]:
     """
     drawn = list(zip(of.drawn, other.drawn, strict=True))
     return {
-        scope: {
-            "rho": of.found[scope] - other.found[scope],
-            **_middle([ours[scope] - theirs[scope] for ours, theirs in drawn]),
-        }
+        scope: _with_interval(
+            of.found[scope] - other.found[scope], [ours[scope] - theirs[scope] for ours, theirs in drawn]
+        )
         for scope in ("all", "within")
     }
 
@@ -230,17 +227,14 @@ def repaired(folder: Path = repair.FOLDER, *, seeds: int = 5) -> JsonObject:
         "points": found,
         "correlation": {
             name: {
-                **_whole_and_middle(rhos),
-                "than bits": _whole_and_middle([a - b for a, b in zip(rhos, bits, strict=True)]),
+                **_with_interval(rho, rhos),
+                "than bits": _with_interval(
+                    rho - bits[0], [a - b for a, b in zip(rhos, bits[1:], strict=True)]
+                ),
             }
-            for name, rhos in every.items()
+            for name, (rho, *rhos) in every.items()
         },
     }
-
-
-def _whole_and_middle(values: Sequence[float]) -> dict[str, float]:
-    """Of all, which comes first, and of draws."""
-    return {"rho": values[0], **_middle(values[1:])}
 
 
 # By tuning and cell, a probe beside what is kept, a pair a look.
@@ -274,11 +268,11 @@ def spearman(pairs: Sequence[tuple[float, float]]) -> float:
     return float(((first - first.mean()) * (second - second.mean())).mean() / (first.std() * second.std()))
 
 
-def _middle(values: Sequence[float]) -> dict[str, float]:
-    """The ends of the middle 95%."""
-    ordered = sorted(values)
+def _with_interval(rho: float, drawn: Sequence[float]) -> dict[str, float]:
+    """A rho, or a difference of two, with the ends of the middle 95% of its draws."""
+    ordered = sorted(drawn)
     cut = round(0.025 * len(ordered))
-    return {"low": ordered[cut], "high": ordered[-1 - cut]}
+    return {"rho": rho, "low": ordered[cut], "high": ordered[-1 - cut]}
 
 
 def stopping(trainings: Sequence[Training]) -> dict[str, JsonObject]:

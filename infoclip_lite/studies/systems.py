@@ -20,11 +20,9 @@ from ..clip.readouts import READ_OUTS
 from ..core.files import data_dir
 from ..core.reports import JsonObject, write_report
 from ..core.statistics import contrasts
-from ..segmentors import Segmentor
-from ..training.build import build_segmentor
 from ..training.run import Run
 from . import chimera_seg, repair
-from .leaderboard import measure_speed
+from .leaderboard import distinct, measure_speed
 from .rows import SPLITS, StudyTable
 from .runs import SCENES, TUNING_SCENES, Records, gather, of_read_out, run_variants, score_run
 from .study import best_choice, table, table_json, tried, untrained_row
@@ -232,7 +230,8 @@ def tune(*, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | N
     """
     measured = tried(candidates(), GRID_SEEDS, folder / "grid", part=part)
     with_few = tried(few(), GRID_SEEDS, folder / "few", part=part)
-    read_outs = {name: of_read_out(name, _data(), "val", TUNING_SCENES) for name in READ_OUTS}
+    data = _data()
+    read_outs = {name: of_read_out(name, data, "val", TUNING_SCENES) for name in READ_OUTS}
     content = {
         "seeds": list(GRID_SEEDS),
         "measured": measured,
@@ -311,9 +310,9 @@ def report(*, seeds: int = 5, folder: Path = FOLDER, out: Path | None = None) ->
             f"{folder} has {list(records)} with all {seeds} seeds; expected {PIXELS!r}: run "
             "`infoclip-lite benchmark systems` to its end"
         )
-    scores = table(records, PIXELS)
+    scores, data = table(records, PIXELS), _data()
     for name in READ_OUTS:
-        measured = {split: of_read_out(name, _data(), split, SCENES) for split in SPLITS}
+        measured = {split: of_read_out(name, data, split, SCENES) for split in SPLITS}
         scores[_FREE.format(name)] = untrained_row(measured)
     fewer = gather(parts, range(min(seeds, ABLATION_SEEDS)), folder)
     content = {
@@ -371,13 +370,7 @@ def speed(*, rounds: int = 10, out: Path | None = None) -> JsonObject:
         As `measure_speed`, by system; the first of those that infer alike stands for them. Weights are those
         before training: a picture meets as many.
     """
-    models: dict[str, Segmentor] = {}
-    built: list[object] = []
-    for name, system in SYSTEMS.items():
-        recipe = system.base.load(0)
-        if recipe.segmentor not in built:
-            built.append(recipe.segmentor)
-            models[name] = build_segmentor(recipe)
+    models = distinct({name: system.base.load(0) for name, system in SYSTEMS.items()})
     return write_report("systems_speed", measure_speed(models, rounds=rounds), out)
 
 

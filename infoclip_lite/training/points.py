@@ -168,7 +168,7 @@ class PointTraining:
             if recipe.local_alignment:
                 terms["local"].append(local_loss(features, own.pictures, own.visible.any(0)))
             # One of its pictures a step: two pictures of one room would be each other's wrong answer.
-            view = drawn(len(own.image), generator)
+            view = int(torch.randint(len(own.image), (), generator=generator))
             pooled = pool(features, own.visible[view])
             if pooled is not None:
                 pairs.append((pooled, own.image[view]))
@@ -298,11 +298,6 @@ def augmented(points: Tensor, colours: Tensor, generator: torch.Generator) -> tu
     moved = points @ rotation.T * (1 + _SCALE * (2 * scale - 1)) + shift
     tint = 1 + _TINT * (2 * torch.rand(3, generator=generator) - 1)
     return moved, (colours * tint.to(colours)).clamp(0, 1)
-
-
-def drawn(count: int, generator: torch.Generator) -> int:
-    """One of 0 .. count - 1."""
-    return int(torch.randint(count, (), generator=generator))
 
 
 def build_points(recipe: PointsRecipe, data: PointData) -> tuple[PointTraining, DenseCLIP]:
