@@ -131,7 +131,7 @@ def no_values(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder, "grid_means", lambda points, cell: points[:5])
     monkeypatch.setattr(points, "thinned", lambda own, generator: own)
     monkeypatch.setattr(points, "augmented", lambda points, colours, generator: (points, colours))
-    monkeypatch.setattr(points, "drawn", lambda count, generator: 0)
+    monkeypatch.setattr(torch, "randint", lambda high, size, generator: 0)
     monkeypatch.setattr(points, "pool", lambda points, visible: points.mean(0))
 
 
