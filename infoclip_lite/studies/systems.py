@@ -224,9 +224,10 @@ def tune(*, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | N
         out: where the report is written; data/reports by default.
 
     Returns:
-        {"seeds", "measured": {"system | rate": metrics}, "few": the same with eight labelled nouns, "best":
-        {system: rate}, "read_outs": {name: metrics}, "read_out": the best without training}. Validation
-        scenes show the labelled nouns and those that are unseen there: with eight they are other scenes.
+        {"seeds", "labels", "measured": {"system | rate": metrics}, "few": the same with eight labelled nouns,
+        "best": {system: rate}, "read_outs": {name: metrics}, "read_out": the best without training}: "labels"
+        is what a training is told. Validation scenes show the labelled nouns and those that are unseen there:
+        with eight they are other scenes.
     """
     measured = tried(candidates(), GRID_SEEDS, folder / "grid", part=part)
     with_few = tried(few(), GRID_SEEDS, folder / "few", part=part)
@@ -234,6 +235,7 @@ def tune(*, part: tuple[int, int] = (1, 1), folder: Path = FOLDER, out: Path | N
     read_outs = {name: of_read_out(name, data, "val", TUNING_SCENES) for name in READ_OUTS}
     content = {
         "seeds": list(GRID_SEEDS),
+        "labels": {name: system.labels for name, system in SYSTEMS.items()},
         "measured": measured,
         "few": with_few,
         "best": best_rates(measured),
