@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import combinations, pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import pytest
@@ -19,17 +19,20 @@ from torch import Tensor
 
 from infoclip_lite import DenseCLIP
 from infoclip_lite.clip.blocks import feed_forward, project_out, project_qkv, similarity
+from infoclip_lite.clip.clip_es import ClipES
 from infoclip_lite.clip.readouts import READ_OUTS
 from infoclip_lite.clip.readouts.naclip import neighbourhood
 from infoclip_lite.clip.tower import TowerPass
 from infoclip_lite.figures.diagrams import DIAGRAMS, diagram
 from infoclip_lite.figures.diagrams.canvas import ARROWS, INK, ROLES, WIDTH, Canvas
 from infoclip_lite.figures.diagrams.clip import VARIATIONS, Variation
+from infoclip_lite.figures.diagrams.lessons import LESSONS, PACL_TRAINS, POINTS_TRAINS, ZSS_TRAINS
 from infoclip_lite.figures.diagrams.masks import SPLIT_TRAINS
 from infoclip_lite.figures.diagrams.masks import TRAINS as TRAINED
 from infoclip_lite.figures.diagrams.objectives import SIDE, SMALLEST, TRAINS
 from infoclip_lite.figures.diagrams.readouts import FAMILY
 from infoclip_lite.figures.diagrams.segmentors import HEAD, PARTS
+from infoclip_lite.figures.diagrams.words import CASCADE_TRAINS, CLSCLIP_TRAINS
 from infoclip_lite.objectives import (
     Batch,
     InfoCLIPObjective,
@@ -39,7 +42,20 @@ from infoclip_lite.objectives import (
     positions_kept,
 )
 from infoclip_lite.objectives.chimera import select
-from infoclip_lite.segmentors import ChimeraSeg, CostAggregationSegmentor, SplitMatching, ZSSeg
+from infoclip_lite.segmentors import (
+    PACL,
+    CascadeSegmentor,
+    ChimeraSeg,
+    CLIPTeacher,
+    ClsCLIP,
+    CostAggregationSegmentor,
+    SplitMatching,
+    ZSSeg,
+)
+from infoclip_lite.segmentors.cascade import groups_of_blocks
+from infoclip_lite.segmentors.clsclip import early_blocks
+from infoclip_lite.segmentors.points import PointEncoder
+from infoclip_lite.training.recipe import PointsRecipe, load_recipe
 
 SVG = "{http://www.w3.org/2000/svg}"
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -354,39 +370,70 @@ def _head_parts(model: ChimeraSeg) -> dict[str, list[torch.nn.Parameter]]:
     }
 
 
-def test_zsseg_trains_what_is_drawn_trained(tiny: DenseCLIP) -> None:
-    made = ZSSeg(
-        tiny.requires_grad_(False),
-        encoder="tu-mobilenetv3_small_050",
-        weights=None,
-        width=32,
-        queries=3,
-        layers=1,
-        heads=2,
-        prompts=2,
-        ending="",
-    )
-    parts = {name.split(".")[0] for name, weight in made.named_parameters() if weight.requires_grad}
-    assert parts - {"nothing"} == set(TRAINED), "and the vector of no object"
-    labels = {"".join(box.itertext()) for box in read("zsseg").iter(f"{SVG}text")}
-    text = " ".join(sorted(labels))
-    assert all(word in text for drawn in TRAINED.values() for word in drawn.split())
+BODY: dict[str, Any] = {"encoder": "tu-mobilenetv3_small_050", "weights": None, "width": 32}
+# Small ones of what is drawn, and what each drawing calls the parts that learn.
+MADE: dict[str, tuple[Callable[[DenseCLIP], torch.nn.Module], dict[str, str]]] = {
+    "zsseg": (
+        lambda clip: ZSSeg(clip, **BODY, queries=3, layers=1, heads=2, prompts=2, ending=""),
+        TRAINED,
+    ),
+    "split_matching": (
+        lambda clip: SplitMatching(clip, seen=2, candidates=2, width=32, layers=1, heads=2, scales=(2,)),
+        SPLIT_TRAINS,
+    ),
+    "cascade": (
+        lambda clip: CascadeSegmentor(clip, groups=2, prompts=2, layers=1, heads=2),
+        CASCADE_TRAINS,
+    ),
+    "clip_zss": (lambda clip: CLIPTeacher(clip, **BODY, heads=2, scales=(2,)), ZSS_TRAINS),
+    "clsclip": (lambda clip: ClsCLIP(clip, width=16, layers=1, heads=2), CLSCLIP_TRAINS),
+    "pacl": (PACL, PACL_TRAINS),
+    "points": (lambda clip: PointEncoder(clip.embed_dim, width=8), POINTS_TRAINS),
+}
 
 
-def test_split_matching_trains_what_is_drawn_trained(tiny: DenseCLIP) -> None:
-    made = SplitMatching(
-        tiny.requires_grad_(False), seen=2, candidates=2, width=32, layers=1, heads=2, scales=(2,)
-    )
-    parts = {name.split(".")[0] for name, weight in made.named_parameters() if weight.requires_grad}
-    assert parts - {"nothing"} == set(SPLIT_TRAINS), "and the vector of no object"
-    orange = [
-        label
-        for box in read("split_matching").iter(f"{SVG}g")
-        if box.get("class") == "box" and box[0].attrib["fill"] == ROLES["trained"].fill
-        for text in box.iter(f"{SVG}text")
-        for label in "".join(text.itertext()).split()
+def drawn_as(role: str, name: str) -> list[str]:
+    """What the boxes of a role say, a box each."""
+    return [
+        " ".join("".join(text.itertext()) for text in box.iter(f"{SVG}text"))
+        for box in read(name).iter(f"{SVG}g")
+        if box.get("class") == "box" and box[0].attrib["fill"] == ROLES[role].fill
     ]
-    assert set(orange) == set(" ".join(SPLIT_TRAINS.values()).split())
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_is_drawn_trained_learns_and_nothing_else(name: str, tiny: DenseCLIP) -> None:
+    make, trains = MADE[name]
+    learning = {part.split(".")[0] for part, weight in make(tiny).named_parameters() if weight.requires_grad}
+    assert learning - {"nothing"} == set(trains), "and the vector of no object"
+    orange = re.findall(r"\w+", " ".join(drawn_as("trained", name)))
+    assert set(orange) == set(re.findall(r"\w+", " ".join(trains.values())))
+
+
+def test_words_enter_the_tower_at_the_blocks_that_are_drawn() -> None:
+    groups, asked = groups_of_blocks(6, 3), early_blocks(6)
+    named = {f"block{'s' * (len(group) > 1)} {', '.join(map(str, group))}" for group in groups}
+    assert named | {"blocks 0, 1", "block 5"} == set(drawn_as("frozen", "cascade")) - {"ln_post, projection"}
+    assert drawn_as("frozen", "clsclip") == [
+        "block 0",
+        *(f"block {block}" for block in asked),
+        f"blocks {asked[-1] + 1} to 5",
+    ]
+    assert drawn_as("trained", "clsclip").count("linear map") == len(asked)
+
+
+def test_clip_es_is_drawn_as_sure_as_it_is_and_trains_a_segmentor_alone() -> None:
+    assert f"labels that are {ClipES().sure} sure" in drawn_as("data", "clip_es")
+    assert drawn_as("trained", "clip_es") == ["any segmentor"]
+
+
+def test_points_have_the_lessons_of_their_recipe() -> None:
+    assert drawn_as("loss", "points") == list(LESSONS.values())
+    recipe = load_recipe("mini/points")
+    assert isinstance(recipe, PointsRecipe)
+    weights = {"labels": recipe.labels, "local": recipe.local_alignment}
+    weights |= {"global": recipe.global_alignment, "pseudo": recipe.pseudo_labels}
+    assert set(LESSONS) == {name for name, weight in weights.items() if weight}
 
 
 def test_gradients_of_infoclip_arrive_where_the_drawing_has_them() -> None:
@@ -460,6 +507,12 @@ def test_every_diagram_is_in_its_chapter_once() -> None:
         "selected_lessons": "10",
         "zsseg": "12",
         "split_matching": "12",
+        "cascade": "12",
+        "clip_zss": "12",
+        "clsclip": "12",
+        "pacl": "12",
+        "clip_es": "12",
+        "points": "13",
     }
     assert len(list(shown())) == len(DIAGRAMS)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ...core.lookup import find
-from . import clip, masks, objectives, readouts, segmentors
+from . import clip, lessons, masks, objectives, readouts, segmentors, words
 from .canvas import Canvas
 
 
@@ -37,6 +37,12 @@ DIAGRAMS: dict[str, Plan] = {
     "chimera": Plan(segmentors.chimera, 352, "Chimera-Seg", segmentors.CHIMERA),
     "zsseg": Plan(masks.zsseg, 352, "ZSSeg", masks.ZSSEG),
     "split_matching": Plan(masks.split_matching, 352, "Split Matching", masks.SPLIT),
+    "cascade": Plan(words.cascade, 406, "Cascade-CLIP", words.CASCADE),
+    "clip_zss": Plan(lessons.clip_zss, 376, "CLIP-ZSS", lessons.CLIP_ZSS),
+    "clsclip": Plan(words.clsclip, 362, "ClsCLIP", words.CLSCLIP),
+    "pacl": Plan(lessons.pacl, 342, "PACL", lessons.PACL),
+    "clip_es": Plan(lessons.clip_es, 394, "CLIP-ES", lessons.CLIP_ES),
+    "points": Plan(lessons.points, 414, "Four lessons for points", lessons.POINTS),
     "global_to_local": Plan(objectives.global_to_local, 400, "Global to local", objectives.GLOBAL_TO_LOCAL),
     "selected_lessons": Plan(
         objectives.selected_lessons, 252, "Selected lessons", objectives.SELECTED_LESSONS
@@ -73,7 +79,8 @@ def diagram(name: str) -> Diagram:
 
     Args:
         name: key of DIAGRAMS: "towers", "block", "read_outs", "catseg", "infoclip", "chimera", "zsseg",
-            "split_matching", "global_to_local" or "selected_lessons".
+            "split_matching", "cascade", "clip_zss", "clsclip", "pacl", "clip_es", "points",
+            "global_to_local" or "selected_lessons".
 
     Returns:
         The drawing, 700 pixels wide; the same text at every call.

@@ -30,7 +30,7 @@ SPLIT_TRAINS = {
     "decoder": "decoder of queries",
     "classes": "seen queries candidate queries",
 }
-TRAINS = {"body": "body", "decoder": "decoder", "classes": "class head", "prompt": "learnt prompt"}
+TRAINS = {"body": "body", "decoder": "decoder of queries", "classes": "class head", "prompt": "learnt prompt"}
 
 
 def zsseg(canvas: Canvas) -> None:
