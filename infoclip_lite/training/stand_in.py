@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from ..core.labels import IGNORE
-from ..core.lookup import nearest
+from ..core.lookup import check_options, split_section
 from ..datasets import Sample, SegmentationDataset
 from ..datasets.base import ImageLevel
 from ..datasets.official.classes import COCO_STUFF_UNSEEN, VOC_UNSEEN, class_table
-from ..datasets.points import PointScene
+from ..datasets.points import CLOUDS, PointScene
 from ..datasets.points.scans import FRAMES, POINTS, SCANNET, SCANNET_UNSEEN, SIZE, check_taken
 from .recipe import FineTuneRecipe, PointsRecipe
 
@@ -31,7 +31,6 @@ _TABLES: dict[str, str] = {
 }
 _UNSEEN = {"coco_stuff_zss": COCO_STUFF_UNSEEN, "voc_zss": VOC_UNSEEN}
 _OTHERS = 20  # classes of a data set whose names are not known here
-_OF_SCANS = ("name", "root", "unseen", "frames", "points", "size")
 _ROOM = (5.0, 2.5, 5.0)  # metres of a scene of noise; the second is its height
 _SIZE = 96  # of crops, where a recipe does not say it
 # Of one length and without a noun that a caption would be exchanged for: a batch costs what its longest
@@ -156,14 +155,13 @@ def point_stand_in(recipe: PointsRecipe) -> tuple[PointsRecipe, PointNoise]:
             scans do not have.
     """
     section: dict[str, Any] = {"frames": FRAMES, "points": POINTS, "size": SIZE, **recipe.data}
-    strange = [option for option in section if option not in _OF_SCANS]
-    if strange:
-        raise ValueError(f"data has {strange[0]!r}, which is no option; {nearest(strange[0], _OF_SCANS)}")
-    if section["name"] not in ("scans", "scannet") or section["points"] is None:
+    kind, options = split_section(section, "data set of points")
+    if kind not in ("scans", "scannet") or section["points"] is None:
         raise ValueError(
             f"got noise for {recipe.name!r}, of data {recipe.data}; expected scans in files, and a number "
             "of points: what ships needs no noise"
         )
+    check_options(CLOUDS[kind], options, f"data set of points {kind!r}", 1)
     check_taken(section["frames"], section["points"], section["size"])
     # The names of one's own scans stand in a file that need not be here.
     names, unseen = tuple(SCANNET.values()), SCANNET_UNSEEN

@@ -15,7 +15,7 @@ from scans import write_scannet, write_scans
 
 from infoclip_lite import DenseCLIP
 from infoclip_lite.commands.train import train_command
-from infoclip_lite.datasets.points import build_clouds
+from infoclip_lite.datasets.points import CLOUDS, build_clouds
 from infoclip_lite.datasets.points.scans import SCANNET_UNSEEN
 from infoclip_lite.evaluation.points import count_points
 from infoclip_lite.training import dry_run as module
@@ -23,6 +23,7 @@ from infoclip_lite.training import points as training
 from infoclip_lite.training.dry_run import Estimate, dry_run
 from infoclip_lite.training.points import Looks, PointTraining, prepare, train_points
 from infoclip_lite.training.recipe import OptimizerSection, PointsRecipe, list_recipes, load_recipe
+from infoclip_lite.training.stand_in import point_stand_in
 
 NAME = "paper/points-scannet"
 # Sizes that a test can afford, under what the recipe says.
@@ -111,12 +112,24 @@ def test_noise_is_for_scans_whose_size_is_said() -> None:
         dry_run("mini/points", noise=True)
     with pytest.raises(ValueError, match="and a number of points"):
         dry_run(NAME, noise=True, data={"points": None})
-    with pytest.raises(ValueError, match="data has 'frame', which is no option; .*frames"):
+    unknown = "in data set of points 'scannet'; did you mean 'frames'"
+    with pytest.raises(ValueError, match=f"unknown key 'frame' {unknown}"):
         dry_run(NAME, noise=True, data={"frame": 2})
     with pytest.raises(ValueError, match="got frames=0, points=many and size=336; expected at least 1"):
         dry_run(NAME, noise=True, data={"frames": 0, "points": "many"})
     with pytest.raises(ValueError, match="expected scans in files"):
         dry_run(NAME, noise=True, data={"name": "scan"})
+
+
+def test_noise_takes_the_options_that_the_scans_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tinted(split: str, *, frames: int, points: int, size: int, tint: float) -> None:
+        """Scans with an option more; noise asks for its signature alone."""
+
+    changed = recipe_of(data={"tint": 0.5})
+    with pytest.raises(ValueError, match="unknown key 'tint' in data set of points 'scannet'"):
+        point_stand_in(changed)
+    monkeypatch.setitem(CLOUDS, "scannet", tinted)
+    assert len(point_stand_in(changed)[1]) == 100
 
 
 def test_a_missing_data_set_is_said_before_any_weights_are_fetched(
