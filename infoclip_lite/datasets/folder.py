@@ -74,7 +74,7 @@ class Folder(Pictures):
             plain,
             _lookup(list(classes), ignored, len(plain)),
             split=split,
-            unseen=list(dict.fromkeys(_id(name, words, plain) for name in _unseen(unseen))),
+            unseen=unseen_ids(unseen, plain, words),
             words=words,
             read=read_labels,
             expected=_expected(list(classes), origin),
@@ -116,6 +116,27 @@ def read_names(path: Path) -> dict[int, str]:
     return classes
 
 
+def unseen_ids(unseen: Sequence[str], names: Sequence[str], words: Sequence[str] = ()) -> tuple[int, ...]:
+    """The class ids of the names that must not be learnt from, each once.
+
+    Args:
+        unseen: what a user wrote.
+        names: of the classes.
+        words: the same with their synonyms, which may be written too.
+
+    Raises:
+        ValueError: a text in place of a list, or a name that is none; the nearest is named.
+    """
+    if isinstance(unseen, str):  # its letters would be looked for
+        raise ValueError(f"unseen is the text {unseen!r}; expected a list of names, such as [{unseen!r}]")
+    ids = {word: i for known in (words, names) for i, word in enumerate(known)}
+    strange = [name for name in unseen if name not in ids]
+    if strange:
+        got = f"unseen names {strange[0]!r}, which is none of the {len(names)} classes"
+        raise ValueError(f"{got}; {nearest(strange[0], names)}")
+    return tuple(dict.fromkeys(ids[name] for name in unseen))
+
+
 def _names(root: Path, names: str | Path | Sequence[str]) -> dict[int, str]:
     if isinstance(names, str | Path):
         return read_names(root / names)
@@ -133,21 +154,6 @@ def _lists(root: Path, lists: Mapping[str, str] | None) -> dict[str, Path] | Non
         expected = "a text file for each split, such as {train: train.txt, val: val.txt}"
         raise ValueError(f"lists is {lists!r}; expected {expected}")
     return {str(split): root / file for split, file in lists.items()}
-
-
-def _unseen(unseen: Sequence[str]) -> Sequence[str]:
-    if isinstance(unseen, str):  # its letters would be looked for
-        raise ValueError(f"unseen is the text {unseen!r}; expected a list of names, such as [{unseen!r}]")
-    return unseen
-
-
-def _id(name: str, words: Sequence[str], plain: Sequence[str]) -> int:
-    """The class id of a name, with or without its synonyms."""
-    for known in (plain, words):  # either way of writing it
-        if name in known:
-            return known.index(name)
-    hint = nearest(name, plain)
-    raise ValueError(f"unseen names {name!r}, which is none of the {len(plain)} classes; {hint}")
 
 
 def _lookup(labels: Sequence[int], ignored: Sequence[int], classes: int) -> np.ndarray:

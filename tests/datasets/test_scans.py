@@ -235,11 +235,22 @@ def test_a_part_of_a_scene_that_is_missing_is_said(own: Path, lost: str, message
         Scans("train", root=own)[0]
 
 
+@pytest.mark.parametrize("lost", ["color/1.jpg", "depth/1.png"])
+def test_a_picture_that_went_since_it_was_listed_is_no_damaged_one(own: Path, lost: str) -> None:
+    data = Scans("train", root=own)
+    (own / "room0" / lost).unlink()
+    with pytest.raises(FileNotFoundError, match=lost):
+        data[0]
+
+
 def test_lists_and_options_that_cannot_be_are_refused(own: Path) -> None:
     with pytest.raises(ValueError, match="root is None; expected the folder"):
         Scans("train")
     with pytest.raises(ValueError, match="unseen names 'lmap'.*did you mean 'lamp'"):
         Scans("train", root=own, unseen=["lmap"])
+    with pytest.raises(ValueError, match=r"unseen is the text 'lamp'; expected a list .*\['lamp'\]"):
+        Scans("train", root=own, unseen="lamp")
+    assert Scans("train", root=own, unseen=["lamp", "lamp"]).unseen == (2,)
     for option in ("frames", "points", "size"):
         with pytest.raises(ValueError, match=f"{option}=0.*expected at least 1"):
             Scans("train", root=own, **{option: 0})

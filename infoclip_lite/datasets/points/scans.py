@@ -25,12 +25,12 @@ from torch import Tensor
 
 from ...core.clouds import check_points
 from ...core.labels import IGNORE
-from ...core.lookup import nearest
 from ..base import fingerprint
 from ..fetching.files import data_root
-from ..folder import read_names
+from ..folder import read_names, unseen_ids
 from ..image import from_pil
 from ..listing import SUFFIXES, read_lines
+from ..pictures import decoded
 from .cameras import inside_picture, project, sees
 from .clouds import PointScene
 from .ply import read_vertices
@@ -125,12 +125,7 @@ class Scans:
                 f"expected {IGNORE} classes at most, each name once, and no label {IGNORE}: it does not count"
             )
         self.labels = {label: i for i, label in enumerate(classes)}
-        strange = [name for name in unseen if name not in self.names]
-        if strange:
-            raise ValueError(
-                f"unseen names {strange[0]!r}, which is no class; {nearest(strange[0], self.names)}"
-            )
-        self.unseen = tuple(self.names.index(name) for name in unseen)
+        self.unseen = unseen_ids(unseen, self.names)
         seen = tuple(i for i in range(len(self.names)) if i not in self.unseen)
         self.class_groups = {"seen": seen, "unseen": self.unseen}
         self.scenes = self._listed()
@@ -270,7 +265,7 @@ class Scans:
 
     def _views(self, paths: Sequence[Path]) -> tuple[Tensor, tuple[int, int]]:
         """Pictures (V, 3, H, W), reduced, and the size (height, width) of the files."""
-        pictures = [_open(path) for path in paths]
+        pictures = [decoded(_whole, str(path)) for path in paths]
         sizes = {picture.size for picture in pictures}
         if len(sizes) > 1:
             raise ValueError(f"got pictures of {sorted(sizes)} pixels; expected all of a scene of one size")
@@ -397,19 +392,15 @@ def _intrinsics(folder: Path, camera: str) -> Tensor:
     return torch.from_numpy(found)
 
 
-def _open(path: Path) -> Image.Image:
+def _whole(path: str) -> Image.Image:
     """A picture, read to its end."""
-    try:
-        with Image.open(path) as file:
-            file.load()
-            return file.copy()
-    except Exception as error:  # Pillow raises a dozen kinds for broken files
-        raise ValueError(f"{path} cannot be decoded ({error}); it is truncated or damaged") from error
+    with Image.open(path) as file:
+        return file.copy()
 
 
 def _depth(path: Path) -> Tensor:
     """(H, W) metres."""
-    picture = _open(path)
+    picture = decoded(_whole, str(path))
     if not picture.mode.startswith("I"):
         raise ValueError(f"{path} is of mode {picture.mode}; expected grey of 16 bits, millimetres")
     return torch.from_numpy(np.asarray(picture).astype(np.float32) / 1000)
