@@ -85,17 +85,25 @@ def points(
     clip = load_clip().requires_grad_(False)
     every = [(label, changes, seed) for seed in range(seeds) for label, changes in VARIANTS.items()]
     grid = [(label, changes, GRID_SEED) for label, changes in GRID.items()]
-    _run(grid[part[0] - 1 :: part[1]], folder / "grid", clip, ("val",))
-    _run(every[part[0] - 1 :: part[1]], folder, clip, SPLITS)
-    return report(clip, seeds=seeds, folder=folder, out=out)
+    lessons = _run(grid[part[0] - 1 :: part[1]], folder / "grid", clip, ("val",))
+    lessons = _run(every[part[0] - 1 :: part[1]], folder, clip, SPLITS, lessons)
+    return report(clip, seeds=seeds, folder=folder, out=out, lessons=lessons)
 
 
-def report(clip: DenseCLIP, *, seeds: int = 3, folder: Path = FOLDER, out: Path | None = None) -> JsonObject:
+def report(
+    clip: DenseCLIP,
+    *,
+    seeds: int = 3,
+    folder: Path = FOLDER,
+    out: Path | None = None,
+    lessons: Lessons | None = None,
+) -> JsonObject:
     """Write the report of what is finished; see `points`.
 
     Args:
         clip: the frozen model, measured too.
         seeds, folder, out: as for `points`.
+        lessons: of the training's scenes, where they are prepared; None prepares them.
 
     Raises:
         FileNotFoundError: the baseline is not finished.
@@ -109,6 +117,7 @@ def report(clip: DenseCLIP, *, seeds: int = 3, folder: Path = FOLDER, out: Path 
     rows = table(records, BASELINE)
     frozen = {split: _frozen(clip, split) for split in SPLITS}
     rows[FROZEN] = untrained_row({split: found["metrics"] for split, found in frozen.items()})
+    data = Points("train")
     content = {
         "variants": {label: asdict(_recipe(changes, 0)) for label, changes in VARIANTS.items()},
         "missing": [label for label in VARIANTS if label not in records],
@@ -120,7 +129,7 @@ def report(clip: DenseCLIP, *, seeds: int = 3, folder: Path = FOLDER, out: Path 
             FROZEN: frozen["test"]["nouns"],
             **{label: [run["nouns"] for run in runs] for label, runs in records.items()},
         },
-        "pseudo_labels": pseudo_quality(Points("train"), clip),
+        "pseudo_labels": pseudo_quality(data, lessons or prepare(data, clip)),
         "parameters": next(iter(records.values()))[0]["parameters"],
         "scenes": {split: len(Points(split)) for split in ("train", "val", *SPLITS)},
         "seconds": {label: [run["seconds"] for run in runs] for label, runs in records.items()},
@@ -128,20 +137,19 @@ def report(clip: DenseCLIP, *, seeds: int = 3, folder: Path = FOLDER, out: Path 
     return write_report("points", content, out)
 
 
-def pseudo_quality(data: Points, clip: DenseCLIP) -> dict[str, dict[str, float]]:
+def pseudo_quality(data: Points, lessons: Lessons) -> dict[str, dict[str, float]]:
     """How right the pseudo labels of a training's scenes are, for each unseen noun that is there.
 
     Args:
         data: the scenes.
-        clip: the frozen model, the teacher.
+        lessons: of `prepare`: the same scenes, at which the teacher has looked.
 
     Returns:
         {noun: {"points": its points that have a pseudo label, "right": share of them that are called so,
         "uses": points that are called so, "uses_right": share of these that are of the noun}}.
     """
-    lessons = prepare(data, clip).scenes
     truth = torch.cat([data[index].labels for index in range(len(data))])
-    said = torch.cat([each.pseudo.cpu() for each in lessons])
+    said = torch.cat([each.pseudo.cpu() for each in lessons.scenes])
     found: dict[str, dict[str, float]] = {}
     for noun in data.unseen:
         own, called = (truth == noun) & (said != NO_LABEL), said == noun
@@ -154,10 +162,16 @@ def pseudo_quality(data: Points, clip: DenseCLIP) -> dict[str, dict[str, float]]
 
 
 def _run(
-    todo: Sequence[tuple[str, Mapping[str, float], int]], folder: Path, clip: DenseCLIP, splits: Sequence[str]
-) -> None:
-    """Train and score what is not there, or is of another recipe."""
-    lessons: Lessons | None = None  # the teacher looks once for all runs, and not at all if none is missing
+    todo: Sequence[tuple[str, Mapping[str, float], int]],
+    folder: Path,
+    clip: DenseCLIP,
+    splits: Sequence[str],
+    lessons: Lessons | None = None,
+) -> Lessons | None:
+    """Train and score what is not there, or is of another recipe; the lessons for what comes after.
+
+    The teacher looks once for all runs, and not at all if none is missing.
+    """
     for label, changes, seed in todo:
         path, recipe = _path(folder, label, seed), _recipe(changes, seed)
         if path.exists() and _is_of(path, recipe):
@@ -175,6 +189,7 @@ def _run(
                 record["nouns"] = scored["nouns"]
         with whole_file(path) as scratch:
             scratch.write_text(json.dumps(record))
+    return lessons
 
 
 def score(run: PointRun, data: Points) -> dict[str, dict[str, float]]:

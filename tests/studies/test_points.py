@@ -15,6 +15,7 @@ from infoclip_lite.datasets.points import Points
 from infoclip_lite.evaluation.points import count_points
 from infoclip_lite.studies import points as study
 from infoclip_lite.studies.points import BASELINE, CONTRASTS, FROZEN, GRID, START, VARIANTS
+from infoclip_lite.training.points import Lessons, prepare
 from infoclip_lite.training.recipe import PointsRecipe, load_recipe
 
 
@@ -38,8 +39,15 @@ def small(tmp_path: Path, tiny: DenseCLIP, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def test_rows_are_run_once_kept_and_summed_up(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, out = small / "rows", small / "points.json"
+    rows, out, looked = small / "rows", small / "points.json", []
+
+    def looking(data: Points, clip: DenseCLIP) -> Lessons:
+        looked.append(data.split)
+        return prepare(data, clip)
+
+    monkeypatch.setattr(study, "prepare", looking)
     report = study.points(seeds=2, folder=rows, out=out)
+    assert looked == ["train"], "once for the grid, the rows and the report"
     assert report["missing"] == [] and set(report["table"]) == {*VARIANTS, FROZEN}
     assert set(report["grid"]) == set(GRID) and len(list(rows.glob("*.json"))) == 2 * len(VARIANTS)
     own = Score.from_json(report["table"]["+ pseudo labels"]["test/mIoU_unseen"])
@@ -64,6 +72,7 @@ def test_rows_are_run_once_kept_and_summed_up(small: Path, monkeypatch: pytest.M
     monkeypatch.setattr(study, "train_points", None)
     again = study.points(seeds=2, folder=rows, out=out)
     assert again["table"] == report["table"], "nothing is run twice"
+    assert again["pseudo_labels"] == report["pseudo_labels"] and looked == ["train"] * 2
 
 
 def test_two_processes_share_the_runs(small: Path) -> None:
