@@ -342,17 +342,19 @@ def _scenes(split: str) -> Segmented:
     return held_out_data(variant("full", {}).load(0).data, split, length=length)
 
 
-def zero_shot(splits: Sequence[str]) -> dict[str, Report]:
-    """CLIP before any training, on the scenes of each split; multiplied and calibrated as trainings are."""
+def zero_shot(splits: Sequence[str], *, gammas: Sequence[float] = ()) -> dict[str, Report]:
+    """CLIP before any training, on the scenes of each split; multiplied as trainings are, and calibrated with
+    `gammas`.
+    """
     recipe = variant("full", {}).load(0)
     model = build_segmentor(recipe)
     with autocast(model.clip.device, dtype_of(recipe.machine.dtype)):
-        return {split: evaluate(model, _scenes(split), gammas=GAMMAS) for split in splits}
+        return {split: evaluate(model, _scenes(split), gammas=gammas) for split in splits}
 
 
 def _before_training() -> dict[str, object]:
     """What a report says of CLIP before any training."""
-    found = zero_shot(("val", *SPLITS))
+    found = zero_shot(("val", *SPLITS), gammas=GAMMAS)
     sweeps = {split: swept(found[split]) for split in ("val", "test")}
     return {
         "zero_shot": {split: _shown(found[split]) for split in SPLITS},

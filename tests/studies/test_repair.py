@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from infoclip_lite import Report, evaluate
 from infoclip_lite.core.files import data_dir
 from infoclip_lite.core.reports import JsonObject, read_report
 from infoclip_lite.studies import repair as study
@@ -91,11 +92,23 @@ def test_tuning_looks_at_validation_scenes_and_reports_the_best(
             "val": {"mIoU_seen": 0.3, "mIoU_unseen": 0.2, "hIoU": harmonic},
         }
 
+    asked: list[dict[str, object]] = []
+
+    def measured(*of: object, **options: object) -> Report:
+        asked.append(options)
+        return evaluate(*of, limit=20, **options)
+
     monkeypatch.setattr("infoclip_lite.studies.runs._run", quick)
+    monkeypatch.setattr(study, "evaluate", measured)
     report = study.tune(folder=tmp_path, out=tmp_path / "grid.json")
     assert set(report["measured"]) == set(study.candidates())
     assert {setting: tuple(best) for setting, best in report["best"].items()} == study.COMPARED
     assert report["best"]["full"]["wise"] == "0.5" and "wise" not in report["best"]["qv"]
+    # No constant is tried where none is reported, and the metrics without one are the same.
+    assert asked == [{"gammas": ()}]
+    calibrated = study.zero_shot(("val",), gammas=study.GAMMAS)["val"]
+    assert len(calibrated.calibration) == len(study.GAMMAS)
+    assert report["zero_shot"] == study._shown(calibrated)
 
 
 def test_a_difference_is_drawn_over_nouns_with_the_same_ones_for_both() -> None:
