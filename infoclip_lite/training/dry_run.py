@@ -233,8 +233,11 @@ def dry_run(
     by_few = noise and not torch.cuda.is_available() and isinstance(loaded, FineTuneRecipe)
     step = _told_by_few(task) if by_few else _taken(task, steps)
     if isinstance(loaded, PointsRecipe) and not clouds.in_memory:
-        # Scenes are read within a step: one is read again, apart. A disk may take longer the first time.
-        step = replace(step, waiting=loaded.batch * seconds_of(lambda: clouds[0]))
+        # Scenes are read within a step: those of the step that would come next are read apart. No step has
+        # read them, unless all are read by then: a disk takes longer the first time, and so did the steps.
+        taken = _steps_taken(steps)
+        coming = next(iter(task.batches(taken, taken + 1)))
+        step = replace(step, waiting=seconds_of(lambda: [clouds[index] for index in coming]))
     picture = None
     if isinstance(loaded, FineTuneRecipe) and pictures:
         scenes = held_out(loaded) if watched is None else watched
@@ -290,9 +293,14 @@ class _Measured:
 def _taken(task: Task, steps: int) -> _Measured:
     """Some steps are taken."""
     timed = Timed(task)
-    state, saving = _saved(timed, min(STEPS if torch.cuda.is_available() else CPU_STEPS, steps))
+    state, saving = _saved(timed, _steps_taken(steps))
     steps_taken, waits = timed.steps[1:] or timed.steps, timed.waits[1:] or timed.waits
     return _Measured(median(steps_taken), median(waits), state, saving)
+
+
+def _steps_taken(steps: int) -> int:
+    """How many of a training's steps are taken."""
+    return min(STEPS if torch.cuda.is_available() else CPU_STEPS, steps)
 
 
 def _told_by_few(whole: FineTuning) -> _Measured:

@@ -15,7 +15,7 @@ from scans import write_scannet, write_scans
 
 from infoclip_lite import DenseCLIP
 from infoclip_lite.commands.train import train_command
-from infoclip_lite.datasets.points import CLOUDS, build_clouds
+from infoclip_lite.datasets.points import CLOUDS, Scans, build_clouds
 from infoclip_lite.datasets.points.scans import SCANNET_UNSEEN
 from infoclip_lite.evaluation.points import count_points
 from infoclip_lite.training import dry_run as module
@@ -97,8 +97,20 @@ def test_a_dry_run_does_one_of_everything_and_keeps_nothing(
     assert 0 < found.trained == found.parameters < found.reference and found.step > 0
     assert random_clip == [("ViT-B-16-quickgelu", None if noise else "openai")]
     assert ("measured on" in str(found)) == noise and list(tmp_path.iterdir()) == []
-    assert found.waiting == 2 * 1.5, "a batch of scenes, each read once"
+    assert found.waiting == 1.5, "a batch of scenes"
     assert noise or "of a step: fewer `frames`" in str(found)
+
+
+def test_scenes_that_are_read_apart_were_not_read_by_a_step(
+    scannet: Path, random_clip: list[tuple], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    own = Scans.__getitem__
+    monkeypatch.setattr(Scans, "__getitem__", lambda self, index: read.append(index) or own(self, index))
+    monkeypatch.setattr(module, "_steps_taken", lambda steps: 2)
+    one = {**SMALL, "batch": 1, "global_alignment": 0.0, "data": {**SMALL["data"], "root": str(scannet)}}
+    dry_run(NAME, **one)
+    assert sorted(read) == [0, 1, 2]
 
 
 def test_what_helps_a_starved_training_is_what_it_has() -> None:
