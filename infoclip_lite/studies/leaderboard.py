@@ -45,16 +45,14 @@ TUNED = {
 }
 _IN_NAME = {"full": "all weights", "image": "image tower", "qv": "q and v"}
 # The groups of the board: what a method was told of scenes.
-FREE, MASKS, WEAK = GROUPS = ("training-free", "masks of seen words", "weak labels")
-# What a recipe's supervision tells in place of masks.
-_TOLD = {"clip_es": "words", "captions": "captions"}
+FREE, MASKS = "training-free", "masks of seen words"
 
 _Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A study whose finished runs are rows of the board.
+    """A study whose finished runs, all of them with masks, are rows of the board.
 
     Attributes:
         command: that runs it: `infoclip-lite benchmark COMMAND`.
@@ -245,17 +243,16 @@ def _trained(label: str, variant: Variant, runs: Sequence[JsonObject]) -> tuple[
     recipe = variant.load(0)
     task, _ = build_task(recipe)
     model = task.segmentor
-    told = "masks" if recipe.supervision is None else _TOLD[str(recipe.supervision["name"])]
     method = Method(
         family=model.family,
         tuned=TUNED[recipe.tune],
         backend=model.backend,
         parameters=_sizes(model, trained=_count_trained(task)),
-        labelled_scenes=_labelled_scenes(recipe) if told == "masks" else 0,
+        labelled_scenes=_labelled_scenes(recipe),
         scores={split: _of_split(runs, split) for split in SPLITS},
         paper=variant.paper,
-        group=MASKS if told == "masks" else WEAK,
-        labels=told,
+        group=MASKS,
+        labels="masks",
     )
     return method_name(model.family, recipe.tune, label), method
 
@@ -277,12 +274,9 @@ def method_name(family: str, tune: str, label: str) -> str:
 
     >>> method_name("CAT-Seg", "full", "full: wise"), method_name("cosine head", "qv", "qv: plain")
     ('CAT-Seg, all weights: wise', 'cosine head, q and v: plain')
-    >>> method_name("ZSSeg", "none", "ZSSeg"), method_name("CAT-Seg", "none", "CAT-Seg's head")
-    ('ZSSeg', "CAT-Seg's head")
+    >>> method_name("Chimera-Seg", "none", "head, SGD")
+    'Chimera-Seg: head, SGD'
     """
-    # A system's row bears its own name.
-    if label.startswith(family):
-        return label
     tuned = _IN_NAME.get(tune)
     kind = family if tuned is None or tuned in label else f"{family}, {tuned}"
     return f"{kind}: {label.removeprefix('full: ').removeprefix('qv: ')}"

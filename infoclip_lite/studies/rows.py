@@ -96,7 +96,7 @@ class Method:
         paper: whether this is what the paper describes, or our variant; None where there is no paper.
         ranks: split -> place by hIoU; empty until all methods are known.
         group: of the board: what a method was told of scenes.
-        labels: what its training saw of a scene: "none", "masks", "words" or "captions".
+        labels: what its training saw of a scene: "none" or "masks".
     """
 
     family: str
