@@ -91,32 +91,33 @@ def _shown(metrics: Row) -> dict[str, float]:
 def plot_rates(grid: Row, *, height: float = 0.28) -> Figure:
     """hIoU of every system over its learning rates on validation scenes, and of the best read-out.
 
+    The chosen rate stands out; a system that has not had all its tries yet has none.
+
     Args:
         grid: as for `chosen_rows`.
         height: of a line in inches.
 
     Raises:
-        ValueError: a report without a system of which every rate was tried.
+        ValueError: a report in which nothing was tried.
     """
     import matplotlib.pyplot as plt
 
-    best = grid["best"]
-    if not best:
-        raise ValueError("got a grid without a system; expected one at least of which every rate was tried")
-    figure, axis = plt.subplots(figsize=(8.0, 1.0 + height * len(best)), layout="constrained")
+    found = {system: tries for system in grid["labels"] if (tries := _tries(grid, system))}
+    if not found:
+        raise ValueError("got a grid without a training; expected one system at least")
+    figure, axis = plt.subplots(figsize=(8.0, 1.0 + height * len(found)), layout="constrained")
     colour, chosen, free = shades(3)
-    for line, (system, rate) in enumerate(best.items()):
-        tries = _tries(grid, system)
-        scores = {each: 100 * metrics["hIoU"] for each, metrics in tries.items()}
-        axis.plot(list(scores.values()), [line] * len(scores), color=colour, linewidth=1, alpha=0.4)
+    for line, (system, tries) in enumerate(found.items()):
+        scores = [100 * metrics["hIoU"] for metrics in tries.values()]
+        axis.plot(scores, [line] * len(scores), color=colour, linewidth=1, alpha=0.4)
         # The higher the rate the larger its mark.
         sizes = [14 * (1 + place) for place in range(len(scores))]
-        colours = [chosen if each == rate else colour for each in scores]
-        axis.scatter(list(scores.values()), [line] * len(scores), s=sizes, color=colours, zorder=3)
+        colours = [chosen if rate == grid["best"].get(system) else colour for rate in tries]
+        axis.scatter(scores, [line] * len(scores), s=sizes, color=colours, zorder=3)
     read_out = grid["read_out"]
     axis.axvline(100 * grid["read_outs"][read_out]["hIoU"], color=free, linestyle="--", linewidth=1)
     axis.set(xlabel="hIoU (%)", xlim=(0, None))
-    axis.set_yticks(range(len(best)), list(best), fontsize=9)
+    axis.set_yticks(range(len(found)), list(found), fontsize=9)
     axis.invert_yaxis()
     sns.despine(figure)
     return figure

@@ -102,6 +102,7 @@ SYSTEMS: Mapping[str, System] = {
         Variant("mini/clsclip"),
         "masks",
         without={"word before the last blocks": {"segmentor": {"blocks": [4, 5]}}},
+        rates=_LOWER,
     ),
     "PACL": System(
         Variant("mini/pacl"),
@@ -134,6 +135,7 @@ SYSTEMS: Mapping[str, System] = {
         "masks",
         # Learnt with the same masks: what CLIP's crops add when a mask is named.
         without={"masks alone": {"segmentor": {"ensemble": 0.0}}},
+        rates=_LOWER,
     ),
 }
 # The best of each on validation scenes: what `tune` found.

@@ -25,7 +25,7 @@ from infoclip_lite.figures import widgets
 EXPLORERS = [name for name in vars(widgets) if name.startswith("explore_")]
 TOKEN = "explorers"
 # seconds, for a machine that does other things too; a wait ends as soon as what it waits for is there
-PATIENCE = 40.0
+PATIENCE = 180.0
 PICTURE = "img.widget-image"
 HANDLE = ".noUi-handle"
 RUN_ALL = ".lm-Menu-item[data-command='runmenu:run-all']"

@@ -77,8 +77,10 @@ def test_rates_are_drawn_lowest_first_and_the_chosen_one_stands_out() -> None:
     colours = second.get_facecolors()
     assert (colours[0] == first.get_facecolors()[0]).all() and (colours[0] != colours[1]).any()
     assert axis.lines[-1].get_xdata()[0] == pytest.approx(18)
-    with pytest.raises(ValueError, match="every rate"):
-        plot_rates({"best": {}})
+    undecided = plot_rates({**grid(), "best": {}}).axes[0].collections[0].get_facecolors()
+    assert (undecided == undecided[0]).all()
+    with pytest.raises(ValueError, match="without a training"):
+        plot_rates({**grid(), "measured": {}})
     plt.close("all")
 
 
