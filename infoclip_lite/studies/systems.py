@@ -118,7 +118,7 @@ SYSTEMS: Mapping[str, System] = {
     ),
     "Chimera-Seg": System(chimera_seg.VARIANTS["head, SGD, SAM"], "masks"),
     "CLIP tuned, q and v": System(_REPAIR["qv: plain"], "masks", rates=Q_AND_V),
-    "CLIP tuned, every weight": System(_REPAIR["full: plain"], "masks", rates=EVERY_WEIGHT),
+    "CLIP tuned, every weight": System(_REPAIR["full: plain"], "masks", rates=(3e-5, *EVERY_WEIGHT)),
     "CLIP tuned, distilled (KL)": System(_REPAIR["full: kl"], "masks", rates=EVERY_WEIGHT),
     "InfoCLIP, paper's weights": System(_REPAIR["qv: infoclip, paper's weights"], "masks", rates=Q_AND_V),
     "InfoCLIP (ours)": System(_REPAIR["qv: infoclip, anchors, gap"], "masks", rates=Q_AND_V),

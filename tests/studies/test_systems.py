@@ -202,7 +202,7 @@ def test_tuning_looks_at_validation_scenes_alone(
     assert set(report["few"]) == set(study.few()) <= set(report["measured"])
     assert done == [25] * len(report["measured"]) + [8] * len(report["few"]), "these come last"
     # Of those whose tries are all as good, the first.
-    every_weight = {name: 1e-4 for name in TUNED if TUNED[name][0] == "full"}
+    every_weight = {name: study.SYSTEMS[name].rates[0] for name in TUNED if TUNED[name][0] == "full"}
     assert report["best"] == {**dict.fromkeys(study.SYSTEMS, 3e-3), **every_weight}
 
 
