@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ..core.reports import JsonObject, write_report
 from ..core.statistics import Interval, Score, contrasts, interval, paired_interval
-from .rows import METRICS, SPLITS, StudyTable
+from .rows import SPLITS, StudyTable, shown_metrics
 from .runs import Records, Scoring, gather, run_variants, score_tuning
 from .variants import Variant, settings_of
 
@@ -176,9 +176,9 @@ def tried(
 
 
 def tuned(records: Records) -> dict[str, dict[str, float]]:
-    """Means over seeds of a grid's METRICS on validation scenes, by label."""
+    """Means over seeds of what a row shows, on validation scenes, by label."""
     return {
-        label: {key: fmean(run["val"][key] for run in runs) for key in METRICS}
+        label: {key: fmean(run["val"][key] for run in runs) for key in shown_metrics(runs[0]["val"])}
         for label, runs in records.items()
     }
 
