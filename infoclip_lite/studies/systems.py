@@ -147,6 +147,8 @@ CHOSEN: Mapping[str, float] = {
     "PACL": 3e-2,
     "Chimera-Seg": 3e-3,
     "CLIP tuned, q and v": 3e-4,
+    "CLIP tuned, every weight": 3e-5,
+    "CLIP tuned, distilled (KL)": 3e-4,
     "InfoCLIP, paper's weights": 3e-4,
     "InfoCLIP (ours)": 1e-4,
     "CLIP-ES": 3e-3,
