@@ -152,6 +152,7 @@ CHOSEN: Mapping[str, float] = {
     "InfoCLIP, paper's weights": 3e-4,
     "InfoCLIP (ours)": 1e-4,
     "CLIP-ES": 3e-3,
+    "ZSSeg": 1e-3,
 }
 # The best read-out without training on validation scenes: what `tune` found.
 READ_OUT = "maskclip"
