@@ -88,7 +88,7 @@ def _shown(metrics: Row) -> dict[str, float]:
     return {name: 100 * metrics[metric] for metric, name in _ALL.items()}
 
 
-def plot_rates(grid: Row, *, height: float = 0.28) -> Figure:
+def plot_rates(grid: Row, *, height: float = 0.22) -> Figure:
     """hIoU of every system over its learning rates on validation scenes, and of the best read-out.
 
     The chosen rate stands out; a system that has not had all its tries yet has none.
@@ -105,19 +105,19 @@ def plot_rates(grid: Row, *, height: float = 0.28) -> Figure:
     found = {system: tries for system in grid["labels"] if (tries := _tries(grid, system))}
     if not found:
         raise ValueError("got a grid without a training; expected one system at least")
-    figure, axis = plt.subplots(figsize=(8.0, 1.0 + height * len(found)), layout="constrained")
+    figure, axis = plt.subplots(figsize=(6.5, 0.7 + height * len(found)), layout="constrained")
     colour, chosen, free = shades(3)
     for line, (system, tries) in enumerate(found.items()):
         scores = [100 * metrics["hIoU"] for metrics in tries.values()]
         axis.plot(scores, [line] * len(scores), color=colour, linewidth=1, alpha=0.4)
         # The higher the rate the larger its mark.
-        sizes = [14 * (1 + place) for place in range(len(scores))]
+        sizes = [10 * (1 + place) for place in range(len(scores))]
         colours = [chosen if rate == grid["best"].get(system) else colour for rate in tries]
         axis.scatter(scores, [line] * len(scores), s=sizes, color=colours, zorder=3)
     read_out = grid["read_out"]
     axis.axvline(100 * grid["read_outs"][read_out]["hIoU"], color=free, linestyle="--", linewidth=1)
     axis.set(xlabel="hIoU (%)", xlim=(0, None))
-    axis.set_yticks(range(len(found)), list(found), fontsize=9)
+    axis.set_yticks(range(len(found)), list(found), fontsize=8)
     axis.invert_yaxis()
     sns.despine(figure)
     return figure

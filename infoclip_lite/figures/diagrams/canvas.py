@@ -321,7 +321,7 @@ class Canvas:
             description: what it shows, for them too.
 
         Returns:
-            SVG, an element a line.
+            SVG, in one line.
         """
         named, told = f"diagram-{self.name}-title", f"diagram-{self.name}-description"
         head = (
@@ -334,7 +334,8 @@ class Canvas:
             f'<title id="{named}">{escape(title)}</title>',
             f'<desc id="{told}">{escape(description)}</desc>',
         ]
-        return "\n".join([head, *words, *self._parts, "</svg>"])
+        # Without line breaks: a notebook stores each line with quotes and an indent.
+        return "".join([head, *words, *self._parts, "</svg>"])
 
 
 def _number(value: float) -> str:
