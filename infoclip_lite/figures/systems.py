@@ -54,15 +54,15 @@ def chosen_rows(grid: Row) -> list[dict[str, object]]:
     Returns:
         Percent, of one seed; what training was told of a scene.
     """
-    found = {
-        system: {
+    found = {}
+    for system, rate in grid["best"].items():
+        tries = _tries(grid, system)
+        found[system] = {
             "told": grid["labels"][system],
-            "rates tried": len(_tries(grid, system)),
+            "rates tried": len(tries),
             "rate": f"{rate:g}",
-            **_shown(_tries(grid, system)[rate]),
+            **_shown(tries[rate]),
         }
-        for system, rate in grid["best"].items()
-    }
     free = {
         "told": "nothing",
         "rates tried": None,

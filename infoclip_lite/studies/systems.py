@@ -5,9 +5,9 @@ must learn what a word's mask is names hardly a noun after as many steps (`few`)
 
 *Grid*: three learning rates of each system on validation scenes, and a fourth for whoever was best at the
 edge of these; one length (`tune`). The choice is written down in `CHOSEN`, and a test holds it against the
-report. *Rows*: five seeds on test scenes. *Ablations*:
-three seeds of each system without the one idea that it adds. *Contrasts*: few, planned here, corrected by
-Holm. Read-outs without training are rows of the same table.
+report. *Rows*: five seeds on test scenes. *Ablations*: three seeds of each system without the one idea that
+it adds. *Contrasts*: few, planned here, corrected by Holm. Read-outs without training are rows of the same
+table.
 """
 
 from __future__ import annotations

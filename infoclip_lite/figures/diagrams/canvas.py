@@ -289,7 +289,7 @@ class Canvas:
 
         Args:
             entries: names of ROLES and ARROWS, from the left; "text+trained" is text with the edge of what
-                is trained.
+                is trained, and says both.
             says: other words for an entry, by its name.
         """
         x, y = 20.0, self.height - 18.0
@@ -297,7 +297,7 @@ class Canvas:
             role, _, edge = entry.partition("+")
             if role in ROLES:
                 self._swatch(Box(x, y - 9, 20, 12), role, edge or None)
-                words = ROLES[role].says
+                words = f"{ROLES[role].says}, {ROLES[edge].says}" if edge else ROLES[role].says
             else:
                 self.arrow((x, y - 3), (x + 22, y - 3), kind=role)
                 words = ARROWS[role].says

@@ -72,7 +72,7 @@ def towers(canvas: Canvas) -> None:
     canvas.along(meaning, loss)
     canvas.legend(
         ("frozen", "trained", "text+trained", "data", "loss"),
-        says={"trained": "trained on captions", "text+trained": "text, trained"},
+        says={"trained": "trained on captions"},
     )
 
 

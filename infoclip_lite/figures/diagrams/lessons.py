@@ -91,7 +91,7 @@ def clip_zss(canvas: Canvas) -> None:
     canvas.arrow(text.right(), (scores.bottom()[0], 300), scores.bottom())
     canvas.arrow((scores.bottom()[0], 300), (548, 300), (548, 148))
     canvas.dot((scores.bottom()[0], 300))
-    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"), says={"text+frozen": "text, frozen"})
+    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"))
 
 
 def pacl(canvas: Canvas) -> None:
@@ -126,7 +126,7 @@ def pacl(canvas: Canvas) -> None:
     canvas.arrow((pooled.bottom()[0], 266), pooled.bottom())
     canvas.dot((pooled.bottom()[0], 266))
     canvas.text((340, 261), "t: one sentence each")
-    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"), says={"text+frozen": "text, frozen"})
+    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"))
 
 
 def clip_es(canvas: Canvas) -> None:
@@ -156,7 +156,7 @@ def clip_es(canvas: Canvas) -> None:
     canvas.across(segmentor, found)
     canvas.across(found, loss)
     canvas.along(labels, loss)
-    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"), says={"text+frozen": "text, frozen"})
+    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"))
 
 
 def points(canvas: Canvas) -> None:
@@ -201,7 +201,7 @@ def points(canvas: Canvas) -> None:
     canvas.across(words, text)
     canvas.arrow(text.right(), (530, 327), (530, 280))
     canvas.along(cosine, named, at=600)
-    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"), says={"text+frozen": "text, frozen"})
+    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"))
 
 
 def _encoder(canvas: Canvas) -> Box:

@@ -65,7 +65,7 @@ def zsseg(canvas: Canvas) -> None:
     canvas.arrow(picture.bottom(), (picture.bottom()[0], 204), (crops.bottom()[0], 204), crops.bottom())
     canvas.arrow(text.right(0.3), (316, text.right(0.3)[1]), (316, head.left(0.8)[1]), head.left(0.8))
     canvas.arrow(text.right(0.7), (tower.bottom()[0], text.right(0.7)[1]), tower.bottom())
-    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"), says={"text+frozen": "text, frozen"})
+    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"))
 
 
 def split_matching(canvas: Canvas) -> None:
@@ -100,4 +100,4 @@ def split_matching(canvas: Canvas) -> None:
     canvas.across(seen, labels, at=118)
     canvas.arrow(candidates.right(), (513, candidates.right()[1]), (513, 132), labels.left(0.7))
     canvas.along(words, labels)
-    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"), says={"text+frozen": "text, frozen"})
+    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"))

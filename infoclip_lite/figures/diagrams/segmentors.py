@@ -61,7 +61,7 @@ def catseg(canvas: Canvas) -> None:
     canvas.along(image, cost, at=183)
     canvas.along(text, cost, at=183)
     _guidance(canvas, image, text, spatial, across, decoder)
-    canvas.legend(("trained", "text+trained", "text", "data", "loss"), says={"text+trained": "text, trained"})
+    canvas.legend(("trained", "text+trained", "text", "data", "loss"))
 
 
 def _guidance(canvas: Canvas, image: Box, text: Box, spatial: Box, across: Box, decoder: Box) -> None:
@@ -97,7 +97,7 @@ def chimera(canvas: Canvas) -> None:
     canvas.text((546, 127), "copied", anchor="start")
     canvas.legend(
         ("frozen", "trained", "text+frozen", "data", "loss", "absent"),
-        says={"text+frozen": "text, frozen", "absent": "not run"},
+        says={"absent": "not run"},
     )
 
 

@@ -82,7 +82,7 @@ def cascade(canvas: Canvas) -> None:
     canvas.along(own, asking)
     canvas.text((404, 297), "CLS", anchor="start")
     canvas.arrow(asking.right(), (decoders.bottom()[0], asking.right()[1]), decoders.bottom())
-    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"), says={"text+frozen": "text, frozen"})
+    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"))
 
 
 def clsclip(canvas: Canvas) -> None:
@@ -116,4 +116,4 @@ def clsclip(canvas: Canvas) -> None:
     canvas.text((360, 160), "each in place of CLS", anchor="start")
     canvas.along(found, loss)
     canvas.across(labels, loss)
-    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"), says={"text+frozen": "text, frozen"})
+    canvas.legend(("trained", "frozen", "text+frozen", "data", "loss"))
